@@ -1,0 +1,85 @@
+"""The two trainings that every contender of the benchmarks runs, built from a seed and without a network.
+
+w1: MLP 64-256-128-10 (ReLU) on scikit-learn's digits, 60/20/20 split (1,078 training examples), batch 64.
+    The steps are so small that the overhead of a loop decides.
+w2: MLP 784-256-10 (ReLU) on 60,000 synthetic examples, batch 128, validated on 10,000. Arithmetic decides.
+
+Both: cross-entropy, Adam with learning rate 1e-3, the last and smaller batch of an epoch kept, and after
+every epoch the loss and the accuracy on the whole validation part.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+SEED = 0
+
+
+@dataclass
+class Workload:
+    """Data and constants of one training.
+
+    Attributes:
+        widths: layer widths, from the input to the logits.
+        batch: examples per step.
+        train: inputs (examples, features) and labels (examples,).
+        validation: the same for the validation part.
+        history: loss and accuracy of each validation, in order, filled by `report`.
+    """
+
+    widths: tuple[int, ...]
+    batch: int
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    learning_rate: float = 1e-3
+    history: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches per epoch, the smaller last one included."""
+        return -(-len(self.train[1]) // self.batch)
+
+    def model(self) -> nn.Sequential:
+        """A freshly initialised model; seeds the global generator, so the batches that follow repeat too."""
+        torch.manual_seed(SEED)
+        layers: list[nn.Module] = []
+        for fan_in, fan_out in pairwise(self.widths):
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+        return nn.Sequential(*layers[:-1])
+
+    def report(self, loss: float, accuracy: float) -> None:
+        """Take the result of one validation, so that a fast loop can be seen to learn as well."""
+        self.history.append((loss, accuracy))
+
+
+def _digits() -> Workload:
+    from sklearn.datasets import load_digits
+
+    inputs, labels = load_digits(return_X_y=True)
+    x, y = torch.tensor(inputs / 16, dtype=torch.float32), torch.tensor(labels)
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(SEED))
+    train, validation, _ = order.tensor_split([int(0.6 * len(y)), int(0.8 * len(y))])
+    return Workload((64, 256, 128, 10), 64, (x[train], y[train]), (x[validation], y[validation]))
+
+
+def _synthetic() -> Workload:
+    generator = torch.Generator().manual_seed(SEED)
+    teacher = torch.randn(784, 10, generator=generator)
+    x_train = torch.randn(60_000, 784, generator=generator)
+    x_validation = torch.randn(10_000, 784, generator=generator)
+    train = (x_train, (x_train @ teacher).argmax(1))
+    validation = (x_validation, (x_validation @ teacher).argmax(1))
+    return Workload((784, 256, 10), 128, train, validation)
+
+
+WORKLOADS: dict[str, Callable[[], Workload]] = {"w1": _digits, "w2": _synthetic}
+
+
+@cache
+def build(name: str) -> Workload:
+    """The workload called `name`, built once per process."""
+    return WORKLOADS[name]()

@@ -1,0 +1,79 @@
+"""MNIST-1D: ten digits as noisy signals of 40 points."""
+
+import contextlib
+import hashlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+
+from sweepwise.data import BatchSize, Data, Fraction, SplitSeed, split
+
+# The first 16 hex digits of the sha256 of each array, little-endian float32 and int64.
+FINGERPRINTS = {
+    "x": "d53506bddd12d3b7",
+    "y": "d97dc7aecec8ad6b",
+    "x_test": "30addc43827c82aa",
+    "y_test": "8de99be3ff9dab15",
+}
+
+
+def mnist1d(
+    *,
+    batch_size: BatchSize = 64,
+    split_seed: SplitSeed = 0,
+    validation: Fraction = 0.2,
+    standardize: bool = False,
+) -> Data:
+    """5000 signals of 40 points, ten classes; the published 1000 are the test part.
+
+    They are generated (about a second, no network), then compared with the published ones.
+
+    Args:
+        batch_size: examples a step, from 1 to the number of training examples.
+        split_seed: at least 0; which examples go to training and which to validation.
+        validation: fraction of all 5000 examples, in (0, 0.8).
+        standardize: whether each point is scaled to mean 0 and deviation 1 over the training part. Published
+            results are without: the signals come scaled as a whole, which keeps a shifted shape the same.
+
+    Returns:
+        x: (examples, 40), y: (examples,), classes 0..9.
+
+    Raises:
+        ValueError: see `split`.
+        RuntimeError: the generated signals are not the published ones.
+
+    Source: S. Greydanus, D. Kobak, "Scaling Down Deep Learning with MNIST-1D", arXiv 2011.14439.
+    """
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    with _global_generators_kept():
+        made = make_dataset(get_dataset_args())
+    arrays = {key: made[key].astype("<f4" if key.startswith("x") else "<i8") for key in FINGERPRINTS}
+    for key, expected in FINGERPRINTS.items():
+        found = hashlib.sha256(arrays[key].tobytes()).hexdigest()[: len(expected)]
+        if found != expected:
+            raise RuntimeError(
+                f"data=mnist1d: the generated {key} must have sha256 {expected}..., found {found}...; "
+                "another version of mnist1d, numpy or scipy makes other signals"
+            )
+    return split(
+        **arrays,
+        name="mnist1d",
+        batch_size=batch_size,
+        split_seed=split_seed,
+        validation=validation,
+        standardize=standardize,
+        classes=10,
+    )
+
+
+@contextlib.contextmanager
+def _global_generators_kept() -> Iterator[None]:
+    """Undoes that `make_dataset` seeds Python's and numpy's global generators."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

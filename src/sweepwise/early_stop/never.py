@@ -1,0 +1,22 @@
+"""No early stopping."""
+
+from sweepwise.early_stop import Mode
+
+
+class Never:
+    """Never stops; still says which metric the best weights are chosen by.
+
+    Args:
+        metric: the tag of the metric that chooses the best weights.
+        mode: 'min' or 'max' is better; 'auto' knows accuracy and r2 as higher-is-better.
+    """
+
+    least_epochs = 0
+
+    def __init__(self, *, metric: str = "val/loss", mode: Mode = "auto") -> None:
+        self.metric = metric
+        self.mode = mode
+
+    def update(self, epoch: int, value: float) -> str:
+        """Returns no reason to stop, whatever the value."""
+        return ""

@@ -1,0 +1,18 @@
+"""The initialisation that changes nothing: every layer stays as torch, or the model, built it."""
+
+from torch import Tensor, nn
+
+from sweepwise.init.rules import AS_BUILT, Fill
+
+
+def keep_(tensor: Tensor) -> Tensor:
+    """Returns the tensor as it is."""
+    return tensor
+
+
+def keep_all(module: nn.Module) -> dict[str, Fill]:
+    """The rule for every module: its gains, biases and embeddings stay as well."""
+    return dict.fromkeys(module._parameters, AS_BUILT)
+
+
+keep_.rule = keep_all  # type: ignore[attr-defined]  # read by `initialize_`, as any scheme's own rule is

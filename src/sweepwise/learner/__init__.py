@@ -1,0 +1,101 @@
+"""What the trainer drives: parameters that take steps, for one run or for many at once.
+
+The trainer knows this contract only. Every tensor has a leading axis of runs, of length 1 for one run.
+"""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweepwise.data import Part
+
+
+class Watch(enum.IntEnum):
+    """How much of a step is watched; each level includes the ones before it."""
+
+    NOTHING = 0
+    SCALARS = 1
+    TENSORS = 2
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen of one run in the last watched step; the weights are those the step began with.
+
+    Attributes:
+        gradient_norm: Euclidean norm of the whole gradient, penalties included, a scalar.
+        penalty: what the regularizers add to the loss, a scalar.
+        update_ratio: for each weight tensor |update| / |weights|, a scalar; about 1e-3 is healthy.
+        weights: by parameter name.
+        gradients: by parameter name.
+        activations: outputs of the layers by module name, (batch, ...).
+        kinds: class name of the module behind each activation.
+    """
+
+    gradient_norm: Tensor
+    penalty: Tensor
+    update_ratio: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    gradients: Mapping[str, Tensor] = field(default_factory=dict)
+    activations: Mapping[str, Tensor] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+
+class Learner(Protocol):
+    """Parameters of `runs` >= 1 runs, and how they learn."""
+
+    runs: int
+
+    def step(
+        self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
+    ) -> tuple[Tensor, Tensor]:
+        """Takes one optimizer step.
+
+        Args:
+            x: (runs, batch, *features).
+            y: (runs, batch).
+            rates: (runs,) learning rates.
+            step: counted from 0; the noise of a step is a function of the run's seed and this.
+            watch: what `watched` will be asked for.
+
+        Returns:
+            Losses (runs,) without penalties, and outputs (runs, batch, outputs), before the update.
+        """
+        ...
+
+    def watched(self, run: int) -> Watched:
+        """What the last watched step saw of one run."""
+        ...
+
+    def evaluate(self, part: Part) -> Tensor:
+        """The task's sums over a part, (runs, terms), in evaluation mode."""
+        ...
+
+    def finite(self) -> Tensor:
+        """Whether all parameters of each run are finite, (runs,) bool."""
+        ...
+
+    def gradient_norms(self) -> Tensor:
+        """Norm of each run's last gradient, (runs,)."""
+        ...
+
+    def keep(self, run: int) -> None:
+        """Copies the run's parameters and buffers aside as its best."""
+        ...
+
+    def restore(self, run: int) -> None:
+        """Puts the run's best back; without one, changes nothing."""
+        ...
+
+    def state(self, run: int, *, best: bool) -> dict[str, Tensor]:
+        """The run's parameters and buffers by name, its best or its present ones, as copies on the CPU."""
+        ...
+
+    def drop(self, run: int) -> None:
+        """No more steps are wanted of this run; a learner of many may save its share of the work."""
+        ...

@@ -1,0 +1,61 @@
+"""Multi-layer perceptron."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from torch import nn
+
+from sweepwise.schema import Range
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "elu": nn.ELU,
+    "selu": nn.SELU,
+    "leaky_relu": nn.LeakyReLU,
+}
+NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
+
+def mlp(
+    features: Sequence[int],
+    outputs: int,
+    *,
+    hidden: list[Annotated[int, Range(1)]],
+    activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "selu", "leaky_relu"] = "relu",
+    norm: Literal["none", "batch", "layer"] = "none",
+    dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.0,
+    bias: bool = True,
+) -> nn.Sequential:
+    """Linear, norm, activation, dropout for each width; then a linear output layer.
+
+    Args:
+        features: shape of one example; flattened.
+        outputs: classes, or 1 for regression.
+        hidden: widths of the hidden layers, each >= 1; none gives a linear model.
+        activation: after each hidden layer.
+        norm: before each activation.
+        dropout: probability in [0, 1) after each activation.
+        bias: whether the hidden layers have biases; the output layer always has.
+
+    Returns:
+        x: (batch, *features) -> logits or predictions: (batch, outputs).
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    width = math.prod(features)
+    if len(features) != 1:
+        layers["flatten"] = nn.Flatten()
+    for number, size in enumerate(hidden):
+        layers[f"linear{number}"] = nn.Linear(width, size, bias=bias)
+        if norm != "none":
+            layers[f"norm{number}"] = NORMS[norm](size)
+        layers[f"{activation}{number}"] = ACTIVATIONS[activation]()
+        layers[f"dropout{number}"] = nn.Dropout(dropout)
+        width = size
+    layers["output"] = nn.Linear(width, outputs)
+    return nn.Sequential(layers)

@@ -1,0 +1,168 @@
+"""What is written of a run while it trains: metrics.jsonl and, for TensorBoard, one event file.
+
+A step that is not logged costs one comparison: nothing is attached to the model and nothing computed.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from sweepwise.learner import Watch, Watched
+from sweepwise.monitor.events import EventFile
+from sweepwise.monitor.histogram import histograms
+from sweepwise.record import jsonable
+from sweepwise.schema import Range
+
+SATURATED = 0.97  # of the way to its limit; tanh has 6 % of its slope left there
+BOUNDED = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0)}
+
+
+class Monitor:
+    """Writes one run's metrics.
+
+    Args:
+        folder: the run's; must exist.
+        scalars_every: steps between two logs of batch loss, learning rate, gradient norm and update-to-weight
+            ratios; 0: never.
+        histograms_every: steps between two logs of all weights, gradients and activations; 0: never.
+        tensorboard: whether to write an event file. metrics.jsonl is written in any case.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        scalars_every: Annotated[int, Range(0)] = 10,
+        histograms_every: Annotated[int, Range(0)] = 50,
+        tensorboard: bool = True,
+    ) -> None:
+        self._scalars_every = scalars_every
+        self._histograms_every = histograms_every
+        self._lines = (folder / "metrics.jsonl").open("w", buffering=1)
+        self._events: EventFile | NoEvents = EventFile(folder) if tensorboard else NoEvents()
+
+    def watch(self, step: int) -> Watch:
+        """How much is logged of a step."""
+        if self._histograms_every and step % self._histograms_every == 0:
+            return Watch.TENSORS
+        if self._scalars_every and step % self._scalars_every == 0:
+            return Watch.SCALARS
+        return Watch.NOTHING
+
+    def step(self, step: int, epoch: int, loss: Tensor, rate: float, watched: Watched) -> None:
+        """Logs what was seen of a step, as far as `watch` asked for it."""
+        watch = self.watch(step)
+        if not watch:
+            return
+        seen = {
+            "train/batch_loss": loss,
+            "train/penalty": watched.penalty,
+            "gradients/norm": watched.gradient_norm,
+        }
+        seen |= {
+            f"update_ratio/{name.removesuffix('.weight')}": r for name, r in watched.update_ratio.items()
+        }
+        values = _numbers(seen) | {"lr/lr": float(rate)}
+        if watch >= Watch.TENSORS:
+            values |= self._tensors(step, watched)
+        self._log(step, epoch, values)
+
+    def epoch(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Logs an epoch's metrics at its last step."""
+        self._log(step, epoch, values)
+
+    def _log(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        self._events.scalars(step, values)
+        self._lines.write(json.dumps(jsonable({"step": step, "epoch": epoch, **values})) + "\n")
+
+    def _tensors(self, step: int, watched: Watched) -> dict[str, float]:
+        """Writes the histograms; returns the compact scalars that go with them."""
+        families = {
+            "weights": watched.weights,
+            "gradients": watched.gradients,
+            "activations": watched.activations,
+        }
+        tensors = {f"{family}/{name}": t for family, named in families.items() for name, t in named.items()}
+        found = histograms(tensors)
+        self._events.histograms(step, found)
+        values = {}
+        for tag, histogram in found.items():
+            values[f"{tag}/mean"] = histogram.mean
+            values[f"{tag}/std"] = histogram.std
+            values[f"{tag}/zeros"] = histogram.zero_share
+        return values | _numbers(_unit_health(watched))
+
+    def describe(
+        self,
+        texts: Mapping[str, str],
+        hparams: Mapping[str, bool | int | float | str],
+        metrics: Sequence[str],
+    ) -> None:
+        """Writes what does not change.
+
+        Args:
+            texts: markdown by tag.
+            hparams: the settings for the HParams tab.
+            metrics: each gets its training and validation curve in one chart of the custom-scalars tab.
+        """
+        for tag, text in texts.items():
+            self._events.text(tag, text)
+        self._events.hparams(hparams)
+        charts = {name: [f"train/{name}$", f"val/{name}$"] for name in metrics}
+        self._events.layout({"train and validation": charts, "learning rate": {"lr": ["lr/lr"]}})
+
+    def close(self, succeeded: bool) -> None:
+        """Writes how the run ended and closes both files."""
+        self._events.hparams_end("SUCCESS" if succeeded else "FAILURE")
+        self._events.close()
+        self._lines.close()
+
+
+class NoEvents:
+    """An event file that is not written."""
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def histograms(self, step: int, values: Mapping[str, object]) -> None:
+        """Nothing."""
+
+    def text(self, tag: str, markdown: str, step: int = 0) -> None:
+        """Nothing."""
+
+    def layout(self, charts: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+        """Nothing."""
+
+    def hparams(self, values: Mapping[str, bool | int | float | str]) -> None:
+        """Nothing."""
+
+    def hparams_end(self, status: str) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def _numbers(scalars: Mapping[str, Tensor]) -> dict[str, float]:
+    """Scalars as plain numbers, with one transfer from the device."""
+    if not scalars:
+        return {}
+    return dict(zip(scalars, torch.stack(list(scalars.values())).tolist(), strict=True))
+
+
+def _unit_health(watched: Watched) -> dict[str, Tensor]:
+    """Shares of ReLU units that are 0 for the whole batch, and of bounded activations near their limits."""
+    shares = {}
+    for name, values in watched.activations.items():
+        kind = watched.kinds[name]
+        if kind == "ReLU":
+            shares[f"activations/{name}/dead"] = (values == 0).all(0).float().mean()
+        if kind in BOUNDED:
+            low, high = BOUNDED[kind]
+            distance = (values - (low + high) / 2).abs() / ((high - low) / 2)
+            shares[f"activations/{name}/saturated"] = (distance > SATURATED).float().mean()
+    return shares

@@ -1,0 +1,88 @@
+"""How far the training is: a bar on a terminal, plain lines anywhere else, nothing if not wanted."""
+
+import sys
+import time
+from types import TracebackType
+
+LINES = 10  # plain lines in a whole training, about
+
+
+class Silent:
+    """Shows nothing."""
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        pass
+
+    def advance(self, step: int, rate: float) -> None:
+        """Nothing."""
+
+    def epoch(self, step: int, epoch: int, rate: float, values: dict[str, float]) -> None:
+        """Nothing."""
+
+
+class Lines(Silent):
+    """A line of text for every tenth of the training, for pipes and log files.
+
+    Args:
+        steps: of the whole training.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+        self._next = 0.0
+        self._started = time.monotonic()
+
+    def epoch(self, step: int, epoch: int, rate: float, values: dict[str, float]) -> None:
+        """Writes the line when it is time for one."""
+        if step >= self._next:
+            spent = time.monotonic() - self._started
+            left = spent / step * (self._steps - step)
+            print(f"epoch {epoch:>4}  {_shown(values)}  lr {rate:.3g}  {left:.0f} s left", flush=True)
+            self._next = step + self._steps / LINES
+
+
+class Bar(Silent):
+    """A progress bar with loss, metric, rate and the time left; gone when the training ends.
+
+    Args:
+        steps: of the whole training.
+    """
+
+    def __init__(self, steps: int) -> None:
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        columns = (BarColumn(bar_width=20), TaskProgressColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, TextColumn("{task.description}"), transient=True)
+        self._task = self._bar.add_task("", total=steps)
+        self._shown = ""
+
+    def __enter__(self) -> "Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def advance(self, step: int, rate: float) -> None:
+        """Moves the bar."""
+        self._bar.update(self._task, completed=step)
+
+    def epoch(self, step: int, epoch: int, rate: float, values: dict[str, float]) -> None:
+        """Moves the bar and shows the epoch's values."""
+        text = f"epoch {epoch} {_shown(values)} lr {rate:.3g}"
+        self._bar.update(self._task, completed=step, description=text)
+
+
+def progress(steps: int, wanted: bool) -> Silent:
+    """The right kind for where the output goes."""
+    if not wanted:
+        return Silent()
+    return Bar(steps) if sys.stdout.isatty() else Lines(steps)
+
+
+def _shown(values: dict[str, float]) -> str:
+    short = {tag: value for tag, value in values.items() if tag.startswith(("train/loss", "val/"))}
+    return "  ".join(f"{tag} {value:.4g}" for tag, value in short.items())

@@ -1,0 +1,42 @@
+"""Dropout."""
+
+from typing import Annotated
+
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from sweepwise.regularizer import Regularizer
+from sweepwise.schema import Range
+
+
+class Dropout(Regularizer):
+    """Sets the rate of the model's dropout layers: while training, a unit is zero with probability p.
+
+    What is left is scaled by 1 / (1 - p), so the mean stays; in evaluation nothing is dropped. Which units,
+    follows from (seed.noise, step) alone.
+
+    Args:
+        p: probability in [0, 1).
+
+    Source: Srivastava et al., Dropout, JMLR 15 (2014).
+    """
+
+    def __init__(self, *, p: Annotated[float, Range(0, 1, open_high=True)] = 0.5) -> None:
+        self._p = p
+
+    def prepare_(self, model: nn.Module) -> None:
+        """Sets the rate.
+
+        Raises:
+            ValueError: the model has no dropout layer, or one whose rate the model itself has set.
+        """
+        layers = [module for module in model.modules() if isinstance(module, _DropoutNd)]
+        if not layers:
+            raise ValueError("regularizer=dropout: the model has no dropout layer to set")
+        for layer in layers:
+            if layer.p not in (0, self._p):
+                raise ValueError(
+                    f"regularizer.dropout.p={self._p:g}: the model sets its own rate {layer.p:g}; "
+                    "give one of the two"
+                )
+            layer.p = self._p

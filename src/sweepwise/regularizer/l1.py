@@ -1,0 +1,43 @@
+"""L1: sparse weights."""
+
+from typing import Annotated
+
+from torch import Tensor
+from torch.nn import functional
+
+from sweepwise.regularizer import Regularizer
+from sweepwise.schema import Range
+
+
+class L1(Regularizer):
+    """Adds coefficient * sum |w| to the loss.
+
+    As a subgradient, coefficient * sign(w), weights come near zero but hardly ever reach it. In proximal mode
+    each step is followed by soft-thresholding, w <- sign(w) max(|w| - rate * coefficient, 0), which gives
+    exact zeros.
+
+    Args:
+        coefficient: >= 0.
+        proximal: exact zeros by soft-thresholding.
+
+    Source: Tibshirani, Regression Shrinkage and Selection via the Lasso, 1996; proximal: Parikh & Boyd,
+    Proximal Algorithms, 2014, section 6.5.2.
+    """
+
+    def __init__(self, *, coefficient: Annotated[float, Range(0)] = 1e-5, proximal: bool = False) -> None:
+        self._coefficient = coefficient
+        self._proximal = proximal
+
+    def penalty(self, weights: Tensor) -> Tensor:
+        """The penalty, coefficient * sum |w|, (runs,)."""
+        return self._coefficient * weights.abs().sum(1)
+
+    def before_step_(self, weights: Tensor, gradient: Tensor, rate: float) -> None:
+        """Adds the subgradient, unless the proximal step does the work."""
+        if not self._proximal:
+            gradient.add_(weights.sign(), alpha=self._coefficient)
+
+    def after_step_(self, weights: Tensor, rate: float) -> None:
+        """Soft-thresholds, in proximal mode."""
+        if self._proximal:
+            weights.copy_(functional.softshrink(weights, rate * self._coefficient))

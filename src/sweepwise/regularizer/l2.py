@@ -1,0 +1,30 @@
+"""L2 as a penalty in the loss."""
+
+from typing import Annotated
+
+from torch import Tensor
+
+from sweepwise.regularizer import Regularizer
+from sweepwise.schema import Range
+
+
+class L2(Regularizer):
+    """Adds coefficient * sum w^2 to the loss, so 2 * coefficient * w to the gradient.
+
+    With plain SGD it equals weight decay of 2 * coefficient (ridge regression). Under Adam the gradient is
+    rescaled and the penalty with it: `weight_decay` is the form that is not.
+
+    Args:
+        coefficient: >= 0.
+    """
+
+    def __init__(self, *, coefficient: Annotated[float, Range(0)] = 1e-4) -> None:
+        self._coefficient = coefficient
+
+    def penalty(self, weights: Tensor) -> Tensor:
+        """The penalty, coefficient * sum w^2, (runs,)."""
+        return self._coefficient * weights.square().sum(1)
+
+    def before_step_(self, weights: Tensor, gradient: Tensor, rate: float) -> None:
+        """Adds the penalty's gradient."""
+        gradient.add_(weights, alpha=2 * self._coefficient)

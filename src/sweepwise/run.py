@@ -1,0 +1,266 @@
+"""The composition root: builds each part of a run in order, forwards, and trains it.
+
+Everything that can be wrong with a config is found before a folder is made.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sweepwise import record, report
+from sweepwise.checkpoint import Checkpoints
+from sweepwise.data import Data
+from sweepwise.early_stop import EarlyStop
+from sweepwise.init import initialize_
+from sweepwise.interrupt import Interrupts
+from sweepwise.learner.module import ModuleLearner
+from sweepwise.monitor import Monitor
+from sweepwise.optimizer import FlatOptimizer
+from sweepwise.progress import progress
+from sweepwise.record import Record, Request
+from sweepwise.regularizer import Regularizer
+from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
+from sweepwise.schema import Bound, UsageError, bind
+from sweepwise.seed import Seeds
+from sweepwise.task import Task, task_of
+from sweepwise.trainer import Run, Settings, fit
+from sweepwise.usage import GROUPS
+
+Built = TypeVar("Built")
+
+EXIT_CODES = {"finished": 0, "stopped early": 0, "diverged": 1}
+# What the parts of a run are given by those before them, and no yaml can set.
+GIVEN = {
+    "model": {"features", "outputs"},
+    "init": {"tensor", "generator", "seed"},
+    "optimizer": {"params", "values", "gradient", "weights"},
+    "scheduler": {"optimizer", "last_epoch", "lr", "steps", "steps_per_epoch"},
+    "monitor": {"folder"},
+}
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Every part of a run, built and checked, before anything is written."""
+
+    settings: Settings
+    seeds: Seeds
+    data: Data
+    task: Task
+    model: nn.Module
+    init: Mapping[str, str]
+    schedule: Schedule
+    early_stop: EarlyStop
+    monitor: Callable[..., Monitor]
+    learner: ModuleLearner
+    steps: int
+    notes: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A run that has ended, and the exit code that says so to a shell."""
+
+    run: Run
+    exit_code: int
+
+
+def train(request: Request) -> Result:
+    """Trains one run and returns what became of it.
+
+    Raises:
+        UsageError: the config asks for what cannot be; nothing was written.
+        record.Busy: another process trains this run.
+        OSError: the folder cannot be written.
+    """
+    parts = build(request)
+    lock = record.claim(request.folder)
+    try:
+        return _train(request, parts)
+    finally:
+        os.close(lock)
+
+
+def build(request: Request) -> Parts:
+    """Builds all parts in the order of a run; each takes what the ones before it have made.
+
+    Raises:
+        UsageError: with every fault of the config that could be found.
+    """
+    config = request.config
+    bound = _bind_all(config)
+    settings: Settings = bound["trainer"].target()
+    seeds: Seeds = bound["seed"].target()
+    device = _device(settings)
+    torch.set_num_threads(settings.threads)
+    seeds.apply()
+    data: Data = _built("data", bound["data"].target)
+    model: nn.Module = _built("model", partial(bound["model"].target, data.features, data.outputs))
+    scheme = bound["init"]
+    init = _built("init", partial(initialize_, model, scheme.target, seed=seeds.init, **scheme.envelope))
+    data, model = data.to(device), model.to(device)
+    regularizers: list[Regularizer] = [
+        bound[f"regularizer.{name}"].target() for name in config["regularizer"]
+    ]
+    for regularizer in regularizers:
+        _built("regularizer", partial(regularizer.prepare_, model))
+    task = task_of(data.classes, data.target_std)
+    optimizer = partial(FlatOptimizer, bound["optimizer"].target, **bound["optimizer"].envelope)
+    learner = _built("model", partial(ModuleLearner, model, task, optimizer, regularizers, seeds.noise))
+    steps_per_epoch = -(-len(data.train.y) // data.batch_size)
+    steps = settings.steps(steps_per_epoch)
+    schedule = _built("scheduler", partial(_schedule, config, steps, steps_per_epoch))
+    early_stop: EarlyStop = bound["early_stop"].target()
+    notes = [*_left_as_built(init), *schedule.notes()]
+    notes += _refuse_impossible(request, data, model, task, schedule, early_stop, steps)
+    monitor = bound["monitor"].target
+    return Parts(
+        settings, seeds, data, task, model, init, schedule, early_stop, monitor, learner, steps, notes
+    )
+
+
+def _bind_all(config: Mapping[str, Any]) -> dict[str, Bound]:
+    """Each group's target with its values bound.
+
+    Raises:
+        UsageError: with the faults of all groups.
+    """
+    faults: list[str] = []
+    envelopes: dict[str, Callable[..., Any]] = {
+        "init": initialize_,
+        "optimizer": FlatOptimizer,
+        "scheduler": Schedule,
+    }
+    nodes = {key: config[key] for key in GROUPS if key not in ("scheduler", "regularizer")}
+    nodes["scheduler"] = _with_horizon(config["scheduler"], 1)
+    nodes |= {f"regularizer.{name}": node for name, node in config["regularizer"].items()}
+    bound = {
+        key: bind(key, node, faults, given=GIVEN.get(key, ()), envelope=envelopes.get(key))
+        for key, node in nodes.items()
+    }
+    if not isinstance(config["optimizer"].get("lr"), (int, float)) and not faults:
+        faults.append("optimizer.lr: must be given")
+    if faults:
+        raise UsageError(faults)
+    return bound
+
+
+def _with_horizon(node: Mapping[str, Any], horizon: int) -> dict[str, Any]:
+    return {key: horizon if value == HORIZON else value for key, value in node.items()}
+
+
+def _schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Schedule:
+    node = config["scheduler"]
+    left = max(1, steps - warmup_steps(node["warmup"], steps_per_epoch))
+    horizon = left if node["per"] == "step" else -(-left // steps_per_epoch)
+    bound = bind("scheduler", _with_horizon(node, horizon), [], given=GIVEN["scheduler"], envelope=Schedule)
+    lr = config["optimizer"]["lr"]
+    return Schedule(bound.target, lr=lr, steps=steps, steps_per_epoch=steps_per_epoch, **bound.envelope)
+
+
+def _built(key: str, build: Callable[[], Built]) -> Built:
+    """Builds a part; what its constructor refuses is a fault of its group."""
+    try:
+        return build()
+    except (ValueError, TypeError, ArithmeticError) as error:
+        text = str(error)
+        raise UsageError([text if text.startswith(f"{key}.") else f"{key}: {text}"]) from error
+
+
+def _device(settings: Settings) -> torch.device:
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError([f"trainer.device={settings.device}: cannot be used here ({reason})"]) from error
+    return device
+
+
+def _left_as_built(init: Mapping[str, str]) -> list[str]:
+    left = [name for name, rule in init.items() if "no rule" in rule]
+    return [f"init: no rule for {', '.join(left)}: left as the model built them"] if left else []
+
+
+def _refuse_impossible(
+    request: Request,
+    data: Data,
+    model: nn.Module,
+    task: Task,
+    schedule: Schedule,
+    early_stop: EarlyStop,
+    steps: int,
+) -> list[str]:
+    """Refuses settings that are right by themselves but not together; returns what is only worth a word."""
+    faults, notes = [], []
+    config = request.config
+    logged = [f"{part}/{name}" for part in ("train", "val") for name in task.metrics]
+    for key, metric in {"early_stop.metric": early_stop.metric, "scheduler.metric": schedule.metric}.items():
+        if metric not in logged:
+            faults.append(f"{key}={metric}: is never logged; there is {', '.join(logged)}")
+    epochs = -(-steps // -(-len(data.train.y) // data.batch_size))
+    if early_stop.least_epochs > epochs:
+        rule = f"{early_stop.least_epochs - 1}: must be below the {epochs} epochs of the training"
+        if any(override.startswith("early_stop") for override in request.overrides):
+            faults.append(f"early_stop.patience={rule}, or use early_stop=none")
+        else:
+            notes.append(f"early stopping cannot act: patience {rule}")
+    if len(data.train.y) % data.batch_size == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
+        faults.append(
+            f"data.batch_size={data.batch_size}: leaves a last batch of 1 example, which batch norm cannot "
+            "normalise; choose another"
+        )
+    if "weight_decay" in config["regularizer"] and config["optimizer"].get("weight_decay", 0):
+        faults.append(
+            f"optimizer.weight_decay={config['optimizer']['weight_decay']:g}: must be 0 with "
+            "regularizer=weight_decay, or the weights decay twice"
+        )
+    if faults:
+        raise UsageError(faults)
+    return notes
+
+
+def _train(request: Request, parts: Parts) -> Result:
+    """Trains in a folder that is this process's own, and leaves a record however it ends."""
+    folder = request.folder
+    environment = record.environment()
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
+    log = Record(
+        folder,
+        id=request.id,
+        overrides=list(request.overrides),
+        environment=environment,
+        data_sha256=parts.data.sha256,
+        init=parts.init,
+        notes=parts.notes,
+    )
+    monitor = parts.monitor(folder)
+    monitor.describe(report.texts(request, environment), report.hparams(request), parts.task.metrics)
+    run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, Checkpoints(folder))
+    report.opening(request, parts)
+    interrupts = Interrupts()
+    try:
+        with interrupts, progress(parts.steps, request.config["progress"]) as shown:
+            fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)
+    except BaseException as error:
+        run.end("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", _described(error))
+        raise
+    finally:
+        monitor.close(run.status in ("finished", "stopped early"))
+        log.end(run.status, run.reason, **run.outcome())
+    report.closing(request.folder, log.fields)
+    return Result(run, interrupts.exit_code if interrupts() else EXIT_CODES[run.status])
+
+
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip(": ")

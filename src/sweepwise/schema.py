@@ -1,0 +1,263 @@
+"""The signature of a target is the schema of its yaml: values are bound to it, typed and range-checked.
+
+`bind` looks a node's `_target_` up, gathers every fault of the node's values into a list and returns the
+target with its values bound. Nothing is built here, so a bad value costs nothing and leaves nothing behind.
+"""
+
+import difflib
+import functools
+import inspect
+import math
+import pkgutil
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+ALLOWED_TARGETS = ("sweepwise.", "torch.nn.", "torch.optim.")
+
+
+class UsageError(ValueError):
+    """What was asked for cannot be done; every fault is named with its key, its value and the rule."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        super().__init__("\n".join(self.faults))
+
+
+@dataclass(frozen=True)
+class Range:
+    """The interval a number must lie in; ends belong to it unless they are open."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        left = "(" if self.open_low or math.isinf(self.low) else "["
+        right = ")" if self.open_high or math.isinf(self.high) else "]"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+# torch's own signatures state types but no ranges; its names mean the same thing wherever they occur.
+TORCH_RANGES: dict[str, Range] = {
+    "lr": Range(0),
+    "momentum": Range(0, 1, open_high=True),
+    "dampening": Range(0, 1),
+    "alpha": Range(0, 1, open_high=True),
+    "betas": Range(0, 1, open_high=True),
+    "eps": Range(0),
+    "weight_decay": Range(0),
+    "gamma": Range(0, open_low=True),
+    "step_size": Range(1),
+    "T_max": Range(1),
+    "eta_min": Range(0),
+    "factor": Range(0, 1, open_high=True),
+    "patience": Range(0),
+    "threshold": Range(0),
+    "cooldown": Range(0),
+    "min_lr": Range(0),
+    "std": Range(0),
+    "gain": Range(0),
+}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A target with its values bound, and the values that belong to what is around it."""
+
+    target: functools.partial[Any]
+    envelope: Mapping[str, Any]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest known word, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there is {', '.join(known)}" if known else "it has none"
+
+
+def locate(key: str, target: Any) -> Callable[..., Any]:
+    """The object that a `_target_` names, which must lie in one of `ALLOWED_TARGETS`.
+
+    Raises:
+        UsageError: not an allowed name, or nothing there.
+    """
+    if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
+        rule = ", ".join(name + "*" for name in ALLOWED_TARGETS)
+        raise UsageError([f"{key}._target_={target}: must be one of {rule}"])
+    try:
+        found = pkgutil.resolve_name(target)
+    except (ImportError, AttributeError) as error:
+        raise UsageError([f"{key}._target_={target}: not found ({error})"]) from error
+    if not callable(found):
+        raise UsageError([f"{key}._target_={target}: must be a class or a function"])
+    return found
+
+
+def bind(
+    key: str,
+    node: Mapping[str, Any],
+    faults: list[str],
+    *,
+    given: Collection[str] = (),
+    envelope: Callable[..., Any] | None = None,
+) -> Bound:
+    """Binds a config node to its target.
+
+    Args:
+        key: where the node stands, for messages ('scheduler').
+        node: plain values with a `_target_`.
+        faults: every fault is appended here, so that all can be reported at once.
+        given: parameters of the target that the caller passes, which the config may not.
+        envelope: a function whose keyword-only parameters the node may set as well (a scheduler's `warmup`).
+
+    Returns:
+        The target with its own values bound, and the values for the envelope. Not to be used if there are
+        faults.
+    """
+    try:
+        target = locate(key, node.get("_target_"))
+    except UsageError as error:
+        faults += error.faults
+        return Bound(functools.partial(dict), {})
+    own = {name: p for name, p in _parameters(target).items() if name not in given}
+    outer = {}
+    if envelope is not None:
+        outer = {
+            n: p for n, p in _parameters(envelope).items() if p.kind is p.KEYWORD_ONLY and n not in given
+        }
+    values = {name: value for name, value in node.items() if name != "_target_"}
+    for name, value in values.items():
+        home = target if name in own else envelope if name in outer else None
+        if home is None:
+            faults.append(f"{key}.{name}: unknown; {did_you_mean(name, sorted({*own, *outer}))}")
+        else:
+            faults += check(f"{key}.{name}", value, _hint(home, name))
+    for name, parameter in {**own, **outer}.items():
+        if parameter.default is parameter.empty and name not in values:
+            faults.append(f"{key}.{name}: must be given")
+    bound = functools.partial(target, **{n: _as_annotated(v) for n, v in values.items() if n in own})
+    return Bound(bound, {n: v for n, v in values.items() if n in outer})
+
+
+def check(key: str, value: Any, hint: Any) -> list[str]:
+    """The faults of one value against its annotation: type, finite, range."""
+    limits = Range()
+    if get_origin(hint) is Annotated:
+        hint, *extras = get_args(hint)
+        limits = next((extra for extra in extras if isinstance(extra, Range)), limits)
+    if not _fits(value, hint):
+        return [
+            f"{key}={_shown(value)}: must be {_named(hint)}" + (f" in {limits}" if limits != Range() else "")
+        ]
+    faults = []
+    for number in _numbers(value):
+        if not math.isfinite(number):
+            faults.append(f"{key}={_shown(value)}: must be finite")
+        elif number not in limits:
+            faults.append(f"{key}={_shown(value)}: must be in {limits}")
+    return faults
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {n: p for n, p in inspect.signature(function).parameters.items() if p.kind not in variable}
+
+
+@functools.cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    home = function.__init__ if inspect.isclass(function) else function
+    try:
+        return typing.get_type_hints(home, include_extras=True)
+    except (NameError, TypeError):
+        return {}  # annotations that name what is imported for type checkers only
+
+
+def _hint(function: Callable[..., Any], name: str) -> Any:
+    hint = _hints(function).get(name, Any)
+    if hint is Any:
+        hint = _from_default(_parameters(function)[name].default)
+    if function.__module__.startswith("torch."):
+        return Annotated[hint, TORCH_RANGES[name]] if name in TORCH_RANGES else hint
+    return hint
+
+
+def _from_default(default: Any) -> Any:
+    """What an unannotated parameter takes, as far as its default tells."""
+    return type(default) if isinstance(default, (bool, int, float, str)) else Any
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin = get_origin(hint)
+    if hint is Any or hint is inspect.Parameter.empty:
+        return True
+    if origin is Annotated:
+        return not check("", value, hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, option) for option in get_args(hint))
+    if origin is Literal:
+        return any(value == word and type(value) is type(word) for word in get_args(hint))
+    if origin is tuple:
+        inner = get_args(hint)
+        sized = isinstance(value, Sequence) and not isinstance(value, str)
+        if inner[1:] == (...,):
+            return sized and all(_fits(item, inner[0]) for item in value)
+        return sized and len(value) == len(inner) and all(map(_fits, value, inner))
+    if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
+        sized = isinstance(value, Sequence) and not isinstance(value, str)
+        return sized and all(_fits(item, (get_args(hint) or (Any,))[0]) for item in value)
+    if hint is None or hint is type(None):
+        return value is None
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return not inspect.isclass(hint) or isinstance(value, hint)
+
+
+def _named(hint: Any) -> str:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        inner, *extras = get_args(hint)
+        return f"{_named(inner)} in {extras[0]}"
+    if origin in (Union, types.UnionType):
+        names = [_named(option) for option in get_args(hint) if getattr(option, "__name__", "") != "Tensor"]
+        return " or ".join(names)
+    if origin is Literal:
+        return "one of " + ", ".join(map(str, get_args(hint)))
+    if origin is tuple and get_args(hint)[1:] != (...,):
+        inner = get_args(hint)
+        return f"{len(inner)} values, each {_named(inner[0])}"
+    if origin is not None:
+        return f"a list, each {_named((get_args(hint) or (Any,))[0])}"
+    plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+    return plain.get(hint, str(getattr(hint, "__name__", hint)))
+
+
+def _numbers(value: Any) -> Iterable[float]:
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        yield value
+
+
+def _as_annotated(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _shown(value: Any) -> str:
+    """A value as it would be written on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)

@@ -1,0 +1,97 @@
+"""Where every random number of a run comes from.
+
+Three streams, each with a seed of its own when asked: the order of the data, the initial weights, and the
+noise during training (dropout). Order and noise are pure functions of (seed, epoch) and (seed, step), so
+that neither validation nor logging, nor another draw anywhere, can shift them.
+"""
+
+import hashlib
+import os
+import random
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+
+from sweepwise.schema import Range
+
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seeds of one run, each from 0 to 2**32 - 1 (numpy's limit).
+
+    Args:
+        value: the run's seed; the others follow it unless they are given.
+        data: the order of the training examples.
+        init: the initial weights.
+        noise: what is drawn during training (dropout).
+        deterministic: refuse kernels that add in a varying order. On a CPU with a fixed thread count results
+            repeat without it; on a GPU it costs speed and some operations raise because they have no
+            deterministic kernel.
+
+    Source: Bouthillier et al., Accounting for Variance in Machine Learning Benchmarks, arXiv:2103.03098
+    (why the sources of variance are seeded apart).
+    """
+
+    value: Seed
+    data: Seed
+    init: Seed
+    noise: Seed
+    deterministic: bool = False
+
+    def apply(self) -> None:
+        """Seeds python's, numpy's and torch's generators (CPU and every GPU), and sets the kernels.
+
+        torch's generator gets the seed for the initial weights, so a model that is built next draws them.
+        """
+        random.seed(self.value)
+        np.random.seed(self.value)
+        torch.manual_seed(self.init)
+        if self.deterministic:
+            # Read when cuBLAS starts, so it must stand before the first matrix product on a GPU.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(self.deterministic)
+        torch.backends.cudnn.deterministic = self.deterministic
+        torch.backends.cudnn.benchmark = False
+
+
+def stream(purpose: str, *place: int) -> int:
+    """A seed for one place of one stream: `stream('noise', seed, step)`.
+
+    Neighbouring seeds and steps give unrelated values, which seed + step would not.
+
+    Returns:
+        A whole number in [0, 2**63).
+    """
+    digest = hashlib.blake2b(repr((purpose, *place)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+class Noise:
+    """Puts torch's default generator of a device where a step's noise begins.
+
+    Args:
+        seed: of the stream.
+        device: whose generator layers such as dropout draw from.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed = seed
+        index = device.index or 0
+        self._generator = (
+            torch.cuda.default_generators[index] if device.type == "cuda" else torch.default_generator
+        )
+
+    def begin(self, step: int) -> None:
+        """Called before the forward pass of every step; costs about 2 microseconds."""
+        self._generator.manual_seed(stream("noise", self._seed, step))
+
+
+def seed_worker(worker: int) -> None:
+    """Seeds python and numpy in a DataLoader's worker from the seed torch gave it (its `worker_init_fn`)."""
+    seed = torch.initial_seed() % 2**32
+    random.seed(seed)
+    np.random.seed(seed)

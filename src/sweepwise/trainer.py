@@ -1,0 +1,293 @@
+"""The training loop, over a group of one or more runs."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweepwise.data import Data
+from sweepwise.data.loading import Batches
+from sweepwise.early_stop import Best, EarlyStop
+from sweepwise.learner import Learner, Watch, Watched
+from sweepwise.scheduler import Schedule
+from sweepwise.schema import Range
+from sweepwise.task import Task
+
+_Active = list[tuple[int, "Run"]]  # a run's place in the group, and the run
+
+FLUSH_STEPS = 64  # steps whose losses are kept before they are looked at: no step waits for the device
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and on what a run is trained.
+
+    Args:
+        max_epochs: passes over the training part, >= 1; schedules take their horizon from it.
+        max_steps: ends the training earlier, in the middle of an epoch if need be; null: no limit.
+        validate_every: epochs between two validations, >= 1; the last epoch is always validated.
+        device: 'auto' takes a GPU if there is one; else a torch device: 'cpu', 'cuda', 'cuda:1'.
+        threads: of the CPU, >= 1. Part of what a result depends on: sums are split by it.
+        workers: processes that collect batches; 0: batches are indexed in memory.
+    """
+
+    max_epochs: Annotated[int, Range(1)] = 100
+    max_steps: Annotated[int, Range(1)] | None = None
+    validate_every: Annotated[int, Range(1)] = 1
+    device: str = "auto"
+    threads: Annotated[int, Range(1, 1024)] = 1
+    workers: Annotated[int, Range(0, 1024)] = 0
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Steps of the whole training."""
+        steps = self.max_epochs * steps_per_epoch
+        return steps if self.max_steps is None else min(steps, self.max_steps)
+
+
+class Monitor(Protocol):
+    """Watches one run; what it writes changes nothing in the training."""
+
+    def watch(self, step: int) -> Watch:
+        """How much it wants to see of a step."""
+        ...
+
+    def step(self, step: int, epoch: int, loss: Tensor, rate: float, watched: Watched) -> None:
+        """Takes what was seen of a step."""
+        ...
+
+    def epoch(self, step: int, epoch: int, values: dict[str, float]) -> None:
+        """Takes the metrics of an epoch, by tag."""
+        ...
+
+
+class Checkpoints(Protocol):
+    """Keeps one run's weights on disk."""
+
+    def due(self) -> bool:
+        """Whether the best weights in memory should be written now."""
+        ...
+
+    def save(self, name: str, state: dict[str, Tensor]) -> None:
+        """Writes weights under a name, 'best' or 'last'."""
+        ...
+
+
+class Progress(Protocol):
+    """Shows the person how far the training is."""
+
+    def advance(self, step: int, rate: float) -> None:
+        """Every few steps."""
+        ...
+
+    def epoch(self, step: int, epoch: int, rate: float, values: dict[str, float]) -> None:
+        """After every epoch."""
+        ...
+
+
+@dataclass
+class Run:
+    """One run of a group: what steers it, what watches it and what became of it.
+
+    `status` is 'running' until it ends as 'finished', 'stopped early', 'diverged' or 'interrupted'.
+    """
+
+    schedule: Schedule
+    early_stop: EarlyStop
+    order_seed: int
+    monitor: Monitor
+    checkpoints: Checkpoints
+    best: Best = field(init=False)
+    status: str = "running"
+    reason: str = ""
+    epoch: int = -1
+    step: int = -1
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_metrics: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.best = Best(self.early_stop.metric, self.early_stop.mode)
+
+    def end(self, status: str, reason: str = "") -> None:
+        """Ends the run; the first end counts."""
+        if self.status == "running":
+            self.status, self.reason = status, reason
+
+    def outcome(self) -> dict[str, Any]:
+        """What its record says of a run that has ended."""
+        best = {
+            "metric": self.best.metric,
+            "value": self.best.value,
+            "epoch": self.best.epoch,
+            "step": self.best.step,
+        }
+        return {
+            "best": best | {"metrics": self.best_metrics},
+            "stopped": {"epoch": self.epoch, "step": self.step, "why": self.reason or "the last epoch"},
+            "metrics": self.metrics,
+        }
+
+
+def fit(
+    learner: Learner,
+    data: Data,
+    task: Task,
+    runs: Sequence[Run],
+    settings: Settings,
+    progress: Progress,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> None:
+    """Trains the runs, leaves the best weights of each in the learner and what became of it in the `Run`.
+
+    Args:
+        learner: of as many runs.
+        data: on the learner's device.
+        task: the metrics.
+        runs: what differs between the runs; all share data, batch size and length.
+        settings: the length.
+        progress: told of the first run that is still training.
+        interrupted: asked after every step; True ends the training there.
+    """
+    batches = Batches(data, [run.order_seed for run in runs], settings.workers)
+    steps = settings.steps(len(batches))
+    rates = np.stack([run.schedule.rates for run in runs], axis=1)
+    active = list(enumerate(runs))
+    meter = _Meter(task)
+    step = epoch = 0
+    while active and step < steps:
+        for x, y in batches.epoch(epoch):
+            watch = max(run.monitor.watch(step) for _, run in active)
+            losses, outputs = learner.step(x, y, rates[step], step, watch)
+            meter.add(losses, outputs, y)
+            if watch:
+                for k, run in active:
+                    run.monitor.step(step, epoch, losses[k], rates[step, k], learner.watched(k))
+            step += 1
+            if meter.full:
+                active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
+                progress.advance(step, rates[step - 1, 0])
+            if interrupted() or step == steps or not active:
+                break
+        active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
+        if interrupted():
+            _end_all(active, "interrupted", f"after step {step - 1}")
+            break
+        metrics = _tagged("train", task.finish(meter.take()))
+        if step == steps or (epoch + 1) % settings.validate_every == 0:
+            metrics |= _tagged("val", task.finish(learner.evaluate(data.validation)))
+        for k, run in active:
+            _close_epoch(run, k, learner, step, epoch, {tag: value[k] for tag, value in metrics.items()})
+            rates[step:, k] = run.schedule.rates[step:]
+        if active:
+            progress.epoch(step, epoch, rates[step - 1, active[0][0]], active[0][1].metrics)
+        active = _still_running(active, learner)
+        epoch += 1
+    _end_all(active, "finished", "")
+    _leave_best(runs, learner, task, data)
+
+
+class _Meter:
+    """Adds up an epoch's metrics, a few steps at a time and without waiting for the device."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._sums: list[Tensor] = []
+
+    def add(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
+        """Keeps a step's losses (runs,), outputs (runs, batch, outputs) and targets (runs, batch)."""
+        self._seen.append((losses, outputs, targets))
+
+    @property
+    def full(self) -> bool:
+        return len(self._seen) == FLUSH_STEPS
+
+    def flush(self) -> Tensor:
+        """Adds the kept steps to the sums; returns their losses, (steps, runs)."""
+        if not self._seen:
+            return torch.empty(0)
+        losses, outputs, targets = zip(*self._seen, strict=True)
+        self._sums.append(self._task.sums(torch.cat(outputs, 1), torch.cat(targets, 1)))
+        self._seen.clear()
+        return torch.stack(losses)
+
+    def take(self) -> Tensor:
+        """The sums of the epoch, (runs, terms); the next epoch begins at zero."""
+        sums = torch.stack(self._sums).sum(0)
+        self._sums.clear()
+        return sums
+
+
+def _tagged(family: str, metrics: dict[str, Tensor]) -> dict[str, list[float]]:
+    """The metrics of all runs as plain numbers, with one transfer."""
+    values = torch.stack(list(metrics.values())).tolist()
+    return {f"{family}/{name}": value for name, value in zip(metrics, values, strict=True)}
+
+
+def _close_epoch(run: Run, k: int, learner: Learner, step: int, epoch: int, values: dict[str, float]) -> None:
+    """Takes a run's metrics after an epoch: logs, keeps the best weights, moves the rate, may stop it."""
+    run.epoch, run.step = epoch, step - 1
+    run.metrics |= values
+    run.monitor.epoch(step - 1, epoch, values)
+    if not math.isfinite(values.get("val/loss", 0.0)):
+        run.end("diverged", f"val/loss is {values['val/loss']} after step {step - 1}")
+        return
+    if run.schedule.metric in values:
+        run.schedule.observe(step, values[run.schedule.metric])
+    if run.best.metric in values:
+        if run.best.update(epoch, step - 1, values[run.best.metric]):
+            learner.keep(k)
+            run.best_metrics = {tag: value for tag, value in values.items() if tag.startswith("val/")}
+        if run.checkpoints.due():
+            run.checkpoints.save("best", learner.state(k, best=True))
+        why = run.early_stop.update(epoch, values[run.early_stop.metric])
+        if why and step < len(run.schedule.rates):
+            run.end("stopped early", why)
+
+
+def _drop_diverged(
+    active: _Active, learner: Learner, losses: Tensor, step: int, epoch: int, rates: NDArray[np.float64]
+) -> _Active:
+    """Ends the runs whose loss or parameters are no longer finite; returns the others."""
+    if not len(losses):
+        return active
+    finite = losses.isfinite()
+    whole = (finite.all(0) & learner.finite()).tolist()
+    for k, run in active:
+        if not whole[k]:
+            first = int(finite[:, k].int().argmin()) if not finite[:, k].all() else len(losses) - 1
+            run.epoch, run.step = epoch, step - len(losses) + first
+            run.end(
+                "diverged",
+                f"loss {losses[first, k]:.4g} at step {run.step}, learning rate {rates[run.step, k]:.4g}, "
+                f"gradient norm {learner.gradient_norms()[k]:.4g} at step {step - 1}",
+            )
+    return _still_running(active, learner)
+
+
+def _still_running(active: _Active, learner: Learner) -> _Active:
+    for k, run in active:
+        if run.status != "running":
+            learner.drop(k)
+    return [(k, run) for k, run in active if run.status == "running"]
+
+
+def _end_all(active: _Active, status: str, reason: str) -> None:
+    for _, run in active:
+        run.end(status, reason)
+
+
+def _leave_best(runs: Sequence[Run], learner: Learner, task: Task, data: Data) -> None:
+    """Writes both sets of weights, puts the best ones back and measures them on the test part, once."""
+    for k, run in enumerate(runs):
+        run.checkpoints.save("last", learner.state(k, best=False))
+        if run.best.epoch >= 0:
+            learner.restore(k)
+            run.checkpoints.save("best", learner.state(k, best=True))
+    for tag, values in _tagged("test", task.finish(learner.evaluate(data.test))).items():
+        for run, value in zip(runs, values, strict=True):
+            run.metrics[tag] = value

@@ -1,0 +1,324 @@
+import hashlib
+import inspect
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sklearn.datasets
+import torch
+import yaml
+from sklearn.preprocessing import StandardScaler
+
+from sweepwise import schema
+from sweepwise.data import Data, split
+from sweepwise.data import digits as digits_module
+from sweepwise.data import mnist1d as mnist1d_module
+from sweepwise.data.digits import digits
+from sweepwise.data.mnist1d import mnist1d
+from sweepwise.data.sklearn_sets import breast_cancer, diabetes, wine
+
+OPTIONS = sorted((Path(__file__).parents[1] / "conf" / "data").glob("*.yaml"))
+SIZES = {
+    digits: (1078, 360, 359, (64,), 10),
+    breast_cancer: (341, 114, 114, (30,), 2),
+    wine: (107, 35, 36, (13,), 3),
+    diabetes: (265, 89, 88, (10,), 0),
+}
+LOADERS = {
+    digits: sklearn.datasets.load_digits,
+    breast_cancer: sklearn.datasets.load_breast_cancer,
+    wine: sklearn.datasets.load_wine,
+    diabetes: lambda **options: sklearn.datasets.load_diabetes(scaled=False, **options),
+}
+SPLIT = {
+    "name": "rows",
+    "batch_size": 4,
+    "split_seed": 0,
+    "validation": 0.2,
+    "test": 0.2,
+    "standardize": False,
+    "classes": 100,
+}
+
+
+def numbered(**changes) -> Data:
+    """100 examples, each with its number as its only feature and its class, so that a part shows its rows."""
+    number = np.arange(100)
+    return split(number[:, None].astype(float), number, **{**SPLIT, **changes})
+
+
+def parts(data: Data):
+    return data.train, data.validation, data.test
+
+
+def global_states():
+    numpy_state = np.random.get_state()
+    return random.getstate(), numpy_state[1].tolist(), numpy_state[2:], torch.get_rng_state().tolist()
+
+
+@pytest.fixture(scope="module")
+def signals():
+    """MNIST-1D, and the global generators before and after it was made."""
+    before = global_states()
+    return mnist1d(), before, global_states()
+
+
+@pytest.mark.parametrize("load", SIZES, ids=lambda load: load.__name__)
+def test_sizes_shapes_and_types(load):
+    data = load()
+    *sizes, features, classes = SIZES[load]
+    assert [len(part.y) for part in parts(data)] == [len(part.x) for part in parts(data)] == sizes
+    assert (data.name, data.features, data.classes, data.outputs) == (
+        load.__name__,
+        features,
+        classes,
+        classes if classes else 1,
+    )
+    for part in parts(data):
+        assert part.x.dtype == torch.float32 and part.x.is_contiguous() and part.x.isfinite().all()
+        assert (
+            part.y.dtype == (torch.int64 if classes else torch.float32) and part.y.shape == part.x.shape[:1]
+        )
+
+
+@pytest.mark.parametrize("load", LOADERS, ids=lambda load: load.__name__)
+def test_holds_every_example_of_the_loader_once(load):
+    x, y = LOADERS[load](return_X_y=True)
+    data = load(standardize=False)
+    ours = [
+        np.append(row, target * data.target_std + data.target_mean)
+        for part in parts(data)
+        for row, target in zip(part.x.double().numpy(), part.y.double().numpy(), strict=True)
+    ]
+    theirs = np.column_stack([x, y])
+    ours, theirs = (np.array(sorted(np.float32(rows).tolist())) for rows in (ours, theirs))
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+def test_digits_are_read_as_the_loader_reads_them(monkeypatch):
+    ours = digits_module._arrays()
+    monkeypatch.setattr(digits_module, "TABLE", "moved/digits.csv.gz")
+    fallback = digits_module._arrays()
+    loader = sklearn.datasets.load_digits(return_X_y=True)
+    for read, reference in ((ours, loader), (fallback, loader)):
+        np.testing.assert_array_equal(read[0], reference[0], strict=True)
+        np.testing.assert_array_equal(read[1], reference[1])
+
+
+def test_digits_import_no_sklearn():
+    code = (
+        "import sys; from sweepwise.data.digits import digits; digits(); sys.exit('sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_split_is_disjoint_and_exhaustive():
+    data = numbered()
+    rows = torch.cat([part.y for part in parts(data)])
+    assert rows.sort().values.tolist() == list(range(100))
+    assert all(torch.equal(part.x[:, 0].long(), part.y) for part in parts(data))
+    assert data.train.y.tolist() != sorted(data.train.y.tolist())
+
+
+@pytest.mark.parametrize(
+    ("fractions", "sizes"),
+    [((0.2, 0.2), (60, 20, 20)), ((0.01, 0.01), (98, 1, 1)), ((0.5, 0.49), (1, 50, 49))],
+)
+def test_fractions(fractions, sizes):
+    data = numbered(validation=fractions[0], test=fractions[1], batch_size=1)
+    assert tuple(len(part.y) for part in parts(data)) == sizes
+
+
+def test_split_follows_its_seed_alone():
+    states = []
+    data = []
+    for seed in (0, 1):
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        states.append(global_states())
+        data.append(numbered())
+        assert global_states() == states[-1]
+    assert states[0] != states[1]
+    assert all(torch.equal(a.y, b.y) for a, b in zip(parts(data[0]), parts(data[1]), strict=True))
+    assert not torch.equal(numbered(split_seed=1).test.y, data[0].test.y)
+
+
+def test_split_is_the_same_in_every_version():
+    # PCG64's raw stream is guaranteed by numpy (NEP 19): a change here moves everyone's test examples.
+    assert numbered(split_seed=0).test.y[:8].tolist() == [52, 37, 98, 45, 5, 71, 90, 87]
+
+
+def test_own_test_part_stays_as_it_is():
+    x, y = np.arange(80.0)[:, None], np.arange(80)
+    own_x, own_y = np.arange(80.0, 100)[:, None], np.arange(80, 100)
+    data = split(x, y, x_test=own_x, y_test=own_y, **{**SPLIT, "test": 7.0})
+    assert [len(part.y) for part in parts(data)] == [60, 20, 20]
+    assert data.test.y.tolist() == own_y.tolist() and data.test.x[:, 0].tolist() == own_y.tolist()
+    assert sorted(torch.cat([data.train.y, data.validation.y]).tolist()) == y.tolist()
+
+
+@pytest.mark.parametrize("load", SIZES, ids=lambda load: load.__name__)
+def test_standardised_as_by_sklearn_on_the_training_part(load):
+    raw, data = load(standardize=False), load()
+    scaler = StandardScaler().fit(raw.train.x.double().numpy())
+    for plain, scaled in zip(parts(raw), parts(data), strict=True):
+        expected = scaler.transform(plain.x.double().numpy())
+        np.testing.assert_allclose(scaled.x.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_validation_and_test_examples_steer_nothing():
+    x, y = np.random.default_rng(0).normal(size=(2, 100)).astype(np.float32)
+    x = x[:, None]
+    held_out = np.setdiff1d(np.arange(100), numbered().train.y.numpy())
+    x_other, y_other = x.copy(), y.copy()
+    x_other[held_out] += 1e3
+    y_other[held_out] -= 1e3
+    options = {**SPLIT, "standardize": True, "classes": 0}
+    one, other = split(x, y, **options), split(x_other, y_other, **options)
+    assert torch.equal(one.train.x, other.train.x) and torch.equal(one.train.y, other.train.y)
+    assert (one.target_mean, one.target_std) == (other.target_mean, other.target_std)
+    assert not torch.equal(one.test.x, other.test.x)
+
+
+def test_constant_features_are_only_centred():
+    x = np.column_stack([np.full(100, 0.1), np.arange(100.0)])
+    data = split(x, np.arange(100), **{**SPLIT, "standardize": True})
+    assert torch.allclose(data.train.x[:, 0], torch.zeros(60), atol=1e-7)
+    assert torch.isclose(data.train.x[:, 1].std(correction=0), torch.tensor(1.0))
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_regression_targets_are_scaled_and_come_back(standardize):
+    data = diabetes(standardize=standardize)
+    y = data.train.y.double().numpy()
+    assert abs(y.mean()) < 1e-6 and abs(y.std() - 1) < 1e-6
+    targets = np.concatenate([part.y.double().numpy() for part in parts(data)])
+    original = np.sort(targets * data.target_std + data.target_mean)
+    _, expected = sklearn.datasets.load_diabetes(return_X_y=True)
+    np.testing.assert_allclose(original, np.sort(expected), rtol=1e-5)
+
+
+def test_classes_are_not_scaled():
+    assert (wine().target_mean, wine().target_std) == (0.0, 1.0)
+
+
+def test_order_is_a_pure_permutation_of_seed_and_epoch():
+    data = numbered()
+    pairs = [(seed, epoch) for seed in (-1, 0, 1, 2**40) for epoch in range(4)]
+    pairs += [(1, 11), (11, 1)]
+    state = global_states()
+    orders = {pair: data.order(*pair).tolist() for pair in pairs}
+    assert global_states() == state
+    torch.manual_seed(7)
+    for pair, order in reversed(orders.items()):
+        assert sorted(order) == list(range(60))
+        assert numbered(split_seed=3).order(*pair).tolist() == order
+    assert len({tuple(order) for order in orders.values()}) == len(pairs)
+    assert data.order(0, 0).dtype == torch.int64
+    assert data.order(np.int64(1), 2).tolist() == orders[1, 2]
+
+
+def test_order_is_uniform():
+    first = torch.stack([numbered().order(seed, epoch)[0] for seed in range(40) for epoch in range(50)])
+    counts = torch.bincount(first, minlength=60).double()
+    chi_squared = ((counts - 2000 / 60) ** 2 / (2000 / 60)).sum()
+    assert chi_squared < 98.3  # 59 degrees of freedom, 0.999
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 61}, "data.batch_size=61: must not exceed the 60 training examples"),
+        ({"batch_size": 0}, "data.batch_size=0: must be at least 1"),
+        ({"validation": 0.0}, "data.validation=0.0: must be in (0, 1)"),
+        ({"validation": float("nan")}, "data.validation=nan: must be in (0, 1)"),
+        ({"test": 1.0}, "data.test=1.0: must be in (0, 1)"),
+        (
+            {"validation": 0.5, "test": 0.5},
+            "data.validation=0.5, data.test=0.5: must leave at least 1 of the 100 examples "
+            "to each of training, validation and test",
+        ),
+        (
+            {"validation": 0.6, "x_test": np.zeros((100, 1)), "y_test": np.arange(100)},
+            "data.validation=0.6: must leave at least 1 of the 200 examples "
+            "to each of training, validation and test",
+        ),
+        (
+            {"validation": 0.001},
+            "data.validation=0.001, data.test=0.2: must leave at least 1 of the 100 examples "
+            "to each of training, validation and test",
+        ),
+    ],
+)
+def test_refused(changes, message):
+    with pytest.raises(ValueError) as caught:
+        numbered(**changes)
+    assert str(caught.value) == message
+
+
+def test_largest_batch_is_the_training_part():
+    assert numbered(batch_size=60).batch_size == 60
+    with pytest.raises(
+        ValueError, match=r"data\.batch_size=5000: must not exceed the 1078 training examples"
+    ):
+        digits(batch_size=5000)
+
+
+def test_fingerprint_is_of_the_raw_arrays():
+    x, y = np.arange(100.0)[:, None], np.arange(100)
+    expected = hashlib.sha256(b"<f8(100, 1)" + x.tobytes() + b"<i8(100,)" + y.tobytes()).hexdigest()
+    assert numbered().sha256 == numbered(split_seed=1, standardize=True).sha256 == expected
+    assert split(x + 1, y, **SPLIT).sha256 != expected
+
+
+def test_to_moves_every_part():
+    data = wine().to("meta")
+    assert all(part.x.is_meta and part.y.is_meta for part in parts(data))
+    assert data.order(0, 0).device.type == "cpu" and data.sha256 == wine().sha256
+
+
+def test_mnist1d_is_the_published_one(signals):
+    data, _, _ = signals
+    assert [len(part.y) for part in parts(data)] == [3000, 1000, 1000]
+    assert (data.features, data.classes, data.train.x.dtype) == ((40,), 10, torch.float32)
+    digest = hashlib.sha256(data.test.x.numpy().tobytes()).hexdigest()
+    assert digest.startswith("30addc43827c82aa")
+    assert torch.bincount(torch.cat([part.y for part in parts(data)])).tolist() == [500] * 10
+
+
+def test_mnist1d_leaves_the_global_generators_alone(signals):
+    _, before, after = signals
+    assert before == after
+
+
+def test_mnist1d_refuses_other_signals(monkeypatch):
+    monkeypatch.setitem(mnist1d_module.FINGERPRINTS, "y", "0123456789abcdef")
+    with pytest.raises(
+        RuntimeError, match=r"generated y must have sha256 0123456789abcdef.*d97dc7aecec8ad6b"
+    ):
+        mnist1d()
+
+
+@pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.stem)
+def test_option_states_every_keyword_and_its_default(path):
+    node = yaml.safe_load(path.read_text())
+    faults = []
+    bound, _ = schema.bind("data", node, faults)
+    assert faults == [] and bound.func.__name__ == path.stem
+    defaults = {name: p.default for name, p in inspect.signature(bound.func).parameters.items()}
+    assert {name: value for name, value in node.items() if name != "_target_"} == defaults
+    assert path.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("batch_size", 0), ("split_seed", -1), ("validation", 0), ("validation", 1), ("standardize", 1)],
+)
+def test_schema_refuses_before_loading(key, value):
+    faults = []
+    schema.bind("data", {"_target_": "sweepwise.data.digits.digits", key: value}, faults)
+    assert len(faults) == 1 and faults[0].startswith(f"data.{key}={value}: must be")
