@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -20,6 +21,7 @@ from sweepwise.record import Request
 from sweepwise.schema import UsageError
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+_EXPECTED = (UsageError, record.Busy, OSError)
 ENDED = {"finished": 0, "stopped early": 0, "diverged": 1}
 
 
@@ -34,19 +36,32 @@ def main(task: Callable[[], Any]) -> None:
     try:
         task()
     except (HydraException, OmegaConfBaseException) as error:
-        _fail(BAD_USAGE, usage.explain(str(error), arguments, conf))
-    except UsageError as error:
-        _fail(BAD_USAGE, str(error))
-    except (record.Busy, OSError) as error:
-        _fail(FAILED, str(error))
+        raise SystemExit(_refused(usage.explain(str(error), arguments, conf), BAD_USAGE)) from None
     except KeyboardInterrupt:
-        _fail(INTERRUPTED, "interrupted")
+        raise SystemExit(_refused("interrupted", INTERRUPTED)) from None
+    except _EXPECTED as error:  # a run of a sweep; it has said so itself
+        raise SystemExit(_exit_code(error)) from None
 
 
 def execute(config: DictConfig) -> float:
     """Trains the run that a composed config describes, unless it has been; returns its best value."""
     hydra = HydraConfig.get()
     single = hydra.mode == RunMode.RUN
+    try:
+        code, value = _execute(config, hydra)
+    except _EXPECTED as error:
+        which = "" if single else f"run {hydra.job.num} ({hydra.job.override_dirname}): "
+        code = _refused("\n".join(which + line for line in str(error).splitlines()), _exit_code(error))
+        if not single:
+            raise  # the sweep goes on with its other runs
+        raise SystemExit(code) from None
+    if code and (single or code >= INTERRUPTED):
+        raise SystemExit(code)
+    return float("nan") if value is None else value
+
+
+def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
+    """The exit code and the best value of a run."""
     plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     choices = {
@@ -60,18 +75,18 @@ def execute(config: DictConfig) -> float:
 
         print(f"{known['status']} before, in {request.folder}; fresh=true trains again")
         closing(request.folder, known)
-        code, value = ENDED[known["status"]], known["best"]["value"]
-    else:
-        from sweepwise.run import train  # imports torch, which a finished run does not need
+        return ENDED[known["status"]], known["best"]["value"]
+    from sweepwise.run import train  # imports torch, which a finished run does not need
 
-        result = train(request)
-        code, value = result.exit_code, result.run.best.value
-    if code and (single or code >= INTERRUPTED):
-        raise SystemExit(code)
-    return float("nan") if value is None else value
+    result = train(request)
+    return result.exit_code, result.run.best.value
 
 
-def _fail(code: int, text: str) -> None:
+def _exit_code(error: Exception) -> int:
+    return BAD_USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _refused(text: str, code: int) -> int:
     for line in text.splitlines():
         print(f"error: {line}", file=sys.stderr)
-    raise SystemExit(code)
+    return code

@@ -59,7 +59,7 @@ TORCH_RANGES: dict[str, Range] = {
     "step_size": Range(1),
     "T_max": Range(1),
     "eta_min": Range(0),
-    "factor": Range(0, 1, open_high=True),
+    "factor": Range(0, 1),
     "patience": Range(0),
     "threshold": Range(0),
     "cooldown": Range(0),

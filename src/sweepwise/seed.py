@@ -53,7 +53,8 @@ class Seeds:
         if self.deterministic:
             # Read when cuBLAS starts, so it must stand before the first matrix product on a GPU.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(self.deterministic)
+        if torch.are_deterministic_algorithms_enabled() != self.deterministic:
+            torch.use_deterministic_algorithms(self.deterministic)  # imports torch._dynamo, 1.6 s
         torch.backends.cudnn.deterministic = self.deterministic
         torch.backends.cudnn.benchmark = False
 

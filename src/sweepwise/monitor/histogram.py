@@ -91,28 +91,26 @@ def histograms(tensors: Mapping[str, Tensor]) -> dict[str, Histogram]:
         return {}
     flat = torch.cat([_flatten(tensor) for tensor in tensors.values()])
     sizes = [tensor.numel() for tensor in tensors.values()]
-    moments = _moments(flat, sizes).tolist()
+    moments = _moments(flat, sizes)
     table = _count_(flat, sizes).numpy(force=True).reshape(-1, _CELLS)
+    rows = moments.tolist()
 
     nonfinite = table.reshape(-1, 2, _ZERO)[:, :, _INFINITE:].sum((1, 2)).tolist()
     for index, tensor in enumerate(tensors.values()):
-        if nonfinite[index]:  # rare, so these moments are taken twice and the others once
+        if nonfinite[index]:  # rare, so their moments are taken again without
             part = _flatten(tensor)
             part = part[part.isfinite()]
-            moments[index] = _moments(part, [len(part)])[0].tolist()
+            rows[index] = _moments(part, [len(part)])[0].tolist()
 
     table[:, _ZERO] += table[:, 0]  # -0.0 joins 0.0, then the other negative numbers are put in order
     table[:, 1:_ZERO] = table[:, _ZERO - 1 : 0 : -1]
     table[:, : _ZERO + 1 - _INFINITE] = 0
     table[:, _ZERO + _INFINITE :] = 0
-    columns = zip(
-        table.sum(1).tolist(), moments, _merge(table), nonfinite, table[:, _ZERO].tolist(), strict=True
-    )
+    counted, zeros = table.sum(1).tolist(), table[:, _ZERO].tolist()
+    columns = zip(tensors, counted, rows, _merge(table), nonfinite, zeros, strict=True)
     return {
-        name: Histogram(count, low, high, total, squares, limits, counts, bad, zeros)
-        for name, (count, (low, high, total, squares), (limits, counts), bad, zeros) in zip(
-            tensors, columns, strict=True
-        )
+        name: Histogram(count, low, high, total, squares, limits, counts, bad, zero)
+        for name, count, (low, high, total, squares), (limits, counts), bad, zero in columns
     }
 
 
@@ -143,8 +141,8 @@ def _moments_cpu(flat: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     filled = np.flatnonzero(sizes)  # reduceat has no empty segments
     if len(filled):
         starts = (np.cumsum(sizes) - sizes)[filled]
-        wide = flat.astype(np.float64)
-        with np.errstate(invalid="ignore"):  # inf - inf, in a part whose moments are taken again
+        with np.errstate(invalid="ignore"):  # NaN, inf - inf: these moments are taken again
+            wide = flat.astype(np.float64)
             moments[filled, 0] = np.minimum.reduceat(flat, starts)
             moments[filled, 1] = np.maximum.reduceat(flat, starts)
             moments[filled, 2] = np.add.reduceat(wide, starts)
