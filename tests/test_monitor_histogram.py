@@ -16,7 +16,9 @@ from sweepwise.monitor.histogram import _moments_cpu, _moments_device, histogram
 
 TINY = 2.0**-129
 LARGEST = torch.finfo(torch.float32).max
-FLOATS = st.floats(width=32) | st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0**-149, -TINY, LARGEST, -(2.0**-126)])
+FLOATS = st.floats(width=32) | st.sampled_from(
+    [0.0, -0.0, 1.0, -1.0, 2.0**-149, -TINY, LARGEST, -(2.0**-126)]
+)
 
 
 def one(*values, dtype=torch.float32):

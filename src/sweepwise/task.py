@@ -43,12 +43,10 @@ class Classification:
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Examples, summed cross-entropy, right answers: (runs, 3)."""
-        runs, examples, classes = outputs.shape
-        losses = functional.cross_entropy(
-            outputs.reshape(-1, classes), targets.reshape(-1), reduction="none"
-        ).view(runs, examples)
-        right = (outputs.argmax(-1) == targets).sum(1)
-        count = torch.full_like(right, examples)
+        wanted = outputs.gather(-1, targets[..., None]).squeeze(-1)
+        losses = outputs.logsumexp(-1) - wanted  # four times as fast as log_softmax over few classes
+        right = (outputs.max(-1).indices == targets).sum(1)
+        count = torch.full_like(right, targets.shape[1])
         return torch.stack([count.double(), losses.sum(1, dtype=torch.float64), right.double()], 1)
 
     def finish(self, sums: Tensor) -> dict[str, Tensor]:

@@ -135,7 +135,7 @@ class ModuleLearner:
 
     def finite(self) -> Tensor:
         """See `Learner.finite`."""
-        return self._flat.values.isfinite().all(1)
+        return self._flat.values.sum(1).isfinite()  # a sum of finite weights that overflows has diverged, too
 
     def gradient_norms(self) -> Tensor:
         """See `Learner.gradient_norms`."""
