@@ -59,6 +59,7 @@ def fit(workload: Workload, epochs: int, monitor: str) -> float:
         metrics.jsonl, and at the end the weights on disk and the test part.
     """
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     train, validation = Part(*workload.train), Part(*workload.validation)
     data = Data("benchmark", train, validation, validation, workload.batch, 10, 0.0, 1.0, "")
     task = Classification()

@@ -56,7 +56,7 @@ class Monitor(Protocol):
         """How much it wants to see of a step."""
         ...
 
-    def step(self, step: int, epoch: int, loss: Tensor, rate: float, watched: Watched) -> None:
+    def step(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
         """Takes what was seen of a step."""
         ...
 
@@ -156,7 +156,7 @@ def fit(
     steps = settings.steps(len(batches))
     rates = np.stack([run.schedule.rates for run in runs], axis=1)
     active = list(enumerate(runs))
-    meter = _Meter(task)
+    meter = _Meter(task, len(runs))
     step = epoch = 0
     while active and step < steps:
         for x, y in batches.epoch(epoch):
@@ -165,7 +165,7 @@ def fit(
             meter.add(losses, outputs, y)
             if watch:
                 for k, run in active:
-                    run.monitor.step(step, epoch, losses[k], rates[step, k], learner.watched(k))
+                    run.monitor.step(step, epoch, rates[step, k], learner.watched(k))
             step += 1
             if meter.full:
                 active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
@@ -176,9 +176,9 @@ def fit(
         if interrupted():
             _end_all(active, "interrupted", f"after step {step - 1}")
             break
-        metrics = _tagged("train", task.finish(meter.take()))
+        metrics = _tagged("train", task.finish(*meter.take()))
         if step == steps or (epoch + 1) % settings.validate_every == 0:
-            metrics |= _tagged("val", task.finish(learner.evaluate(data.validation)))
+            metrics |= _tagged("val", task.finish(learner.evaluate(data.validation), len(data.validation.y)))
         for k, run in active:
             _close_epoch(run, k, learner, step, epoch, {tag: value[k] for tag, value in metrics.items()})
             rates[step:, k] = run.schedule.rates[step:]
@@ -193,33 +193,43 @@ def fit(
 class _Meter:
     """Adds up an epoch's metrics, a few steps at a time and without waiting for the device."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, runs: int) -> None:
         self._task = task
+        self._runs = runs
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
         self._sums: list[Tensor] = []
+        self._examples = 0
 
     def add(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
-        """Keeps a step's losses (runs,), outputs (runs, batch, outputs) and targets (runs, batch)."""
+        """Keeps a step's losses, outputs (runs * batch, outputs) and targets (runs * batch,)."""
         self._seen.append((losses, outputs, targets))
 
     @property
     def full(self) -> bool:
         return len(self._seen) == FLUSH_STEPS
 
+    @torch.no_grad()
     def flush(self) -> Tensor:
         """Adds the kept steps to the sums; returns their losses, (steps, runs)."""
         if not self._seen:
             return torch.empty(0)
         losses, outputs, targets = zip(*self._seen, strict=True)
-        self._sums.append(self._task.sums(torch.cat(outputs, 1), torch.cat(targets, 1)))
+        unfolded = (torch.cat([_unfold(t, self._runs) for t in part], 1) for part in (outputs, targets))
+        self._sums.append(self._task.sums(*unfolded))
+        self._examples += sum(map(len, targets)) // self._runs
         self._seen.clear()
-        return torch.stack(losses)
+        return torch.stack(losses).view(len(losses), self._runs)
 
-    def take(self) -> Tensor:
-        """The sums of the epoch, (runs, terms); the next epoch begins at zero."""
-        sums = torch.stack(self._sums).sum(0)
+    def take(self) -> tuple[Tensor, int]:
+        """The sums of the epoch, (runs, terms), and its examples; the next epoch begins at zero."""
+        sums, examples = torch.stack(self._sums).sum(0), self._examples
         self._sums.clear()
-        return sums
+        self._examples = 0
+        return sums, examples
+
+
+def _unfold(folded: Tensor, runs: int) -> Tensor:
+    return folded.view(runs, -1, *folded.shape[1:])
 
 
 def _tagged(family: str, metrics: dict[str, Tensor]) -> dict[str, list[float]]:
@@ -288,6 +298,6 @@ def _leave_best(runs: Sequence[Run], learner: Learner, task: Task, data: Data) -
         if run.best.epoch >= 0:
             learner.restore(k)
             run.checkpoints.save("best", learner.state(k, best=True))
-    for tag, values in _tagged("test", task.finish(learner.evaluate(data.test))).items():
+    for tag, values in _tagged("test", task.finish(learner.evaluate(data.test), len(data.test.y))).items():
         for run, value in zip(runs, values, strict=True):
             run.metrics[tag] = value

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sweepwise.schema import Range
+from sweepwise.seed import stream
 
 OPEN_UNIT = Range(0, 1, open_low=True, open_high=True)
 
@@ -78,15 +79,13 @@ class Data:
         """The order of the training examples in one epoch, the same whenever and wherever it is asked for.
 
         Args:
-            seed: the run's seed, any integer.
-            epoch: any integer.
+            seed: of the data order, >= 0.
+            epoch: counted from 0.
 
         Returns:
             (training examples,) a permutation, int64, on the CPU.
         """
-        # Hashed together because seed + epoch would give run 1 the orders of run 0, one epoch late.
-        digest = hashlib.sha256(f"sweepwise.data.order/{seed:d}/{epoch:d}".encode()).digest()
-        generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        generator = torch.Generator().manual_seed(stream(seed, epoch))
         return torch.randperm(len(self.train.y), generator=generator)
 
     def to(self, device: torch.device | str) -> "Data":

@@ -10,6 +10,7 @@ from sweepwise.data import Data, Part
 from sweepwise.seed import seed_worker
 
 Batch = tuple[Tensor, Tensor]
+BLOCK_BYTES = 2**20  # copied at a time: stays in a core's cache until it is used
 
 
 class Batches:
@@ -33,16 +34,26 @@ class Batches:
         return -(-len(self._data.train.y) // self._data.batch_size)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yields x: (runs, batch, *features) and y: (runs, batch); the last batch may be smaller."""
+        """Yields x: (runs * batch, *features) and y: (runs * batch,); the last batch may be smaller."""
         orders = torch.stack([self._data.order(seed, epoch) for seed in self._order_seeds])
         if self._workers:
             return self._through_workers(orders)
+        return self._in_memory(orders)
+
+    def _in_memory(self, orders: Tensor) -> Iterator[Batch]:
+        """Collects small batches many at a time: one copy of a block costs less than one for each batch."""
         train = self._data.train
-        return (_take(train, index) for index in orders.to(train.x.device).split(self._data.batch_size, 1))
+        batches = _folded(orders.to(train.x.device), self._data.batch_size)
+        together = max(1, BLOCK_BYTES // (train.x[0].nbytes * len(batches[0])))
+        for start in range(0, len(batches), together):
+            block = batches[start : start + together]
+            x, y = _take(train, torch.cat(block))
+            sizes = [len(index) for index in block]
+            yield from zip(x.split(sizes), y.split(sizes), strict=True)
 
     def _through_workers(self, orders: Tensor) -> Iterator[Batch]:
         device = self._data.train.x.device
-        self._order.indices = list(orders.split(self._data.batch_size, 1))
+        self._order.indices = _folded(orders, self._data.batch_size)
         if self._loader is None:
             self._loader = DataLoader(
                 _Taken(self._data.train.to("cpu")),
@@ -77,7 +88,10 @@ class _Taken(Dataset[Batch]):
         return _take(self._part, index)
 
 
+def _folded(orders: Tensor, batch_size: int) -> list[Tensor]:
+    """The index of each batch, (runs * batch,), from orders of shape (runs, examples)."""
+    return [index.reshape(-1) for index in orders.split(batch_size, 1)]
+
+
 def _take(part: Part, index: Tensor) -> Batch:
-    flat = index.reshape(-1)
-    x = part.x.index_select(0, flat).view(*index.shape, *part.x.shape[1:])
-    return x, part.y.index_select(0, flat).view(index.shape)
+    return part.x.index_select(0, index), part.y.index_select(0, index)

@@ -1,6 +1,7 @@
 """What the trainer drives: parameters that take steps, for one run or for many at once.
 
-The trainer knows this contract only. Every tensor has a leading axis of runs, of length 1 for one run.
+The trainer knows this contract only. Results have a leading axis of runs, of length 1 for one run; batches
+and outputs, which are handled at every step, carry it folded into their first axis.
 """
 
 import enum
@@ -28,18 +29,20 @@ class Watched:
     """What was seen of one run in the last watched step; the weights are those the step began with.
 
     Attributes:
-        gradient_norm: Euclidean norm of the whole gradient, penalties included, a scalar.
-        penalty: what the regularizers add to the loss, a scalar.
-        update_ratio: for each weight tensor |update| / |weights|, a scalar; about 1e-3 is healthy.
+        loss: of the batch, without penalties.
+        penalty: what the regularizers add to it.
+        gradient_norm: Euclidean norm of the whole gradient, with that of the penalties.
+        update_ratio: |update| / |weights| of each weight tensor; about 1e-3 is healthy.
         weights: by parameter name.
         gradients: by parameter name.
         activations: outputs of the layers by module name, (batch, ...).
         kinds: class name of the module behind each activation.
     """
 
-    gradient_norm: Tensor
-    penalty: Tensor
-    update_ratio: Mapping[str, Tensor]
+    loss: float
+    penalty: float
+    gradient_norm: float
+    update_ratio: Mapping[str, float]
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     gradients: Mapping[str, Tensor] = field(default_factory=dict)
     activations: Mapping[str, Tensor] = field(default_factory=dict)
@@ -57,14 +60,15 @@ class Learner(Protocol):
         """Takes one optimizer step.
 
         Args:
-            x: (runs, batch, *features).
-            y: (runs, batch).
+            x: (runs * batch, *features), the batch of each run after that of the one before.
+            y: (runs * batch,).
             rates: (runs,) learning rates.
             step: counted from 0; the noise of a step is a function of the run's seed and this.
             watch: what `watched` will be asked for.
 
         Returns:
-            Losses (runs,) without penalties, and outputs (runs, batch, outputs), before the update.
+            Losses without penalties, with `runs` elements, and outputs (runs * batch, outputs), both from before
+            the update and not to be differentiated any more.
         """
         ...
 

@@ -4,6 +4,8 @@ One kernel then zeroes the gradient, penalises the weights or takes the optimize
 there are.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
@@ -40,6 +42,7 @@ class FlatParameters:
         self.names = list(parameters)
         self.weight_names = list(weights)
         self.weights = sum(p.numel() for p in weights.values())
+        self._weight_sizes = [p.numel() for p in weights.values()]
         self._shapes = {name: p.shape for name, p in parameters.items()}
         self.values = torch.cat([p.detach().reshape(-1) for p in parameters.values()])[None]
         self.gradient = torch.zeros_like(self.values)
@@ -59,6 +62,10 @@ class FlatParameters:
         return {
             name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
         }
+
+    def weight_parts(self, row: Tensor) -> Sequence[Tensor]:
+        """The part of each weight tensor, flat, in a row that begins with the weights."""
+        return row[0, : self.weights].split(self._weight_sizes)
 
     def check_gradient_views(self) -> None:
         """Raises ValueError if a backward pass has replaced a gradient instead of adding to it."""

@@ -1,5 +1,6 @@
 """The learner of one run: any `nn.Module`, any `torch.optim` optimizer."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -69,38 +70,55 @@ class ModuleLearner:
         self._flat.gradient.zero_()
         activations: dict[str, Tensor] = {}
         hooks = self._listen(activations) if watch >= Watch.TENSORS else []
-        outputs = self.model(x[0])
+        outputs = self.model(x)
         for hook in hooks:
             hook.remove()
-        loss = self._task.loss(outputs, y[0])
+        loss = self._task.loss(outputs, y)
         loss.backward()
         if not self._checked:
             self._flat.check_gradient_views()
             self._checked = True
         if watch:
             before = self._flat.values.clone()
-            penalty = sum((r.penalty(self._weights)[0] for r in self._regularizers), loss.new_zeros(()))
+            penalties = [regularizer.penalty(self._weights)[0] for regularizer in self._regularizers]
         for regularizer in self._regularizers:
             regularizer.before_step_(self._weights, self._weight_gradient, rate)
         self._optimizer.step_(rate)
         for regularizer in self._regularizers:
             regularizer.after_step_(self._weights, rate)
         if watch:
-            self._watched = self._look(before, penalty, activations, watch)
-        return loss.detach()[None], outputs.detach()[None]
+            self._watched = self._look(loss.detach(), penalties, before, activations, watch)
+        return loss, outputs
 
-    def _look(self, before: Tensor, penalty: Tensor, activations: dict[str, Tensor], watch: Watch) -> Watched:
-        started = self._flat.views(before)
-        update = self._flat.views(self._flat.values - before)
-        names = self._flat.weight_names
-        scale = torch._foreach_norm([started[name] for name in names])
-        moved = torch._foreach_norm([update[name] for name in names])
-        ratios = (torch.stack(moved) / torch.stack(scale)).nan_to_num(0.0, torch.inf)  # 0 / 0: nothing moved
-        scalars = (self.gradient_norms()[0], penalty, dict(zip(names, ratios.unbind(), strict=True)))
+    def _look(
+        self,
+        loss: Tensor,
+        penalties: list[Tensor],
+        before: Tensor,
+        activations: dict[str, Tensor],
+        watch: Watch,
+    ) -> Watched:
+        flat = self._flat
+        moved = flat.values[:, : flat.weights] - before[:, : flat.weights]
+        norms = torch._foreach_norm([flat.gradient, *flat.weight_parts(before), *flat.weight_parts(moved)])
+        numbers = torch.stack([loss, *penalties, *norms]).tolist()  # the one transfer
+        penalty = sum(numbers[1 : 1 + len(penalties)])
+        norm, *sizes = numbers[1 + len(penalties) :]
+        scale, update = sizes[: len(flat.weight_names)], sizes[len(flat.weight_names) :]
+        ratios = {n: _ratio(u, w) for n, w, u in zip(flat.weight_names, scale, update, strict=True)}
         if watch < Watch.TENSORS:
-            return Watched(*scalars)
+            return Watched(numbers[0], penalty, norm, ratios)
         kinds = {name: type(self.model.get_submodule(name)).__name__ for name in activations}
-        return Watched(*scalars, started, self._flat.views(self._flat.gradient), activations, kinds)
+        return Watched(
+            numbers[0],
+            penalty,
+            norm,
+            ratios,
+            flat.views(before),
+            flat.views(flat.gradient),
+            activations,
+            kinds,
+        )
 
     def _listen(self, activations: dict[str, Tensor]) -> list[torch.utils.hooks.RemovableHandle]:
         def listener(name: str) -> Callable[[nn.Module, object, object], None]:
@@ -167,3 +185,9 @@ class ModuleLearner:
 
     def drop(self, run: int) -> None:
         """See `Learner.drop`."""
+
+
+def _ratio(update: float, weights: float) -> float:
+    if weights:
+        return update / weights
+    return math.inf if update else 0.0

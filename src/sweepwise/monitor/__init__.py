@@ -53,20 +53,19 @@ class Monitor:
             return Watch.SCALARS
         return Watch.NOTHING
 
-    def step(self, step: int, epoch: int, loss: Tensor, rate: float, watched: Watched) -> None:
+    def step(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
         """Logs what was seen of a step, as far as `watch` asked for it."""
         watch = self.watch(step)
         if not watch:
             return
-        seen = {
-            "train/batch_loss": loss,
+        values = {
+            "train/batch_loss": watched.loss,
             "train/penalty": watched.penalty,
             "gradients/norm": watched.gradient_norm,
+            "lr/lr": float(rate),
         }
-        seen |= {
-            f"update_ratio/{name.removesuffix('.weight')}": r for name, r in watched.update_ratio.items()
-        }
-        values = _numbers(seen) | {"lr/lr": float(rate)}
+        for name, ratio in watched.update_ratio.items():
+            values[f"update_ratio/{name.removesuffix('.weight')}"] = ratio
         if watch >= Watch.TENSORS:
             values |= self._tensors(step, watched)
         self._log(step, epoch, values)
