@@ -1,6 +1,6 @@
 """Our own trainer on the benchmarks' workloads. Measures training steps per second, as in reference.py.
 
-    scalars       scalars written every 10 steps and at each validation
+    scalars       scalars written every 20 steps and at each validation
     histograms    the same, and histograms of weights, gradients and activations every 50 steps
     silent        nothing written
 
@@ -28,8 +28,8 @@ from sweepwise.trainer import Run, Settings
 from sweepwise.trainer import fit as train_runs
 
 MONITORS: dict[str, dict[str, int | bool]] = {
-    "scalars": {"scalars_every": 10, "histograms_every": 0},
-    "histograms": {"scalars_every": 10, "histograms_every": 50},
+    "scalars": {"scalars_every": 20, "histograms_every": 0},
+    "histograms": {"scalars_every": 20, "histograms_every": 50},
     "silent": {"scalars_every": 0, "histograms_every": 0, "tensorboard": False},
 }
 
@@ -76,7 +76,7 @@ def fit(workload: Workload, epochs: int, monitor: str) -> float:
         run = Run(schedule, Reporting(workload), 0, writer, Checkpoints(Path(name)))
         started = time.perf_counter()
         train_runs(learner, data, task, [run], settings, Silent())
-        writer.close(True)
+        writer.close("finished")
         seconds = time.perf_counter() - started
     return steps / seconds
 

@@ -257,7 +257,7 @@ def _train(request: Request, parts: Parts) -> Result:
         run.end("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", _described(error))
         raise
     finally:
-        monitor.close(run.status in ("finished", "stopped early"))
+        monitor.close(run.status)
         log.end(run.status, run.reason, **run.outcome())
     report.closing(request.folder, log.fields)
     return Result(run, interrupts.exit_code if interrupts() else EXIT_CODES[run.status])

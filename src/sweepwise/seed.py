@@ -12,6 +12,8 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from sweepwise.schema import Range
 
@@ -83,16 +85,32 @@ def stream(*place: int) -> int:
     return state >> 1
 
 
+def draws(model: nn.Module) -> bool:
+    """Whether a forward pass in training may draw random numbers.
+
+    Of torch's own layers it is known; a class of anybody else may do anything.
+    """
+    for module in model.modules():
+        rate = getattr(module, "p", 0) if isinstance(module, _DropoutNd) else getattr(module, "dropout", 0)
+        random_by_kind = isinstance(module, (nn.RReLU, nn.FractionalMaxPool2d, nn.FractionalMaxPool3d))
+        foreign = not type(module).__module__.startswith("torch.nn.modules.")
+        if foreign or random_by_kind or isinstance(rate, nn.Module) or rate:
+            return True
+    return False
+
+
 class Noise:
     """Puts torch's default generator of a device where a step's noise begins.
 
     Args:
         seed: of the stream.
-        device: whose generator layers such as dropout draw from.
+        model: whose layers draw.
+        device: whose generator they draw from.
     """
 
-    def __init__(self, seed: int, device: torch.device) -> None:
+    def __init__(self, seed: int, model: nn.Module, device: torch.device) -> None:
         self._seed = seed
+        self._wanted = draws(model)
         self._first = 0
         self._ahead: list[int] = []
         index = device.index or 0
@@ -102,6 +120,8 @@ class Noise:
 
     def begin(self, step: int) -> None:
         """Called before the forward pass of every step."""
+        if not self._wanted:
+            return
         place = step - self._first
         if not 0 <= place < len(self._ahead):  # many at a time: a tight loop is far cheaper than one by one
             self._first, place = step, 0

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweepwise.data import Data
-from sweepwise.data.loading import Batches
+from sweepwise.data.loading import Batches, evaluation_batches
 from sweepwise.early_stop import Best, EarlyStop
 from sweepwise.learner import Learner, Watch, Watched
 from sweepwise.scheduler import Schedule
@@ -153,6 +153,7 @@ def fit(
         interrupted: asked after every step; True ends the training there.
     """
     batches = Batches(data, [run.order_seed for run in runs], settings.workers)
+    validation = evaluation_batches(data.validation)
     steps = settings.steps(len(batches))
     rates = np.stack([run.schedule.rates for run in runs], axis=1)
     active = list(enumerate(runs))
@@ -178,7 +179,7 @@ def fit(
             break
         metrics = _tagged("train", task.finish(*meter.take()))
         if step == steps or (epoch + 1) % settings.validate_every == 0:
-            metrics |= _tagged("val", task.finish(learner.evaluate(data.validation), len(data.validation.y)))
+            metrics |= _tagged("val", task.finish(*learner.evaluate(validation)))
         for k, run in active:
             _close_epoch(run, k, learner, step, epoch, {tag: value[k] for tag, value in metrics.items()})
             rates[step:, k] = run.schedule.rates[step:]
@@ -191,14 +192,18 @@ def fit(
 
 
 class _Meter:
-    """Adds up an epoch's metrics, a few steps at a time and without waiting for the device."""
+    """Averages an epoch's metrics over its examples, some steps at a time: no step waits for the device."""
 
     def __init__(self, task: Task, runs: int) -> None:
         self._task = task
         self._runs = runs
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._sums: list[Tensor] = []
+        self._clear()
+
+    def _clear(self) -> None:
         self._examples = 0
+        self._loss = np.zeros(self._runs)
+        self._sums = np.zeros((self._runs, 1))
 
     def add(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
         """Keeps a step's losses, outputs (runs * batch, outputs) and targets (runs * batch,)."""
@@ -209,33 +214,35 @@ class _Meter:
         return len(self._seen) == FLUSH_STEPS
 
     @torch.no_grad()
-    def flush(self) -> Tensor:
+    def flush(self) -> NDArray[np.float64]:
         """Adds the kept steps to the sums; returns their losses, (steps, runs)."""
         if not self._seen:
-            return torch.empty(0)
+            return np.empty((0, self._runs))
         losses, outputs, targets = zip(*self._seen, strict=True)
-        unfolded = (torch.cat([_unfold(t, self._runs) for t in part], 1) for part in (outputs, targets))
-        self._sums.append(self._task.sums(*unfolded))
-        self._examples += sum(map(len, targets)) // self._runs
         self._seen.clear()
-        return torch.stack(losses).view(len(losses), self._runs)
+        examples = np.array([len(target) for target in targets]) / self._runs
+        values = torch.stack(losses).view(len(losses), self._runs).double().numpy(force=True)
+        self._examples += int(examples.sum())
+        self._loss += examples @ values
+        sums = self._task.sums(self._joined(outputs), self._joined(targets))
+        self._sums = self._sums + sums.numpy(force=True)
+        return values
 
-    def take(self) -> tuple[Tensor, int]:
-        """The sums of the epoch, (runs, terms), and its examples; the next epoch begins at zero."""
-        sums, examples = torch.stack(self._sums).sum(0), self._examples
-        self._sums.clear()
-        self._examples = 0
-        return sums, examples
+    def _joined(self, folded: Sequence[Tensor]) -> Tensor:
+        """(runs, examples, ...) from batches of shape (runs * batch, ...)."""
+        if self._runs == 1:  # nothing is folded, so a view of each batch can be saved
+            return torch.cat(list(folded))[None]
+        return torch.cat([tensor.view(self._runs, -1, *tensor.shape[1:]) for tensor in folded], 1)
+
+    def take(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The epoch's mean loss (runs,) and means of the terms (runs, terms); the next one begins at zero."""
+        means = self._loss / self._examples, self._sums / self._examples
+        self._clear()
+        return means
 
 
-def _unfold(folded: Tensor, runs: int) -> Tensor:
-    return folded.view(runs, -1, *folded.shape[1:])
-
-
-def _tagged(family: str, metrics: dict[str, Tensor]) -> dict[str, list[float]]:
-    """The metrics of all runs as plain numbers, with one transfer."""
-    values = torch.stack(list(metrics.values())).tolist()
-    return {f"{family}/{name}": value for name, value in zip(metrics, values, strict=True)}
+def _tagged(family: str, metrics: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
+    return {f"{family}/{name}": values.tolist() for name, values in metrics.items()}
 
 
 def _close_epoch(run: Run, k: int, learner: Learner, step: int, epoch: int, values: dict[str, float]) -> None:
@@ -260,23 +267,26 @@ def _close_epoch(run: Run, k: int, learner: Learner, step: int, epoch: int, valu
 
 
 def _drop_diverged(
-    active: _Active, learner: Learner, losses: Tensor, step: int, epoch: int, rates: NDArray[np.float64]
+    active: _Active,
+    learner: Learner,
+    losses: NDArray[np.float64],
+    step: int,
+    epoch: int,
+    rates: NDArray[np.float64],
 ) -> _Active:
     """Ends the runs whose loss or parameters are no longer finite; returns the others."""
-    if not len(losses):
-        return active
-    finite = losses.isfinite()
-    whole = (finite.all(0) & learner.finite()).tolist()
+    finite = np.isfinite(losses)
+    whole = finite.all(0) & np.isfinite(learner.checksums())
     for k, run in active:
         if not whole[k]:
-            first = int(finite[:, k].int().argmin()) if not finite[:, k].all() else len(losses) - 1
+            first = int(finite[:, k].argmin()) if not finite[:, k].all() else len(losses) - 1
             run.epoch, run.step = epoch, step - len(losses) + first
             run.end(
                 "diverged",
                 f"loss {losses[first, k]:.4g} at step {run.step}, learning rate {rates[run.step, k]:.4g}, "
-                f"gradient norm {learner.gradient_norms()[k]:.4g} at step {step - 1}",
+                f"gradient norm {learner.gradient_norm(k):.4g} at step {step - 1}",
             )
-    return _still_running(active, learner)
+    return active if whole.all() else _still_running(active, learner)
 
 
 def _still_running(active: _Active, learner: Learner) -> _Active:
@@ -298,6 +308,6 @@ def _leave_best(runs: Sequence[Run], learner: Learner, task: Task, data: Data) -
         if run.best.epoch >= 0:
             learner.restore(k)
             run.checkpoints.save("best", learner.state(k, best=True))
-    for tag, values in _tagged("test", task.finish(learner.evaluate(data.test), len(data.test.y))).items():
+    for tag, values in _tagged("test", task.finish(*learner.evaluate(evaluation_batches(data.test)))).items():
         for run, value in zip(runs, values, strict=True):
             run.metrics[tag] = value

@@ -10,7 +10,13 @@ from sweepwise.data import Data, Part
 from sweepwise.seed import seed_worker
 
 Batch = tuple[Tensor, Tensor]
+EVALUATION_BATCH = 2048  # examples
 BLOCK_BYTES = 2**20  # copied at a time: stays in a core's cache until it is used
+
+
+def evaluation_batches(part: Part) -> list[Batch]:
+    """A part in its own order, in batches that bound the memory; their size changes only rounding."""
+    return list(zip(part.x.split(EVALUATION_BATCH), part.y.split(EVALUATION_BATCH), strict=True))
 
 
 class Batches:

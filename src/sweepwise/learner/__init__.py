@@ -5,7 +5,7 @@ and outputs, which are handled at every step, carry it folded into their first a
 """
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweepwise.data import Part
+from sweepwise.data.loading import Batch
 
 
 class Watch(enum.IntEnum):
@@ -67,8 +67,8 @@ class Learner(Protocol):
             watch: what `watched` will be asked for.
 
         Returns:
-            Losses without penalties, with `runs` elements, and outputs (runs * batch, outputs), both from before
-            the update and not to be differentiated any more.
+            Losses without penalties, with `runs` elements, and outputs (runs * batch, outputs); both are from
+            before the update and not to be differentiated any more.
         """
         ...
 
@@ -76,16 +76,20 @@ class Learner(Protocol):
         """What the last watched step saw of one run."""
         ...
 
-    def evaluate(self, part: Part) -> Tensor:
-        """The task's sums over a part, (runs, terms), in evaluation mode."""
+    def evaluate(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean loss (runs,) and means of the task's terms (runs, terms) in evaluation mode.
+
+        Args:
+            batches: x: (batch, *features) and y: (batch,) of a part, the same for all runs.
+        """
         ...
 
-    def finite(self) -> Tensor:
-        """Whether all parameters of each run are finite, (runs,) bool."""
+    def checksums(self) -> NDArray[np.float64]:
+        """The sum of each run's parameters, (runs,): not finite once a parameter is not."""
         ...
 
-    def gradient_norms(self) -> Tensor:
-        """Norm of each run's last gradient, (runs,)."""
+    def gradient_norm(self, run: int) -> float:
+        """Norm of the run's last gradient."""
         ...
 
     def keep(self, run: int) -> None:

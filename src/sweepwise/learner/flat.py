@@ -1,7 +1,8 @@
 """All parameters of a model in one flat row, weights first, with the model's own tensors as views of it.
 
-One kernel then zeroes the gradient, penalises the weights or takes the optimizer's step, however many layers
-there are.
+One kernel then penalises the weights, keeps the best ones or measures an update, however many layers there
+are. Gradients stay the tensors that the backward pass makes, since adding them into a row would cost a pass
+over all of them; the row of gradients is collected where somebody needs it.
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ class FlatParameters:
 
     Attributes:
         values: (1, parameters) weights first, then biases and norm gains.
-        gradient: (1, parameters), which the backward pass adds to.
+        gradient: (1, parameters), as of the last `collect`.
         weights: how many of the parameters are weights: what decays and is penalised.
         names: of the parameters in the order of the buffer, weights first.
         weight_names: of the weight tensors among them.
+        shapes: of each parameter, in that order.
 
     Raises:
         ValueError: the parameters differ in dtype or device, or there are none.
@@ -42,38 +44,39 @@ class FlatParameters:
         self.names = list(parameters)
         self.weight_names = list(weights)
         self.weights = sum(p.numel() for p in weights.values())
-        self._weight_sizes = [p.numel() for p in weights.values()]
-        self._shapes = {name: p.shape for name, p in parameters.items()}
+        self.shapes = [p.shape for p in parameters.values()]
+        self._sizes = [shape.numel() for shape in self.shapes]
         self.values = torch.cat([p.detach().reshape(-1) for p in parameters.values()])[None]
         self.gradient = torch.zeros_like(self.values)
         self._parameters = list(parameters.values())
-        for parameter, value, gradient in zip(
-            self._parameters,
-            self.views(self.values).values(),
-            self.views(self.gradient).values(),
-            strict=True,
-        ):
+        for parameter, value in zip(self._parameters, self.views(self.values).values(), strict=True):
             parameter.data = value
-            parameter.grad = gradient
+            parameter.grad = None
+
+    def forget_gradients(self) -> None:
+        """Before a backward pass, so that it need not add."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def gradients(self) -> list[Tensor]:
+        """The gradients of the last backward pass, in the order of `names`; zeros where it made none."""
+        return [g if (g := p.grad) is not None else torch.zeros_like(p) for p in self._parameters]
+
+    def collect(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Copies gradients into the row `gradient`; returns them as views of it."""
+        torch.cat([gradient.reshape(-1) for gradient in gradients], out=self.gradient[0])
+        return list(self.views(self.gradient).values())
 
     def views(self, row: Tensor) -> dict[str, Tensor]:
         """Each parameter's part of a buffer laid out like `values`, in its own shape."""
-        parts = row.view(-1).split([shape.numel() for shape in self._shapes.values()])
+        parts = row.view(-1).split_with_sizes(self._sizes)
         return {
-            name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
+            name: part.view(shape) for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
         }
 
-    def weight_parts(self, row: Tensor) -> Sequence[Tensor]:
-        """The part of each weight tensor, flat, in a row that begins with the weights."""
-        return row[0, : self.weights].split(self._weight_sizes)
-
-    def check_gradient_views(self) -> None:
-        """Raises ValueError if a backward pass has replaced a gradient instead of adding to it."""
-        for name, parameter, view in zip(
-            self.names, self._parameters, self.views(self.gradient).values(), strict=True
-        ):
-            if parameter.grad is None or parameter.grad.data_ptr() != view.data_ptr():
-                raise ValueError(f"model: the gradient of {name} is not dense (sparse=True?)")
+    def weight_parts(self, row: Tensor) -> list[Tensor]:
+        """The part of each weight tensor, flat, in a row laid out like `values`."""
+        return list(row.view(-1).split_with_sizes(self._sizes)[: len(self.weight_names)])
 
 
 def is_weight(module: nn.Module, parameter: Tensor) -> bool:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from sweepwise.data import Part
+from sweepwise.data.loading import Batch
 from sweepwise.learner import Watch, Watched
 from sweepwise.learner.flat import FlatParameters
 from sweepwise.optimizer import FlatOptimizer
@@ -17,7 +17,6 @@ from sweepwise.regularizer import Regularizer
 from sweepwise.seed import Noise
 from sweepwise.task import Task
 
-EVALUATION_BATCH = 2048  # examples; bounds memory, changes no result beyond rounding
 _UNWATCHED = (_DropoutNd, nn.Flatten, nn.Identity)
 
 
@@ -27,7 +26,7 @@ class ModuleLearner:
     Args:
         model: on its device, initialised; features -> outputs.
         task: its loss and metrics.
-        optimizer: builds the optimizer over flat parameters: (values, gradient, weights) -> FlatOptimizer.
+        optimizer: builds the optimizer over the row: (values, gradient, weights, shapes) -> FlatOptimizer.
         regularizers: act in the order given; their `prepare_` has been called.
         noise_seed: of what is drawn during training.
 
@@ -54,12 +53,26 @@ class ModuleLearner:
         self.weights = self._flat.weights
         self._weights = self._flat.values[:, : self._flat.weights]
         self._weight_gradient = self._flat.gradient[:, : self._flat.weights]
-        self._optimizer = optimizer(values=row, gradient=gradient, weights=self._flat.weights)
-        self._noise = Noise(noise_seed, row.device)
+        self._optimizer = optimizer(
+            values=row, gradient=gradient, weights=self._flat.weights, shapes=self._flat.shapes
+        )
+        self._noise = Noise(noise_seed, model, row.device)
         self._kept = [torch.empty(0)] * (1 + len(list(model.buffers())))
         self._has_kept = False
+        self._before, self._moved = torch.empty_like(self._flat.values), torch.empty_like(self._flat.values)
         self._watched: Watched | None = None
-        self._checked = False
+        self._layers = {
+            name: module
+            for name, module in model.named_modules()
+            if name and not any(True for _ in module.children()) and not isinstance(module, _UNWATCHED)
+        }
+        # A moment at which no regularizer acts costs nothing.
+        self._before_step = [
+            r.before_step_ for r in regularizers if type(r).before_step_ is not Regularizer.before_step_
+        ]
+        self._after_step = [
+            r.after_step_ for r in regularizers if type(r).after_step_ is not Regularizer.after_step_
+        ]
 
     def step(
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
@@ -67,7 +80,7 @@ class ModuleLearner:
         """See `Learner.step`."""
         rate = float(rates[0])
         self._noise.begin(step)
-        self._flat.gradient.zero_()
+        self._flat.forget_gradients()
         activations: dict[str, Tensor] = {}
         hooks = self._listen(activations) if watch >= Watch.TENSORS else []
         outputs = self.model(x)
@@ -75,50 +88,46 @@ class ModuleLearner:
             hook.remove()
         loss = self._task.loss(outputs, y)
         loss.backward()
-        if not self._checked:
-            self._flat.check_gradient_views()
-            self._checked = True
+        gradients = self._flat.gradients()
+        by_row = bool(self._before_step) or not self._optimizer.takes_parts
+        if by_row:
+            gradients = self._flat.collect(gradients)
         if watch:
-            before = self._flat.values.clone()
+            before = self._before.copy_(self._flat.values)
             penalties = [regularizer.penalty(self._weights)[0] for regularizer in self._regularizers]
-        for regularizer in self._regularizers:
-            regularizer.before_step_(self._weights, self._weight_gradient, rate)
-        self._optimizer.step_(rate)
-        for regularizer in self._regularizers:
-            regularizer.after_step_(self._weights, rate)
+        for before_step_ in self._before_step:
+            before_step_(self._weights, self._weight_gradient, rate)
+        if by_row:
+            self._optimizer.step_(rate)
+        else:
+            self._optimizer.step_parts_(rate, gradients)
+        for after_step_ in self._after_step:
+            after_step_(self._weights, rate)
         if watch:
-            self._watched = self._look(loss.detach(), penalties, before, activations, watch)
+            scalars = self._scalars(loss.detach(), penalties, gradients, before)
+            self._watched = Watched(*scalars)
+            if watch >= Watch.TENSORS:
+                kinds = {name: type(self._layers[name]).__name__ for name in activations}
+                named = dict(zip(self._flat.names, gradients, strict=True))
+                self._watched = Watched(*scalars, self._flat.views(before), named, activations, kinds)
         return loss, outputs
 
-    def _look(
-        self,
-        loss: Tensor,
-        penalties: list[Tensor],
-        before: Tensor,
-        activations: dict[str, Tensor],
-        watch: Watch,
-    ) -> Watched:
-        flat = self._flat
-        moved = flat.values[:, : flat.weights] - before[:, : flat.weights]
-        norms = torch._foreach_norm([flat.gradient, *flat.weight_parts(before), *flat.weight_parts(moved)])
-        numbers = torch.stack([loss, *penalties, *norms]).tolist()  # the one transfer
-        penalty = sum(numbers[1 : 1 + len(penalties)])
-        norm, *sizes = numbers[1 + len(penalties) :]
-        scale, update = sizes[: len(flat.weight_names)], sizes[len(flat.weight_names) :]
-        ratios = {n: _ratio(u, w) for n, w, u in zip(flat.weight_names, scale, update, strict=True)}
-        if watch < Watch.TENSORS:
-            return Watched(numbers[0], penalty, norm, ratios)
-        kinds = {name: type(self.model.get_submodule(name)).__name__ for name in activations}
-        return Watched(
-            numbers[0],
-            penalty,
-            norm,
-            ratios,
-            flat.views(before),
-            flat.views(flat.gradient),
-            activations,
-            kinds,
+    def _scalars(
+        self, loss: Tensor, penalties: list[Tensor], gradients: Sequence[Tensor], before: Tensor
+    ) -> tuple[float, float, float, dict[str, float]]:
+        """Loss, penalty, gradient norm and update ratios, with one transfer from the device."""
+        flat, names = self._flat, self._flat.weight_names
+        started, moved = (
+            flat.weight_parts(before),
+            flat.weight_parts(torch.sub(flat.values, before, out=self._moved)),
         )
+        norms = [torch.linalg.vector_norm(tensor) for tensor in (*gradients, *started, *moved)]
+        numbers = torch.stack([loss, *penalties, *norms]).tolist()
+        value, penalty = numbers[0], sum(numbers[1 : 1 + len(penalties)])
+        sizes = numbers[1 + len(penalties) :]
+        scales, updates = sizes[-2 * len(names) : -len(names)], sizes[-len(names) :]
+        ratios = {name: _ratio(u, w) for name, u, w in zip(names, updates, scales, strict=True)}
+        return value, penalty, math.hypot(*sizes[: len(gradients)]), ratios
 
     def _listen(self, activations: dict[str, Tensor]) -> list[torch.utils.hooks.RemovableHandle]:
         def listener(name: str) -> Callable[[nn.Module, object, object], None]:
@@ -128,36 +137,34 @@ class ModuleLearner:
 
             return listen
 
-        return [
-            module.register_forward_hook(listener(name))
-            for name, module in self.model.named_modules()
-            if name and not any(True for _ in module.children()) and not isinstance(module, _UNWATCHED)
-        ]
+        return [module.register_forward_hook(listener(name)) for name, module in self._layers.items()]
 
     def watched(self, run: int) -> Watched:
         """See `Learner.watched`."""
         assert self._watched is not None, "no step has been watched"
         return self._watched
 
-    def evaluate(self, part: Part) -> Tensor:
+    @torch.inference_mode()
+    def evaluate(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """See `Learner.evaluate`."""
         self.model.eval()
-        with torch.inference_mode():
-            sums = [
-                self._task.sums(self.model(x)[None], y[None])
-                for x, y in zip(part.x.split(EVALUATION_BATCH), part.y.split(EVALUATION_BATCH), strict=True)
-            ]
-            total = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+        loss, examples = 0.0, 0
+        sums: NDArray[np.float64] | float = 0.0
+        for x, y in batches:
+            outputs = self.model(x)
+            loss += self._task.loss(outputs, y).item() * len(y)
+            sums += self._task.sums(outputs[None], y[None]).numpy(force=True)
+            examples += len(y)
         self.model.train()
-        return total
+        return np.array([loss / examples]), np.asarray(sums / examples)
 
-    def finite(self) -> Tensor:
-        """See `Learner.finite`."""
-        return self._flat.values.sum(1).isfinite()  # a sum of finite weights that overflows has diverged, too
+    def checksums(self) -> NDArray[np.float64]:
+        """See `Learner.checksums`."""
+        return self._flat.values.sum(1).double().numpy(force=True)
 
-    def gradient_norms(self) -> Tensor:
-        """See `Learner.gradient_norms`."""
-        return torch.linalg.vector_norm(self._flat.gradient, dim=1)
+    def gradient_norm(self, run: int) -> float:
+        """See `Learner.gradient_norm`."""
+        return math.hypot(*(torch.linalg.vector_norm(gradient).item() for gradient in self._flat.gradients()))
 
     def keep(self, run: int) -> None:
         """See `Learner.keep`."""

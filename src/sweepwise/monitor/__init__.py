@@ -17,6 +17,7 @@ from sweepwise.monitor.histogram import histograms
 from sweepwise.record import jsonable
 from sweepwise.schema import Range
 
+_STRICT = json.JSONEncoder(allow_nan=False).encode
 SATURATED = 0.97  # of the way to its limit; tanh has 6 % of its slope left there
 BOUNDED = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0)}
 
@@ -36,7 +37,7 @@ class Monitor:
         self,
         folder: Path,
         *,
-        scalars_every: Annotated[int, Range(0)] = 10,
+        scalars_every: Annotated[int, Range(0)] = 20,
         histograms_every: Annotated[int, Range(0)] = 50,
         tensorboard: bool = True,
     ) -> None:
@@ -76,7 +77,12 @@ class Monitor:
 
     def _log(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
         self._events.scalars(step, values)
-        self._lines.write(json.dumps(jsonable({"step": step, "epoch": epoch, **values})) + "\n")
+        line = {"step": step, "epoch": epoch, **values}
+        try:
+            text = _STRICT(line)
+        except ValueError:
+            text = _STRICT(jsonable(line))
+        self._lines.write(text + "\n")
 
     def _tensors(self, step: int, watched: Watched) -> dict[str, float]:
         """Writes the histograms; returns the compact scalars that go with them."""
@@ -114,9 +120,10 @@ class Monitor:
         charts = {name: [f"train/{name}$", f"val/{name}$"] for name in metrics}
         self._events.layout({"train and validation": charts, "learning rate": {"lr": ["lr/lr"]}})
 
-    def close(self, succeeded: bool) -> None:
-        """Writes how the run ended and closes both files."""
-        self._events.hparams_end("SUCCESS" if succeeded else "FAILURE")
+    def close(self, status: str) -> None:
+        """Writes how the run ended, unless it may go on, and closes both files."""
+        if status != "interrupted":
+            self._events.hparams_end("SUCCESS" if status in ("finished", "stopped early") else "FAILURE")
         self._events.close()
         self._lines.close()
 
@@ -159,7 +166,8 @@ def _unit_health(watched: Watched) -> dict[str, Tensor]:
     for name, values in watched.activations.items():
         kind = watched.kinds[name]
         if kind == "ReLU":
-            shares[f"activations/{name}/dead"] = (values == 0).all(0).float().mean()
+            units = values.amax(0)
+            shares[f"activations/{name}/dead"] = 1 - units.count_nonzero() / units.numel()
         if kind in BOUNDED:
             low, high = BOUNDED[kind]
             distance = (values - (low + high) / 2).abs() / ((high - low) / 2)

@@ -5,6 +5,7 @@ eight bins an octave (TensorFlow has seven), symmetric about zero, the same for 
 found by one shift; one `torch.bincount` counts the bins of all tensors.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -89,7 +90,8 @@ def histograms(tensors: Mapping[str, Tensor]) -> dict[str, Histogram]:
     """
     if not tensors:
         return {}
-    flat = torch.cat([_flatten(tensor) for tensor in tensors.values()])
+    parts = [_flatten(tensor) for tensor in tensors.values()]
+    flat = torch.cat(parts, out=_scratch("flat", sum(map(len, parts)), torch.float32, parts[0].device))
     sizes = [tensor.numel() for tensor in tensors.values()]
     moments = _moments(flat, sizes)
     table = _count_(flat, sizes).numpy(force=True).reshape(-1, _CELLS)
@@ -115,7 +117,16 @@ def histograms(tensors: Mapping[str, Tensor]) -> dict[str, Histogram]:
 
 
 def _flatten(tensor: Tensor) -> Tensor:
-    return tensor.detach().float().reshape(-1)
+    return (tensor if tensor.dtype == torch.float32 else tensor.float()).reshape(-1)
+
+
+@functools.lru_cache(maxsize=4)
+def _scratch(use: str, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory that is used again: a fresh megabyte costs more page faults than the arithmetic on it.
+
+    Not for two threads at once.
+    """
+    return torch.empty(size, dtype=dtype, device=device)
 
 
 def _moments(flat: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -142,7 +153,8 @@ def _moments_cpu(flat: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     if len(filled):
         starts = (np.cumsum(sizes) - sizes)[filled]
         with np.errstate(invalid="ignore"):  # NaN, inf - inf: these moments are taken again
-            wide = flat.astype(np.float64)
+            wide = _scratch("wide", len(flat), torch.float64, torch.device("cpu")).numpy()
+            np.copyto(wide, flat)
             moments[filled, 0] = np.minimum.reduceat(flat, starts)
             moments[filled, 1] = np.maximum.reduceat(flat, starts)
             moments[filled, 2] = np.add.reduceat(wide, starts)

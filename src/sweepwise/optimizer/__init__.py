@@ -7,11 +7,13 @@ torch's own decorators wrap; Adam and AdamW go straight to torch's fused kernel 
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+Step = Callable[[float, Sequence[Tensor]], None]
 
 
 class FlatOptimizer:
@@ -20,12 +22,14 @@ class FlatOptimizer:
     Args:
         build: a torch.optim class with its options bound.
         values: (parameters,) weights first, then biases and norm gains.
-        gradient: (parameters,) read at every step.
+        gradient: (parameters,) read by `step_`.
         weights: how many of the parameters are weights.
+        shapes: of each parameter tensor in the row; none crosses from the weights into the rest.
         decay: whether the optimizer's `weight_decay` acts on the weights only or on all parameters.
 
     Attributes:
         optimizer: the torch optimizer, with its state.
+        takes_parts: whether `step_parts_` can be used: from the second step on, for Adam and AdamW.
 
     Source: no decay of biases and gains: He et al., Bag of Tricks, arXiv:1812.01187, section 3.1.
     """
@@ -37,6 +41,7 @@ class FlatOptimizer:
         values: Tensor,
         gradient: Tensor,
         weights: int,
+        shapes: Sequence[torch.Size],
         decay: Literal["weights", "all"] = "weights",
     ) -> None:
         split = decay == "weights" and build.keywords.get("weight_decay", 0.0) != 0
@@ -46,17 +51,26 @@ class FlatOptimizer:
             groups[1]["weight_decay"] = 0.0
         self.optimizer = _build_light(build, groups)
         self._step = inspect.unwrap(type(self.optimizer).step)
-        self._kernel: Callable[[float], None] | None = None
+        self._shapes = shapes
+        self._kernels: list[Step] = []
+
+    @property
+    def takes_parts(self) -> bool:
+        """See the class."""
+        return bool(self._kernels)
 
     def step_(self, rate: float) -> None:
-        """One update with the learning rate `rate`, from the gradient as it stands."""
-        if self._kernel is not None:
-            self._kernel(rate)
-            return
+        """One update with the learning rate `rate` from the row of gradients."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self._step(self.optimizer)
-        self._kernel = _fused_kernel(self.optimizer)
+        if not self._kernels:
+            self._kernels = _fused_adam(self.optimizer, self._shapes)
+
+    def step_parts_(self, rate: float, gradients: Sequence[Tensor]) -> None:
+        """The same update from the gradient of each parameter tensor, straight through the fused kernel."""
+        for step_ in self._kernels:
+            step_(rate, gradients)
 
 
 def _with_gradient(values: Tensor, gradient: Tensor) -> Tensor:
@@ -77,27 +91,48 @@ def _build_light(
     return light(groups, **options)
 
 
-def _fused_kernel(optimizer: torch.optim.Optimizer) -> Callable[[float], None] | None:
-    """Adam's and AdamW's fused kernel on the optimizer's own state; None for every other optimizer."""
+def _fused_adam(optimizer: torch.optim.Optimizer, shapes: Sequence[torch.Size]) -> list[Step]:
+    """For Adam and AdamW, a step of each parameter group through the fused kernel; else nothing."""
     kernels = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
     kernel = kernels.get(type(optimizer).__mro__[1])
     if kernel is None or not optimizer.defaults["fused"]:
-        return None
-    calls = []
-    counts = []
+        return []
+    steps = []
+    first = 0
     for group in optimizer.param_groups:
         (values,) = group["params"]
-        state = optimizer.state[values]
-        largest = [state["max_exp_avg_sq"]] if group["amsgrad"] else []
-        options = {name: group[name] for name in ("weight_decay", "eps", "amsgrad", "maximize")}
-        options["beta1"], options["beta2"] = group["betas"]
-        lists = ([values], [values.grad], [state["exp_avg"]], [state["exp_avg_sq"]], largest, [state["step"]])
-        calls.append(functools.partial(kernel, *lists, **options))
-        counts.append(state["step"])
+        last = first
+        while sum(shape.numel() for shape in shapes[first:last]) < values.numel():
+            last += 1
+        steps.append(
+            _fused_group(kernel, group, optimizer.state[values], shapes[first:last], slice(first, last))
+        )
+        first = last
+    return steps
 
-    def step(rate: float) -> None:
-        for count, call in zip(counts, calls, strict=True):
-            count += 1
-            call(lr=rate)
 
-    return step
+def _fused_group(
+    kernel: Callable[..., None],
+    group: dict[str, Any],
+    state: dict[str, Tensor],
+    shapes: Sequence[torch.Size],
+    own: slice,
+) -> Step:
+    """The kernel on a group's own state, cut like the parameters; it takes its share of all gradients."""
+
+    def cut(row: Tensor) -> list[Tensor]:
+        parts = row.split_with_sizes([shape.numel() for shape in shapes])
+        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    values, first, second = (cut(row) for row in (group["params"][0], state["exp_avg"], state["exp_avg_sq"]))
+    largest = cut(state["max_exp_avg_sq"]) if group["amsgrad"] else []
+    count = state["step"]
+    counts = [count] * len(shapes)
+    options = {name: group[name] for name in ("weight_decay", "eps", "amsgrad", "maximize")}
+    options["beta1"], options["beta2"] = group["betas"]
+
+    def step_(rate: float, gradients: Sequence[Tensor]) -> None:
+        count.add_(1)
+        kernel(values, gradients[own], first, second, largest, counts, lr=rate, **options)
+
+    return step_
