@@ -30,7 +30,7 @@ from interleave import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-EPOCHS = {"w1": 30, "w2": 1}
+EPOCHS = {"w1": 100, "w2": 4}
 ROUNDS = 7
 FASTEST = "fastest hand-written loop"
 

@@ -32,6 +32,8 @@ def main(task: Callable[[], Any]) -> None:
     if {"--help", "-h"} & set(arguments):
         print(usage.page(conf))
         return
+    if faults := usage.option_faults(arguments, conf):
+        raise SystemExit(_refused("\n".join(faults), BAD_USAGE))
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed
     try:
         task()

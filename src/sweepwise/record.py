@@ -3,6 +3,8 @@
 Nothing here needs torch until a run is described, so that a finished one is recognised at once.
 """
 
+from __future__ import annotations
+
 import fcntl
 import hashlib
 import json
@@ -18,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 NAME_BYTES = 120
@@ -137,6 +140,13 @@ class Record:
         self.fields = {"status": "running", "reason": "", "started": _now(), **fields}
         self._write()
 
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None and self.fields["status"] == "running":
+            self.end("failed", described(error))
+
     def end(self, status: str, reason: str, **fields: Any) -> None:
         """Writes how the run ended."""
         seconds = round(time.monotonic() - self._started, 3)
@@ -145,6 +155,11 @@ class Record:
 
     def _write(self) -> None:
         write_aside(self._path, json.dumps(jsonable(self.fields), indent=2).encode() + b"\n")
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line."""
+    return f"{type(error).__name__}: {error}".strip(": ")
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def closing(folder: object, ended: Mapping[str, Any]) -> None:
         why = f": {ended['reason']}" if ended["reason"] else ""
         _line(ended["status"], f"{where}, {ended['seconds']:.1f} s{why}".lstrip(", "))
     best = ended.get("best") or {}
-    if best.get("value") is not None:
+    if best.get("epoch", -1) >= 0:
         metrics = ", ".join(
             f"{tag} {value:.4g}" for tag, value in best["metrics"].items() if tag != best["metric"]
         )

@@ -24,7 +24,7 @@ from sweepwise.learner.module import ModuleLearner
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.progress import progress
-from sweepwise.record import Record, Request
+from sweepwise.record import Record, Request, described
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
 from sweepwise.schema import Bound, UsageError, bind
@@ -39,9 +39,9 @@ EXIT_CODES = {"finished": 0, "stopped early": 0, "diverged": 1}
 # What the parts of a run are given by those before them, and no yaml can set.
 GIVEN = {
     "model": {"features", "outputs"},
-    "init": {"tensor", "generator", "seed"},
-    "optimizer": {"params", "values", "gradient", "weights"},
-    "scheduler": {"optimizer", "last_epoch", "lr", "steps", "steps_per_epoch"},
+    "init": {"tensor", "generator"},
+    "optimizer": {"params"},
+    "scheduler": {"optimizer", "last_epoch"},
     "monitor": {"folder"},
 }
 
@@ -172,7 +172,7 @@ def _built(key: str, build: Callable[[], Built]) -> Built:
         return build()
     except (ValueError, TypeError, ArithmeticError) as error:
         text = str(error)
-        raise UsageError([text if text.startswith(f"{key}.") else f"{key}: {text}"]) from error
+        raise UsageError([text if text.startswith(key) else f"{key}: {text}"]) from error
 
 
 def _device(settings: Settings) -> torch.device:
@@ -236,32 +236,25 @@ def _train(request: Request, parts: Parts) -> Result:
     folder = request.folder
     environment = record.environment()
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
-    log = Record(
-        folder,
-        id=request.id,
-        overrides=list(request.overrides),
-        environment=environment,
-        data_sha256=parts.data.sha256,
-        init=parts.init,
-        notes=parts.notes,
-    )
-    monitor = parts.monitor(folder)
-    monitor.describe(report.texts(request, environment), report.hparams(request), parts.task.metrics)
-    run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, Checkpoints(folder))
-    report.opening(request, parts)
+    about = {"id": request.id, "overrides": list(request.overrides), "environment": environment}
+    about |= {"data_sha256": parts.data.sha256, "init": parts.init, "notes": parts.notes}
     interrupts = Interrupts()
-    try:
-        with interrupts, progress(parts.steps, request.config["progress"]) as shown:
-            fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)
-    except BaseException as error:
-        run.end("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", _described(error))
-        raise
-    finally:
-        monitor.close(run.status)
-        log.end(run.status, run.reason, **run.outcome())
+    with Record(folder, **about) as log:
+        monitor = parts.monitor(folder)
+        checkpoints = Checkpoints(folder)
+        run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
+        try:
+            monitor.describe(report.texts(request, environment), report.hparams(request), parts.task.metrics)
+            report.opening(request, parts)
+            with interrupts, progress(parts.steps, request.config["progress"]) as shown:
+                fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)
+        except BaseException as error:
+            run.end("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", described(error))
+            if run.best.epoch >= 0:
+                checkpoints.save("best", parts.learner.state(0, best=True))
+            raise
+        finally:
+            monitor.close(run.status)
+            log.end(run.status, run.reason, **run.outcome())
     report.closing(request.folder, log.fields)
     return Result(run, interrupts.exit_code if interrupts() else EXIT_CODES[run.status])
-
-
-def _described(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip(": ")

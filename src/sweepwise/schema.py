@@ -43,7 +43,8 @@ class Range:
     def __str__(self) -> str:
         left = "(" if self.open_low or math.isinf(self.low) else "["
         right = ")" if self.open_high or math.isinf(self.high) else "]"
-        return f"{left}{self.low:g}, {self.high:g}{right}"
+        low, high = (str(end) if isinstance(end, int) else f"{end:g}" for end in (self.low, self.high))
+        return f"{left}{low}, {high}{right}"
 
 
 # torch's own signatures state types but no ranges; its names mean the same thing wherever they occur.
@@ -119,7 +120,8 @@ def bind(
         node: plain values with a `_target_`.
         faults: every fault is appended here, so that all can be reported at once.
         given: parameters of the target that the caller passes, which the config may not.
-        envelope: a function whose keyword-only parameters the node may set as well (a scheduler's `warmup`).
+        envelope: a function around the target, whose keyword-only parameters with a default the node may set
+            as well (a scheduler's `warmup`); those without one come from the caller.
 
     Returns:
         The target with its own values bound, and the values for the envelope. Not to be used if there are
@@ -130,12 +132,9 @@ def bind(
     except UsageError as error:
         faults += error.faults
         return Bound(functools.partial(dict), {})
-    own = {name: p for name, p in _parameters(target).items() if name not in given}
-    outer = {}
-    if envelope is not None:
-        outer = {
-            n: p for n, p in _parameters(envelope).items() if p.kind is p.KEYWORD_ONLY and n not in given
-        }
+    around = _parameters(envelope) if envelope is not None else {}
+    outer = {n for n, p in around.items() if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
+    own = {n: p for n, p in _parameters(target).items() if n not in given and n not in around}
     values = {name: value for name, value in node.items() if name != "_target_"}
     for name, value in values.items():
         home = target if name in own else envelope if name in outer else None
@@ -143,7 +142,7 @@ def bind(
             faults.append(f"{key}.{name}: unknown; {did_you_mean(name, sorted({*own, *outer}))}")
         else:
             faults += check(f"{key}.{name}", value, _hint(home, name))
-    for name, parameter in {**own, **outer}.items():
+    for name, parameter in own.items():
         if parameter.default is parameter.empty and name not in values:
             faults.append(f"{key}.{name}: must be given")
     bound = functools.partial(target, **{n: _as_annotated(v) for n, v in values.items() if n in own})

@@ -106,11 +106,18 @@ class Run:
     reason: str = ""
     epoch: int = -1
     step: int = -1
+    gradient_seen: str = "none"
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.best = Best(self.early_stop.metric, self.early_stop.mode)
+
+    def see(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
+        """Takes what was seen of a step."""
+        self.monitor.step(step, epoch, rate, watched)
+        if math.isfinite(watched.gradient_norm):
+            self.gradient_seen = f"{watched.gradient_norm:.4g} at step {step}"
 
     def end(self, status: str, reason: str = "") -> None:
         """Ends the run; the first end counts."""
@@ -166,7 +173,7 @@ def fit(
             meter.add(losses, outputs, y)
             if watch:
                 for k, run in active:
-                    run.monitor.step(step, epoch, rates[step, k], learner.watched(k))
+                    run.see(step, epoch, rates[step, k], learner.watched(k))
             step += 1
             if meter.full:
                 active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
@@ -284,7 +291,8 @@ def _drop_diverged(
             run.end(
                 "diverged",
                 f"loss {losses[first, k]:.4g} at step {run.step}, learning rate {rates[run.step, k]:.4g}, "
-                f"gradient norm {learner.gradient_norm(k):.4g} at step {step - 1}",
+                f"gradient norm {learner.gradient_norm(k):.4g} at step {step - 1}; "
+                f"last finite one seen: {run.gradient_seen}",
             )
     return active if whole.all() else _still_running(active, learner)
 

@@ -81,6 +81,12 @@ def page(conf: Path) -> str:
     return "\n".join(lines)
 
 
+def option_faults(arguments: Sequence[str], conf: Path) -> list[str]:
+    """Options that do not exist, found from the command line alone: Hydra dies of some of them."""
+    chosen = (argument.partition("=") for argument in arguments if not argument.startswith(("-", "+", "~")))
+    return [fault for key, _, value in chosen if key in GROUPS and (fault := _option_fault(key, value, conf))]
+
+
 def explain(message: str, arguments: Sequence[str], conf: Path) -> str:
     """What is wrong with the overrides that Hydra has refused, and what would have worked.
 
