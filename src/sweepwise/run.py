@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 import torch
 from omegaconf import OmegaConf
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from sweepwise import record, report
 from sweepwise.checkpoint import Checkpoints
+from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import Data
 from sweepwise.early_stop import EarlyStop
 from sweepwise.init import initialize_
@@ -120,7 +120,7 @@ def build(request: Request) -> Parts:
     schedule = _built("scheduler", partial(_schedule, config, steps, steps_per_epoch))
     early_stop: EarlyStop = bound["early_stop"].target()
     notes = [*_left_as_built(init), *schedule.notes()]
-    notes += _refuse_impossible(request, data, model, task, schedule, early_stop, steps)
+    notes += refuse_impossible(request, data, model, task, schedule, early_stop, steps)
     monitor = bound["monitor"].target
     return Parts(
         settings, seeds, data, task, model, init, schedule, early_stop, monitor, learner, steps, notes
@@ -191,44 +191,6 @@ def _device(settings: Settings) -> torch.device:
 def _left_as_built(init: Mapping[str, str]) -> list[str]:
     left = [name for name, rule in init.items() if "no rule" in rule]
     return [f"init: no rule for {', '.join(left)}: left as the model built them"] if left else []
-
-
-def _refuse_impossible(
-    request: Request,
-    data: Data,
-    model: nn.Module,
-    task: Task,
-    schedule: Schedule,
-    early_stop: EarlyStop,
-    steps: int,
-) -> list[str]:
-    """Refuses settings that are right by themselves but not together; returns what is only worth a word."""
-    faults, notes = [], []
-    config = request.config
-    logged = [f"{part}/{name}" for part in ("train", "val") for name in task.metrics]
-    for key, metric in {"early_stop.metric": early_stop.metric, "scheduler.metric": schedule.metric}.items():
-        if metric not in logged:
-            faults.append(f"{key}={metric}: is never logged; there is {', '.join(logged)}")
-    epochs = -(-steps // -(-len(data.train.y) // data.batch_size))
-    if early_stop.least_epochs > epochs:
-        rule = f"{early_stop.least_epochs - 1}: must be below the {epochs} epochs of the training"
-        if any(override.startswith("early_stop") for override in request.overrides):
-            faults.append(f"early_stop.patience={rule}, or use early_stop=none")
-        else:
-            notes.append(f"early stopping cannot act: patience {rule}")
-    if len(data.train.y) % data.batch_size == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
-        faults.append(
-            f"data.batch_size={data.batch_size}: leaves a last batch of 1 example, which batch norm cannot "
-            "normalise; choose another"
-        )
-    if "weight_decay" in config["regularizer"] and config["optimizer"].get("weight_decay", 0):
-        faults.append(
-            f"optimizer.weight_decay={config['optimizer']['weight_decay']:g}: must be 0 with "
-            "regularizer=weight_decay, or the weights decay twice"
-        )
-    if faults:
-        raise UsageError(faults)
-    return notes
 
 
 def _train(request: Request, parts: Parts) -> Result:

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -14,13 +13,12 @@ from sweepwise.data import Data
 from sweepwise.data.loading import Batches, evaluation_batches
 from sweepwise.early_stop import Best, EarlyStop
 from sweepwise.learner import Learner, Watch, Watched
+from sweepwise.meter import Meter
 from sweepwise.scheduler import Schedule
 from sweepwise.schema import Range
 from sweepwise.task import Task
 
 _Active = list[tuple[int, "Run"]]  # a run's place in the group, and the run
-
-FLUSH_STEPS = 64  # steps whose losses are kept before they are looked at: no step waits for the device
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ def fit(
     steps = settings.steps(len(batches))
     rates = np.stack([run.schedule.rates for run in runs], axis=1)
     active = list(enumerate(runs))
-    meter = _Meter(task, len(runs))
+    meter = Meter(task, len(runs))
     step = epoch = 0
     while active and step < steps:
         for x, y in batches.epoch(epoch):
@@ -178,11 +176,13 @@ def fit(
             if meter.full:
                 active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
                 progress.advance(step, rates[step - 1, 0])
-            if interrupted() or step == steps or not active:
+            halted = step < steps and interrupted()
+            if halted or step == steps or not active:
                 break
         active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
-        if interrupted():
-            _end_all(active, "interrupted", f"after step {step - 1}")
+        if halted:
+            _end_all(active, "interrupted", f"after step {step - 1}", epoch, step)
+        if halted or not active:
             break
         metrics = _tagged("train", task.finish(*meter.take()))
         if step == steps or (epoch + 1) % settings.validate_every == 0:
@@ -190,62 +190,11 @@ def fit(
         for k, run in active:
             _close_epoch(run, k, learner, step, epoch, {tag: value[k] for tag, value in metrics.items()})
             rates[step:, k] = run.schedule.rates[step:]
-        if active:
-            progress.epoch(step, epoch, rates[step - 1, active[0][0]], active[0][1].metrics)
+        progress.epoch(step, epoch, rates[step - 1, active[0][0]], active[0][1].metrics)
         active = _still_running(active, learner)
         epoch += 1
-    _end_all(active, "finished", "")
+    _end_all(active, "finished", "", epoch - 1, step)
     _leave_best(runs, learner, task, data)
-
-
-class _Meter:
-    """Averages an epoch's metrics over its examples, some steps at a time: no step waits for the device."""
-
-    def __init__(self, task: Task, runs: int) -> None:
-        self._task = task
-        self._runs = runs
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
-        self._clear()
-
-    def _clear(self) -> None:
-        self._examples = 0
-        self._loss = np.zeros(self._runs)
-        self._sums = np.zeros((self._runs, 1))
-
-    def add(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
-        """Keeps a step's losses, outputs (runs * batch, outputs) and targets (runs * batch,)."""
-        self._seen.append((losses, outputs, targets))
-
-    @property
-    def full(self) -> bool:
-        return len(self._seen) == FLUSH_STEPS
-
-    @torch.no_grad()
-    def flush(self) -> NDArray[np.float64]:
-        """Adds the kept steps to the sums; returns their losses, (steps, runs)."""
-        if not self._seen:
-            return np.empty((0, self._runs))
-        losses, outputs, targets = zip(*self._seen, strict=True)
-        self._seen.clear()
-        examples = np.array([len(target) for target in targets]) / self._runs
-        values = torch.stack(losses).view(len(losses), self._runs).double().numpy(force=True)
-        self._examples += int(examples.sum())
-        self._loss += examples @ values
-        sums = self._task.sums(self._joined(outputs), self._joined(targets))
-        self._sums = self._sums + sums.numpy(force=True)
-        return values
-
-    def _joined(self, folded: Sequence[Tensor]) -> Tensor:
-        """(runs, examples, ...) from batches of shape (runs * batch, ...)."""
-        if self._runs == 1:  # nothing is folded, so a view of each batch can be saved
-            return torch.cat(list(folded))[None]
-        return torch.cat([tensor.view(self._runs, -1, *tensor.shape[1:]) for tensor in folded], 1)
-
-    def take(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The epoch's mean loss (runs,) and means of the terms (runs, terms); the next one begins at zero."""
-        means = self._loss / self._examples, self._sums / self._examples
-        self._clear()
-        return means
 
 
 def _tagged(family: str, metrics: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
@@ -304,8 +253,9 @@ def _still_running(active: _Active, learner: Learner) -> _Active:
     return [(k, run) for k, run in active if run.status == "running"]
 
 
-def _end_all(active: _Active, status: str, reason: str) -> None:
+def _end_all(active: _Active, status: str, reason: str, epoch: int, step: int) -> None:
     for _, run in active:
+        run.epoch, run.step = epoch, step - 1
         run.end(status, reason)
 
 

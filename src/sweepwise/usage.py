@@ -5,6 +5,8 @@ from the files in conf/ and answered with what would have worked.
 """
 
 import re
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,9 +71,8 @@ def page(conf: Path) -> str:
             told = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
             when = next((line for line in told if not line.startswith("@package")), "")
             keys = " ".join(f"{key}={_plain(value)}" for key, value in _values(conf, group, option).items())
-            lines.append(f" {mark} {option:<16}{when}")
-            if keys:
-                lines.append(f"   {'':<16}{keys}")
+            lines += _indented(f" {mark} {option:<16}", when)
+            lines += _indented(" " * 19, keys)
     top = {key: value for key, value in _load(conf / "train.yaml").items() if key in SETTINGS}
     lines += ["", "for the run: " + " ".join(f"{key}={_plain(value)}" for key, value in top.items())]
     lines += [
@@ -79,6 +80,11 @@ def page(conf: Path) -> str:
         "Every key is explained in its file, conf/GROUP/OPTION.yaml. --hydra-help: Hydra's own flags.",
     ]
     return "\n".join(lines)
+
+
+def _indented(label: str, text: str) -> list[str]:
+    width = min(110, shutil.get_terminal_size().columns)
+    return textwrap.wrap(text, width, initial_indent=label, subsequent_indent=" " * len(label))
 
 
 def option_faults(arguments: Sequence[str], conf: Path) -> list[str]:

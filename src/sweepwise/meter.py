@@ -1,0 +1,63 @@
+"""The training metrics of an epoch, taken from the outputs that the steps make anyway."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweepwise.task import Means, Task
+
+FLUSH_STEPS = 64  # steps whose results are kept before they are looked at: no step waits for the device
+
+
+class Meter:
+    """Averages an epoch's metrics over its examples, some steps at a time: no step waits for the device."""
+
+    def __init__(self, task: Task, runs: int) -> None:
+        self._task = task
+        self._runs = runs
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._clear()
+
+    def _clear(self) -> None:
+        self._examples = 0
+        self._loss = np.zeros(self._runs)
+        self._sums = np.zeros((self._runs, 1))
+
+    def add(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
+        """Keeps a step's losses, outputs (runs * batch, outputs) and targets (runs * batch,)."""
+        self._seen.append((losses, outputs, targets))
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to flush."""
+        return len(self._seen) == FLUSH_STEPS
+
+    @torch.no_grad()
+    def flush(self) -> NDArray[np.float64]:
+        """Adds the kept steps to the sums; returns their losses, (steps, runs)."""
+        if not self._seen:
+            return np.empty((0, self._runs))
+        losses, outputs, targets = zip(*self._seen, strict=True)
+        self._seen.clear()
+        examples = np.array([len(target) for target in targets]) / self._runs
+        values = torch.stack(losses).view(len(losses), self._runs).double().numpy(force=True)
+        self._examples += int(examples.sum())
+        self._loss += examples @ values
+        sums = self._task.sums(self._joined(outputs), self._joined(targets))
+        self._sums = self._sums + sums.numpy(force=True)
+        return values
+
+    def _joined(self, folded: Sequence[Tensor]) -> Tensor:
+        """(runs, examples, ...) from batches of shape (runs * batch, ...)."""
+        if self._runs == 1:  # nothing is folded, so a view of each batch can be saved
+            return torch.cat(list(folded))[None]
+        return torch.cat([tensor.view(self._runs, -1, *tensor.shape[1:]) for tensor in folded], 1)
+
+    def take(self) -> tuple[Means, Means]:
+        """The epoch's mean loss (runs,) and means of the terms (runs, terms); the next one begins at zero."""
+        means = self._loss / self._examples, self._sums / self._examples
+        self._clear()
+        return means
