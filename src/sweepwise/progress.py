@@ -52,12 +52,25 @@ class Bar(Silent):
     """
 
     def __init__(self, steps: int) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
-        columns = (BarColumn(bar_width=20), TaskProgressColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, TextColumn("{task.description}"), transient=True)
+        console = Console()
+        bar = BarColumn(bar_width=20 if console.width >= 100 else 5)
+        text = TextColumn(
+            "{task.description}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        )
+        self._bar = Progress(
+            bar,
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            text,
+            console=console,
+            transient=True,
+            expand=True,
+        )
         self._task = self._bar.add_task("", total=steps)
-        self._shown = ""
 
     def __enter__(self) -> "Bar":
         self._bar.start()
@@ -72,7 +85,7 @@ class Bar(Silent):
 
     def epoch(self, step: int, epoch: int, rate: float, values: dict[str, float]) -> None:
         """Moves the bar and shows the epoch's values."""
-        text = f"epoch {epoch} {_shown(values)} lr {rate:.3g}"
+        text = f"epoch {epoch}  lr {rate:.3g}  {_shown(values)}"
         self._bar.update(self._task, completed=step, description=text)
 
 

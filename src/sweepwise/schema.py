@@ -9,6 +9,7 @@ import functools
 import inspect
 import math
 import pkgutil
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -98,10 +99,13 @@ def locate(key: str, target: Any) -> Callable[..., Any]:
         raise UsageError([f"{key}._target_={target}: must be one of {rule}"])
     try:
         found = pkgutil.resolve_name(target)
-    except (ImportError, AttributeError) as error:
-        raise UsageError([f"{key}._target_={target}: not found ({error})"]) from error
-    if not callable(found):
-        raise UsageError([f"{key}._target_={target}: must be a class or a function"])
+        inspect.signature(found)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError([f"{key}._target_={target}: not found, or no signature ({error})"]) from error
+    except TypeError as error:
+        raise UsageError([f"{key}._target_={target}: must be a class or a function"]) from error
+    if not f"{found.__module__}.".startswith(ALLOWED_TARGETS):  # only imported there
+        raise UsageError([f"{key}._target_={target}: is {found.__module__}'s, so not allowed"])
     return found
 
 
@@ -161,7 +165,7 @@ def check(key: str, value: Any, hint: Any) -> list[str]:
         ]
     faults = []
     for number in _numbers(value):
-        if not math.isfinite(number):
+        if isinstance(number, float) and not math.isfinite(number):
             faults.append(f"{key}={_shown(value)}: must be finite")
         elif number not in limits:
             faults.append(f"{key}={_shown(value)}: must be in {limits}")
@@ -218,7 +222,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if hint is None or hint is type(None):
         return value is None
     if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+        return whole or isinstance(value, float)
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return not inspect.isclass(hint) or isinstance(value, hint)

@@ -28,6 +28,8 @@ class Watch(enum.IntEnum):
 class Watched:
     """What was seen of one run in the last watched step; the weights are those the step began with.
 
+    The tensors hold until the next step.
+
     Attributes:
         loss: of the batch, without penalties.
         penalty: what the regularizers add to it.

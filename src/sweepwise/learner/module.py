@@ -57,8 +57,7 @@ class ModuleLearner:
             values=row, gradient=gradient, weights=self._flat.weights, shapes=self._flat.shapes
         )
         self._noise = Noise(noise_seed, model, row.device)
-        self._kept = [torch.empty(0)] * (1 + len(list(model.buffers())))
-        self._has_kept = False
+        self._kept: list[Tensor] = []
         self._before, self._moved = torch.empty_like(self._flat.values), torch.empty_like(self._flat.values)
         self._watched: Watched | None = None
         self._layers = {
@@ -105,11 +104,7 @@ class ModuleLearner:
             after_step_(self._weights, rate)
         if watch:
             scalars = self._scalars(loss.detach(), penalties, gradients, before)
-            self._watched = Watched(*scalars)
-            if watch >= Watch.TENSORS:
-                kinds = {name: type(self._layers[name]).__name__ for name in activations}
-                named = dict(zip(self._flat.names, gradients, strict=True))
-                self._watched = Watched(*scalars, self._flat.views(before), named, activations, kinds)
+            self._watched = Watched(*scalars, *self._tensors(gradients, before, activations, watch))
         return loss, outputs
 
     def _scalars(
@@ -117,17 +112,27 @@ class ModuleLearner:
     ) -> tuple[float, float, float, dict[str, float]]:
         """Loss, penalty, gradient norm and update ratios, with one transfer from the device."""
         flat, names = self._flat, self._flat.weight_names
-        started, moved = (
-            flat.weight_parts(before),
-            flat.weight_parts(torch.sub(flat.values, before, out=self._moved)),
+        moved = torch.sub(flat.values, before, out=self._moved)
+        parts = (*gradients, *flat.weight_parts(before), *flat.weight_parts(moved))
+        numbers = torch.stack([loss, *penalties, *map(torch.linalg.vector_norm, parts)]).tolist()
+        value, terms, norms = numbers[0], numbers[1 : 1 + len(penalties)], numbers[1 + len(penalties) :]
+        sizes = norms[len(gradients) :]
+        ratios = {name: _ratio(sizes[len(names) + i], sizes[i]) for i, name in enumerate(names)}
+        return value, sum(terms), math.hypot(*norms[: len(gradients)]), ratios
+
+    def _tensors(
+        self, gradients: Sequence[Tensor], before: Tensor, activations: dict[str, Tensor], watch: Watch
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
+        """Weights, gradients, activations and the kinds of their layers, if they are watched."""
+        if watch < Watch.TENSORS:
+            return {}, {}, {}, {}
+        kinds = {name: type(self._layers[name]).__name__ for name in activations}
+        return (
+            self._flat.views(before),
+            dict(zip(self._flat.names, gradients, strict=True)),
+            activations,
+            kinds,
         )
-        norms = [torch.linalg.vector_norm(tensor) for tensor in (*gradients, *started, *moved)]
-        numbers = torch.stack([loss, *penalties, *norms]).tolist()
-        value, penalty = numbers[0], sum(numbers[1 : 1 + len(penalties)])
-        sizes = numbers[1 + len(penalties) :]
-        scales, updates = sizes[-2 * len(names) : -len(names)], sizes[-len(names) :]
-        ratios = {name: _ratio(u, w) for name, u, w in zip(names, updates, scales, strict=True)}
-        return value, penalty, math.hypot(*sizes[: len(gradients)]), ratios
 
     def _listen(self, activations: dict[str, Tensor]) -> list[torch.utils.hooks.RemovableHandle]:
         def listener(name: str) -> Callable[[nn.Module, object, object], None]:
@@ -169,15 +174,14 @@ class ModuleLearner:
     def keep(self, run: int) -> None:
         """See `Learner.keep`."""
         live = [self._flat.values, *self.model.buffers()]
-        if not self._has_kept:
+        if not self._kept:
             self._kept = [torch.empty_like(tensor) for tensor in live]
-            self._has_kept = True
         for kept, tensor in zip(self._kept, live, strict=True):
             kept.copy_(tensor)
 
     def restore(self, run: int) -> None:
         """See `Learner.restore`."""
-        if self._has_kept:
+        if self._kept:
             for kept, tensor in zip(self._kept, [self._flat.values, *self.model.buffers()], strict=True):
                 tensor.copy_(kept)
 
@@ -185,7 +189,7 @@ class ModuleLearner:
         """See `Learner.state`."""
         present = {name: p.detach() for name, p in self.model.named_parameters()}
         buffers = dict(self.model.named_buffers())
-        if best and self._has_kept:
+        if best and self._kept:
             present |= self._flat.views(self._kept[0])
             buffers = dict(zip(buffers, self._kept[1:], strict=True))
         return {name: tensor.cpu().clone() for name, tensor in (present | buffers).items()}
