@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -37,6 +37,9 @@ def main(task: Callable[[], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed
     try:
         task()
+    except OverrideParseException as error:
+        text = f"{error.override}: cannot be read ({str(error).splitlines()[0]}); it may need quotes"
+        raise SystemExit(_refused(text, BAD_USAGE)) from None
     except (HydraException, OmegaConfBaseException) as error:
         raise SystemExit(_refused(usage.explain(str(error), arguments, conf), BAD_USAGE)) from None
     except KeyboardInterrupt:
@@ -64,7 +67,10 @@ def execute(config: DictConfig) -> float:
 
 def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     """The exit code and the best value of a run."""
-    plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UsageError([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
     assert isinstance(plain, dict)
     choices = {
         group: option for group, option in hydra.runtime.choices.items() if not group.startswith("hydra")

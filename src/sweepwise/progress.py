@@ -16,7 +16,7 @@ class Silent:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
 
-    def advance(self, step: int, rate: float) -> None:
+    def advance(self, step: int) -> None:
         """Nothing."""
 
     def epoch(self, step: int, epoch: int, rate: float, values: dict[str, float]) -> None:
@@ -79,7 +79,7 @@ class Bar(Silent):
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.stop()
 
-    def advance(self, step: int, rate: float) -> None:
+    def advance(self, step: int) -> None:
         """Moves the bar."""
         self._bar.update(self._task, completed=step)
 

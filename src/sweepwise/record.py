@@ -194,7 +194,7 @@ def claim(folder: Path) -> int:
     os.write(lock, f"process {os.getpid()} on {platform.node()} since {_now()}".encode())
     for entry in folder.iterdir():
         if entry.name != ".lock":
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
     return lock
 
 

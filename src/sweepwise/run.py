@@ -103,6 +103,7 @@ def build(request: Request) -> Parts:
     torch.set_flush_denormal(True)  # else the moments of dead units, as they die away, slow Adam down by half
     seeds.apply()
     data: Data = _built("data", bound["data"].target)
+    torch.manual_seed(seeds.init)  # once more: the data may have drawn from it
     model: nn.Module = _built("model", partial(bound["model"].target, data.features, data.outputs))
     scheme = bound["init"]
     init = _built("init", partial(initialize_, model, scheme.target, seed=seeds.init, **scheme.envelope))

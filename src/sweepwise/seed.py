@@ -48,7 +48,7 @@ class Seeds:
     def apply(self) -> None:
         """Seeds python's, numpy's and torch's generators (CPU and every GPU), and sets the kernels.
 
-        torch's generator gets the seed for the initial weights, so a model that is built next draws them.
+        torch's generator gets the seed for the initial weights: a model that is built next draws them.
         """
         random.seed(self.value)
         np.random.seed(self.value)

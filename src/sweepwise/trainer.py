@@ -78,7 +78,7 @@ class Checkpoints(Protocol):
 class Progress(Protocol):
     """Shows the person how far the training is."""
 
-    def advance(self, step: int, rate: float) -> None:
+    def advance(self, step: int) -> None:
         """Every few steps."""
         ...
 
@@ -175,7 +175,7 @@ def fit(
             step += 1
             if meter.full:
                 active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
-                progress.advance(step, rates[step - 1, 0])
+                progress.advance(step)
             halted = step < steps and interrupted()
             if halted or step == steps or not active:
                 break
@@ -255,8 +255,9 @@ def _still_running(active: _Active, learner: Learner) -> _Active:
 
 def _end_all(active: _Active, status: str, reason: str, epoch: int, step: int) -> None:
     for _, run in active:
-        run.epoch, run.step = epoch, step - 1
-        run.end(status, reason)
+        if run.status == "running":
+            run.epoch, run.step = epoch, step - 1
+            run.end(status, reason)
 
 
 def _leave_best(runs: Sequence[Run], learner: Learner, task: Task, data: Data) -> None:

@@ -44,11 +44,10 @@ class FlatOptimizer:
         shapes: Sequence[torch.Size],
         decay: Literal["weights", "all"] = "weights",
     ) -> None:
-        split = decay == "weights" and build.keywords.get("weight_decay", 0.0) != 0
-        parts = [slice(0, weights), slice(weights, None)] if split else [slice(None)]
-        groups: list[dict[str, Any]] = [{"params": [_with_gradient(values[p], gradient[p])]} for p in parts]
-        if split:
-            groups[1]["weight_decay"] = 0.0
+        spare = decay == "weights" and build.keywords.get("weight_decay", 0.0) != 0
+        parts = [(slice(0, weights), {}), (slice(weights, None), {"weight_decay": 0.0} if spare else {})]
+        parts = [part for part in parts if len(values[part[0]])] if spare else [(slice(None), {})]
+        groups = [{"params": [_with_gradient(values[p], gradient[p])], **own} for p, own in parts]
         self.optimizer = _build_light(build, groups)
         self._step = inspect.unwrap(type(self.optimizer).step)
         self._shapes = shapes
