@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tensorboard.compat.proto.summary_pb2 import HistogramProto
 from tensorboard.plugins.distribution.compressor import compress_histogram_proto
 
-from sweepwise.monitor.histogram import _moments_cpu, _moments_device, histograms
+from sweepwise.monitor.histogram import _DOT, _PIECE, _SHORT, _on_the_cpu, _on_the_device, histograms
 
 TINY = 2.0**-129
 LARGEST = torch.finfo(torch.float32).max
@@ -58,13 +58,13 @@ def test_any_numbers(lists):
         assert np.all(np.diff(histogram.limits) > 0)
         if finite:
             assert (histogram.minimum, histogram.maximum) == (min(finite), max(finite))
-            rounding = 1e-14 * max(map(abs, finite))
+            rounding = 1e-6 * max(map(abs, finite))
             assert histogram.minimum - rounding <= histogram.mean <= histogram.maximum + rounding
             assert histogram.limits[0] >= histogram.minimum
             assert histogram.limits[-1] >= histogram.maximum
             magnitude = math.fsum(abs(x) for x in finite)
-            assert histogram.total == pytest.approx(math.fsum(finite), abs=1e-14 * magnitude)
-            assert histogram.squares == pytest.approx(math.fsum(x * x for x in finite), rel=1e-14)
+            assert histogram.total == pytest.approx(math.fsum(finite), abs=1e-6 * magnitude)
+            assert histogram.squares == pytest.approx(math.fsum(x * x for x in finite), rel=1e-5)
 
 
 @given(st.lists(FLOATS.filter(math.isfinite), min_size=1, max_size=40))
@@ -88,14 +88,29 @@ def test_counts_are_numpys():
     assert histogram.counts.tolist() == np.histogram(x.numpy().astype(np.float64), edges)[0].tolist()
 
 
-def test_moments_are_numpys():
+@pytest.mark.parametrize("size", [1000, 3 * _PIECE + 5])
+@pytest.mark.parametrize("mean", [0.0, 1.0, 5.0, 1e3])
+@pytest.mark.parametrize("scale", [1e-30, 1e-22, 1.0, 1e22])
+def test_moments_are_numpys(size, mean, scale):
     torch.manual_seed(0)
-    x = torch.randn(1000) * 3 + 5
+    x = (torch.randn(size) + mean) * scale
     histogram = histograms({"x": x})["x"]
     wide = x.numpy().astype(np.float64)
-    assert histogram.mean == pytest.approx(wide.mean(), rel=1e-14)
-    assert histogram.std == pytest.approx(wide.std(), rel=1e-13)
+    assert histogram.mean == pytest.approx(wide.mean(), abs=1e-6 * wide.std())
+    assert histogram.std == pytest.approx(wide.std(), rel=2e-6)
     assert (histogram.minimum, histogram.maximum) == (wide.min(), wide.max())
+
+
+def test_moments_when_each_rounding_errs_the_same_way():
+    x = torch.full((3 * _PIECE + 5,), 0.7)
+    x[::2] = -0.7
+    histogram = histograms({"x": x})["x"]
+    assert histogram.std == pytest.approx(float(np.float32(0.7)), rel=1e-5)
+
+
+def test_std_of_small_deviations():
+    gain = 1 + 1e-3 * torch.randn(10_000, generator=torch.Generator().manual_seed(0))
+    assert histograms({"x": gain})["x"].std == pytest.approx(gain.double().std(correction=0).item(), rel=1e-9)
 
 
 def test_std_far_from_zero():
@@ -104,12 +119,15 @@ def test_std_far_from_zero():
     assert histogram.std == pytest.approx(x.double().std(correction=0).item(), abs=1e-8 * 1e6)
 
 
-def test_both_ways_to_take_moments_agree():
+def test_both_ways_to_summarise_agree():
     torch.manual_seed(0)
-    sizes = [3, 0, 1000, 0]
-    flat = torch.randn(sum(sizes))
-    expected = _moments_cpu(flat.numpy(), np.array(sizes))
-    np.testing.assert_allclose(_moments_device(flat, sizes).numpy(), expected, rtol=1e-12)
+    sizes = [3, 0, _SHORT - 1, _SHORT, _DOT + 1, _PIECE, 2 * _PIECE + 1, 0]
+    parts = [torch.randn(size) for size in sizes]
+    parts.append(torch.tensor([math.nan, 1.0, -math.inf, -0.0]))
+    for here, there in zip(_on_the_cpu(parts), _on_the_device(parts), strict=True):
+        np.testing.assert_allclose(here[0], there[0], rtol=1e-5, atol=1e-2)  # atol: the sum cancels
+        np.testing.assert_array_equal(here[1], there[1])
+        assert here[2] == there[2]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -124,8 +142,8 @@ def test_on_the_gpu_as_on_the_cpu():
     for name, here in histograms(tensors).items():
         np.testing.assert_array_equal(there[name].counts, here.counts)
         np.testing.assert_array_equal(there[name].limits, here.limits)
-        assert there[name].total == pytest.approx(here.total, rel=1e-12)
-        assert there[name].squares == pytest.approx(here.squares, rel=1e-12)
+        assert there[name].total == pytest.approx(here.total, abs=1e-6 * here.counts.sum())
+        assert there[name].squares == pytest.approx(here.squares, rel=1e-5)
         assert there[name].nonfinite == here.nonfinite
 
 
@@ -205,6 +223,7 @@ def test_strides_shapes_and_gradients():
     found = histograms({"t": x.transpose(0, 2)[::2], "scalar": x[0, 0, 1], "expanded": x[0, 0, 1].expand(5)})
     assert found["t"].total == x.detach().numpy().T[::2].sum()
     assert (found["scalar"].count, found["expanded"].count) == (1, 5)
+    assert histograms({"parameter": torch.nn.Parameter(torch.ones(3))})["parameter"].count == 3
 
 
 def test_input_is_not_changed():

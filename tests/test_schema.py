@@ -39,13 +39,13 @@ def faults_of(target: Any, **values: Any) -> list[str]:
         (Range(0, 1, open_high=True), [0, math.nextafter(1, 0)], [1, True], "[0, 1)"),
         (Range(0, 1, open_low=True, open_high=True), [0.5], [0, 1], "(0, 1)"),
         (Range(high=3), [-math.inf, 3], [4], "(-inf, 3]"),
-        (Range(0, 2**32 - 1), [0, 2**32 - 1], [-1, 2**32], None),
+        (Range(0, 2**32 - 1), [0, 2**32 - 1], [-1, 2**32], "[0, 4294967295]"),
     ],
 )
 def test_range_holds_its_ends_unless_they_are_open(limits, inside, outside, text):
     assert [value for value in inside if value not in limits] == []
     assert [value for value in outside if value in limits] == []
-    assert text is None or str(limits) == text
+    assert str(limits) == text
 
 
 # --- one value
@@ -97,7 +97,7 @@ WRONG_TYPES = [
     ("yes", bool, "key=yes: must be true or false"),
     (3, str, "key=3: must be text"),
     (None, str, "key=null: must be text"),
-    (0, None, "key=0: must be null"),
+    (0, type(None), "key=0: must be null"),
     ("abc", int | None, "key=abc: must be a whole number or null"),
     (True, float | None, "key=true: must be a number or null"),
     ("mean", Literal["min", "max"], "key=mean: must be one of min, max"),
@@ -142,11 +142,23 @@ def test_an_optional_number_must_be_finite_too():
 
 @pytest.mark.parametrize(
     ("value", "limits"),
-    [(-1, Range(0)), (1, Range(0, 1, open_high=True)), (0, Range(0, open_low=True)), (2**32, Range(0, 2**32 - 1))],
+    [
+        (-1, Range(0)),
+        (1, Range(0, 1, open_high=True)),
+        (0, Range(0, open_low=True)),
+        (2**32, Range(0, 2**32 - 1)),
+    ],
 )
 def test_numbers_must_lie_in_the_range(value, limits):
     for hint in (int, float):
         assert check("key", value, Annotated[hint, limits]) == [f"key={value}: must be in {limits}"]
+
+
+def test_whole_numbers_beyond_the_largest_float():
+    huge = 10**400
+    assert check("key", huge, int) == []
+    assert check("key", huge, Annotated[int, Range(0, 9)]) == [f"key={huge}: must be in [0, 9]"]
+    assert check("key", huge, float) == [f"key={huge}: must be a number"]
 
 
 @drawn(st.floats() | st.integers(-(2**64), 2**64))
@@ -220,7 +232,7 @@ def test_given_parameters_are_refused_and_not_missed():
     assert faults_of("torch.optim.SGD", lr=0.1) == ["group.params: must be given"]
 
 
-ENVELOPE = {"envelope": Schedule, "given": {"optimizer", "last_epoch", "lr", "steps", "steps_per_epoch"}}
+ENVELOPE = {"envelope": Schedule, "given": {"optimizer", "last_epoch"}}
 
 
 def test_the_envelopes_keywords_stand_apart():
@@ -231,7 +243,8 @@ def test_the_envelopes_keywords_stand_apart():
 
 
 def test_the_envelopes_keywords_are_checked():
-    assert faults_of(f"{SCHEDULERS}.StepLR", **ENVELOPE, step_size=3, warmup=-1, per="day", end=-1, wramup=1) == [
+    values = {"step_size": 3, "warmup": -1, "per": "day", "end": -1, "wramup": 1}
+    assert faults_of(f"{SCHEDULERS}.StepLR", **ENVELOPE, **values) == [
         "group.warmup=-1: must be in [0, inf)",
         "group.per=day: must be one of epoch, step",
         "group.end=-1: must be a whole number in [0, inf) or null",
@@ -239,16 +252,11 @@ def test_the_envelopes_keywords_are_checked():
     ]
 
 
-def test_only_keywords_of_the_envelope_and_none_that_are_given():
-    # Its positional parameters are what the caller passes; `lr` is keyword-only, but given.
-    for key in ("scheduler", "lr", "steps"):
-        (fault,) = faults_of(f"{SCHEDULERS}.StepLR", **ENVELOPE, step_size=3, **{key: 1})
-        assert fault.startswith(f"group.{key}: unknown; ")
-
-
-def test_a_missing_keyword_of_the_envelope():
-    faults = faults_of(f"{SCHEDULERS}.ExponentialLR", envelope=Schedule, given={"optimizer"}, gamma=0.5)
-    assert faults == [f"group.{key}: must be given" for key in ("lr", "steps", "steps_per_epoch")]
+@pytest.mark.parametrize("key", ["scheduler", "lr", "steps", "steps_per_epoch"])
+def test_what_the_envelope_gets_from_its_caller_can_not_be_set(key):
+    assert faults_of(f"{SCHEDULERS}.ExponentialLR", **ENVELOPE, gamma=0.5) == []
+    (fault,) = faults_of(f"{SCHEDULERS}.ExponentialLR", **ENVELOPE, gamma=0.5, **{key: 1})
+    assert fault.startswith(f"group.{key}: unknown; ")
 
 
 def test_all_faults_of_all_nodes_are_gathered():
@@ -279,7 +287,7 @@ def test_binding_leaves_the_node_as_it_was():
 def test_bad_seeds(stream, value):
     seeds = {"value": 0, "data": 0, "init": 0, "noise": 0}
     (fault,) = faults_of("sweepwise.seed.Seeds", **{**seeds, stream: value})
-    assert fault.startswith(f"group.{stream}=") and "[0, 4.29497e+09]" in fault
+    assert fault.startswith(f"group.{stream}=") and "in [0, 4294967295]" in fault
     assert faults_of("sweepwise.seed.Seeds", **{**seeds, stream: 2**32 - 1}) == []
 
 
@@ -307,16 +315,28 @@ def test_bad_seeds(stream, value):
         ("optim.SGD", {"weight_decay": -0.1}, "weight_decay=-0.1: must be in [0, inf)"),
         ("optim.RMSprop", {"alpha": 1}, "alpha=1: must be in [0, 1)"),
         ("optim.lr_scheduler.StepLR", {"step_size": 0}, "step_size=0: must be in [1, inf)"),
-        ("optim.lr_scheduler.StepLR", {"step_size": 1.5}, "step_size=1.5: must be a whole number in [1, inf)"),
+        (
+            "optim.lr_scheduler.StepLR",
+            {"step_size": 1.5},
+            "step_size=1.5: must be a whole number in [1, inf)",
+        ),
         ("optim.lr_scheduler.StepLR", {"step_size": 1, "gamma": 0}, "gamma=0: must be in (0, inf)"),
         ("optim.lr_scheduler.ExponentialLR", {"gamma": -1}, "gamma=-1: must be in (0, inf)"),
         ("optim.lr_scheduler.CosineAnnealingLR", {"T_max": 0}, "T_max=0: must be in [1, inf)"),
-        ("optim.lr_scheduler.CosineAnnealingLR", {"T_max": 9, "eta_min": -1}, "eta_min=-1: must be in [0, inf)"),
+        (
+            "optim.lr_scheduler.CosineAnnealingLR",
+            {"T_max": 9, "eta_min": -1},
+            "eta_min=-1: must be in [0, inf)",
+        ),
         ("optim.lr_scheduler.ReduceLROnPlateau", {"mode": "up"}, "mode=up: must be one of min, max"),
         ("optim.lr_scheduler.ReduceLROnPlateau", {"factor": 2}, "factor=2: must be in [0, 1]"),
         ("optim.lr_scheduler.ReduceLROnPlateau", {"patience": -1}, "patience=-1: must be in [0, inf)"),
         ("optim.lr_scheduler.ReduceLROnPlateau", {"patience": 1.5}, "patience=1.5: must be a whole number"),
-        ("optim.lr_scheduler.ReduceLROnPlateau", {"min_lr": [0.1, -1]}, "min_lr=[0.1, -1]: must be in [0, inf)"),
+        (
+            "optim.lr_scheduler.ReduceLROnPlateau",
+            {"min_lr": [0.1, -1]},
+            "min_lr=[0.1, -1]: must be in [0, inf)",
+        ),
         ("nn.init.kaiming_normal_", {"mode": "fan"}, "mode=fan: must be one of fan_in, fan_out"),
         ("nn.init.kaiming_normal_", {"nonlinearity": "rleu"}, "nonlinearity=rleu: must be one of linear, "),
         ("nn.init.kaiming_normal_", {"a": "x"}, "a=x: must be a number"),
@@ -339,7 +359,7 @@ def test_torchs_own_classes(target, value, message):
         ("optim.lr_scheduler.ReduceLROnPlateau", {"mode": "max", "min_lr": [0.1], "threshold_mode": "abs"}),
         ("nn.init.kaiming_normal_", {"a": 0.1, "mode": "fan_out", "nonlinearity": "leaky_relu"}),
         ("nn.init.zeros_", {}),
-        ("nn.LSTM", {"input_size": 3, "hidden_size": 4, "dropout": 0.1}),
+        ("nn.Linear", {"in_features": 3, "out_features": 4, "bias": False}),
     ],
 )
 def test_good_values_of_torchs_own_classes(target, values):
@@ -352,11 +372,18 @@ def test_good_values_of_torchs_own_classes(target, values):
 @pytest.mark.parametrize(
     "target",
     [
-        *("torch.load", "torch.hub.load", "torch.save", "torch.utils.cpp_extension.load", "torch", "torch.nn"),
+        *(
+            "torch",
+            "torch.nn",
+            "torch.load",
+            "torch.save",
+            "torch.hub.load",
+            "torch.utils.cpp_extension.load",
+        ),
         *("os.system", "subprocess.run", "shutil.rmtree", "builtins.open", "builtins.eval", "open", "eval"),
         *("importlib.import_module", "urllib.request.urlopen", "hydra.utils.call", "pickle.loads", "print"),
         *("torch.nnx.Linear", "torch.optimum.Adam", "sweepwiser.thing", "sweepwise", "Torch.nn.Linear"),
-        *(" torch.nn.Linear", ".torch.nn.Linear", "x.torch.nn.Linear", "", None, 3, True, ["torch.nn.Linear"]),
+        *(" torch.nn.Linear", ".torch.nn.Linear", "x.torch.nn.Linear", "", None, 3, ["torch.nn.Linear"]),
     ],
 )
 def test_targets_outside_the_allowed_ones_are_refused(target):
@@ -410,10 +437,6 @@ def test_locate(target, found):
     assert locate("group", target) is found
 
 
-# --- not yet so
-
-
-@pytest.mark.xfail(strict=True, reason="what an allowed module has imported is reached through its name")
 @pytest.mark.parametrize(
     "target",
     [
@@ -421,30 +444,24 @@ def test_locate(target, found):
         "sweepwise.seed:os.system",
         "sweepwise.run.os.execv",
         "sweepwise.schema.pkgutil.resolve_name",
+        "sweepwise.schema.functools.reduce",
+        "sweepwise.schema.bind.__globals__.get",
         "torch.nn.functional.torch.load",
+        "torch.nn.init.warnings.warn",
         "torch.nn.init.warnings.sys.exit",
-        "torch.optim.optimizer.functools.reduce",
+        "torch.optim.optimizer.functools.partial",
     ],
 )
-def test_targets_reached_through_an_allowed_module_are_refused(target):
-    with pytest.raises(UsageError):
-        locate("group", target)
+def test_what_an_allowed_module_has_only_imported_is_refused(target):
+    (fault,) = faults_of(target)
+    assert fault.startswith(f"group._target_={target}: ")
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="not a fault but a traceback")
-@pytest.mark.parametrize("target", ["torch.nn.", "torch.optim.Adam()", "sweepwise.model mlp"])
+@pytest.mark.parametrize("target", ["torch.nn.", "torch.optim.Adam()", "sweepwise.model mlp", "torch.nn.:x"])
 def test_a_target_that_is_no_name_is_a_fault(target):
     assert len(faults_of(target)) == 1
 
 
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="inspect.signature raises for built-in functions")
 @pytest.mark.parametrize("target", ["torch.nn.functional.conv2d", "torch.nn.functional.avg_pool1d"])
 def test_a_target_without_a_signature_is_a_fault(target):
-    assert len(faults_of(target)) == 1
-
-
-@pytest.mark.xfail(strict=True, raises=OverflowError, reason="math.isfinite of an int beyond float")
-@pytest.mark.parametrize("hint", [int, float, Annotated[int, Range(0, 2**32 - 1)]])
-def test_a_whole_number_beyond_float_is_judged(hint):
-    faults = check("key", 10**400, hint)
-    assert len(faults) == (hint is not int)
+    assert len(faults_of(target, stride=1)) == 1

@@ -37,11 +37,11 @@ def main(task: Callable[[], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed
     try:
         task()
-    except OverrideParseException as error:
-        text = f"{error.override}: cannot be read ({str(error).splitlines()[0]}); it may need quotes"
-        raise SystemExit(_refused(text, BAD_USAGE)) from None
     except (HydraException, OmegaConfBaseException) as error:
-        raise SystemExit(_refused(usage.explain(str(error), arguments, conf), BAD_USAGE)) from None
+        message = str(error).splitlines()[0]
+        if isinstance(error, OverrideParseException):
+            message = f"{error.override}: cannot be read ({message}); it may need quotes"
+        raise SystemExit(_refused(usage.explain(message, arguments, conf), BAD_USAGE)) from None
     except KeyboardInterrupt:
         raise SystemExit(_refused("interrupted", INTERRUPTED)) from None
     except _EXPECTED as error:  # a run of a sweep; it has said so itself

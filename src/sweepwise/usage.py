@@ -108,7 +108,7 @@ def explain(message: str, arguments: Sequence[str], conf: Path) -> str:
         if key in GROUPS and (conf / key / f"{value}.yaml").exists():
             chosen[key] = value
     faults = [fault for override in overrides if (fault := _fault(override, chosen, conf))]
-    return "\n".join(faults) or message.splitlines()[0]
+    return "\n".join(faults) or message
 
 
 def _fault(override: str, chosen: Mapping[str, str], conf: Path) -> str:

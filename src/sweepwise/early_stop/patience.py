@@ -39,7 +39,7 @@ class Patience:
         self.metric = metric
         self.mode = mode
         early = stopping_threshold is not None or divergence_threshold is not None
-        self.least_epochs = 1 if early else patience + 1
+        self.least_epochs = max(min_epochs, 1 if early else patience + 1)
         self._patience = patience
         self._min_epochs = min_epochs
         self._stopping_threshold = stopping_threshold

@@ -44,7 +44,7 @@ class FlatOptimizer:
         shapes: Sequence[torch.Size],
         decay: Literal["weights", "all"] = "weights",
     ) -> None:
-        spare = decay == "weights" and build.keywords.get("weight_decay", 0.0) != 0
+        spare = decay == "weights" and _decay_of(build) != 0
         parts = [(slice(0, weights), {}), (slice(weights, None), {"weight_decay": 0.0} if spare else {})]
         parts = [part for part in parts if len(values[part[0]])] if spare else [(slice(None), {})]
         groups = [{"params": [_with_gradient(values[p], gradient[p])], **own} for p, own in parts]
@@ -72,6 +72,12 @@ class FlatOptimizer:
             step_(rate, gradients)
 
 
+def _decay_of(build: functools.partial[torch.optim.Optimizer]) -> float:
+    """The weight decay that is bound, or else the default of the class; 0 if it has none."""
+    parameter = inspect.signature(build).parameters.get("weight_decay")
+    return 0.0 if parameter is None else parameter.default
+
+
 def _with_gradient(values: Tensor, gradient: Tensor) -> Tensor:
     values.grad = gradient
     return values
@@ -92,9 +98,10 @@ def _build_light(
 
 def _fused_adam(optimizer: torch.optim.Optimizer, shapes: Sequence[torch.Size]) -> list[Step]:
     """For Adam and AdamW, a step of each parameter group through the fused kernel; else nothing."""
-    kernels = {torch.optim.Adam: torch._fused_adam_, torch.optim.AdamW: torch._fused_adamw_}
-    kernel = kernels.get(type(optimizer).__mro__[1])
-    if kernel is None or not optimizer.defaults["fused"]:
+    if (
+        type(optimizer).__mro__[1] not in (torch.optim.Adam, torch.optim.AdamW)
+        or not optimizer.defaults["fused"]
+    ):
         return []
     steps = []
     first = 0
@@ -103,15 +110,12 @@ def _fused_adam(optimizer: torch.optim.Optimizer, shapes: Sequence[torch.Size]) 
         last = first
         while sum(shape.numel() for shape in shapes[first:last]) < values.numel():
             last += 1
-        steps.append(
-            _fused_group(kernel, group, optimizer.state[values], shapes[first:last], slice(first, last))
-        )
+        steps.append(_fused_group(group, optimizer.state[values], shapes[first:last], slice(first, last)))
         first = last
     return steps
 
 
 def _fused_group(
-    kernel: Callable[..., None],
     group: dict[str, Any],
     state: dict[str, Tensor],
     shapes: Sequence[torch.Size],
@@ -123,6 +127,9 @@ def _fused_group(
         parts = row.split_with_sizes([shape.numel() for shape in shapes])
         return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
+    kernel: Callable[..., Any] = (
+        torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+    )
     values, first, second = (cut(row) for row in (group["params"][0], state["exp_avg"], state["exp_avg_sq"]))
     largest = cut(state["max_exp_avg_sq"]) if group["amsgrad"] else []
     count = state["step"]

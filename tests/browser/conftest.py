@@ -1,0 +1,166 @@
+"""Real runs, a real TensorBoard and a real browser, started once for all tests of this folder."""
+
+import contextlib
+import json
+import os
+import queue
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [  # no sandbox in a container; nothing looked up in the background
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+START_SECONDS = 60
+VIEW = {"width": 1600, "height": 1200}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A TensorBoard over some runs.
+
+    Attributes:
+        url: of its page.
+        runs: by TensorBoard's name of a run, which is its path below --logdir: the last value of each tag.
+    """
+
+    url: str
+    runs: Mapping[str, Mapping[str, float]]
+
+
+def without(what: str) -> None:
+    """Skips; but CI has everything, so there it is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI=true, but {what}", pytrace=False)
+    pytest.skip(what)
+
+
+def train(folder: Path, *arguments: str) -> None:
+    command = [sys.executable, "train.py", *arguments, "trainer.max_epochs=5", f"output_dir={folder}"]
+    done = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def last_values(metrics: Path) -> dict[str, float]:
+    values: dict[str, float] = {}
+    for line in metrics.read_text().splitlines():
+        values |= json.loads(line)
+    return values
+
+
+@contextlib.contextmanager
+def tensorboard(folder: Path) -> Iterator[Site]:
+    """Serves the runs of a folder, all of them loaded."""
+    runs = {str(file.parent.relative_to(folder)): last_values(file) for file in folder.rglob("metrics.jsonl")}
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--host", "127.0.0.1"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # it has a child, which must end with it
+    )
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    reader = threading.Thread(target=lambda: [lines.put(line) for line in process.stdout], daemon=True)
+    reader.start()
+    try:
+        url = announced(lines)
+        wait_until_loaded(url, set(runs))
+        yield Site(url, runs)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(START_SECONDS)
+        reader.join(START_SECONDS)
+
+
+def announced(lines: "queue.SimpleQueue[str]") -> str:
+    said = ""
+    while not (found := re.search(r"TensorBoard \S+ at (http://127\.0\.0\.1:\d+/)", said)):
+        try:
+            said += lines.get(timeout=START_SECONDS)
+        except queue.Empty:
+            pytest.fail(f"tensorboard told no address:\n{said}", pytrace=False)
+    return found[1]
+
+
+def wait_until_loaded(url: str, runs: set[str]) -> None:
+    """Waits for the last record of each run, the end of its session."""
+    query = json.dumps({"allowedStatuses": ["STATUS_SUCCESS"], "startIndex": 0, "sliceSize": 100}).encode()
+    asked = urllib.request.Request(f"{url}data/plugin/hparams/session_groups", query)
+    asked.add_header("Content-Type", "application/json")
+    until = time.monotonic() + START_SECONDS
+    loaded: set[str] = set()
+    while loaded != runs:
+        assert time.monotonic() < until, f"of {sorted(runs)} TensorBoard loaded {sorted(loaded)}"
+        with contextlib.suppress(urllib.error.HTTPError), urllib.request.urlopen(asked, timeout=10) as answer:
+            loaded = {group["name"] for group in json.load(answer).get("sessionGroups", [])}
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if not shutil.which(CHROMIUM):
+        without(f"{CHROMIUM} is missing: apt-get install chromium")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        without("playwright is missing: pip install -e '.[dev]'")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="session")
+def pair(browser, tmp_path_factory):
+    """Two runs that differ in their initialisation."""
+    folder = tmp_path_factory.mktemp("pair")
+    for init in ("xavier", "kaiming"):
+        train(folder, f"init={init}", "scheduler=cosine")
+    with tensorboard(folder) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def sweep(browser, tmp_path_factory):
+    """The four runs of a multirun."""
+    folder = tmp_path_factory.mktemp("sweep")
+    train(folder, "-m", "init=xavier,kaiming", "seed.value=0,1")
+    with tensorboard(folder) as site:
+        yield site
+
+
+@pytest.fixture
+def page(browser, tmp_path, request):
+    """A page that must not complain; a picture of it is left in the test's folder."""
+    page = browser.new_page(viewport=VIEW)
+    complaints = []
+    page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("response", lambda got: got.status >= 400 and complaints.append(f"{got.status} {got.url}"))
+    yield page
+    page.screenshot(path=tmp_path / f"{request.node.name}.png")
+    complaints += page.locator("mat-snack-bar-container").all_inner_texts()
+    page.close()
+    assert complaints == []

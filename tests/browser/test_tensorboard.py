@@ -1,0 +1,138 @@
+"""What a person sees of runs in TensorBoard, read off the page itself."""
+
+import re
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+INITS = ["kaiming", "xavier"]
+
+
+def show(page, site, tab):
+    page.goto(f"{site.url}#{tab}")
+
+
+def filter_tags(page, *tags):
+    """Shows only the cards of these tags in the Time Series tab."""
+    field = page.get_by_role("combobox", name="Filter tags (regex)")
+    field.fill(f"^({'|'.join(tags)})$")
+    field.press("Escape")  # closes the proposals, which cover the cards
+
+
+def wait_for_colours(canvas, number):
+    """Waits until a chart's lines are drawn in as many colours, each on some of its pixels."""
+    canvas.page.wait_for_function(
+        """([canvas, number]) => {
+            const context = new OffscreenCanvas(canvas.width, canvas.height).getContext('2d');
+            context.drawImage(canvas, 0, 0);
+            const data = context.getImageData(0, 0, canvas.width, canvas.height).data, pixels = {};
+            for (let i = 0; i < data.length; i += 4) {
+                const colour = data.slice(i, i + 3).join();
+                if (data[i + 3] == 255) pixels[colour] = (pixels[colour] || 0) + 1;
+            }
+            return Object.values(pixels).filter(count => count >= 50).length == number;
+        }""",
+        arg=[canvas.element_handle(), number],
+    )
+
+
+def table(page):
+    """The rows of the HParams table, each by column."""
+    grid = page.locator("vaadin-grid").first
+    grid.get_by_text("Trial ID").wait_for()
+    page.locator("vaadin-grid-cell-content", has_text="main/init=").first.wait_for()
+    header, *rows = grid.evaluate(
+        """grid => [...grid.shadowRoot.querySelectorAll('tr')].map(row => [...row.children].map(cell =>
+            [...cell.querySelectorAll('slot')].flatMap(slot => slot.assignedElements())
+                .map(content => content.innerText.trim()).join('')))"""
+    )
+    return [dict(zip(header, row, strict=False)) for row in rows if row[0]]
+
+
+def open_category(page, name):
+    """The part of a dashboard that holds one family of tags, unfolded."""
+    category = page.locator("tf-category-paginated-view").filter(has=page.locator(f"[title='{name}']"))
+    heading = category.locator("button.heading")
+    heading.wait_for()
+    if category.locator("iron-collapse").first.get_attribute("aria-hidden") == "true":
+        heading.click()
+    return category
+
+
+def test_time_series(page, pair):
+    tags = ["lr/lr", "train/loss", "val/loss"]
+    show(page, pair, "timeseries")
+    filter_tags(page, *tags)
+    for tag in tags:
+        card = page.locator("card-view").filter(has=page.locator(f"[title='{tag}']"))
+        curves = len({last[tag] for last in pair.runs.values()})  # those of lr/lr are one
+        wait_for_colours(card.locator("line-chart canvas").first, 2 * curves)  # as it is, and smoothed
+        for name, last in pair.runs.items():
+            row = card.locator("tb-data-table-content-row").filter(has_text=name)
+            row.get_by_text(f"{round(last[tag], 4):g}", exact=True).first.wait_for()
+    listed = page.locator("runs-data-table")
+    for name in pair.runs:
+        listed.get_by_text(name).wait_for()
+
+
+@pytest.mark.parametrize("family", ["weights", "gradients", "activations"])
+def test_histograms(page, pair, family):
+    show(page, pair, "histograms")
+    cards = open_category(page, family).locator("tf-histogram-loader")
+    for layer in ("linear0", "linear1", "output"):
+        suffixes = ["", ".weight", ".bias"] if family != "activations" else [""]
+        wanted = cards.filter(has_text=re.compile(rf"tag: {family}/{layer}({'|'.join(suffixes)})\s"))
+        wanted.nth(len(pair.runs) - 1).wait_for()
+    for card in cards.all():
+        card.scroll_into_view_if_needed()
+        card.locator("vz-histogram-timeseries path[d*='L']").first.wait_for(state="attached")
+
+
+def test_text(page, pair):
+    show(page, pair, "text")
+    texts = page.locator("tf-text-loader")
+    for init in INITS:
+        texts.filter(has_text=f"torch.nn.init.{init}_normal_").first.wait_for()
+        texts.filter(has_text="run/overrides").get_by_text(f"init={init}", exact=True).wait_for()
+    for known in ("cpu_capability", '"threads": 1', '"torch": '):
+        assert texts.filter(has_text="run/environment").filter(has_text=known).count() == len(pair.runs)
+
+
+def test_custom_scalars(page, pair):
+    show(page, pair, "custom_scalars")
+    cards = page.locator("tf-custom-scalar-multi-line-chart-card")
+    for metric in ("loss", "accuracy"):
+        card = cards.filter(has_text=f"train/{metric}")
+        card.locator("#matches-list").wait_for(state="attached")
+        lines = card.locator(".match-list-entry").all_text_contents()
+        assert sorted(re.search(r"(\S+) \((.+)\)", line).groups() for line in lines) == sorted(
+            (f"{part}/{metric}", run) for part in ("train", "val") for run in pair.runs
+        )
+        drawn = card.locator("svg path.line[d*='L']")
+        drawn.nth(2 * len(pair.runs) - 1).wait_for(state="attached")
+    assert cards.filter(has_text="lr/lr").count() == 1
+
+
+def test_hparams(page, pair):
+    show(page, pair, "hparams")
+    rows = table(page)
+    assert sorted(row["Trial ID"] for row in rows) == sorted(pair.runs)
+    assert sorted(row["init"] for row in rows) == INITS
+    for row in rows:
+        assert float(row["optimizer.lr"]) == 1e-3
+        for metric in ("val/loss", "val/accuracy"):
+            assert float(row[metric]) == pytest.approx(pair.runs[row["Trial ID"]][metric], rel=1e-3)
+
+
+def test_a_sweep_shows_all_its_runs(page, sweep):
+    assert len(sweep.runs) == 4
+    show(page, sweep, "timeseries")
+    for name in sweep.runs:
+        page.locator("runs-data-table").get_by_text(name).wait_for()
+
+
+def test_hparams_of_a_sweep(page, sweep):
+    show(page, sweep, "hparams")
+    swept = sorted((row["init"], float(row["seed.value"])) for row in table(page))
+    assert swept == [(init, seed) for init in INITS for seed in (0, 1)]
