@@ -249,7 +249,7 @@ def test_a_fault_is_told_once_although_other_seeds_follow_it(command):
 def test_explain_finds_the_override_at_fault_among_right_ones():
     told = usage.explain("Hydra's own", ["init=xavier", "optimizer.lr=1", "optimizer.lrr=0.1"], CONF)
     assert told.splitlines() == ["optimizer.lrr=0.1: optimizer=adam has no 'lrr'; did you mean 'lr'?"]
-    assert usage.explain("Hydra's own\nmore", ["init=xavier", "hydra.verbose=true"], CONF) == "Hydra's own"
+    assert usage.explain("Hydra's own", ["init=xavier", "hydra.verbose=true"], CONF) == "Hydra's own"
 
 
 def test_the_shape_of_a_config_is_checked_before_anything_else():
