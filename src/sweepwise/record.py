@@ -61,15 +61,18 @@ def folder_name(overrides: Sequence[str], seed: int, run_id: str) -> str:
     """
     told = [
         override
-        for override in overrides
-        if (key := override.lstrip("+~").split("=")[0]) not in NOT_IDENTITY
-        and key.split(".")[0] not in NOT_IDENTITY
-        and key not in ("seed", "seed.value")
+        for key, override in zip(keys(overrides), overrides, strict=True)
+        if NOT_IDENTITY.isdisjoint((key, key.split(".")[0])) and key not in ("seed", "seed.value")
     ]
     readable = ",".join(re.sub(r"[^A-Za-z0-9_.=+-]+", "_", item).strip("_") for item in told)
     tail = f"seed={seed}-{run_id}"
     room = NAME_BYTES - len(tail) - 1
     return f"{readable[:room].rstrip(',')},{tail}" if readable else tail
+
+
+def keys(overrides: Sequence[str]) -> list[str]:
+    """What each override sets: 'init=xavier' sets 'init'."""
+    return [override.lstrip("+~").partition("=")[0] for override in overrides]
 
 
 def find_folder(home: Path, overrides: Sequence[str], seed: int, run_id: str) -> Path:

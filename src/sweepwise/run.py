@@ -207,7 +207,8 @@ def _train(request: Request, parts: Parts) -> Result:
         checkpoints = Checkpoints(folder)
         run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
         try:
-            monitor.describe(report.texts(request, environment), report.hparams(request), parts.task.metrics)
+            hparams, shown = report.hparams(request), record.keys(request.overrides)
+            monitor.describe(report.texts(request, environment), hparams, parts.task.metrics, shown)
             report.opening(request, parts)
             with interrupts, progress(parts.steps, request.config["progress"]) as shown:
                 fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)

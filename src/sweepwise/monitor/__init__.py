@@ -4,7 +4,7 @@ A step that is not logged costs one comparison: nothing is attached to the model
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -106,6 +106,7 @@ class Monitor:
         texts: Mapping[str, str],
         hparams: Mapping[str, bool | int | float | str],
         metrics: Sequence[str],
+        shown: Collection[str] = (),
     ) -> None:
         """Writes what does not change.
 
@@ -113,10 +114,12 @@ class Monitor:
             texts: markdown by tag.
             hparams: the settings for the HParams tab.
             metrics: each gets its training and validation curve in one chart of the custom-scalars tab.
+            shown: the settings that the HParams tab shows first.
         """
         for tag, text in texts.items():
             self._events.text(tag, text)
         self._events.hparams(hparams)
+        self._events.tab(hparams, [f"{part}/{name}" for part in ("val", "train") for name in metrics], shown)
         charts = {name: [f"train/{name}$", f"val/{name}$"] for name in metrics}
         self._events.layout({"train and validation": charts, "learning rate": {"lr": ["lr/lr"]}})
 
@@ -147,6 +150,9 @@ class NoEvents:
         """Nothing."""
 
     def hparams_end(self, status: str) -> None:
+        """Nothing."""
+
+    def tab(self, hparams: Mapping[str, object], metrics: Sequence[str], shown: Collection[str]) -> None:
         """Nothing."""
 
     def close(self) -> None:

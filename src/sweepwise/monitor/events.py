@@ -15,7 +15,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -31,6 +31,9 @@ _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 _FLOAT = struct.Struct("<f")
 _MOMENTS = struct.Struct("<" + 5 * "Bd")  # HistogramProto: fields 1 to 5, doubles
+
+
+_EXPERIMENT_FILE = "events.out.tfevents.0000000000.experiment"
 
 
 class EventFile:
@@ -135,7 +138,10 @@ class EventFile:
 
     @staticmethod
     def hparams_experiment(
-        folder: Path, hparams: Mapping[str, Sequence[bool | int | float | str] | None], metrics: Sequence[str]
+        folder: Path,
+        hparams: Mapping[str, Sequence[bool | int | float | str] | None],
+        metrics: Sequence[str],
+        shown: Collection[str] = (),
     ) -> None:
         """Write or replace the description of an experiment, at the root of its runs.
 
@@ -144,6 +150,7 @@ class EventFile:
             hparams: Columns of the HParams tab, with the values that runs take; the tab offers these as a
                 filter and hides other values. None offers no filter, nor do values of several types.
             metrics: Tags of the scalars that are columns too.
+            shown: The hparams that come first.
         """
         from tensorboard.plugins.hparams.api_pb2 import Experiment, MetricInfo, MetricName
 
@@ -152,6 +159,8 @@ class EventFile:
             metric_infos=[MetricInfo(name=MetricName(tag=tag)) for tag in metrics],
             time_created_secs=time.time(),
         )
+        for info in experiment.hparam_infos:
+            info.differs = info.name in shown
         version = _record(0, _FILE_VERSION, b"brain.Event:2")
         summary = _record(0, _SUMMARY, _hparams_summary("experiment", experiment))
         folder.mkdir(parents=True, exist_ok=True)
@@ -160,7 +169,36 @@ class EventFile:
             file.write(version + summary)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(folder / "events.out.tfevents.0000000000.experiment")
+        temporary.replace(folder / _EXPERIMENT_FILE)
+
+    def tab(self, hparams: Mapping[str, object], metrics: Sequence[str], shown: Collection[str]) -> None:
+        """Describe the HParams tab of all runs beside this one: their settings, and these metrics alone.
+
+        Without it TensorBoard makes a column of every scalar that any run has. The settings in `shown`, of
+        this run or an earlier one, come first: the tab ticks five.
+        """
+        root = self.path.parent.parent
+        columns = dict.fromkeys(hparams, False) | self.hparams_columns(root)
+        columns |= {name: True for name in shown if name in columns}
+        self.hparams_experiment(
+            root, dict.fromkeys(columns), metrics, [n for n, first in columns.items() if first]
+        )
+
+    @staticmethod
+    def hparams_columns(folder: Path) -> dict[str, bool]:
+        """The columns that the last `hparams_experiment` in a folder has described, and which come first."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+        path = folder / _EXPERIMENT_FILE
+        content, columns = path.read_bytes() if path.exists() else b"", {}
+        while content:
+            end = 12 + int.from_bytes(content[:8], "little")
+            for value in Event.FromString(content[12:end]).summary.value:
+                told = HParamsPluginData.FromString(value.metadata.plugin_data.content).experiment
+                columns |= {info.name: info.differs for info in told.hparam_infos}
+            content = content[end + 4 :]
+        return columns
 
     def flush(self) -> None:
         """Append everything that was written to the file.
