@@ -207,8 +207,8 @@ def _train(request: Request, parts: Parts) -> Result:
         checkpoints = Checkpoints(folder)
         run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
         try:
-            hparams, shown = report.hparams(request), record.keys(request.overrides)
-            monitor.describe(report.texts(request, environment), hparams, parts.task.metrics, shown)
+            settings, first = report.hparams(request), record.keys(request.overrides)
+            monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
             report.opening(request, parts)
             with interrupts, progress(parts.steps, request.config["progress"]) as shown:
                 fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)

@@ -191,7 +191,8 @@ class EventFile:
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
         path = folder / _EXPERIMENT_FILE
-        content, columns = path.read_bytes() if path.exists() else b"", {}
+        content = path.read_bytes() if path.exists() else b""
+        columns: dict[str, bool] = {}
         while content:
             end = 12 + int.from_bytes(content[:8], "little")
             for value in Event.FromString(content[12:end]).summary.value:
