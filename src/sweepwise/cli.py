@@ -3,11 +3,13 @@
 Exit codes: 0 done, 1 failed or diverged, 2 bad usage, 130 Ctrl-C, 143 SIGTERM.
 """
 
+import functools
+import gc
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 from sweepwise import record, usage
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
+
+if TYPE_CHECKING:
+    from sweepwise.run import Result
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 _EXPECTED = (UsageError, record.Busy, OSError)
@@ -84,10 +89,19 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
         print(f"{known['status']} before, in {request.folder}; fresh=true trains again")
         closing(request.folder, known)
         return ENDED[known["status"]], known["best"]["value"]
-    from sweepwise.run import train  # imports torch, which a finished run does not need
-
-    result = train(request)
+    result = _trainer()(request)
     return result.exit_code, result.run.best.value
+
+
+@functools.cache
+def _trainer() -> Callable[[Request], "Result"]:
+    """Imports torch, which a finished run does not need; once, so that no run's garbage is frozen."""
+    gc.disable()  # else it looks through torch's many objects again and again, during the import and after
+    from sweepwise.run import train
+
+    gc.freeze()
+    gc.enable()
+    return train
 
 
 def _exit_code(error: Exception) -> int:
