@@ -383,3 +383,10 @@ def test_faults_of_all_groups_are_told_at_once(tmp_path):
         run.build(request(tmp_path, *overrides))
     keys = [fault.split("=")[0] for fault in refused.value.faults]
     assert sorted(keys) == ["init.std", "optimizer.lr", "seed.init", "trainer.max_epochs"]
+
+
+def test_a_plateau_that_watches_the_wrong_way_is_refused(tmp_path):
+    asked = request(tmp_path, "scheduler=plateau", "scheduler.metric=val/accuracy")
+    with pytest.raises(UsageError, match=r"scheduler\.mode=min: .*scheduler\.mode=max"):
+        run.build(asked)
+    assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sweepwise.data import Data
-from sweepwise.early_stop import EarlyStop
+from sweepwise.early_stop import EarlyStop, sign
 from sweepwise.record import Request
 from sweepwise.scheduler import Schedule
 from sweepwise.schema import UsageError
@@ -31,6 +31,12 @@ def refuse_impossible(
     for key, metric in {"early_stop.metric": early_stop.metric, "scheduler.metric": schedule.metric}.items():
         if metric not in logged:
             faults.append(f"{key}={metric}: is never logged; there is {', '.join(logged)}")
+    mode = config["scheduler"].get("mode")
+    if mode in ("min", "max") and sign(schedule.metric, mode) != sign(schedule.metric, "auto"):
+        better = "min" if mode == "max" else "max"
+        faults.append(
+            f"scheduler.mode={mode}: is the wrong way for {schedule.metric}; use scheduler.mode={better}"
+        )
     epochs = -(-steps // -(-len(data.train.y) // data.batch_size))
     if early_stop.least_epochs > epochs:
         rule = f"{early_stop.least_epochs - 1}: must be below the {epochs} epochs of the training"
