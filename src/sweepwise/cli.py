@@ -1,6 +1,7 @@
 """The command line: takes a config that Hydra has composed, and gives back an exit code.
 
-Exit codes: 0 done, 1 failed or diverged, 2 bad usage, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 1 failed or diverged, 2 bad usage, 130 Ctrl-C, 143 SIGTERM. In a sweep a run that diverges
+is a result like any other: its record says so, and the sweep is done.
 """
 
 import functools

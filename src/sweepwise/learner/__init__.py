@@ -107,5 +107,5 @@ class Learner(Protocol):
         ...
 
     def drop(self, run: int) -> None:
-        """No more steps are wanted of this run; a learner of many may save its share of the work."""
+        """No more steps are wanted of this run: from now on its parameters stay as they are."""
         ...
