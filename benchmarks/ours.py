@@ -63,7 +63,7 @@ def fit(workload: Workload, epochs: int, monitor: str) -> float:
     train, validation = Part(*workload.train), Part(*workload.validation)
     test = Part(*(tensor[:1] for tensor in workload.validation))  # measured once, at the end of a run
     data = Data("benchmark", train, validation, test, workload.batch, 10, 0.0, 1.0, "")
-    task = Classification()
+    task = Classification(10)
     optimizer = partial(FlatOptimizer, partial(torch.optim.Adam, lr=workload.learning_rate))
     learner = ModuleLearner(workload.model(), task, optimizer, [], noise_seed=0)
     steps = epochs * workload.steps_per_epoch

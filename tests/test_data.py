@@ -13,7 +13,7 @@ import yaml
 from sklearn.preprocessing import StandardScaler
 
 from sweepwise import schema
-from sweepwise.data import Data, split
+from sweepwise.data import Arrays, Data, split
 from sweepwise.data import digits as digits_module
 from sweepwise.data import mnist1d as mnist1d_module
 from sweepwise.data.digits import digits
@@ -33,21 +33,20 @@ LOADERS = {
     wine: sklearn.datasets.load_wine,
     diabetes: lambda **options: sklearn.datasets.load_diabetes(scaled=False, **options),
 }
-SPLIT = {
-    "name": "rows",
-    "batch_size": 4,
-    "split_seed": 0,
-    "validation": 0.2,
-    "test": 0.2,
-    "standardize": False,
-    "classes": 100,
-}
+PLAIN = {"batch_size": 4, "standardize": False}
+OF_SET = {"classes", "x_test", "y_test"}
+
+
+def rows_of(x: np.ndarray, y: np.ndarray, *, classes: int = 100, **changes) -> Data:
+    own = {key: value for key, value in changes.items() if key in OF_SET}
+    outer = {key: value for key, value in changes.items() if key not in OF_SET}
+    return split(Arrays("rows", x, y, classes, **own), **{**PLAIN, **outer})
 
 
 def numbered(**changes) -> Data:
     """100 examples, each with its number as its only feature and its class, so that a part shows its rows."""
     number = np.arange(100)
-    return split(number[:, None].astype(float), number, **{**SPLIT, **changes})
+    return rows_of(number[:, None].astype(float), number, **changes)
 
 
 def parts(data: Data):
@@ -63,12 +62,12 @@ def global_states():
 def signals():
     """MNIST-1D, and the global generators before and after it was made."""
     before = global_states()
-    return mnist1d(), before, global_states()
+    return split(mnist1d(), standardize=False), before, global_states()
 
 
 @pytest.mark.parametrize("load", SIZES, ids=lambda load: load.__name__)
 def test_sizes_shapes_and_types(load):
-    data = load()
+    data = split(load())
     *sizes, features, classes = SIZES[load]
     assert [len(part.y) for part in parts(data)] == [len(part.x) for part in parts(data)] == sizes
     assert (data.name, data.features, data.classes, data.outputs) == (
@@ -87,7 +86,7 @@ def test_sizes_shapes_and_types(load):
 @pytest.mark.parametrize("load", LOADERS, ids=lambda load: load.__name__)
 def test_holds_every_example_of_the_loader_once(load):
     x, y = LOADERS[load](return_X_y=True)
-    data = load(standardize=False)
+    data = split(load(), standardize=False)
     ours = [
         np.append(row, target * data.target_std + data.target_mean)
         for part in parts(data)
@@ -155,7 +154,7 @@ def test_split_is_the_same_in_every_version():
 def test_own_test_part_stays_as_it_is():
     x, y = np.arange(80.0)[:, None], np.arange(80)
     own_x, own_y = np.arange(80.0, 100)[:, None], np.arange(80, 100)
-    data = split(x, y, x_test=own_x, y_test=own_y, **{**SPLIT, "test": 7.0})
+    data = rows_of(x, y, x_test=own_x, y_test=own_y, test=7.0)
     assert [len(part.y) for part in parts(data)] == [60, 20, 20]
     assert data.test.y.tolist() == own_y.tolist() and data.test.x[:, 0].tolist() == own_y.tolist()
     assert sorted(torch.cat([data.train.y, data.validation.y]).tolist()) == y.tolist()
@@ -163,7 +162,7 @@ def test_own_test_part_stays_as_it_is():
 
 @pytest.mark.parametrize("load", SIZES, ids=lambda load: load.__name__)
 def test_standardised_as_by_sklearn_on_the_training_part(load):
-    raw, data = load(standardize=False), load()
+    raw, data = split(load(), standardize=False), split(load())
     scaler = StandardScaler().fit(raw.train.x.double().numpy())
     for plain, scaled in zip(parts(raw), parts(data), strict=True):
         expected = scaler.transform(plain.x.double().numpy())
@@ -177,8 +176,8 @@ def test_validation_and_test_examples_steer_nothing():
     x_other, y_other = x.copy(), y.copy()
     x_other[held_out] += 1e3
     y_other[held_out] -= 1e3
-    options = {**SPLIT, "standardize": True, "classes": 0}
-    one, other = split(x, y, **options), split(x_other, y_other, **options)
+    options = {"standardize": True, "classes": 0}
+    one, other = rows_of(x, y, **options), rows_of(x_other, y_other, **options)
     assert torch.equal(one.train.x, other.train.x) and torch.equal(one.train.y, other.train.y)
     assert (one.target_mean, one.target_std) == (other.target_mean, other.target_std)
     assert not torch.equal(one.test.x, other.test.x)
@@ -186,14 +185,14 @@ def test_validation_and_test_examples_steer_nothing():
 
 def test_constant_features_are_only_centred():
     x = np.column_stack([np.full(100, 0.1), np.arange(100.0)])
-    data = split(x, np.arange(100), **{**SPLIT, "standardize": True})
+    data = rows_of(x, np.arange(100), standardize=True)
     assert torch.allclose(data.train.x[:, 0], torch.zeros(60), atol=1e-7)
     assert torch.isclose(data.train.x[:, 1].std(correction=0), torch.tensor(1.0))
 
 
 @pytest.mark.parametrize("standardize", [True, False])
 def test_regression_targets_are_scaled_and_come_back(standardize):
-    data = diabetes(standardize=standardize)
+    data = split(diabetes(), standardize=standardize)
     y = data.train.y.double().numpy()
     assert abs(y.mean()) < 1e-6 and abs(y.std() - 1) < 1e-6
     targets = np.concatenate([part.y.double().numpy() for part in parts(data)])
@@ -203,7 +202,8 @@ def test_regression_targets_are_scaled_and_come_back(standardize):
 
 
 def test_classes_are_not_scaled():
-    assert (wine().target_mean, wine().target_std) == (0.0, 1.0)
+    data = split(wine())
+    assert (data.target_mean, data.target_std) == (0.0, 1.0)
 
 
 def test_order_is_a_pure_permutation_of_seed_and_epoch():
@@ -264,20 +264,20 @@ def test_largest_batch_is_the_training_part():
     with pytest.raises(
         ValueError, match=r"data\.batch_size=5000: must not exceed the 1078 training examples"
     ):
-        digits(batch_size=5000)
+        split(digits(), batch_size=5000)
 
 
 def test_fingerprint_is_of_the_raw_arrays():
     x, y = np.arange(100.0)[:, None], np.arange(100)
     expected = hashlib.sha256(b"<f8(100, 1)" + x.tobytes() + b"<i8(100,)" + y.tobytes()).hexdigest()
     assert numbered().sha256 == numbered(split_seed=1, standardize=True).sha256 == expected
-    assert split(x + 1, y, **SPLIT).sha256 != expected
+    assert rows_of(x + 1, y).sha256 != expected
 
 
 def test_to_moves_every_part():
-    data = wine().to("meta")
+    data = split(wine()).to("meta")
     assert all(part.x.is_meta and part.y.is_meta for part in parts(data))
-    assert data.order(0, 0).device.type == "cpu" and data.sha256 == wine().sha256
+    assert data.order(0, 0).device.type == "cpu" and data.sha256 == split(wine()).sha256
 
 
 def test_mnist1d_is_the_published_one(signals):
@@ -303,13 +303,14 @@ def test_mnist1d_refuses_other_signals(monkeypatch):
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=lambda path: path.stem)
-def test_option_states_every_keyword_and_its_default(path):
+def test_option_states_every_keyword(path):
     node = yaml.safe_load(path.read_text())
     faults = []
-    load = schema.bind("data", node, faults).target.func
+    load = schema.bind("data", node, faults, envelope=split).target.func
     assert faults == [] and load.__name__ == path.stem
-    defaults = {name: p.default for name, p in inspect.signature(load).parameters.items()}
-    assert {name: value for name, value in node.items() if name != "_target_"} == defaults
+    outer = {n for n, p in inspect.signature(split).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    keywords = {*inspect.signature(load).parameters, *outer}
+    assert keywords - node.keys() <= {"test"}  # which does not apply where the set brings its own
     assert path.read_text().startswith("# ")
 
 
@@ -319,5 +320,32 @@ def test_option_states_every_keyword_and_its_default(path):
 )
 def test_schema_refuses_before_loading(key, value):
     faults = []
-    schema.bind("data", {"_target_": "sweepwise.data.digits.digits", key: value}, faults)
+    node = {"_target_": "sweepwise.data.digits.digits", key: value}
+    schema.bind("data", node, faults, envelope=split)
     assert len(faults) == 1 and faults[0].startswith(f"data.{key}={value}: must be")
+
+
+def test_channels_are_scaled_one_by_one():
+    x = np.random.default_rng(0).normal([[[3.0]], [[-2.0]]], [[[2.0]], [[5.0]]], (100, 2, 4, 4))
+    x = x.reshape(100, 2, 4, 4)
+    data = rows_of(x, np.arange(100), standardize=True)
+    flat = data.train.x.double().transpose(0, 1).flatten(1)
+    assert torch.allclose(flat.mean(1), torch.zeros(2, dtype=torch.float64), atol=1e-6)
+    assert torch.allclose(flat.std(1, correction=0), torch.ones(2, dtype=torch.float64), atol=1e-6)
+    raw = rows_of(x, np.arange(100)).train.x
+    assert torch.allclose(
+        data.train.x[0, 1].diff() * raw[:, 1].std(correction=0), raw[0, 1].diff(), atol=1e-5
+    )
+
+
+def test_without_shuffling_the_order_is_the_stored_one():
+    data = numbered(shuffle=False)
+    assert data.order(0, 0).tolist() == data.order(5, 7).tolist() == list(range(60))
+    assert data.train.y.tolist() == numbered().train.y.tolist()
+
+
+def test_a_sample_is_the_beginning_of_the_training_part():
+    data = numbered()
+    x, y = data.sample(7)
+    assert torch.equal(x, data.train.x[:7]) and torch.equal(y, data.train.y[:7])
+    assert len(data.sample(1000)[1]) == 60

@@ -45,7 +45,7 @@ def batch(step: int, features: tuple[int, ...] = (1, 6), dtype=torch.float32) ->
 def made(model, optimizer=None, regularizers=(), decay="weights", seed=0) -> ModuleLearner:
     build = optimizer or partial(torch.optim.SGD, lr=1.0)
     flat = partial(FlatOptimizer, build, decay=decay)
-    return ModuleLearner(model, Classification(), flat, list(regularizers), seed)
+    return ModuleLearner(model, Classification(3), flat, list(regularizers), seed)
 
 
 def step(learner, number=0, rate=0.1, watch=Watch.NOTHING, **options):

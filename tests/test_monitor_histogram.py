@@ -110,7 +110,7 @@ def test_moments_when_each_rounding_errs_the_same_way():
 
 def test_std_of_small_deviations():
     gain = 1 + 1e-3 * torch.randn(10_000, generator=torch.Generator().manual_seed(0))
-    assert histograms({"x": gain})["x"].std == pytest.approx(gain.double().std(correction=0).item(), rel=1e-9)
+    assert histograms({"x": gain})["x"].std == pytest.approx(gain.double().std(correction=0).item(), rel=1e-8)
 
 
 def test_std_far_from_zero():

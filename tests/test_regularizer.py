@@ -188,20 +188,20 @@ def test_dropout_sets_every_layer_and_keeps_what_agrees():
     model = nn.Sequential(
         nn.Dropout(0), nn.Sequential(nn.Dropout2d(0.0), nn.AlphaDropout(0.25)), nn.Linear(2, 2)
     )
-    Dropout(p=0.25).prepare_(model)
+    Dropout(p=0.25).prepare_(model, (4,), 0)
     assert [layer.p for layer in (model[0], *model[1])] == [0.25] * 3
 
 
 def test_dropout_of_zero_drops_nothing():
     model = nn.Sequential(nn.Dropout(0))
-    Dropout(p=0).prepare_(model)
+    Dropout(p=0).prepare_(model, (4,), 0)
     assert torch.equal(model(torch.ones(100)), torch.ones(100))
 
 
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU())])
 def test_a_model_without_dropout_layers_is_refused(model):
     with pytest.raises(ValueError, match=r"^regularizer=dropout: the model has no dropout layer to set$"):
-        Dropout().prepare_(model)
+        Dropout().prepare_(model, (4,), 0)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5])
@@ -209,7 +209,7 @@ def test_two_rates_are_refused(p):
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.125))
     rule = rf"^regularizer\.dropout\.p={p:g}: the model sets its own rate 0\.125; give one of the two$"
     with pytest.raises(ValueError, match=rule):
-        Dropout(p=p).prepare_(model)
+        Dropout(p=p).prepare_(model, (4,), 0)
     assert model[1].p == 0.125
 
 
@@ -223,7 +223,7 @@ def test_dropout_adds_no_penalty_and_moves_no_weight(weights):
 def test_dropout_is_off_in_evaluation():
     model = nn.Sequential(nn.Linear(4, 50), nn.Dropout(), nn.Linear(50, 1)).double()
     model[1].p = 0.0
-    Dropout(p=0.9).prepare_(model)
+    Dropout(p=0.9).prepare_(model, (4,), 0)
     trained = learner(model, partial(torch.optim.SGD, lr=1.0))
     x, y = torch.randn(8, 4, dtype=torch.float64), torch.zeros(8, dtype=torch.float64)
     expected = model[2](model[0](x)).square().mean().item()

@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
-from sweepwise import record, run
+from sweepwise import parts, record, run
 from sweepwise.early_stop import sign
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
 
 CONF = Path(__file__).parents[1] / "conf"
-OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml"))
+EVERY = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
+OPTIONS = [f"{path.parent.name}={path.stem}" for path in EVERY]
 # What an option needs beside itself: two steps are less than an epoch, which patience must fit into.
 NEEDS = {"early_stop=patience": ["early_stop.patience=0"]}
 SMALL = ["data=wine", "model.hidden=[16]", "trainer.device=cpu", "early_stop=none", "progress=false"]
@@ -332,7 +333,7 @@ def test_training_again_replaces_all_that_was_there(tmp_path):
 
 
 def test_an_error_in_the_middle_leaves_a_true_record_and_the_best_weights(tmp_path, monkeypatch):
-    evaluate = run.ModuleLearner.evaluate
+    evaluate = parts.ModuleLearner.evaluate
     calls = []
 
     def fail_later(self, batches):
@@ -341,7 +342,7 @@ def test_an_error_in_the_middle_leaves_a_true_record_and_the_best_weights(tmp_pa
             raise RuntimeError("out of memory")
         return evaluate(self, batches)
 
-    monkeypatch.setattr(run.ModuleLearner, "evaluate", fail_later)
+    monkeypatch.setattr(parts.ModuleLearner, "evaluate", fail_later)
     asked = request(tmp_path, "trainer.max_epochs=5", "monitor=none")
     with pytest.raises(RuntimeError, match="out of memory"):
         run.train(asked)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.optim import lr_scheduler as torchs
 
-from sweepwise.run import _schedule
+from sweepwise.run import schedule as schedule_of
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
 
 CONF = Path(__file__).parents[1] / "conf" / "scheduler"
@@ -29,7 +29,7 @@ def composed(name: str, *, steps: int, steps_per_epoch: int, lr: float = 0.1, **
     node = yaml.safe_load((CONF / f"{name}.yaml").read_text()) | changes
     if node.get("end") == "${scheduler.T_max}":
         node["end"] = node["T_max"]
-    return _schedule({"scheduler": node, "optimizer": {"lr": lr}}, steps, steps_per_epoch)
+    return schedule_of({"scheduler": node, "optimizer": {"lr": lr}}, steps, steps_per_epoch)
 
 
 def cosine(t: np.ndarray, length: int, lr: float = 0.1, eta_min: float = 0.0) -> np.ndarray:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from sweepwise.data import Data, split
+from sweepwise.data import Arrays, Data, split
 from sweepwise.learner import Watch
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.optimizer import FlatOptimizer
@@ -268,7 +268,7 @@ def trained(noise_seed: int, disturb) -> torch.Tensor:
     x, y = torch.randn(8, 4, generator=generator), torch.randint(3, (8,), generator=generator)
 
     optimizer = partial(FlatOptimizer, partial(torch.optim.SGD, lr=0.1))
-    learner = ModuleLearner(model, Classification(), optimizer, [], noise_seed)
+    learner = ModuleLearner(model, Classification(3), optimizer, [], noise_seed)
     for step in range(6):
         disturb(learner, [(x, y)])
         learner.step(x, y, np.array([0.1]), step, Watch.NOTHING)
@@ -287,16 +287,7 @@ def test_neither_validation_nor_other_draws_shift_a_training():
 
 def numbered() -> Data:
     number = np.arange(100)
-    return split(
-        number[:, None].astype(float),
-        number,
-        name="rows",
-        batch_size=4,
-        split_seed=0,
-        validation=0.2,
-        standardize=False,
-        classes=100,
-    )
+    return split(Arrays("rows", number[:, None].astype(float), number, 100), batch_size=4, standardize=False)
 
 
 def test_order_neither_takes_from_nor_gives_to_other_draws():

@@ -41,7 +41,7 @@ def classified(generator) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("cuts", [(), (64,), (1, 33, 100)])
 def test_classification_as_by_sklearn(classified, cuts):
     outputs, targets = classified
-    ours = measured(Classification(), outputs, targets, cuts)
+    ours = measured(Classification(10), outputs, targets, cuts)
     assert list(ours) == list(Classification.metrics) == ["loss", "accuracy"]
     for run in range(RUNS):
         shares = outputs[run].double().softmax(-1).numpy()
@@ -57,12 +57,12 @@ def test_classification_as_by_sklearn(classified, cuts):
 @pytest.mark.parametrize(("right", "expected"), [(0, 0.0), (1, 0.01), (99, 0.99), (100, 1.0)])
 def test_accuracy_is_the_share_of_right_answers(right, expected):
     outputs = torch.eye(2)[(torch.arange(100) < right).long()][None]  # answers 1 where right, else 0
-    ours = measured(Classification(), outputs, torch.ones(1, 100, dtype=torch.int64))
+    ours = measured(Classification(10), outputs, torch.ones(1, 100, dtype=torch.int64))
     assert ours["accuracy"].tolist() == [expected]
 
 
 def test_equal_logits_cost_the_log_of_the_classes():
-    loss = Classification().loss(torch.zeros(7, 10), torch.arange(7))
+    loss = Classification(10).loss(torch.zeros(7, 10), torch.arange(7))
     assert loss.shape == () and loss.item() == pytest.approx(np.log(10), rel=1e-6)
 
 
@@ -96,7 +96,7 @@ def test_r2_of_the_mean_and_of_the_truth():
 def test_a_batch_of_one_example(generator):
     loss = Regression(1.0).loss(torch.tensor([[3.0]]), torch.tensor([1.0]))
     assert loss.shape == () and loss.item() == 4
-    assert Classification().loss(torch.zeros(1, 4), torch.tensor([3])).shape == ()
+    assert Classification(10).loss(torch.zeros(1, 4), torch.tensor([3])).shape == ()
 
 
 def test_sums_are_of_each_run_in_double_precision():
@@ -109,7 +109,7 @@ def test_sums_are_of_each_run_in_double_precision():
 
 def test_right_answers_are_counted_in_double_precision():
     outputs, targets = torch.ones(1, 1, 1), torch.zeros(1, 1, dtype=torch.int64)
-    sums = Classification().sums(outputs.expand(1, 2**24 + 1, 1), targets.expand(1, 2**24 + 1))
+    sums = Classification(10).sums(outputs.expand(1, 2**24 + 1, 1), targets.expand(1, 2**24 + 1))
     assert sums.dtype == torch.float64 and sums.tolist() == [[2**24 + 1]]
 
 

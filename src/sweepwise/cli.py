@@ -8,15 +8,16 @@ import functools
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra import compose, initialize_config_dir
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from sweepwise import record, usage
@@ -54,6 +55,49 @@ def main(task: Callable[[], Any]) -> None:
         raise SystemExit(_exit_code(error)) from None
 
 
+def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
+    """Runs a script's function of the command line's arguments, and exits as `main` does.
+
+    Args:
+        task: takes the arguments; returns an exit code, or None for 0.
+        about: what --help prints.
+    """
+    arguments = sys.argv[1:]
+    if {"--help", "-h"} & set(arguments):
+        print(about.strip())
+        return
+    try:
+        raise SystemExit(task(arguments) or 0)
+    except KeyboardInterrupt:
+        raise SystemExit(_refused("interrupted", INTERRUPTED)) from None
+    except _EXPECTED as error:
+        raise SystemExit(_refused(str(error), _exit_code(error))) from None
+
+
+def composed(overrides: Sequence[str], conf: Path) -> Request:
+    """The run that overrides describe, as `train.py` would compose it; for scripts and notebooks.
+
+    Args:
+        overrides: such as 'init=xavier'.
+        conf: the folder of the config groups.
+
+    Raises:
+        UsageError: they cannot be composed.
+    """
+    if faults := usage.option_faults(overrides, conf):
+        raise UsageError(faults)
+    try:
+        with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+            config = compose("train", list(overrides), return_hydra_config=True)
+        hydra = config.hydra
+        with open_dict(config):
+            del config["hydra"]
+        return _request(config, list(overrides), dict(hydra.runtime.choices))
+    except (HydraException, OmegaConfBaseException) as error:
+        text = usage.explain(str(error).splitlines()[0], list(overrides), conf)
+        raise UsageError(text.splitlines()) from error
+
+
 def execute(config: DictConfig) -> float:
     """Trains the run that a composed config describes, unless it has been; returns its best value."""
     hydra = HydraConfig.get()
@@ -73,16 +117,9 @@ def execute(config: DictConfig) -> float:
 
 def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     """The exit code and the best value of a run."""
-    try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise UsageError([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
-    assert isinstance(plain, dict)
-    choices = {
-        group: option for group, option in hydra.runtime.choices.items() if not group.startswith("hydra")
-    }
-    request = Request({str(key): value for key, value in plain.items()}, list(hydra.overrides.task), choices)
-    usage.check_shape(request.config)
+    overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may hold an interpolation
+    assert isinstance(overrides, list)
+    request = _request(config, overrides, hydra.runtime.choices)
     known = record.read(request.folder)
     if known.get("status") in ENDED and not request.config["fresh"]:
         from sweepwise.report import closing
@@ -92,6 +129,18 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
         return ENDED[known["status"]], known["best"]["value"]
     result = _trainer()(request)
     return result.exit_code, result.run.best.value
+
+
+def _request(config: DictConfig, overrides: Sequence[str], choices: Mapping[str, str | None]) -> Request:
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UsageError([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
+    assert isinstance(plain, dict)
+    chosen = {group: option for group, option in choices.items() if option and not group.startswith("hydra")}
+    request = Request({str(key): value for key, value in plain.items()}, overrides, chosen)
+    usage.check_shape(request.config)
+    return request
 
 
 @functools.cache

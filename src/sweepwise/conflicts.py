@@ -1,33 +1,22 @@
 """Settings that are right by themselves but cannot work together."""
 
-from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sweepwise.data import Data
-from sweepwise.early_stop import EarlyStop, sign
+from sweepwise.early_stop import sign
+from sweepwise.parts import Parts
 from sweepwise.record import Request
-from sweepwise.scheduler import Schedule
 from sweepwise.schema import UsageError
-from sweepwise.task import Task
 
 
-def refuse_impossible(
-    request: Request,
-    data: Data,
-    model: nn.Module,
-    task: Task,
-    schedule: Schedule,
-    early_stop: EarlyStop,
-    steps: int,
-) -> list[str]:
+def refuse_impossible(request: Request, parts: Parts) -> list[str]:
     """Refuses what cannot work; returns what only deserves a word.
 
     Raises:
         UsageError: with every conflict.
     """
     faults, notes = [], []
-    config = request.config
-    logged = [f"{part}/{name}" for part in ("train", "val") for name in task.metrics]
+    config, data, early_stop, schedule = request.config, parts.data, parts.early_stop, parts.schedule
+    logged = [f"{part}/{name}" for part in ("train", "val") for name in parts.task.metrics]
     for key, metric in {"early_stop.metric": early_stop.metric, "scheduler.metric": schedule.metric}.items():
         if metric not in logged:
             faults.append(f"{key}={metric}: is never logged; there is {', '.join(logged)}")
@@ -37,14 +26,16 @@ def refuse_impossible(
         faults.append(
             f"scheduler.mode={mode}: is the wrong way for {schedule.metric}; use scheduler.mode={better}"
         )
-    epochs = -(-steps // -(-len(data.train.y) // data.batch_size))
+    epochs = -(-parts.steps // data.steps_per_epoch)
     if early_stop.least_epochs > epochs:
         rule = f"{early_stop.least_epochs - 1}: must be below the {epochs} epochs of the training"
         if any(override.startswith("early_stop") for override in request.overrides):
             faults.append(f"early_stop.patience={rule}, or use early_stop=none")
         else:
             notes.append(f"early stopping cannot act: patience {rule}")
-    if len(data.train.y) % data.batch_size == 1 and any(isinstance(m, _BatchNorm) for m in model.modules()):
+    if len(data.train.y) % data.batch_size == 1 and any(
+        isinstance(m, _BatchNorm) for m in parts.model.modules()
+    ):
         faults.append(
             f"data.batch_size={data.batch_size}: leaves a last batch of 1 example, which batch norm cannot "
             "normalise; choose another"

@@ -10,7 +10,7 @@ from sweepwise import record
 from sweepwise.record import Request
 
 if TYPE_CHECKING:
-    from sweepwise.run import Parts
+    from sweepwise.parts import Parts
 
 Hparam = bool | int | float | str
 

@@ -1,39 +1,31 @@
-"""The composition root: builds each part of a run in order, forwards, and trains it.
+"""From a composed config to a run in its folder.
 
 Everything that can be wrong with a config is found before a folder is made.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-import torch
 from omegaconf import OmegaConf
-from torch import nn
 
 from sweepwise import record, report
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.conflicts import refuse_impossible
-from sweepwise.data import Data
-from sweepwise.early_stop import EarlyStop
+from sweepwise.data import split
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts
-from sweepwise.learner.module import ModuleLearner
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
+from sweepwise.parts import Parts, assemble
 from sweepwise.progress import progress
 from sweepwise.record import Record, Request, described
-from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
 from sweepwise.schema import Bound, UsageError, bind
-from sweepwise.seed import Seeds
-from sweepwise.task import Task, task_of
-from sweepwise.trainer import Run, Settings, fit
+from sweepwise.trainer import Run, fit
 from sweepwise.usage import GROUPS
-
-Built = TypeVar("Built")
 
 EXIT_CODES = {"finished": 0, "stopped early": 0, "diverged": 1}
 # What the parts of a run are given by those before them, and no yaml can set.
@@ -44,24 +36,13 @@ GIVEN = {
     "scheduler": {"optimizer", "last_epoch"},
     "monitor": {"folder"},
 }
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Every part of a run, built and checked, before anything is written."""
-
-    settings: Settings
-    seeds: Seeds
-    data: Data
-    task: Task
-    model: nn.Module
-    init: Mapping[str, str]
-    schedule: Schedule
-    early_stop: EarlyStop
-    monitor: Callable[..., Monitor]
-    learner: ModuleLearner
-    steps: int
-    notes: Sequence[str]
+# What stands around a group's target, whose keywords its yaml may set too.
+ENVELOPES: dict[str, Callable[..., Any]] = {
+    "data": split,
+    "init": initialize_,
+    "optimizer": FlatOptimizer,
+    "scheduler": Schedule,
+}
 
 
 @dataclass(frozen=True)
@@ -89,62 +70,40 @@ def train(request: Request) -> Result:
 
 
 def build(request: Request) -> Parts:
-    """Builds all parts in the order of a run; each takes what the ones before it have made.
+    """Builds all parts that a config has chosen; writes nothing.
 
     Raises:
         UsageError: with every fault of the config that could be found.
     """
     config = request.config
-    bound = _bind_all(config)
-    settings: Settings = bound["trainer"].target()
-    seeds: Seeds = bound["seed"].target()
-    device = _device(settings)
-    torch.set_num_threads(settings.threads)
-    torch.set_flush_denormal(True)  # else the moments of dead units, as they die away, slow Adam down by half
-    seeds.apply()
-    data: Data = _built("data", bound["data"].target)
-    torch.manual_seed(seeds.init)  # once more: the data may have drawn from it
-    model: nn.Module = _built("model", partial(bound["model"].target, data.features, data.outputs))
-    scheme = bound["init"]
-    init = _built("init", partial(initialize_, model, scheme.target, seed=seeds.init, **scheme.envelope))
-    data, model = data.to(device), model.to(device)
-    regularizers: list[Regularizer] = [
-        bound[f"regularizer.{name}"].target() for name in config["regularizer"]
-    ]
-    for regularizer in regularizers:
-        _built("regularizer", partial(regularizer.prepare_, model))
-    task = task_of(data.classes, data.target_std)
-    optimizer = partial(FlatOptimizer, bound["optimizer"].target, **bound["optimizer"].envelope)
-    learner = _built("model", partial(ModuleLearner, model, task, optimizer, regularizers, seeds.noise))
-    steps_per_epoch = -(-len(data.train.y) // data.batch_size)
-    steps = settings.steps(steps_per_epoch)
-    schedule = _built("scheduler", partial(_schedule, config, steps, steps_per_epoch))
-    early_stop: EarlyStop = bound["early_stop"].target()
-    notes = [*_left_as_built(init), *schedule.notes()]
-    notes += refuse_impossible(request, data, model, task, schedule, early_stop, steps)
-    monitor = bound["monitor"].target
-    return Parts(
-        settings, seeds, data, task, model, init, schedule, early_stop, monitor, learner, steps, notes
+    bound = bind_all(config)
+    data, init, optimizer = bound["data"], bound["init"], bound["optimizer"]
+    parts = assemble(
+        settings=bound["trainer"].target(),
+        seeds=bound["seed"].target(),
+        data=lambda: split(data.target(), **data.envelope),
+        model=bound["model"].target,
+        init=partial(initialize_, scheme=init.target, **init.envelope),
+        optimizer=partial(FlatOptimizer, optimizer.target, **optimizer.envelope),
+        schedule=partial(schedule, config),
+        regularizers=[bound[f"regularizer.{name}"].target() for name in config["regularizer"]],
+        early_stop=bound["early_stop"].target(),
     )
+    return replace(parts, notes=[*parts.notes, *refuse_impossible(request, parts)])
 
 
-def _bind_all(config: Mapping[str, Any]) -> dict[str, Bound]:
-    """Each group's target with its values bound.
+def bind_all(config: Mapping[str, Any]) -> dict[str, Bound]:
+    """Each group's target with its values bound; a regularizer's by 'regularizer.NAME'.
 
     Raises:
         UsageError: with the faults of all groups.
     """
     faults: list[str] = []
-    envelopes: dict[str, Callable[..., Any]] = {
-        "init": initialize_,
-        "optimizer": FlatOptimizer,
-        "scheduler": Schedule,
-    }
     nodes = {key: config[key] for key in GROUPS if key not in ("scheduler", "regularizer")}
     nodes["scheduler"] = _with_horizon(config["scheduler"], 1)
     nodes |= {f"regularizer.{name}": node for name, node in config["regularizer"].items()}
     bound = {
-        key: bind(key, node, faults, given=GIVEN.get(key, ()), envelope=envelopes.get(key))
+        key: bind(key, node, faults, given=GIVEN.get(key, ()), envelope=ENVELOPES.get(key))
         for key, node in nodes.items()
     }
     if not isinstance(config["optimizer"].get("lr"), (int, float)) and not faults:
@@ -158,40 +117,24 @@ def _with_horizon(node: Mapping[str, Any], horizon: int) -> dict[str, Any]:
     return {key: horizon if value == HORIZON else value for key, value in node.items()}
 
 
-def _schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Schedule:
+def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Schedule:
+    """The schedule that a config has chosen, for a training of so many steps.
+
+    Raises:
+        UsageError: a value that only fits another length.
+        ValueError: see `Schedule`.
+    """
     node = config["scheduler"]
     left = max(1, steps - warmup_steps(node["warmup"], steps_per_epoch))
     horizon = left if node["per"] == "step" else -(-left // steps_per_epoch)
-    bound = bind("scheduler", _with_horizon(node, horizon), [], given=GIVEN["scheduler"], envelope=Schedule)
+    faults: list[str] = []
+    bound = bind(
+        "scheduler", _with_horizon(node, horizon), faults, given=GIVEN["scheduler"], envelope=Schedule
+    )
+    if faults:
+        raise UsageError(faults)
     lr = config["optimizer"]["lr"]
     return Schedule(bound.target, lr=lr, steps=steps, steps_per_epoch=steps_per_epoch, **bound.envelope)
-
-
-def _built(key: str, build: Callable[[], Built]) -> Built:
-    """Builds a part; what its constructor refuses is a fault of its group."""
-    try:
-        return build()
-    except (ValueError, TypeError, ArithmeticError) as error:
-        text = str(error)
-        raise UsageError([text if text.startswith(key) else f"{key}: {text}"]) from error
-
-
-def _device(settings: Settings) -> torch.device:
-    name = settings.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError([f"trainer.device={settings.device}: cannot be used here ({reason})"]) from error
-    return device
-
-
-def _left_as_built(init: Mapping[str, str]) -> list[str]:
-    left = [name for name, rule in init.items() if "no rule" in rule]
-    return [f"init: no rule for {', '.join(left)}: left as the model built them"] if left else []
 
 
 def _train(request: Request, parts: Parts) -> Result:
@@ -203,7 +146,9 @@ def _train(request: Request, parts: Parts) -> Result:
     about |= {"data_sha256": parts.data.sha256, "init": parts.init, "notes": parts.notes}
     interrupts = Interrupts()
     with Record(folder, **about) as log:
-        monitor = parts.monitor(folder)
+        monitor: Monitor = bind("monitor", request.config["monitor"], [], given=GIVEN["monitor"]).target(
+            folder
+        )
         checkpoints = Checkpoints(folder)
         run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
         try:

@@ -6,6 +6,7 @@ target with its values bound. Nothing is built here, so a bad value costs nothin
 
 import difflib
 import functools
+import importlib.metadata
 import inspect
 import math
 import pkgutil
@@ -17,6 +18,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 ALLOWED_TARGETS = ("sweepwise.", "torch.nn.", "torch.optim.")
+PACKAGES = (
+    "sweepwise.packages"  # entry points: packages of a user's own, allowed since they were installed as such
+)
 
 
 class UsageError(ValueError):
@@ -88,14 +92,26 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"there is {', '.join(known)}" if known else "it has none"
 
 
+@functools.cache
+def own_packages() -> tuple[str, ...]:
+    """The packages, each with a dot behind, that installed distributions declare as entry points.
+
+    In their pyproject.toml: [project.entry-points."sweepwise.packages"] then NAME = "PACKAGE".
+    """
+    return tuple(sorted({f"{entry.value}." for entry in importlib.metadata.entry_points(group=PACKAGES)}))
+
+
 def locate(key: str, target: Any) -> Callable[..., Any]:
     """The object that a `_target_` names, which must lie in one of `ALLOWED_TARGETS`.
 
     Raises:
         UsageError: not an allowed name, or nothing there.
     """
-    if not isinstance(target, str) or not target.startswith(ALLOWED_TARGETS):
-        rule = ", ".join(name + "*" for name in ALLOWED_TARGETS)
+    allowed = ALLOWED_TARGETS
+    if not isinstance(target, str) or not target.startswith(allowed):
+        allowed += own_packages()
+    if not isinstance(target, str) or not target.startswith(allowed):
+        rule = ", ".join(name + "*" for name in allowed)
         raise UsageError([f"{key}._target_={target}: must be one of {rule}"])
     try:
         found = pkgutil.resolve_name(target)
@@ -104,7 +120,7 @@ def locate(key: str, target: Any) -> Callable[..., Any]:
         raise UsageError([f"{key}._target_={target}: not found, or no signature ({error})"]) from error
     except TypeError as error:
         raise UsageError([f"{key}._target_={target}: must be a class or a function"]) from error
-    if not f"{found.__module__}.".startswith(ALLOWED_TARGETS):  # only imported there
+    if not f"{found.__module__}.".startswith(allowed):  # only imported there
         raise UsageError([f"{key}._target_={target}: is {found.__module__}'s, so not allowed"])
     return found
 

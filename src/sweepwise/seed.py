@@ -7,6 +7,7 @@ that neither validation nor logging, nor another draw anywhere, can shift them.
 
 import os
 import random
+import zlib
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -100,7 +101,7 @@ def draws(model: nn.Module) -> bool:
 
 
 class Noise:
-    """Puts torch's default generator of a device where a step's noise begins.
+    """Puts generators where a step's noise begins: torch's default one of a device, and one for each place.
 
     Args:
         seed: of the stream.
@@ -113,6 +114,7 @@ class Noise:
         self._wanted = draws(model)
         self._first = 0
         self._ahead: list[int] = []
+        self._places: dict[str, tuple[torch.Generator, int]] = {}
         index = device.index or 0
         self._generator = (
             torch.cuda.default_generators[index] if device.type == "cuda" else torch.default_generator
@@ -127,6 +129,18 @@ class Noise:
             self._first, place = step, 0
             self._ahead = [stream(self._seed, later) for later in range(step, step + 1024)]
         self._generator.manual_seed(self._ahead[place])
+
+    def at(self, step: int, place: str) -> torch.Generator:
+        """A generator for what is drawn at one place of a step, whatever is drawn elsewhere.
+
+        Args:
+            step: counted from 0.
+            place: a name, such as 'mixup'; the same generator is given again for it at the next step.
+        """
+        if place not in self._places:
+            self._places[place] = torch.Generator(self._generator.device), zlib.crc32(place.encode())
+        generator, number = self._places[place]
+        return generator.manual_seed(stream(self._seed, step, number))
 
 
 def seed_worker(worker: int) -> None:

@@ -24,7 +24,16 @@ class Task(Protocol):
         ...
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean loss of a batch of one run, a scalar; outputs: (batch, outputs), targets: (batch,)."""
+        """The mean loss of a batch of one run, a scalar.
+
+        Args:
+            outputs: (batch, outputs).
+            targets: (batch,), or as `soft` gives them.
+        """
+        ...
+
+    def soft(self, targets: Tensor) -> Tensor:
+        """Targets that can be mixed: (batch, classes) probabilities, or real targets as they are."""
         ...
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -45,13 +54,24 @@ class Task(Protocol):
 
 
 class Classification:
-    """Cross-entropy in nats, and accuracy. Targets are int64 classes."""
+    """Cross-entropy in nats, and accuracy. Targets are int64 classes or probabilities of them.
+
+    Args:
+        classes: number of classes, >= 1.
+    """
 
     metrics = ("loss", "accuracy")
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy."""
         return functional.cross_entropy(outputs, targets)
+
+    def soft(self, targets: Tensor) -> Tensor:
+        """One-hot, (batch, classes)."""
+        return functional.one_hot(targets, self._classes).to(torch.get_default_dtype())
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Right answers, (runs, 1)."""
@@ -79,6 +99,10 @@ class Regression:
         """Mean squared error; outputs: (batch, 1)."""
         return functional.mse_loss(outputs.squeeze(-1), targets)
 
+    def soft(self, targets: Tensor) -> Tensor:
+        """As they are."""
+        return targets
+
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Absolute errors, targets and their squares, (runs, 3)."""
         wanted = targets.double()
@@ -98,4 +122,4 @@ class Regression:
 
 def task_of(classes: int, target_std: float) -> Task:
     """The task of a data set; 0 classes: regression."""
-    return Classification() if classes else Regression(target_std)
+    return Classification(classes) if classes else Regression(target_std)

@@ -28,6 +28,7 @@ GROUPS = (
     "trainer",
     "monitor",
 )
+EXPERIMENT = "experiment"  # a group of whole settings, above all others; none is chosen by default
 SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "progress": bool}
 
 
@@ -63,14 +64,15 @@ def page(conf: Path) -> str:
         "",
         "Options marked * are the default. Keys are set as GROUP.KEY=VALUE.",
     ]
-    for group in GROUPS:
+    for group in (*GROUPS, EXPERIMENT):
         lines += ["", f"{group}:"]
         for option in _options(conf, group):
-            mark = "*" if option == chosen[group] else " "
+            mark = "*" if option == chosen.get(group) else " "
             path = conf / group / f"{option}.yaml"
             told = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
             when = next((line for line in told if not line.startswith("@package")), "")
-            keys = " ".join(f"{key}={_plain(value)}" for key, value in _values(conf, group, option).items())
+            values = _values(conf, group, option) if group in GROUPS else {}
+            keys = " ".join(f"{key}={_plain(value)}" for key, value in values.items())
             lines += _indented(f" {mark} {option:<16}", when)
             lines += _indented(" " * 19, keys)
     top = {key: value for key, value in _load(conf / "train.yaml").items() if key in SETTINGS}
@@ -90,7 +92,11 @@ def _indented(label: str, text: str) -> list[str]:
 def option_faults(arguments: Sequence[str], conf: Path) -> list[str]:
     """Options that do not exist, found from the command line alone: Hydra dies of some of them."""
     chosen = (argument.partition("=") for argument in arguments if not argument.startswith(("-", "+", "~")))
-    return [fault for key, _, value in chosen if key in GROUPS and (fault := _option_fault(key, value, conf))]
+    return [
+        fault
+        for key, _, value in chosen
+        if key in (*GROUPS, EXPERIMENT) and (fault := _option_fault(key, value, conf))
+    ]
 
 
 def explain(message: str, arguments: Sequence[str], conf: Path) -> str:
@@ -126,10 +132,12 @@ def _fault(override: str, chosen: Mapping[str, str], conf: Path) -> str:
         )
     if key in SETTINGS:
         return ""
+    if key == EXPERIMENT:
+        return _option_fault(key, value, conf)
     homes = [f"{g}.{key}" for g in GROUPS if key in _values(conf, g, chosen[g])]
     if homes:
         return f"{override}: unknown; did you mean {homes[0]}={value}?"
-    return f"{override}: unknown; {did_you_mean(head, [*GROUPS, *SETTINGS])}"
+    return f"{override}: unknown; {did_you_mean(head, [*GROUPS, EXPERIMENT, *SETTINGS])}"
 
 
 def _option_fault(group: str, value: str, conf: Path) -> str:

@@ -191,7 +191,7 @@ def test_inverted_dropout_keeps_the_mean_and_has_the_variance_p_by_q(p):
     """
     count, q = 200_000, 1 - p
     model = nn.Sequential(nn.Dropout(0))
-    Dropout(p=p).prepare_(model)
+    Dropout(p=p).prepare_(model, (4,), 0)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
         kept = model(torch.ones(count, dtype=torch.float64))
@@ -207,7 +207,7 @@ def test_inverted_dropout_keeps_the_mean_and_has_the_variance_p_by_q(p):
 def test_dropout_masks_of_different_steps_are_independent():
     """Of two fair masks a quarter of the units is kept in both."""
     model = nn.Sequential(nn.Linear(1, 10_000), nn.Dropout(0), nn.Linear(10_000, 1)).double()
-    Dropout(p=0.5).prepare_(model)
+    Dropout(p=0.5).prepare_(model, (4,), 0)
     masks = []
     model[1].register_forward_hook(lambda module, inputs, output: masks.append(output.detach() != 0))
     learner = ModuleLearner(model, Regression(1.0), partial(FlatOptimizer, SGD), [], 3)

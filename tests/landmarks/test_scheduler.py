@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from sweepwise.run import _schedule
+from sweepwise.run import schedule as schedule_of
 from sweepwise.scheduler import Schedule
 
 CONF = Path(__file__).parents[2] / "conf" / "scheduler"
@@ -19,7 +19,7 @@ def schedule(name: str, epochs: int = 100, **changes) -> Schedule:
     if node.get("end") == "${scheduler.T_max}":
         node["end"] = node["T_max"]
     config = {"scheduler": node, "optimizer": {"lr": 0.1}}
-    return _schedule(config, epochs * STEPS_PER_EPOCH, STEPS_PER_EPOCH)
+    return schedule_of(config, epochs * STEPS_PER_EPOCH, STEPS_PER_EPOCH)
 
 
 def by_epoch(name: str, epochs: int = 100, **changes) -> np.ndarray:

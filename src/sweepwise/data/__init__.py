@@ -1,6 +1,7 @@
 """What a run learns from: arrays split once, by a seed of their own, into training, validation and test.
 
-A data set is a function that loads its raw arrays and returns `split(...)` of them.
+A data set is a function that returns its raw `Arrays`; `split` makes of them what a run can use, and its
+keywords can be set in every data set's yaml.
 """
 
 import hashlib
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sweepwise.schema import Range
@@ -16,9 +18,26 @@ from sweepwise.seed import stream
 
 OPEN_UNIT = Range(0, 1, open_low=True, open_high=True)
 
-BatchSize = Annotated[int, Range(1)]
-SplitSeed = Annotated[int, Range(0)]
-Fraction = Annotated[float, OPEN_UNIT]
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """A data set as it comes, before it is split and scaled.
+
+    Attributes:
+        name: what a report calls it.
+        x: (examples, *features), real; images as (examples, channels, height, width).
+        y: (examples,), classes 0..classes-1 or real targets.
+        classes: number of classes; 0 for regression.
+        x_test: (test examples, *features), the set's own test part; goes with `y_test`.
+        y_test: (test examples,).
+    """
+
+    name: str
+    x: NDArray[np.generic]
+    y: NDArray[np.generic]
+    classes: int
+    x_test: NDArray[np.generic] | None = None
+    y_test: NDArray[np.generic] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +72,7 @@ class Data:
         target_std: their standard deviation, so that y * target_std + target_mean has the original units;
             1 for classification.
         sha256: hex digest of the raw arrays, before split and scaling.
+        shuffle: whether each epoch has an order of its own.
     """
 
     name: str
@@ -64,6 +84,7 @@ class Data:
     target_mean: float
     target_std: float
     sha256: str
+    shuffle: bool = True
 
     @property
     def features(self) -> tuple[int, ...]:
@@ -75,6 +96,15 @@ class Data:
         """Numbers that a model returns for one example."""
         return max(self.classes, 1)
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch; the last may be smaller."""
+        return -(-len(self.train.y) // self.batch_size)
+
+    def sample(self, examples: int) -> tuple[Tensor, Tensor]:
+        """The first examples of the training part, which the split has put in random order: x and y."""
+        return self.train.x[:examples], self.train.y[:examples]
+
     def order(self, seed: int, epoch: int) -> Tensor:
         """The order of the training examples in one epoch, the same whenever and wherever it is asked for.
 
@@ -83,8 +113,10 @@ class Data:
             epoch: counted from 0.
 
         Returns:
-            (training examples,) a permutation, int64, on the CPU.
+            (training examples,) a permutation, int64, on the CPU; without `shuffle` the stored order.
         """
+        if not self.shuffle:
+            return torch.arange(len(self.train.y))
         generator = torch.Generator().manual_seed(stream(seed, epoch))
         return torch.randperm(len(self.train.y), generator=generator)
 
@@ -95,37 +127,31 @@ class Data:
 
 
 def split(
-    x: np.ndarray,
-    y: np.ndarray,
+    arrays: Arrays,
     *,
-    name: str,
-    batch_size: int,
-    split_seed: int,
-    validation: float,
-    standardize: bool,
-    classes: int,
-    test: float = 0.2,
-    x_test: np.ndarray | None = None,
-    y_test: np.ndarray | None = None,
+    batch_size: Annotated[int, Range(1)] = 64,
+    split_seed: Annotated[int, Range(0)] = 0,
+    validation: Annotated[float, OPEN_UNIT] = 0.2,
+    test: Annotated[float, OPEN_UNIT] = 0.2,
+    standardize: bool = True,
+    shuffle: bool = True,
 ) -> Data:
     """Splits raw arrays at random and scales them by what the training part alone tells.
 
     Features become (x - mean) / std, each by itself, over the training examples; a feature that is constant
-    there is only centred. Regression targets are always scaled so, whatever `standardize` says.
+    there is only centred. What has channels (examples, channels, ...) is scaled channel by channel.
+    Regression targets are always scaled so, whatever `standardize` says.
 
     Args:
-        x: (examples, *features).
-        y: (examples,), classes 0..classes-1 or real targets.
-        name: what a report calls the set.
+        arrays: the set as it comes.
         batch_size: examples a step, from 1 to the number of training examples.
         split_seed: at least 0; the same seed is the same split. Not the training seed, so that runs of
             different seeds are measured on the same examples.
         validation: fraction of all examples, in (0, 1).
-        standardize: whether to scale the features.
-        classes: number of classes; 0 for regression.
         test: fraction of all examples, in (0, 1). Does not apply where the set brings its own test part.
-        x_test: (test examples, *features), the set's own test part; goes with `y_test`.
-        y_test: (test examples,).
+        standardize: whether to scale the features.
+        shuffle: whether the training examples come in a new order each epoch, by `seed.data`; else always in
+            the one that the split has given them.
 
     Returns:
         The data, on the CPU.
@@ -133,15 +159,15 @@ def split(
     Raises:
         ValueError: a fraction or the batch size out of range, or a part without examples.
     """
-    raw = [np.asarray(x), np.asarray(y)]
+    x, y, classes = np.asarray(arrays.x), np.asarray(arrays.y), arrays.classes
+    raw = [x, y]
     order = _permutation(len(x), split_seed)
-    if x_test is None or y_test is None:
+    if arrays.x_test is None or arrays.y_test is None:
         sizes = _sizes(len(x), {"data.validation": validation, "data.test": test})
-        x, y = raw
     else:
-        raw += [np.asarray(x_test), np.asarray(y_test)]
-        order = np.concatenate([order, len(x) + np.arange(len(x_test))])
-        sizes = _sizes(len(order), {"data.validation": validation}, tested=len(x_test))
+        raw += [np.asarray(arrays.x_test), np.asarray(arrays.y_test)]
+        order = np.concatenate([order, len(x) + np.arange(len(arrays.x_test))])
+        sizes = _sizes(len(order), {"data.validation": validation}, tested=len(arrays.x_test))
         x, y = np.concatenate(raw[0::2]), np.concatenate(raw[1::2])
     if batch_size < 1:
         raise ValueError(f"data.batch_size={batch_size}: must be at least 1")
@@ -151,14 +177,34 @@ def split(
     rows = np.split(order, np.cumsum(sizes[:2]))
     target_mean, target_std = 0.0, 1.0
     if standardize:
-        mean, std = _moments(x[rows[0]])
+        mean, std = _feature_moments(x[rows[0]])
         x = (x - mean) / std
     if classes == 0:
         target_mean, target_std = map(float, _moments(y[rows[0]]))
         y = (y - target_mean) / target_std
     x, y = x.astype(np.float32), y.astype(np.float32 if classes == 0 else np.int64)
     train, held, last = (Part(torch.from_numpy(x[part]), torch.from_numpy(y[part])) for part in rows)
-    return Data(name, train, held, last, batch_size, classes, target_mean, target_std, _fingerprint(raw))
+    return Data(
+        arrays.name,
+        train,
+        held,
+        last,
+        batch_size,
+        classes,
+        target_mean,
+        target_std,
+        _fingerprint(raw),
+        shuffle,
+    )
+
+
+def _feature_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Moments of each feature, or of each channel of (examples, channels, ...)."""
+    if x.ndim < 3:
+        return _moments(x)
+    channels = np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+    mean, std = (values.reshape(-1, *[1] * (x.ndim - 2)) for values in _moments(channels))
+    return mean, std
 
 
 def _sizes(examples: int, fractions: dict[str, float], tested: int = 0) -> tuple[int, int, int]:

@@ -5,49 +5,25 @@ from pathlib import Path
 
 import numpy as np
 
-from sweepwise.data import BatchSize, Data, Fraction, SplitSeed, split
+from sweepwise.data import Arrays
 
 TABLE = "datasets/data/digits.csv.gz"
 
 
-def digits(
-    *,
-    batch_size: BatchSize = 64,
-    split_seed: SplitSeed = 0,
-    validation: Fraction = 0.2,
-    test: Fraction = 0.2,
-    standardize: bool = True,
-) -> Data:
+def digits(*, image: bool = False) -> Arrays:
     """1797 images of the ten digits, 8 x 8 pixels from 0 to 16, as 64 features each.
 
     Args:
-        batch_size: examples a step, from 1 to the number of training examples.
-        split_seed: at least 0; which examples go to which part.
-        validation: fraction of all examples, in (0, 1).
-        test: fraction of all examples, in (0, 1).
-        standardize: whether each pixel is scaled to mean 0 and deviation 1 over the training part.
+        image: whether an example is an image (1, 8, 8), for convolutions; else 64 features.
 
     Returns:
-        x: (examples, 64), y: (examples,), classes 0..9.
-
-    Raises:
-        ValueError: see `split`.
+        x: (examples, 64) or (examples, 1, 8, 8), y: (examples,), classes 0..9.
 
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits" (1998), the test set, UCI
     repository no. 80, as shipped by scikit-learn.
     """
     x, y = _arrays()
-    return split(
-        x,
-        y,
-        name="digits",
-        batch_size=batch_size,
-        split_seed=split_seed,
-        validation=validation,
-        test=test,
-        standardize=standardize,
-        classes=10,
-    )
+    return Arrays("digits", x.reshape(-1, 1, 8, 8) if image else x, y, classes=10)
 
 
 def _arrays() -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,7 @@ class Batches:
         self._loader: DataLoader[Batch] | None = None
 
     def __len__(self) -> int:
-        return -(-len(self._data.train.y) // self._data.batch_size)
+        return self._data.steps_per_epoch
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yields x: (runs * batch, *features) and y: (runs * batch,); the last batch may be smaller."""

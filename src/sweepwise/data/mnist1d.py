@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sweepwise.data import BatchSize, Data, Fraction, SplitSeed, split
+from sweepwise.data import Arrays
 
 # The first 16 hex digits of the sha256 of each array, little-endian float32 and int64.
 FINGERPRINTS = {
@@ -18,29 +18,18 @@ FINGERPRINTS = {
 }
 
 
-def mnist1d(
-    *,
-    batch_size: BatchSize = 64,
-    split_seed: SplitSeed = 0,
-    validation: Fraction = 0.2,
-    standardize: bool = False,
-) -> Data:
+def mnist1d() -> Arrays:
     """5000 signals of 40 points, ten classes; the published 1000 are the test part.
 
     They are generated (about a second, no network), then compared with the published ones.
 
-    Args:
-        batch_size: examples a step, from 1 to the number of training examples.
-        split_seed: at least 0; which examples go to training and which to validation.
-        validation: fraction of all 5000 examples, in (0, 0.8).
-        standardize: whether each point is scaled to mean 0 and deviation 1 over the training part. Published
-            results are without: the signals come scaled as a whole, which keeps a shifted shape the same.
+    The signals come scaled as a whole, which keeps a shifted shape the same: published results are without
+    scaling of each point.
 
     Returns:
         x: (examples, 40), y: (examples,), classes 0..9.
 
     Raises:
-        ValueError: see `split`.
         RuntimeError: the generated signals are not the published ones.
 
     Source: S. Greydanus, D. Kobak, "Scaling Down Deep Learning with MNIST-1D", arXiv 2011.14439.
@@ -57,15 +46,7 @@ def mnist1d(
                 f"data=mnist1d: the generated {key} must have sha256 {expected}..., found {found}...; "
                 "another version of mnist1d, numpy or scipy makes other signals"
             )
-    return split(
-        **arrays,
-        name="mnist1d",
-        batch_size=batch_size,
-        split_seed=split_seed,
-        validation=validation,
-        standardize=standardize,
-        classes=10,
-    )
+    return Arrays(name="mnist1d", classes=10, **arrays)
 
 
 @contextlib.contextmanager

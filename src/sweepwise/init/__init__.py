@@ -12,10 +12,13 @@ from torch.nn.parameter import is_lazy
 from sweepwise.init import rules
 from sweepwise.schema import Range
 
+NO_EXAMPLES = torch.empty(0)
+
 
 def initialize_(
     model: nn.Module,
     scheme: Callable[..., Tensor],
+    examples: Tensor = NO_EXAMPLES,
     *,
     seed: int,
     output_scale: Annotated[float, Range(0)] = 0.1,
@@ -36,13 +39,16 @@ biases 0, forget gate of an LSTM b_ih 1 and b_hh 0 |
 
     The output layer is the last module, in order of registration, with a weight by the scheme. Its weights
     are `output_scale` times the scheme's, so that a classifier starts near a cross-entropy of ln(classes). A
-    tied parameter follows the last of its modules that has a rule. A scheme may carry a function `rule` that
-    takes the place of `rules.rule`.
+    tied parameter follows the last of its modules that has a rule.
 
     Args:
         model: may be on any device; values are drawn on the CPU, so they are the same everywhere.
         scheme: a function of `torch.nn.init` with its options bound. It gets tensors of shape
-            (out, in, *kernel) and, if it takes one, a `generator`.
+            (out, in, *kernel) and, if it takes one, a `generator`. It may carry a function `rule` that takes
+            the place of `rules.rule`, and a function `complete_(model, examples, generator)` that is called
+            once all parameters are filled, and says how it changed which. A class is built first: then the
+            scheme is an object with `__call__`.
+        examples: (examples, *features) of the training part, for a scheme that looks at data.
         seed: of the one generator that everything is drawn from. torch's global one is left alone.
         output_scale: factor on the weights of the output layer, [0, inf).
 
@@ -66,6 +72,8 @@ biases 0, forget gate of an LSTM b_ih 1 and b_hh 0 |
                 f"{name} has no values yet: before it is initialised, pass one batch through a model with "
                 "lazy layers, and move a model off the meta device with `to_empty`"
             )
+    if inspect.isclass(getattr(scheme, "func", scheme)):
+        scheme = scheme()
     function = getattr(scheme, "func", scheme)  # below the options bound to it
     scheme_name = getattr(function, "__name__", type(function).__name__)
     plan = rules.plan(model, getattr(function, "rule", rules.rule), output_scale)
@@ -82,12 +90,15 @@ biases 0, forget gate of an LSTM b_ih 1 and b_hh 0 |
                 f"init {scheme_name} cannot fill {name} {tuple(parameter.shape)}: {error}. Choose another "
                 "init or options that fit"
             ) from error
+    told = {name: plan[parameter].how.replace("{scheme}", scheme_name) for name, parameter in named.items()}
+    if hasattr(function, "complete_"):
+        told |= function.complete_(model, examples, generator)
     if not torch.equal(torch.get_rng_state(), global_state):
         raise ValueError(
             f"init {scheme_name} drew from torch's global generator, so `seed` does not decide its values: "
             "give it a parameter `generator` and draw from that"
         )
-    return {name: plan[parameter].how.replace("{scheme}", scheme_name) for name, parameter in named.items()}
+    return told
 
 
 @torch.no_grad()

@@ -33,7 +33,8 @@ class Watched:
     Attributes:
         loss: of the batch, without penalties.
         penalty: what the regularizers add to it.
-        gradient_norm: Euclidean norm of the whole gradient, with that of the penalties.
+        gradient_norm: Euclidean norm of the whole gradient, with that of the penalties, before clipping.
+        clipping: 'clipped_norm', the same norm after clipping, if a regularizer clips.
         update_ratio: |update| / |weights| of each weight tensor; about 1e-3 is healthy.
         weights: by parameter name.
         gradients: by parameter name.
@@ -44,6 +45,7 @@ class Watched:
     loss: float
     penalty: float
     gradient_norm: float
+    clipping: Mapping[str, float]
     update_ratio: Mapping[str, float]
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     gradients: Mapping[str, Tensor] = field(default_factory=dict)

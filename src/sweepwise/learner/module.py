@@ -13,7 +13,7 @@ from sweepwise.data.loading import Batch
 from sweepwise.learner import Watch, Watched
 from sweepwise.learner.flat import FlatParameters
 from sweepwise.optimizer import FlatOptimizer
-from sweepwise.regularizer import Regularizer
+from sweepwise.regularizer import Regularizer, acting
 from sweepwise.seed import Noise
 from sweepwise.task import Task
 
@@ -65,13 +65,13 @@ class ModuleLearner:
             for name, module in model.named_modules()
             if name and not any(True for _ in module.children()) and not isinstance(module, _UNWATCHED)
         }
-        # A moment at which no regularizer acts costs nothing.
-        self._before_step = [
-            r.before_step_ for r in regularizers if type(r).before_step_ is not Regularizer.before_step_
-        ]
-        self._after_step = [
-            r.after_step_ for r in regularizers if type(r).after_step_ is not Regularizer.after_step_
-        ]
+        for regularizer in regularizers:
+            regularizer.shapes = self._flat.shapes[: len(self._flat.weight_names)]
+        self._examples = [(type(r).__name__, r.examples) for r in acting(regularizers, "examples")]
+        self._before_step = [r.before_step_ for r in acting(regularizers, "before_step_")]
+        self._clip = [r.clip_ for r in acting(regularizers, "clip_")]
+        self._after_step = [r.after_step_ for r in acting(regularizers, "after_step_")]
+        self._by_row = bool(self._before_step or self._clip)
 
     def step(
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
@@ -82,20 +82,26 @@ class ModuleLearner:
         self._flat.forget_gradients()
         activations: dict[str, Tensor] = {}
         hooks = self._listen(activations) if watch >= Watch.TENSORS else []
-        outputs = self.model(x)
+        inputs, targets = self._trained_on(x, y, step)
+        outputs = self.model(inputs)
         for hook in hooks:
             hook.remove()
-        loss = self._task.loss(outputs, y)
-        loss.backward()
+        objective = self._task.loss(outputs, targets)
+        objective.backward()
+        loss = self._task.loss(outputs.detach(), y) if self._examples else objective
         gradients = self._flat.gradients()
-        by_row = bool(self._before_step) or not self._optimizer.takes_parts
+        by_row = self._by_row or not self._optimizer.takes_parts
         if by_row:
             gradients = self._flat.collect(gradients)
         if watch:
             before = self._before.copy_(self._flat.values)
             penalties = [regularizer.penalty(self._weights)[0] for regularizer in self._regularizers]
+            penalties += [objective.detach() - loss] if self._examples else []
         for before_step_ in self._before_step:
             before_step_(self._weights, self._weight_gradient, rate)
+        norms = [torch.linalg.vector_norm(self._flat.gradient)] if watch and self._clip else []
+        for clip_ in self._clip:
+            clip_(self._flat.gradient)
         if by_row:
             self._optimizer.step_(rate)
         else:
@@ -103,22 +109,39 @@ class ModuleLearner:
         for after_step_ in self._after_step:
             after_step_(self._weights, rate)
         if watch:
-            scalars = self._scalars(loss.detach(), penalties, gradients, before)
+            scalars = self._scalars(loss.detach(), penalties, gradients, before, norms)
             self._watched = Watched(*scalars, *self._tensors(gradients, before, activations, watch))
         return loss, outputs
 
+    def _trained_on(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The batch as the regularizers want it, with targets that can be mixed if one of them acts."""
+        if not self._examples:
+            return x, y
+        targets = self._task.soft(y)
+        for place, examples in self._examples:
+            x, targets = examples(x, targets, self._noise.at(step, place))
+        return x, targets
+
     def _scalars(
-        self, loss: Tensor, penalties: list[Tensor], gradients: Sequence[Tensor], before: Tensor
-    ) -> tuple[float, float, float, dict[str, float]]:
-        """Loss, penalty, gradient norm and update ratios, with one transfer from the device."""
+        self,
+        loss: Tensor,
+        penalties: list[Tensor],
+        gradients: Sequence[Tensor],
+        before: Tensor,
+        unclipped: list[Tensor],
+    ) -> tuple[float, float, float, dict[str, float], dict[str, float]]:
+        """Loss, penalty, gradient norm, the norm after clipping and update ratios, with one transfer."""
         flat, names = self._flat, self._flat.weight_names
         moved = torch.sub(flat.values, before, out=self._moved)
         parts = (*gradients, *flat.weight_parts(before), *flat.weight_parts(moved))
-        numbers = torch.stack([loss, *penalties, *map(torch.linalg.vector_norm, parts)]).tolist()
+        numbers = torch.stack([loss, *penalties, *map(torch.linalg.vector_norm, parts), *unclipped]).tolist()
         value, terms, norms = numbers[0], numbers[1 : 1 + len(penalties)], numbers[1 + len(penalties) :]
+        clipped = math.hypot(*norms[: len(gradients)])
         sizes = norms[len(gradients) :]
         ratios = {name: _ratio(sizes[len(names) + i], sizes[i]) for i, name in enumerate(names)}
-        return value, sum(terms), math.hypot(*norms[: len(gradients)]), ratios
+        if unclipped:
+            return value, sum(terms), norms[-1], {"clipped_norm": clipped}, ratios
+        return value, sum(terms), clipped, {}, ratios
 
     def _tensors(
         self, gradients: Sequence[Tensor], before: Tensor, activations: dict[str, Tensor], watch: Watch

@@ -65,6 +65,7 @@ class Monitor:
             "gradients/norm": watched.gradient_norm,
             "lr/lr": float(rate),
         }
+        values |= {f"gradients/{name}": norm for name, norm in watched.clipping.items()}
         for name, ratio in watched.update_ratio.items():
             values[f"update_ratio/{name.removesuffix('.weight')}"] = ratio
         if watch >= Watch.TENSORS:

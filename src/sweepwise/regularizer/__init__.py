@@ -1,24 +1,70 @@
 """What keeps a network from fitting noise, and the moments of a step at which it may act.
 
 Weights and gradients come as flat rows, (runs, weights): all parameters that decay, without biases and norm
-gains. The loss that is reported, for training and validation, is free of every penalty.
+gains; `matrices` cuts such a row into the layers' weights. Examples come as the batch of one run, with a
+generator that is placed by (seed.noise, step, regularizer), so that what one draws shifts no other. The loss
+that is reported, for training and validation, is free of all that a regularizer adds to it.
 """
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 
 class Regularizer:
-    """Does nothing; each regularizer overrides the moments at which it acts."""
+    """Does nothing; each regularizer overrides the moments at which it acts.
 
-    def prepare_(self, model: nn.Module) -> None:
-        """Changes the model once, before training. Raises ValueError where it cannot."""
+    Attributes:
+        shapes: of the weight tensors in a row of weights; the learner sets it.
+    """
+
+    shapes: Sequence[torch.Size] = ()
+
+    def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
+        """Changes the model once, after its initialisation.
+
+        Args:
+            model: on its device.
+            features: shape of one example; (channels, height, width) of an image.
+            classes: 0 for regression.
+
+        Raises:
+            ValueError: it cannot act on such a model or such data.
+        """
+
+    def examples(self, x: Tensor, targets: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What is trained on instead of a batch of one run.
+
+        Args:
+            x: (batch, *features), not to be changed in place.
+            targets: (batch, classes) probabilities, or (batch,) real targets; nor these.
+            noise: what to draw from, on the device of x.
+
+        Returns:
+            Inputs and targets of the same shapes.
+        """
+        return x, targets
 
     def penalty(self, weights: Tensor) -> Tensor:
         """The term it adds to the loss, (runs,); asked for on logged steps only."""
         return weights.new_zeros(weights.shape[0])
 
     def before_step_(self, weights: Tensor, gradient: Tensor, rate: float) -> None:
-        """Acts between the backward pass and the optimizer's step of learning rate `rate`."""
+        """Acts on the weights' rows between the backward pass and the optimizer's step of rate `rate`."""
+
+    def clip_(self, gradient: Tensor) -> None:
+        """Acts on the whole gradient, (runs, parameters), after every `before_step_`."""
 
     def after_step_(self, weights: Tensor, rate: float) -> None:
         """Acts after the optimizer's step of learning rate `rate`."""
+
+    def matrices(self, row: Tensor) -> list[Tensor]:
+        """Each layer's part of a row of weights, as views (runs, out, in * kernel)."""
+        parts = row.split_with_sizes([shape.numel() for shape in self.shapes], 1)
+        return [part.view(len(row), shape[0], -1) for part, shape in zip(parts, self.shapes, strict=True)]
+
+
+def acting(regularizers: Sequence[Regularizer], moment: str) -> list[Regularizer]:
+    """Those that act at a moment, such as 'clip_': one at which nobody acts costs nothing."""
+    return [r for r in regularizers if getattr(type(r), moment) is not getattr(Regularizer, moment)]

@@ -1,5 +1,6 @@
 """Dropout."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from torch import nn
@@ -24,7 +25,7 @@ class Dropout(Regularizer):
     def __init__(self, *, p: Annotated[float, Range(0, 1, open_high=True)] = 0.5) -> None:
         self._p = p
 
-    def prepare_(self, model: nn.Module) -> None:
+    def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
         """Sets the rate.
 
         Raises:

@@ -1,0 +1,133 @@
+"""A run put together: each part is built from those before it, forwards, whoever has chosen them.
+
+Nothing is written here. A config chooses the parts by `run.py`; a notebook does without one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from sweepwise.data import Data
+from sweepwise.early_stop import EarlyStop
+from sweepwise.learner.module import ModuleLearner
+from sweepwise.optimizer import FlatOptimizer
+from sweepwise.regularizer import Regularizer
+from sweepwise.scheduler import Schedule
+from sweepwise.schema import UsageError
+from sweepwise.seed import Seeds
+from sweepwise.task import Task, task_of
+from sweepwise.trainer import Settings
+
+Built = TypeVar("Built")
+
+INIT_EXAMPLES = 256  # shown to an initialisation that looks at data
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Every part of a run, built and checked.
+
+    Attributes:
+        settings: how long and on what.
+        seeds: of the run.
+        data: on its device.
+        task: loss and metrics.
+        model: initialised, on its device.
+        init: what filled each parameter, by name.
+        schedule: the rate of every step.
+        early_stop: when to stop.
+        learner: holds the model's parameters and takes steps.
+        steps: of the whole training.
+        notes: what a person should know before it starts.
+    """
+
+    settings: Settings
+    seeds: Seeds
+    data: Data
+    task: Task
+    model: nn.Module
+    init: Mapping[str, str]
+    schedule: Schedule
+    early_stop: EarlyStop
+    learner: ModuleLearner
+    steps: int
+    notes: Sequence[str]
+
+
+def assemble(
+    *,
+    settings: Settings,
+    seeds: Seeds,
+    data: Callable[[], Data],
+    model: Callable[..., nn.Module],
+    init: Callable[..., dict[str, str]],
+    optimizer: Callable[..., FlatOptimizer],
+    schedule: Callable[[int, int], Schedule],
+    regularizers: Sequence[Regularizer],
+    early_stop: EarlyStop,
+) -> Parts:
+    """Builds all parts in the order of a run.
+
+    Args:
+        settings: how long and on what.
+        seeds: of the run; applied before anything is drawn.
+        data: loads the data set.
+        model: (features, outputs) -> network.
+        init: (model, examples=, seed=) -> what filled each parameter; `initialize_` with a scheme bound.
+        optimizer: `FlatOptimizer` with the torch optimizer bound.
+        schedule: (steps, steps per epoch) -> the rates.
+        regularizers: act in the order given.
+        early_stop: when to stop.
+
+    Raises:
+        UsageError: a part refuses what it was given; the message begins with its group.
+    """
+    device = _device(settings)
+    torch.set_num_threads(settings.threads)
+    torch.set_flush_denormal(True)  # else the moments of dead units, as they die away, slow Adam down by half
+    seeds.apply()
+    split = built("data", data)
+    torch.manual_seed(seeds.init)  # once more: the data may have drawn from it
+    network = built("model", partial(model, split.features, split.outputs))
+    examples, _ = split.sample(INIT_EXAMPLES)
+    filled = built("init", partial(init, network, examples=examples, seed=seeds.init))
+    split, network = split.to(device), network.to(device)
+    for regularizer in regularizers:
+        built("regularizer", partial(regularizer.prepare_, network, split.features, split.classes))
+    task = task_of(split.classes, split.target_std)
+    learner = built("model", partial(ModuleLearner, network, task, optimizer, regularizers, seeds.noise))
+    steps = settings.steps(split.steps_per_epoch)
+    rates = built("scheduler", partial(schedule, steps, split.steps_per_epoch))
+    notes = [*_left_as_built(filled), *rates.notes()]
+    return Parts(settings, seeds, split, task, network, filled, rates, early_stop, learner, steps, notes)
+
+
+def built(key: str, build: Callable[[], Built]) -> Built:
+    """Builds a part; what its constructor refuses is a fault of its group."""
+    try:
+        return build()
+    except (ValueError, TypeError, ArithmeticError) as error:
+        text = str(error)
+        raise UsageError([text if text.startswith(key) else f"{key}: {text}"]) from error
+
+
+def _device(settings: Settings) -> torch.device:
+    name = settings.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError([f"trainer.device={settings.device}: cannot be used here ({reason})"]) from error
+    return device
+
+
+def _left_as_built(init: Mapping[str, str]) -> list[str]:
+    left = [name for name, rule in init.items() if "no rule" in rule]
+    return [f"init: no rule for {', '.join(left)}: left as the model built them"] if left else []
