@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-ALLOWED_TARGETS = ("sweepwise.", "torch.nn.", "torch.optim.")
+ALLOWED_TARGETS: tuple[str, ...] = ("sweepwise.", "torch.nn.", "torch.optim.")
 PACKAGES = (
     "sweepwise.packages"  # entry points: packages of a user's own, allowed since they were installed as such
 )

@@ -73,7 +73,7 @@ biases 0, forget gate of an LSTM b_ih 1 and b_hh 0 |
                 "lazy layers, and move a model off the meta device with `to_empty`"
             )
     if inspect.isclass(getattr(scheme, "func", scheme)):
-        scheme = scheme()
+        scheme = scheme()  # type: ignore[assignment]  # an object with __call__
     function = getattr(scheme, "func", scheme)  # below the options bound to it
     scheme_name = getattr(function, "__name__", type(function).__name__)
     plan = rules.plan(model, getattr(function, "rule", rules.rule), output_scale)
