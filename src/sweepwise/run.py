@@ -36,6 +36,7 @@ GIVEN = {
     "scheduler": {"optimizer", "last_epoch"},
     "monitor": {"folder"},
 }
+LONG = 10**6  # stands for the horizon where only types and ranges are looked at
 # What stands around a group's target, whose keywords its yaml may set too.
 ENVELOPES: dict[str, Callable[..., Any]] = {
     "data": split,
@@ -100,7 +101,7 @@ def bind_all(config: Mapping[str, Any]) -> dict[str, Bound]:
     """
     faults: list[str] = []
     nodes = {key: config[key] for key in GROUPS if key not in ("scheduler", "regularizer")}
-    nodes["scheduler"] = _with_horizon(config["scheduler"], 1)
+    nodes["scheduler"] = _with_horizon(config["scheduler"], LONG)  # how long it is is known later
     nodes |= {f"regularizer.{name}": node for name, node in config["regularizer"].items()}
     bound = {
         key: bind(key, node, faults, given=GIVEN.get(key, ()), envelope=ENVELOPES.get(key))

@@ -107,6 +107,7 @@ class Run:
     gradient_seen: str = "none"
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.best = Best(self.early_stop.metric, self.early_stop.mode)
@@ -205,6 +206,7 @@ def _close_epoch(run: Run, k: int, learner: Learner, step: int, epoch: int, valu
     """Takes a run's metrics after an epoch: logs, keeps the best weights, moves the rate, may stop it."""
     run.epoch, run.step = epoch, step - 1
     run.metrics |= values
+    run.history.append({"epoch": epoch, "step": step - 1, **values})
     run.monitor.epoch(step - 1, epoch, values)
     if not math.isfinite(values.get("val/loss", 0.0)):
         run.end("diverged", f"val/loss is {values['val/loss']} after step {step - 1}")

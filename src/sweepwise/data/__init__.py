@@ -226,7 +226,9 @@ def _sizes(examples: int, fractions: dict[str, float], tested: int = 0) -> tuple
 
 def _permutation(size: int, seed: int) -> np.ndarray:
     # Numpy keeps the raw stream of a bit generator for ever, but not what Generator.permutation makes of it.
-    return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
+    # No other uses this stream: default_rng(seed)'s would sort a set that was generated with it.
+    stream = np.random.SeedSequence([int.from_bytes(b"split"), seed])
+    return np.argsort(np.random.PCG64(stream).random_raw(size), kind="stable")
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
