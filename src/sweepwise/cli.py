@@ -34,6 +34,8 @@ ENDED = {"finished": 0, "stopped early": 0, "diverged": 1}
 
 def main(task: Callable[[], Any]) -> None:
     """Runs a `@hydra.main` function and exits with the code that says what became of it."""
+    several = ("-m", "--multirun")  # may stand anywhere, but Hydra wants it first
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in several)
     arguments = sys.argv[1:]
     conf = Path(sys.argv[0]).resolve().parent / "conf"
     try:

@@ -193,9 +193,10 @@ def _option_fault(group: str, value: str, confs: Sequence[Path]) -> str:
         if not word or word in options:
             continue
         if group == "seed" and re.fullmatch(r"[-+\d.e]+|range\(.*\)", word):
-            return (
-                f"seed={value}: seed is a group of options ({', '.join(options)}); write seed.value={value}"
-            )
+            written = f"seed.value={value.strip('[]')}"
+            if re.search("[,(]", value):
+                written = f"-m '{written}'"
+            return f"seed={value}: seed is a group of options ({', '.join(options)}); write {written}"
         hint = did_you_mean(word, options)
         return f"{group}={word}: no such option; {hint}" + (
             f" ({', '.join(options)})" if "mean" in hint else ""
