@@ -48,6 +48,9 @@ OFF = {
 }
 
 
+TOGETHER = ("mixup", "label_smoothing", "cutout", "clip_norm")
+
+
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 

@@ -282,7 +282,7 @@ def test_mixup_is_sound_at_both_ends(alpha):
 @pytest.mark.parametrize("side", [8, 11])
 @pytest.mark.parametrize("size", [1, 3, 4, 8])
 def test_cutouts_mean_area_counts_what_the_border_cuts_off(size, side):
-    """(s - (a (a + 1) + b (b + 1)) / 2n)^2 of n^2 pixels; a = s // 2 before the centre, b = s - 1 - a after."""
+    """(s - (a (a + 1) + b (b + 1)) / 2n)^2 of n^2; a = s // 2 before, b = s - 1 - a after the centre."""
     before, after = size // 2, size - 1 - size // 2
     span = size - (before * (before + 1) + after * (after + 1)) / (2 * side)
     x = torch.ones(20_000, 1, side, side)

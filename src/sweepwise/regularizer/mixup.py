@@ -50,10 +50,10 @@ def greater_share(alpha: float, noise: torch.Generator) -> Tensor:
     Source: Marsaglia & Tsang, A Simple Method for Generating Gamma Variables, ACM TOMS 26 (2000).
     """
     shape = torch.full((2,), alpha + 1, dtype=torch.float64, device=noise.device)
-    gammas = torch._standard_gamma(shape, generator=noise).log_()
+    gammas = torch._standard_gamma(shape, generator=noise)
     waits = torch.empty_like(shape).exponential_(generator=noise)
-    return torch.sigmoid((gammas[0] - gammas[1] + (waits[1] - waits[0]) / alpha).abs_())
+    return gammas.log_().sub_(waits.div_(alpha)).softmax(0).amax()
 
 
 def _mixed(values: Tensor, other: Tensor, share: Tensor) -> Tensor:
-    return torch.lerp(values[other], values, share.to(values.dtype))
+    return torch.lerp(values.index_select(0, other), values, share.to(values.dtype))
