@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from sweepwise.schema import Range
 
 HORIZON = "horizon"  # in a yaml: all epochs (or steps, by `per`) that are left after the warm-up
+ROUNDING = 1e-9  # relative to the base rate
 
 
 class _RateHolder(torch.optim.Optimizer):
@@ -59,7 +60,8 @@ class Schedule:
         rates: (steps,) the rate that each step uses.
 
     Raises:
-        ValueError: a rate of the table is negative or not finite, or the warm-up leaves nothing.
+        ValueError: a rate of the table is negative or not finite, the warm-up leaves nothing, or the scheduler
+            is none, wants to move a momentum too, or divides by zero.
 
     Source: warm-up: Goyal et al., Accurate, Large Minibatch SGD, arXiv:1706.02677, section 2.2.
     """
@@ -98,6 +100,8 @@ class Schedule:
         self.rates[self._warmup_steps :] = np.repeat(moves, self._stride)[: steps - self._warmup_steps]
         ramp = np.arange(1, self._warmup_steps + 1) / (self._warmup_steps + 1)
         self.rates[: self._warmup_steps] = moves[0] * ramp
+        # torch multiplies from rate to rate, so a decay to 0 may end a rounding error below it.
+        self.rates[(self.rates < 0) & (self.rates > -ROUNDING * lr)] = 0.0
         bad = ~(np.isfinite(self.rates) & (self.rates >= 0))
         if bad.any():
             step = int(bad.argmax())
@@ -149,7 +153,21 @@ def _attach(
     scheduler: Callable[[torch.optim.Optimizer], LRScheduler], lr: float
 ) -> tuple[LRScheduler, _RateHolder]:
     holder = _RateHolder(lr)
-    return scheduler(holder), holder
+    cycles = inspect.signature(scheduler).parameters.get("cycle_momentum")
+    if cycles is not None and cycles.default is True:
+        raise ValueError("scheduler.cycle_momentum=true: must be false: a schedule here is of the rate alone")
+    try:
+        driver = scheduler(holder)
+    except NotImplementedError:
+        raise ValueError("scheduler._target_: must be a scheduler, not the class that they inherit") from None
+    except ZeroDivisionError:
+        raise ValueError(
+            "scheduler: a phase of it has no length, so it divides by zero; OneCycleLR's rise has none where "
+            "pct_start * total_steps is 1"
+        ) from None
+    if not isinstance(driver, LRScheduler):
+        raise ValueError(f"scheduler._target_: must build an LRScheduler; it gave a {type(driver).__name__}")
+    return driver, holder
 
 
 def _run_ahead(
@@ -157,8 +175,9 @@ def _run_ahead(
 ) -> list[float]:
     """The rate in each epoch or step; past `end` the last one."""
     driver, holder = _attach(scheduler, lr)
+    total = getattr(driver, "total_steps", None)  # of OneCycleLR, which leaves its course after so many
     moves = [holder.rate]
-    for _ in range(min(units - 1, units if end is None else end)):
+    for _ in range(min(units if limit is None else limit for limit in (units - 1, end, total and total - 1))):
         holder.step()
         driver.step()
         moves.append(holder.rate)
