@@ -96,6 +96,7 @@ TORCH_RANGES: dict[str, Range] = {
 # What one of torch's classes takes where its signature does not say, or says too much.
 TORCH_TYPES: dict[str, Any] = {
     "MultiStepLR.milestones": Annotated[list[int], Range(1), Increasing()],
+    "ConstantLR.factor": Annotated[float, Range(0, 1, open_low=True)],  # it divides by it
     "LinearLR.total_iters": Annotated[int, Range(1)],  # with 0 it stays at its first rate for ever
     "PolynomialLR.total_iters": Annotated[int, Range(1)],
     "CyclicLR.base_lr": float,
@@ -199,8 +200,8 @@ def bind(
         missing = parameter.default is parameter.empty and name not in values
         if _unwritable(target, name) and (missing or values.get(name) is not None):
             faults.append(
-                f"{key}.{name}: must be {UNWRITABLE[name]}, which no config can hold; choose another _target_, "
-                "or a function of your own package that builds this one"
+                f"{key}.{name}: must be {UNWRITABLE[name]}, which no config can hold; choose another "
+                "_target_, or a function of your own package that builds this one"
             )
         elif missing:
             faults.append(f"{key}.{name}: must be given")

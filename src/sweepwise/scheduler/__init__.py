@@ -60,8 +60,8 @@ class Schedule:
         rates: (steps,) the rate that each step uses.
 
     Raises:
-        ValueError: a rate of the table is negative or not finite, the warm-up leaves nothing, or the scheduler
-            is none, wants to move a momentum too, or divides by zero.
+        ValueError: a rate of the table is negative or not finite, the warm-up leaves nothing, or what was
+            built is no scheduler, moves a momentum too, or divides by zero.
 
     Source: warm-up: Goyal et al., Accurate, Large Minibatch SGD, arXiv:1706.02677, section 2.2.
     """

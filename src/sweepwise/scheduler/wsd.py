@@ -25,7 +25,7 @@ def wsd(
     shape: Literal["linear", "cosine", "1-sqrt"] = "1-sqrt",
     end_factor: Annotated[float, Range(0, 1)] = 0.0,
 ) -> LRScheduler:
-    """lr until the decay begins; then lr (end_factor + (1 - end_factor) f(x)).
+    """The rate lr until the decay begins; then lr (end_factor + (1 - end_factor) f(x)).
 
     x = (t - (T - D)) / D runs from 0 to 1 over the decay's D = decay_fraction T epochs or steps, which need
     not be whole; f(x) is 1 - x, (1 + cos(pi x)) / 2 or 1 - sqrt(x). From t = T on the rate stays at
