@@ -19,6 +19,15 @@ SMALL = ["data=wine", "model.hidden=[16]", "model.norm=batch", "trainer.device=c
 SMALL += ["progress=false", "monitor=none", "trainer.max_epochs=2"]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def torch_settings():
+    """A run sets what is global in torch; give it back."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
 def network(outputs: int = 3, seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, outputs))
@@ -86,8 +95,9 @@ def test_all_that_does_not_fit_is_told_at_once(tmp_path):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     text = refusal(model, tmp_path / "w")
     assert text == (
-        "does not fit the model (init.strict=false takes what fits): 0.bias is missing; 1.running_var is missing; "
-        "extra is not in the model; 3.weight is float32 (5, 8) in the file, float32 (3, 8) in the model; "
+        "does not fit the model (init.strict=false takes what fits): "
+        "0.bias is missing; 1.running_var is missing; extra is not in the model; "
+        "3.weight is float32 (5, 8) in the file, float32 (3, 8) in the model; "
         "1.num_batches_tracked is float32 () in the file, int64 () in the model"
     )
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -150,6 +150,12 @@ def test_notes_say_when_a_schedule_does_not_fit(name):
     assert note.startswith("the schedule is 99 epochs long, the training only 10")
 
 
+def test_notes_say_when_a_cycle_does_not_fit():
+    (note,) = composed("onecycle", 100, total_steps=51).notes()
+    assert note == "the schedule ends after 50 of 100 steps; the rate then stays at 4e-07"
+    assert composed("onecycle", 100, total_steps=99).notes() != composed("onecycle", 100).notes() == []
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(["linear", "polynomial"]),

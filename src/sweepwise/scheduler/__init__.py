@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from sweepwise.schema import Range
 
@@ -80,7 +80,6 @@ class Schedule:
     ) -> None:
         self.metric = metric
         self._per = per
-        self._end = end
         self._stride = steps_per_epoch if per == "epoch" else 1
         self._warmup_steps = warmup_steps(warmup, steps_per_epoch)
         if self._warmup_steps >= steps:
@@ -92,6 +91,10 @@ class Schedule:
         self._lr = lr
         self._units = -(-(steps - self._warmup_steps) // self._stride)
         self._driver, self._holder = _attach(scheduler, lr)
+        if isinstance(self._driver, OneCycleLR):  # it leaves its course a step before it refuses to move
+            last = self._driver.total_steps - 1
+            end = last if end is None else min(end, last)
+        self._end = end
         self._driven = "metrics" in inspect.signature(self._driver.step).parameters
         moves = (
             [self._holder.rate] * self._units if self._driven else _run_ahead(scheduler, lr, self._units, end)
@@ -175,9 +178,8 @@ def _run_ahead(
 ) -> list[float]:
     """The rate in each epoch or step; past `end` the last one."""
     driver, holder = _attach(scheduler, lr)
-    total = getattr(driver, "total_steps", None)  # of OneCycleLR, which leaves its course after so many
     moves = [holder.rate]
-    for _ in range(min(units if limit is None else limit for limit in (units - 1, end, total and total - 1))):
+    for _ in range(min(units - 1, units if end is None else end)):
         holder.step()
         driver.step()
         moves.append(holder.rate)
