@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sweepwise import record, usage
 from sweepwise.record import Request
@@ -142,7 +142,10 @@ def _request(config: DictConfig, overrides: Sequence[str], choices: Mapping[str,
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UsageError([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
+        rule = str(error).splitlines()[0]
+        if isinstance(error, MissingMandatoryValue):
+            rule = "must be given"
+        raise UsageError([f"{error.full_key}: {rule}"]) from error
     assert isinstance(plain, dict)
     chosen = {group: option for group, option in choices.items() if option and not group.startswith("hydra")}
     request = Request({str(key): value for key, value in plain.items()}, overrides, chosen)

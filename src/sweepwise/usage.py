@@ -107,8 +107,8 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
             when = next((line for line in told if not line.startswith("@package")), "")
             values = _values(confs, group, option) if group in GROUPS else {}
             keys = " ".join(f"{key}={_plain(value)}" for key, value in values.items())
-            lines += _indented(f" {mark} {option:<16}", when)
-            lines += _indented(" " * 19, keys)
+            lines += _indented(f" {mark} {option:<17}", when)
+            lines += _indented(" " * 20, keys)
     top = {key: value for key, value in _load(confs[0] / "train.yaml").items() if key in SETTINGS}
     lines += ["", "for the run: " + " ".join(f"{key}={_plain(value)}" for key, value in top.items())]
     lines += [
