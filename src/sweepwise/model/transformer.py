@@ -129,7 +129,7 @@ class Sinusoidal(nn.Module):
             raise ValueError(f"model.width={width}: must be even with model.positions=sinusoidal")
         angles = torch.arange(tokens)[:, None] / 10000 ** (torch.arange(0, width, 2) / width)
         table = torch.stack([angles.sin(), angles.cos()], 2).flatten(1)
-        self.register_buffer("table", table, persistent=False)
+        self.register_buffer("table", table)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, tokens, width), as it comes out."""
