@@ -106,7 +106,7 @@ def test_with_a_head_over_all_places_a_shift_changes_nothing(head, dimensions):
         (
             (13,),
             IMAGE,
-            r"model=cnn2d: needs images .*the data has \(13,\); use data=digits data.image=true, or model=cnn1d or mlp",
+            r"model=cnn2d: needs images .*\(13,\); use data=digits data.image=true, or model=cnn1d or mlp",
         ),
         ((1, 2, 8, 8), IMAGE, r"model=cnn2d: needs images"),
         ((2,), PUBLISHED, r"convolution 0 with kernel 5, stride 2, padding 1 and pool none .* of 2 places"),

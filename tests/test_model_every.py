@@ -32,7 +32,7 @@ VARIANTS = [
     ("resnet", {"depth": 14, "zero_start": True, "width": 4}),
     ("gru", {"layers": 2, "bidirectional": True}),
     ("lstm", {"layers": 2, "bidirectional": True, "pool": "mean"}),
-    ("transformer", {"positions": "sinusoidal", "heads": 1}),
+    ("transformer", {"positions": "learned", "heads": 1}),
     ("transformer", {"positions": "none", "layers": 1}),
 ]
 ALL = [(name, {}) for name in MODELS] + VARIANTS

@@ -24,7 +24,7 @@ def transformer(
     layers: Annotated[int, Range(1)] = 2,
     mlp_ratio: Annotated[float, Range(0, open_low=True)] = 2.0,
     activation: Activation = "gelu",
-    positions: Literal["learned", "sinusoidal", "none"] = "learned",
+    positions: Literal["sinusoidal", "learned", "none"] = "sinusoidal",
     dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.0,
 ) -> nn.Sequential:
     """Patches become tokens; pre-norm attention and mlp blocks; norm, mean over tokens, a linear layer.
@@ -38,8 +38,8 @@ def transformer(
         layers: blocks, >= 1.
         mlp_ratio: hidden width of the mlp in a block over `width`, > 0.
         activation: in the mlp.
-        positions: what tells tokens apart: a vector learned for each place, sines of it, or nothing, and then
-            the order of the tokens does not matter.
+        positions: what tells tokens apart: sines of their place, a vector learned for it, or nothing, so that
+            their order does not matter.
         dropout: probability in [0, 1) after the positions, each attention and each mlp.
 
     Returns:
