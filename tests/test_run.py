@@ -23,12 +23,15 @@ CONF = Path(__file__).parents[1] / "conf"
 EVERY = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in EVERY]
 # What an option needs beside itself: two steps are less than an epoch, which patience must fit into.
+IMAGES = ["data=digits", "data.image=true"]
 NEEDS = {
     "early_stop=patience": ["early_stop.patience=0"],
     "init=checkpoint": [f"init.path='{Path(__file__).parent}/data/linear_wine.safetensors'", "model=linear"],
+    "model=cnn2d": IMAGES,
+    "model=resnet": IMAGES,
+    "optimizer=other": ["optimizer._target_=torch.optim.Adamax", "optimizer.lr=0.002"],
+    **{f"regularizer={name}": IMAGES for name in ("cutout", "flip", "shift_crop", "rotation")},
 }
-IMAGES = ["data=digits", "data.image=true"]
-NEEDS |= {f"regularizer={name}": IMAGES for name in ("cutout", "flip", "shift_crop", "rotation")}
 SMALL = ["data=wine", "model.hidden=[16]", "trainer.device=cpu", "early_stop=none", "progress=false"]
 
 

@@ -6,7 +6,7 @@ Nothing is written here. A config chooses the parts by `run.py`; a notebook does
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -99,7 +99,11 @@ def assemble(
     for regularizer in regularizers:
         built("regularizer", partial(regularizer.prepare_, network, split.features, split.classes))
     task = task_of(split.classes, split.target_std)
-    learner = built("model", partial(ModuleLearner, network, task, optimizer, regularizers, seeds.noise))
+
+    def stepping(**row: Any) -> FlatOptimizer:
+        return built("optimizer", partial(optimizer, **row))
+
+    learner = built("model", partial(ModuleLearner, network, task, stepping, regularizers, seeds.noise))
     steps = settings.steps(split.steps_per_epoch)
     rates = built("scheduler", partial(schedule, steps, split.steps_per_epoch))
     notes = [*_left_as_built(filled), *rates.notes()]
@@ -110,6 +114,8 @@ def built(key: str, build: Callable[[], Built]) -> Built:
     """Builds a part; what its constructor refuses is a fault of its group."""
     try:
         return build()
+    except UsageError:
+        raise
     except (ValueError, TypeError, ArithmeticError) as error:
         text = str(error)
         raise UsageError([text if text.startswith(key) else f"{key}: {text}"]) from error
