@@ -12,13 +12,15 @@ from sweepwise.data.stored import StoredPart
 from sweepwise.seed import seed_worker
 
 Batch = tuple[Tensor, Tensor]
+FLOAT = 4  # bytes
 EVALUATION_BATCH = 2048  # examples
+EVALUATION_BYTES = 2**26  # of examples; fewer are taken at once where they are large
 BLOCK_BYTES = 2**20  # copied at a time: stays in a core's cache until it is used
 
 
 def evaluation_batches(part: Part | StoredPart) -> Sequence[Batch]:
     """A part in its own order, in batches that bound the memory; their size changes only rounding."""
-    return part.split(EVALUATION_BATCH)
+    return part.split(min(EVALUATION_BATCH, max(1, EVALUATION_BYTES // (FLOAT * math.prod(part.features)))))
 
 
 class Batches:
@@ -52,7 +54,7 @@ class Batches:
         """Collects small batches many at a time: one copy of a block costs less than one for each batch."""
         train = self._data.train
         batches = _folded(orders.to(train.y.device), self._data.batch_size)
-        together = max(1, BLOCK_BYTES // (4 * math.prod(train.features) * len(batches[0])))
+        together = max(1, BLOCK_BYTES // (FLOAT * math.prod(train.features) * len(batches[0])))
         for start in range(0, len(batches), together):
             block = batches[start : start + together]
             x, y = train.take(torch.cat(block))

@@ -47,7 +47,8 @@ def standardizing(x: np.ndarray, rows: NDArray[np.int64]) -> Scaling:
     Raises:
         ValueError: some of these numbers are not finite.
     """
-    mean, std = moments(x, rows)
+    with np.errstate(invalid="ignore"):  # it is told below
+        mean, std = moments(x, rows)
     if not (np.isfinite(mean).all() and np.isfinite(std).all()):
         which = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(std)))
         what = "channel" if x.ndim > 2 else "feature"

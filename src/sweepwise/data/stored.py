@@ -37,7 +37,7 @@ class StoredPart:
 
     def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Some examples by their place in the part: x (index, *features) float32, y (index,)."""
-        x = self.scaling(self.x[self.rows[index.numpy(force=True)]])
+        x = self.scaling.rows(self.x, self.rows[index.numpy(force=True)])
         return torch.from_numpy(x).to(self.y.device), self.y.index_select(0, index)
 
     def split(self, size: int) -> Sequence[tuple[Tensor, Tensor]]:
