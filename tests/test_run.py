@@ -23,8 +23,15 @@ CONF = Path(__file__).parents[1] / "conf"
 EVERY = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in EVERY]
 # What an option needs beside itself: two steps are less than an epoch, which patience must fit into.
+# FILES stands for the folder of `data_files`.
 IMAGES = ["data=digits", "data.image=true"]
 NEEDS = {
+    "data=memmap": ["data.x=FILES/x.npy", "data.y=FILES/y.npy", "data.batch_size=8"],
+    "data=table": ["data.path=FILES/table.csv"],
+    **{
+        f"data={name}": ["data.root=FILES", "data.batch_size=8"]
+        for name in ("mnist", "fashion_mnist", "cifar10")
+    },
     "early_stop=patience": ["early_stop.patience=0"],
     "init=checkpoint": [f"init.path='{Path(__file__).parent}/data/linear_wine.safetensors'", "model=linear"],
     "model=cnn2d": IMAGES,
@@ -88,8 +95,9 @@ def test_every_group_of_the_defaults_is_known_to_the_run():
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_binds_and_trains_two_steps(option, tmp_path):
-    overrides = ["early_stop=none", "data=wine", option, *NEEDS.get(option, []), "trainer.max_steps=2"]
+def test_every_option_binds_and_trains_two_steps(option, tmp_path, data_files):
+    needs = [need.replace("FILES", str(data_files)) for need in NEEDS.get(option, [])]
+    overrides = ["early_stop=none", "data=wine", option, *needs, "trainer.max_steps=2"]
     folder, result = train(tmp_path, *overrides, "progress=false", "trainer.device=cpu", small=False)
     assert (result.exit_code, result.run.status) == (0, "finished")
     found = record.read(folder)

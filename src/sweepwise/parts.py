@@ -106,7 +106,7 @@ def assemble(
     learner = built("model", partial(ModuleLearner, network, task, stepping, regularizers, seeds.noise))
     steps = settings.steps(split.steps_per_epoch)
     rates = built("scheduler", partial(schedule, steps, split.steps_per_epoch))
-    notes = [*_left_as_built(filled), *rates.notes()]
+    notes = [*split.notes, *_left_as_built(filled), *rates.notes()]
     return Parts(settings, seeds, split, task, network, filled, rates, early_stop, learner, steps, notes)
 
 

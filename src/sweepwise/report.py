@@ -30,7 +30,7 @@ def opening(request: Request, parts: "Parts") -> None:
     _line(
         "train",
         f"{parts.steps} steps of batch {data.batch_size}, lr {request.config['optimizer']['lr']:g}, "
-        f"{data.train.x.device}, {parallel}, seed {parts.seeds.value}",
+        f"{data.train.y.device}, {parallel}, seed {parts.seeds.value}",
     )
     _line("folder", str(request.folder))
     _line("look", f"tensorboard --logdir {request.config['output_dir']}")
