@@ -14,6 +14,7 @@ from torch import nn
 from sweepwise.data import Data
 from sweepwise.early_stop import EarlyStop
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.learner.passes import refuse_pieces
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
@@ -99,7 +100,23 @@ def assemble(
     for regularizer in regularizers:
         built("regularizer", partial(regularizer.prepare_, network, split.features, split.classes))
     task = task_of(split.classes, split.target_std)
-    learner = built("model", partial(ModuleLearner, network, task, optimizer, regularizers, seeds.noise))
+    cut = partial(refuse_pieces, network, settings.accumulate, split.batch_size, len(split.train.y))
+    built("trainer", cut)
+    learner = built(
+        "model",
+        partial(
+            ModuleLearner,
+            network,
+            task,
+            optimizer,
+            regularizers,
+            seeds.noise,
+            accumulate=settings.accumulate,
+            ema=settings.ema,
+            precision=settings.precision,
+            compile=settings.compile,
+        ),
+    )
     steps = settings.steps(split.steps_per_epoch)
     rates = built("scheduler", partial(schedule, steps, split.steps_per_epoch))
     notes = [*_left_as_built(filled), *rates.notes()]
@@ -107,12 +124,12 @@ def assemble(
 
 
 def built(key: str, build: Callable[[], Built]) -> Built:
-    """Builds a part; what its constructor refuses is a fault of its group."""
+    """Builds a part; what its constructor refuses is a fault of its group, or of the setting it names."""
     try:
         return build()
     except (ValueError, TypeError, ArithmeticError) as error:
         text = str(error)
-        raise UsageError([text if text.startswith(key) else f"{key}: {text}"]) from error
+        raise UsageError([text if text.startswith((key, "trainer.")) else f"{key}: {text}"]) from error
 
 
 def _device(settings: Settings) -> torch.device:
