@@ -124,12 +124,14 @@ def assemble(
 
 
 def built(key: str, build: Callable[[], Built]) -> Built:
-    """Builds a part; what its constructor refuses is a fault of its group, or of the setting it names."""
+    """Builds a part; what its constructor refuses is a fault of its group."""
     try:
         return build()
+    except UsageError:
+        raise
     except (ValueError, TypeError, ArithmeticError) as error:
         text = str(error)
-        raise UsageError([text if text.startswith((key, "trainer.")) else f"{key}: {text}"]) from error
+        raise UsageError([text if text.startswith(key) else f"{key}: {text}"]) from error
 
 
 def _device(settings: Settings) -> torch.device:

@@ -9,18 +9,21 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor, nn
 
+from sweepwise.schema import UsageError
+
 
 def compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Compiles a model's forward pass; it happens at the first call, and again for another size of batch.
+    """Compiles a model's forward pass; that happens at its first call with each size of batch.
 
-    It draws what the plain model draws (`fallback_random`), so dropout takes the same units.
+    It draws what the plain model draws (`fallback_random`), so dropout takes the same units. What has been
+    compiled in this process before does not matter: sizes are never made variable, and caches are cleared.
 
     Args:
         model: on its device.
         device: where it computes.
 
     Raises:
-        ValueError: there is no compiler for the device.
+        UsageError: there is no compiler for the device.
     """
     if device.type == "cpu":
         compiler = (os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")).split()[0]
@@ -28,10 +31,13 @@ def compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Tenso
     else:
         missing = None if find_spec("triton") else "the package triton"
     if missing:
-        raise ValueError(f"trainer.compile=true: needs {missing}; install it, or use trainer.compile=false")
+        raise UsageError([f"trainer.compile=true: needs {missing}; install it, or leave it false"])
     from torch._dynamo.exc import TorchDynamoException  # 2 s, for those who compile
 
-    forward: Callable[[Tensor], Tensor] = torch.compile(model, options={"fallback_random": True})
+    torch.compiler.reset()
+    forward: Callable[[Tensor], Tensor] = torch.compile(
+        model, dynamic=False, options={"fallback_random": True}
+    )
 
     def checked(x: Tensor) -> Tensor:
         try:

@@ -1,7 +1,8 @@
 """The learner of one run: any `nn.Module`, any `torch.optim` optimizer."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -177,17 +178,25 @@ class ModuleLearner:
     @torch.inference_mode()
     def evaluate(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """See `Learner.evaluate`."""
-        self.model.eval()
         loss, examples = 0.0, 0
         sums: NDArray[np.float64] | float = 0.0
-        with self._average.in_place():
+        with self._evaluating() as model:
             for x, y in batches:
-                outputs = self._forward.evaluate(x)
+                outputs = model(x)
                 loss += self._task.loss(outputs, y).item() * len(y)
                 sums += self._task.sums(outputs[None], y[None]).numpy(force=True)
                 examples += len(y)
-        self.model.train()
         return np.array([loss / examples]), np.asarray(sums / examples)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """The model in evaluation mode, with the weights that are evaluated."""
+        self.model.eval()
+        try:
+            with self._average.in_place():
+                yield self._forward.evaluate
+        finally:
+            self.model.train()
 
     def checksums(self) -> NDArray[np.float64]:
         """See `Learner.checksums`."""

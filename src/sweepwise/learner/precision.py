@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sweepwise.learner import Precision
+from sweepwise.schema import UsageError
 
 Model = Callable[[Tensor], Tensor]
 
@@ -25,14 +26,14 @@ def in_precision(model: Model, precision: Precision, like: Tensor) -> Model:
         like: the parameters, for their device and type. Those of float64 autocast leaves alone.
 
     Raises:
-        ValueError: the device cannot do it.
+        UsageError: the device cannot do it.
     """
     if precision == "fp32":
         return model
     try:
         mixed = torch.autocast(like.device.type, TYPES[precision])
     except RuntimeError as error:
-        raise ValueError(f"trainer.precision={precision}: cannot be used here ({error})") from error
+        raise UsageError([f"trainer.precision={precision}: cannot be used here ({error})"]) from error
 
     def in_mixed(x: Tensor) -> Tensor:
         with mixed:
