@@ -14,6 +14,7 @@ from torch import nn
 from sweepwise.data import Data
 from sweepwise.early_stop import EarlyStop
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.learner.passes import refuse_pieces
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
@@ -103,7 +104,23 @@ def assemble(
     def stepping(**row: Any) -> FlatOptimizer:
         return built("optimizer", partial(optimizer, **row))
 
-    learner = built("model", partial(ModuleLearner, network, task, stepping, regularizers, seeds.noise))
+    cut = partial(refuse_pieces, network, settings.accumulate, split.batch_size, len(split.train.y))
+    built("trainer", cut)
+    learner = built(
+        "model",
+        partial(
+            ModuleLearner,
+            network,
+            task,
+            stepping,
+            regularizers,
+            seeds.noise,
+            accumulate=settings.accumulate,
+            ema=settings.ema,
+            precision=settings.precision,
+            compile=settings.compile,
+        ),
+    )
     steps = settings.steps(split.steps_per_epoch)
     rates = built("scheduler", partial(schedule, steps, split.steps_per_epoch))
     notes = [*split.notes, *_left_as_built(filled), *rates.notes()]

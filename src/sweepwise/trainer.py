@@ -12,7 +12,7 @@ from torch import Tensor
 from sweepwise.data import Data
 from sweepwise.data.loading import Batches, evaluation_batches
 from sweepwise.early_stop import Best, EarlyStop
-from sweepwise.learner import Learner, Watch, Watched
+from sweepwise.learner import Learner, Precision, Watch, Watched
 from sweepwise.meter import Meter
 from sweepwise.scheduler import Schedule
 from sweepwise.schema import Range
@@ -23,7 +23,7 @@ _Active = list[tuple[int, "Run"]]  # a run's place in the group, and the run
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and on what a run is trained.
+    """How long, on what and how a run is trained.
 
     Args:
         max_epochs: passes over the training part, >= 1; schedules take their horizon from it.
@@ -32,6 +32,15 @@ class Settings:
         device: 'auto' takes a GPU if there is one; else a torch device: 'cpu', 'cuda', 'cuda:1'.
         threads: of the CPU, >= 1. Part of what a result depends on: sums are split by it.
         workers: processes that collect batches; 0: batches are indexed in memory.
+        accumulate: pieces in which each batch is passed, >= 1, of sizes as equal as can be, so that a batch
+            may be larger than the memory allows. The step is that of the whole batch, but batch norm takes
+            its statistics from each piece.
+        ema: decay, in [0, 1), of a moving average of the parameters over the steps, which is validated, kept
+            as the best and tested in their place; 0: none. Buffers of batch norm are not averaged.
+        precision: of the forward pass: 'bf16' and 'fp16' by torch.autocast, while parameters stay float32;
+            'fp16' scales the loss and skips the steps whose gradients overflow.
+        compile: whether the forward and backward pass of a step are compiled, by torch.compile; that takes up
+            to a minute at the first step, and needs a C++ compiler, or triton on a GPU.
     """
 
     max_epochs: Annotated[int, Range(1)] = 100
@@ -40,6 +49,10 @@ class Settings:
     device: str = "auto"
     threads: Annotated[int, Range(1, 1024)] = 1
     workers: Annotated[int, Range(0, 1024)] = 0
+    accumulate: Annotated[int, Range(1)] = 1
+    ema: Annotated[float, Range(0, 1, open_high=True)] = 0.0
+    precision: Precision = "fp32"
+    compile: bool = False
 
     def steps(self, steps_per_epoch: int) -> int:
         """Steps of the whole training."""
