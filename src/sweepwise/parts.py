@@ -98,7 +98,9 @@ def assemble(
     split, network = split.to(device), network.to(device)
     for regularizer in regularizers:
         built("regularizer", partial(regularizer.prepare_, network, split.features, split.classes))
-    task = task_of(split.classes, split.target_std)
+    kind = partial(task_of, split.classes, split.target_std, labels=split.train.y)
+    chosen = partial(kind, metrics=settings.metrics, class_weights=settings.class_weights)
+    task = built("trainer", chosen)
     learner = built("model", partial(ModuleLearner, network, task, optimizer, regularizers, seeds.noise))
     steps = settings.steps(split.steps_per_epoch)
     rates = built("scheduler", partial(schedule, steps, split.steps_per_epoch))

@@ -186,6 +186,14 @@ class ModuleLearner:
         self.model.train()
         return np.array([loss / examples]), np.asarray(sums / examples)
 
+    @torch.inference_mode()
+    def predict(self, batches: Sequence[Batch]) -> list[Tensor]:
+        """See `Learner.predict`."""
+        self.model.eval()
+        outputs = [self.model(x)[None] for x, _ in batches]
+        self.model.train()
+        return outputs
+
     def checksums(self) -> NDArray[np.float64]:
         """See `Learner.checksums`."""
         return self._flat.values.sum(1).double().numpy(force=True)
