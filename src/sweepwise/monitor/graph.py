@@ -122,7 +122,8 @@ class _Trace(TorchFunctionMode):
         for tensor in _tensors(outputs):
             shape = node.attr["_output_shapes"].list.shape.add()
             for place, size in enumerate(tensor.shape):
-                shape.dim.add(size=-1 if place == 0 and size == self._batch else size)
+                any_size = place == 0 and size == self._batch and kind != "Parameter"
+                shape.dim.add(size=-1 if any_size else size)
             self._makers[id(tensor)] = name
             self._alive.append(tensor)
 

@@ -3,6 +3,7 @@
 A picture is an array (height, width, 3) uint8.
 """
 
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ Picture = NDArray[np.uint8]
 
 TILE = 64  # pixels at least, the edge of an example
 PLOT = (64, 160)  # height and width of a signal
-COLUMNS = 8  # examples in a row
 GAP = 2  # between them
 PAPER, INK = 255, 0
 DEEP_BLUE = np.array([8, 48, 107])  # of the largest share
@@ -52,7 +52,7 @@ def drawable(features: Sequence[int]) -> bool:
 
 
 def examples(x: NDArray[np.floating]) -> Picture:
-    """Examples side by side, eight in a row; the lowest value of them all is black, the highest white.
+    """Examples in a square, row by row; the lowest value of them all is black, the highest white.
 
     Args:
         x: (examples, 1 or 3, height, width), or (examples, channels, length), which is drawn as lines.
@@ -82,10 +82,11 @@ def _plot(signals: NDArray[np.float64]) -> Picture:
 
 def _grid(tiles: Sequence[Picture]) -> Picture:
     height, width, _ = tiles[0].shape
-    rows, columns = -(-len(tiles) // COLUMNS), min(len(tiles), COLUMNS)
+    columns = math.ceil(math.sqrt(len(tiles)))
+    rows = -(-len(tiles) // columns)
     picture = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), 128, np.uint8)
     for number, tile in enumerate(tiles):
-        top, left = number // COLUMNS * (height + GAP), number % COLUMNS * (width + GAP)
+        top, left = number // columns * (height + GAP), number % columns * (width + GAP)
         picture[top : top + height, left : left + width] = tile
     return picture
 
