@@ -73,13 +73,14 @@ def test_balanced_accuracy_of_classes_that_occur_only():
     assert found["balanced_accuracy"].tolist() == [pytest.approx((2 / 3 + 0) / 2)]
 
 
-def test_calibration_error_of_published_examples(monkeypatch):
-    """Of Pavlovic, arXiv:2501.19047 (five bins), and of torchmetrics, MulticlassCalibrationError (three)."""
+def test_calibration_error_of_worked_examples(monkeypatch):
+    """Nine examples in five bins, by hand; four in three, of torchmetrics' MulticlassCalibrationError."""
     nine = [0.78, 0.36, 0.08, 0.58, 0.49, 0.85, 0.30, 0.63, 0.17]
     labels = torch.tensor([[0, 1, 0, 0, 0, 0, 1, 1, 1]])
     monkeypatch.setattr(metrics, "CALIBRATION_BINS", 5)
     ours = measured(Classification(2, metrics=["ece"]), logits([[p, 1 - p] for p in nine]), labels)
-    assert ours["ece"] == pytest.approx([0.10444], abs=1e-5)
+    by_bin = 2 / 9 * (0.545 - 1 / 2) + 4 / 9 * (3 / 4 - 0.6875) + 3 / 9 * (2.6 / 3 - 2 / 3)
+    assert by_bin == pytest.approx(0.10444, abs=1e-5) and ours["ece"] == pytest.approx([by_bin])
     four = [[0.25, 0.20, 0.55], [0.55, 0.05, 0.40], [0.10, 0.30, 0.60], [0.90, 0.05, 0.05]]
     monkeypatch.setattr(metrics, "CALIBRATION_BINS", 3)
     ours = measured(Classification(3, metrics=["ece"]), logits(four), torch.tensor([[0, 1, 2, 0]]))
