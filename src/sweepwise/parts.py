@@ -99,7 +99,9 @@ def assemble(
     split, network = split.to(device), network.to(device)
     for regularizer in regularizers:
         built("regularizer", partial(regularizer.prepare_, network, split.features, split.classes))
-    task = task_of(split.classes, split.target_std)
+    kind = partial(task_of, split.classes, split.target_std, labels=split.train.y)
+    chosen = partial(kind, metrics=settings.metrics, class_weights=settings.class_weights)
+    task = built("trainer", chosen)
 
     def stepping(**row: Any) -> FlatOptimizer:
         return built("optimizer", partial(optimizer, **row))

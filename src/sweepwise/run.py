@@ -155,6 +155,7 @@ def _train(request: Request, parts: Parts) -> Result:
         try:
             settings, first = report.hparams(request), record.keys(request.overrides)
             monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
+            monitor.begin(parts.model, parts.data.train.x, parts.data.train.y)
             report.opening(request, parts)
             with interrupts, progress(parts.steps, request.config["progress"]) as shown:
                 fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)

@@ -1,11 +1,12 @@
 """The training loop, over a group of one or more runs."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -41,6 +42,10 @@ class Settings:
             'fp16' scales the loss and skips the steps whose gradients overflow.
         compile: whether the forward and backward pass of a step are compiled, by torch.compile; that takes up
             to a minute at the first step, and needs a C++ compiler, or triton on a GPU.
+        metrics: computed every epoch, beside the loss, on training and validation part: names that the task
+            knows (`Classification`, `Regression`); 'auto': accuracy, or mse, mae and r2.
+        class_weights: of an example's class in the loss, one for each class, >= 0; 'balanced': examples /
+            (classes * examples of the class) in the training part.
     """
 
     max_epochs: Annotated[int, Range(1)] = 100
@@ -53,6 +58,8 @@ class Settings:
     ema: Annotated[float, Range(0, 1, open_high=True)] = 0.0
     precision: Precision = "fp32"
     compile: bool = False
+    metrics: Sequence[str] | Literal["auto"] = "auto"
+    class_weights: Sequence[Annotated[float, Range(0)]] | Literal["none", "balanced"] = "none"
 
     def steps(self, steps_per_epoch: int) -> int:
         """Steps of the whole training."""
@@ -73,6 +80,20 @@ class Monitor(Protocol):
 
     def epoch(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """Takes the metrics of an epoch, by tag."""
+        ...
+
+    def final(
+        self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
+    ) -> None:
+        """Takes what the best weights make of a part, 'val' or 'test': once, at the end.
+
+        Args:
+            step: that the best weights come from; -1: there are none, these are the last ones.
+            part: its name.
+            values: all that the task measures.
+            outputs: (examples, outputs).
+            targets: (examples,).
+        """
         ...
 
 
@@ -121,6 +142,7 @@ class Run:
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    final: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.best = Best(self.early_stop.metric, self.early_stop.mode)
@@ -148,6 +170,7 @@ class Run:
             "best": best | {"metrics": self.best_metrics},
             "stopped": {"epoch": self.epoch, "step": self.step, "why": self.reason or "the last epoch"},
             "metrics": self.metrics,
+            "final": self.final,
         }
 
 
@@ -276,12 +299,19 @@ def _end_all(active: _Active, status: str, reason: str, epoch: int, step: int) -
 
 
 def _leave_best(runs: Sequence[Run], learner: Learner, task: Task, data: Data) -> None:
-    """Writes both sets of weights, puts the best ones back and measures them on the test part, once."""
+    """Writes both sets of weights, puts the best ones back and measures them on validation and test part."""
     for k, run in enumerate(runs):
         run.checkpoints.save("last", learner.state(k, best=False))
         if run.best.epoch >= 0:
             learner.restore(k)
             run.checkpoints.save("best", learner.state(k, best=True))
-    for tag, values in _tagged("test", task.finish(*learner.evaluate(evaluation_batches(data.test)))).items():
-        for run, value in zip(runs, values, strict=True):
-            run.metrics[tag] = value
+    for name, part in {"val": data.validation, "test": data.test}.items():
+        batches = evaluation_batches(part)
+        outputs = learner.predict(batches)
+        found = task.measure([(own, y) for own, (_, y) in zip(outputs, batches, strict=True)])
+        whole = torch.cat(outputs, 1)
+        for k, run in enumerate(runs):
+            run.final[name] = found[k]
+            run.monitor.final(run.best.step, name, found[k], whole[k], part.y)
+    for run in runs:
+        run.metrics |= {f"test/{name}": run.final["test"][name] for name in task.metrics}

@@ -91,6 +91,10 @@ class Learner(Protocol):
         """
         ...
 
+    def predict(self, batches: Sequence[Batch]) -> list[Tensor]:
+        """Outputs in evaluation mode, (runs, batch, outputs) of each batch; batches as for `evaluate`."""
+        ...
+
     def checksums(self) -> NDArray[np.float64]:
         """The sum of each run's parameters, (runs,): not finite once a parameter is not."""
         ...

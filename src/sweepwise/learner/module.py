@@ -188,6 +188,12 @@ class ModuleLearner:
                 examples += len(y)
         return np.array([loss / examples]), np.asarray(sums / examples)
 
+    @torch.inference_mode()
+    def predict(self, batches: Sequence[Batch]) -> list[Tensor]:
+        """See `Learner.predict`."""
+        with self._evaluating() as model:
+            return [model(x)[None] for x, _ in batches]
+
     @contextmanager
     def _evaluating(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """The model in evaluation mode, with the weights that are evaluated."""
