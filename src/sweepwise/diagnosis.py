@@ -262,7 +262,7 @@ def _spread(values: Tensor, examples: int) -> tuple[float, float]:
         return math.nan, math.nan
     if scale:
         apart = apart.div_(scale)  # squares of 1e-30 would be 0, and those of 1e30 infinite
-    means = apart.mean(examples, keepdim=True, dtype=torch.float32).double()
+    means = apart.mean(examples, keepdim=True, dtype=_accurate(apart.dtype)).double()
     between = _norm(apart) ** 2 / apart.numel() - means.square().mean().item()
     between = max(between, 0.0) * scale**2
     units = (first + means * scale).var(correction=0).item()
@@ -271,8 +271,11 @@ def _spread(values: Tensor, examples: int) -> tuple[float, float]:
 
 def _norm(values: Tensor) -> float:
     """Euclidean norm; the values are at most 1."""
-    at_least_float32 = torch.promote_types(values.dtype, torch.float32)
-    return torch.linalg.vector_norm(values, dtype=at_least_float32).item()
+    return torch.linalg.vector_norm(values, dtype=_accurate(values.dtype)).item()
+
+
+def _accurate(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _largest(values: Tensor) -> float:
