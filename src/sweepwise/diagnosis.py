@@ -109,7 +109,7 @@ def examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tenso
         What was seen. A model that cannot be copied or run gives the reason instead; its training will raise
         what there is to raise.
     """
-    with _same_generators_after(x.device):
+    with same_generators_after(x.device):
         try:
             return _examine(copy.deepcopy(model), loss, x, y)
         except Exception as error:  # the examination must never be what stops a training
@@ -129,7 +129,8 @@ def _examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tens
 
 
 @contextmanager
-def _same_generators_after(device: torch.device) -> Iterator[None]:
+def same_generators_after(device: torch.device) -> Iterator[None]:
+    """Whatever is drawn inside, outside nothing has been."""
     plain, numbers = random.getstate(), np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:
@@ -211,7 +212,9 @@ class _Seen:
         if kind in BOUNDED:
             low, high = BOUNDED[kind]
             distance = (values - (low + high) / 2).abs_()
-            row.numbers["saturated"] = distance.gt_(SATURATED * (high - low) / 2).mean(dtype=torch.float32).item()
+            row.numbers["saturated"] = (
+                distance.gt_(SATURATED * (high - low) / 2).mean(dtype=torch.float32).item()
+            )
         for handle in row.listening:
             handle.remove()
         row.listening = [output.register_hook(self._arrives(row))] if output.requires_grad else []

@@ -29,19 +29,21 @@ def opening(request: Request, parts: "Parts", start: "Start") -> None:
     total = sum(parameter.numel() for parameter in parts.model.parameters())
     others = total - parts.learner.weights
     parallel = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
-    _line("data", f"{data.name}: {counts}; {' x '.join(map(str, data.features))} features, {target}")
-    _line("model", f"{total:,} parameters, {others:,} of them biases and gains, not regularised")
-    _line(
-        "train",
-        f"{parts.steps} steps of batch {data.batch_size}, lr {request.config['optimizer']['lr']:g}, "
-        f"{data.train.x.device}, {parallel}, {_seeds(parts)}",
-    )
-    for key, text in start_lines(start):
-        _line(key, text)
-    _line("folder", str(request.folder))
-    _line("look", f"tensorboard --logdir {request.config['output_dir']}")
-    for note in parts.notes:
-        _line("note", note)
+    lines = [
+        ("data", f"{data.name}: {counts}; {' x '.join(map(str, data.features))} features, {target}"),
+        ("model", f"{total:,} parameters, {others:,} of them biases and gains, not regularised"),
+        (
+            "train",
+            f"{parts.steps} steps of batch {data.batch_size}, lr {request.config['optimizer']['lr']:g}, "
+            f"{data.train.x.device}, {parallel}, {_seeds(parts)}",
+        ),
+        *start_lines(start),
+        ("folder", str(request.folder)),
+        ("look", f"tensorboard --logdir {request.config['output_dir']}"),
+        *(("note", note) for note in parts.notes),
+    ]
+    for key, text in lines:
+        print(wrapped(key, text), flush=True)
 
 
 def start_lines(start: "Start") -> list[tuple[str, str]]:
@@ -126,7 +128,11 @@ def _leaves(path: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Hparam]]:
             yield f"{path}.{key}", value
 
 
-def _line(key: str, text: str) -> None:
-    """Prints a line; one that is too long for a terminal goes on below, without breaking a word or a path."""
+def wrapped(key: str, text: str) -> str:
+    """A line that goes on below where a terminal ends, without breaking a word or a path."""
     lines = textwrap.wrap(text, COLUMNS - INDENT, break_long_words=False, break_on_hyphens=False) or [""]
-    print(f"{key:<{INDENT}}" + f"\n{'':<{INDENT}}".join(lines), flush=True)
+    return f"{key:<{INDENT}}" + f"\n{'':<{INDENT}}".join(lines)
+
+
+def _line(key: str, text: str) -> None:
+    print(f"{key:<{INDENT}}{text}", flush=True)

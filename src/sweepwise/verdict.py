@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sweepwise.data import Data
-from sweepwise.diagnosis import Diagnosis, Layer, examine, examples_for
+from sweepwise.diagnosis import Diagnosis, Layer, examine, examples_for, same_generators_after
 from sweepwise.init import initialize_
 from sweepwise.parts import INIT_EXAMPLES, Parts
 
@@ -197,7 +197,8 @@ def _advice(parts: Parts, expected: float, wrong: Sequence[str]) -> str:
     for text, initialize in _candidates(parts):
         try:
             model = copy.deepcopy(parts.model)
-            initialize(model, examples=examples, seed=parts.seeds.init)
+            with same_generators_after(examples.device):
+                initialize(model, examples=examples, seed=parts.seeds.init)
         except Exception:  # a scheme that cannot fill this model is no candidate
             continue
         found = _examined(parts, model)
