@@ -105,7 +105,9 @@ def assemble(
     steps = settings.steps(split.steps_per_epoch)
     rates = built("scheduler", partial(schedule, steps, split.steps_per_epoch))
     notes = [*_left_as_built(filled), *rates.notes()]
-    return Parts(settings, seeds, split, task, network, filled, init, rates, early_stop, learner, steps, notes)
+    return Parts(
+        settings, seeds, split, task, network, filled, init, rates, early_stop, learner, steps, notes
+    )
 
 
 def built(key: str, build: Callable[[], Built]) -> Built:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sweepwise.verdict import Start
 
 COLUMNS = 80
-INDENT = 14
+INDENT = 14  # of the texts behind their keys
 
 Hparam = bool | int | float | str
 
@@ -128,10 +128,10 @@ def _leaves(path: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Hparam]]:
             yield f"{path}.{key}", value
 
 
-def wrapped(key: str, text: str) -> str:
+def wrapped(key: str, text: str, indent: int = INDENT) -> str:
     """A line that goes on below where a terminal ends, without breaking a word or a path."""
-    lines = textwrap.wrap(text, COLUMNS - INDENT, break_long_words=False, break_on_hyphens=False) or [""]
-    return f"{key:<{INDENT}}" + f"\n{'':<{INDENT}}".join(lines)
+    lines = textwrap.wrap(text, COLUMNS - indent, break_long_words=False, break_on_hyphens=False) or [""]
+    return f"{key:<{indent}}" + f"\n{'':<{indent}}".join(lines)
 
 
 def _line(key: str, text: str) -> None:
