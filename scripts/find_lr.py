@@ -10,7 +10,7 @@ outputs/figures/find_lr.png else. The run's own data, model, init, optimizer and
 used, its scheduler and optimizer.lr are not. No run's folder is touched.
 
 minimum / 10: a tenth of the rate at which the smoothed loss was lowest; the one to take.
-steepest: the rate at which it fell fastest. valley: two thirds of the way through its longest fall.
+steepest: the rate at which it fell fastest. valley: half-way down its longest fall.
 Source: Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186.
 """
 
@@ -96,7 +96,7 @@ def draw(curve: "Curve", found: dict[str, float], path: Path) -> None:
     axes = drawing.add_subplot()
     axes.plot(curve.rates, curve.losses, color="0.75", label=figure.label("loss of a batch", "批次损失"))
     axes.plot(curve.rates, curve.smoothed, label=figure.label("smoothed", "平滑后"))
-    chinese = {"minimum / 10": "最低点 / 10", "steepest": "下降最快", "valley": "谷底法"}
+    chinese = {"minimum / 10": "最低点 / 10", "steepest": "下降最快", "valley": "最长下降段中点"}
     for colour, (rule, rate) in zip(("C2", "C1", "C3"), found.items(), strict=True):
         name = figure.label(rule, chinese[rule])
         axes.axvline(rate, color=colour, linestyle="--", label=f"{name}: {rate:.2g}")

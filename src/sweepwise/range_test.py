@@ -107,17 +107,19 @@ def suggestions(curve: Curve) -> dict[str, float]:
     """Rates by three rules, the one to take first.
 
     minimum / 10: a tenth of the rate at which the smoothed loss is lowest. steepest: where it falls fastest
-    per decade of the rate, which was too fast for SGD with momentum. valley: two thirds of the way through
-    its longest fall, which was too slow for SGD. A tenth of the minimum's rate trained every set here well.
+    per decade of the rate, which was too fast for SGD with momentum. valley: half-way down its longest fall,
+    which was too slow for SGD. A tenth of the minimum's rate trained every data set here well.
 
     Raises:
         ValueError: the loss never falls by more than its noise.
     """
     finite = int(np.isfinite(curve.smoothed).argmin()) or len(curve.smoothed)
     smoothed, rates = curve.smoothed[:finite], curve.rates[:finite]
-    flat = curve.losses[: max(5, len(curve.rates) // 10)]
-    start, lowest = float(np.median(flat)), int(smoothed.argmin())
-    error = float(flat.std()) * math.sqrt((1 - curve.memory) / (1 + curve.memory))
+    start, lowest = float(np.median(curve.losses[: max(5, len(curve.rates) // 5)])), int(smoothed.argmin())
+    # By the median of the steps' differences, which neither the fall nor the break at the end moves much.
+    changes = np.abs(np.diff(curve.losses[:finite]))
+    noise = 1.4826 * float(np.median(changes)) / math.sqrt(2) if finite > 1 else 0.0
+    error = noise * math.sqrt((1 - curve.memory) / (1 + curve.memory))
     if not start - smoothed[lowest] > max(FALL * start, NOISE * error):
         raise ValueError(
             f"the loss never falls: {start:.4g} at the smallest rates, at best {smoothed[lowest]:.4g} at "
@@ -134,14 +136,13 @@ def suggestions(curve: Curve) -> dict[str, float]:
 
 
 def _valley(losses: Values) -> int:
-    """Two thirds of the way through the longest run, gaps allowed, of ever smaller losses."""
-    lengths, before = np.ones(len(losses), int), np.arange(len(losses))
+    """Half-way down the longest row of ever smaller losses, gaps allowed.
+
+    Source: fastai, `callback/schedule.py`, `valley`.
+    """
+    lengths = np.ones(len(losses), int)
     for place in range(len(losses)):
-        higher = np.flatnonzero(losses[:place] > losses[place])
-        if len(higher):
-            before[place] = higher[lengths[higher].argmax()]
-            lengths[place] = lengths[before[place]] + 1
-    end = place = int(lengths.argmax())
-    while before[place] != place:
-        place = int(before[place])
-    return place + (end - place) * 2 // 3
+        higher = lengths[:place][losses[:place] > losses[place]]
+        lengths[place] += higher.max(initial=0)
+    end = int(lengths.argmax())
+    return max(0, end - (int(lengths[end]) + 1) // 2)

@@ -63,10 +63,10 @@ class Start:
     def praise(self) -> str:
         """How well the signal is kept where nothing is wrong; '' with fewer than two hidden layers."""
         hidden = self.diagnosis.hidden
-        power = len(hidden) - 1
-        ends = [forward_factor(self.diagnosis) ** power, backward_factor(self.diagnosis) ** power]
-        if power < 1 or not all(ends):
+        changes = forward_factor(self.diagnosis), backward_factor(self.diagnosis)
+        if not all(changes):
             return ""
+        ends = [change ** (len(hidden) - 1) for change in changes]
         if all(KEPT <= end <= 1 / KEPT for end in ends):
             return f"keeps its size through {len(hidden)} hidden layers"
         return f"passes {len(hidden)} hidden layers: x {ends[0]:.2g} forwards, x {ends[1]:.2g} backwards"
