@@ -39,6 +39,7 @@ class Parts:
         task: loss and metrics.
         model: initialised, on its device.
         init: what filled each parameter, by name.
+        initialize: (model, examples=, seed=) did it, and can do it to a copy.
         schedule: the rate of every step.
         early_stop: when to stop.
         learner: holds the model's parameters and takes steps.
@@ -52,6 +53,7 @@ class Parts:
     task: Task
     model: nn.Module
     init: Mapping[str, str]
+    initialize: Callable[..., dict[str, str]]
     schedule: Schedule
     early_stop: EarlyStop
     learner: ModuleLearner
@@ -126,7 +128,9 @@ def assemble(
     steps = settings.steps(split.steps_per_epoch)
     rates = built("scheduler", partial(schedule, steps, split.steps_per_epoch))
     notes = [*split.notes, *_left_as_built(filled), *rates.notes()]
-    return Parts(settings, seeds, split, task, network, filled, rates, early_stop, learner, steps, notes)
+    return Parts(
+        settings, seeds, split, task, network, filled, init, rates, early_stop, learner, steps, notes
+    )
 
 
 def built(key: str, build: Callable[[], Built]) -> Built:

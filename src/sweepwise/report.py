@@ -1,6 +1,8 @@
 """What a person reads of a run: a few lines before it and after it, and its description in TensorBoard."""
 
 import json
+import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,31 +13,74 @@ from sweepwise.record import Request
 
 if TYPE_CHECKING:
     from sweepwise.parts import Parts
+    from sweepwise.verdict import Start
+
+COLUMNS = 80
+INDENT = 14  # of the texts behind their keys
 
 Hparam = bool | int | float | str
 
 
-def opening(request: Request, parts: "Parts") -> None:
-    """Says what will be trained, where it is written and how to look at it."""
+def opening(request: Request, parts: "Parts", start: "Start") -> None:
+    """Says what will be trained, how the network starts, where it is written and how to look at it."""
     data, settings = parts.data, parts.settings
     target = f"{data.classes} classes" if data.classes else "regression"
-    counts = f"{len(data.train.y)} train, {len(data.validation.y)} validation, {len(data.test.y)} test"
+    counts = f"{len(data.train.y)} train, {len(data.validation.y)} val, {len(data.test.y)} test"
     total = sum(parameter.numel() for parameter in parts.model.parameters())
-    weights = parts.learner.weights
+    others = total - parts.learner.weights
     parallel = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
-    _line("data", f"{data.name}: {counts}; {' x '.join(map(str, data.features))} features, {target}")
-    _line(
-        "model", f"{total:,} parameters: {weights:,} weights; the rest, biases and gains, is not regularised"
-    )
-    _line(
-        "train",
-        f"{parts.steps} steps of batch {data.batch_size}, lr {request.config['optimizer']['lr']:g}, "
-        f"{data.train.y.device}, {parallel}, seed {parts.seeds.value}",
-    )
-    _line("folder", str(request.folder))
-    _line("look", f"tensorboard --logdir {request.config['output_dir']}")
-    for note in parts.notes:
-        _line("note", note)
+    lines = [
+        ("data", f"{data.name}: {counts}; {' x '.join(map(str, data.features))} features, {target}"),
+        ("model", f"{total:,} parameters, {others:,} of them biases and gains, not regularised"),
+        (
+            "train",
+            f"{parts.steps} steps of batch {data.batch_size}, lr {request.config['optimizer']['lr']:g}, "
+            f"{data.train.y.device}, {parallel}, {_seeds(parts)}",
+        ),
+        *start_lines(start),
+        ("folder", str(request.folder)),
+        ("look", f"tensorboard --logdir {request.config['output_dir']}"),
+        *(("note", note) for note in parts.notes),
+    ]
+    for key, text in lines:
+        print(wrapped(key, text), flush=True)
+
+
+def start_lines(start: "Start") -> list[tuple[str, str]]:
+    """How a network starts: its first loss, the signal through its hidden layers and what is wrong."""
+    found = start.diagnosis
+    if found.failed:
+        return [("signal", f"not examined: {found.failed}")]
+    zero = f"outputs of 0 have {start.expected_loss:.4g}, {start.expected_words}"
+    if start.constant_loss < 0.98 * start.expected_loss:
+        zero += f"; the class frequencies alone {start.constant_loss:.4g}"
+    lines = [("first loss", f"{found.loss:.4g}; {zero}")]
+    hidden = found.hidden
+    if len(hidden) > 1 and math.isfinite(found.loss):
+        lines.append(("forward", "std " + _passage([(layer.name, layer.std) for layer in hidden])))
+        back = [(layer.name, layer.gradient) for layer in reversed(hidden)]
+        lines.append(("backward", "std " + _passage(back)))
+    if start.complaints:
+        lines.append(("signal", "; ".join(start.complaints)))
+        lines.append(("advice", start.advice))
+    elif start.praise:
+        lines.append(("signal", start.praise))
+    return lines
+
+
+def _passage(layers: Sequence[tuple[str, float]]) -> str:
+    """From the first size to the last, and by what factor a layer."""
+    (start, first), (end, last) = layers[0], layers[-1]
+    change = (last / first) ** (1 / (len(layers) - 1)) if first > 0 else 0.0
+    return f"{first:.2g} in {start} -> {last:.2g} in {end}" + (f", x {change:.2g} a layer" if change else "")
+
+
+def _seeds(parts: "Parts") -> str:
+    """The run's seed, and those of its streams that differ from it."""
+    seeds = parts.seeds
+    own = {name: getattr(seeds, name) for name in ("data", "init", "noise")}
+    apart = ", ".join(f"{name} {seed}" for name, seed in own.items() if seed != seeds.value)
+    return f"seed {seeds.value}" + (f" ({apart})" if apart else "")
 
 
 def closing(folder: object, ended: Mapping[str, Any]) -> None:
@@ -83,5 +128,11 @@ def _leaves(path: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Hparam]]:
             yield f"{path}.{key}", value
 
 
+def wrapped(key: str, text: str, indent: int = INDENT) -> str:
+    """A line that goes on below where a terminal ends, without breaking a word or a path."""
+    lines = textwrap.wrap(text, COLUMNS - indent, break_long_words=False, break_on_hyphens=False) or [""]
+    return f"{key:<{indent}}" + f"\n{'':<{indent}}".join(lines)
+
+
 def _line(key: str, text: str) -> None:
-    print(f"{key:<14}{text}", flush=True)
+    print(f"{key:<{INDENT}}{text}", flush=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from sweepwise import record, report
+from sweepwise import record, report, verdict
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import split
@@ -144,7 +144,9 @@ def _train(request: Request, parts: Parts) -> Result:
     environment = record.environment()
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
     about = {"id": request.id, "overrides": list(request.overrides), "environment": environment}
+    start = verdict.look(parts)
     about |= {"data_sha256": parts.data.sha256, "init": parts.init, "notes": parts.notes}
+    about |= {"start": start.table()}
     interrupts = Interrupts()
     with Record(folder, **about) as log:
         monitor: Monitor = bind("monitor", request.config["monitor"], [], given=GIVEN["monitor"]).target(
@@ -156,7 +158,7 @@ def _train(request: Request, parts: Parts) -> Result:
             settings, first = report.hparams(request), record.keys(request.overrides)
             monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
             monitor.begin(parts.model, parts.data.train.x, parts.data.train.y)
-            report.opening(request, parts)
+            report.opening(request, parts, start)
             with interrupts, progress(parts.steps, request.config["progress"]) as shown:
                 fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)
         except BaseException as error:

@@ -1,0 +1,139 @@
+"""What a person reads before a run: short, in 80 columns, true, and without a trace in the training."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweepwise import cli, record, report, run, verdict
+from sweepwise.diagnosis import Diagnosis
+
+CONF = Path(__file__).parents[1] / "conf"
+SMALL = ["data=wine", "trainer.device=cpu", "early_stop=none", "progress=false", "monitor=none"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def torch_settings():
+    """A run sets what is global in torch; give it back."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def trained(tmp_path, capsys):
+    """Trains a run; returns its folder and the lines that it printed."""
+
+    def train(*overrides: str) -> tuple[Path, list[str]]:
+        asked = cli.composed([*SMALL, f"output_dir={tmp_path}", "trainer.max_epochs=2", *overrides], CONF)
+        capsys.readouterr()
+        run.train(asked)
+        return asked.folder, capsys.readouterr().out.splitlines()
+
+    return train
+
+
+def by_key(lines: list[str]) -> dict[str, str]:
+    """What each line says, with what goes on below it."""
+    found: dict[str, str] = {}
+    for line in lines:
+        key = line[: report.INDENT].strip() or list(found)[-1]
+        found[key] = f"{found.get(key, '')} {line[report.INDENT :].strip()}".strip()
+    return found
+
+
+@pytest.mark.parametrize("overrides", [["model=deep_tanh", "init=normal"], ["model.hidden=[8,8]"]])
+def test_the_report_fits_a_terminal(overrides, trained):
+    _, lines = trained(*overrides)
+    opening = lines[: next(n for n, line in enumerate(lines) if line.startswith("look")) + 1]
+    assert len(opening) <= 11
+    assert all(len(line) <= report.COLUMNS for line in opening if not line.startswith(("folder", "look")))
+    keys = ["data", "model", "train", "first loss", "forward", "backward", "signal"]
+    assert [key for key in by_key(opening) if key != "advice"] == [*keys, "folder", "look"]
+
+
+def test_the_report_says_what_will_be_trained(trained):
+    _, lines = trained("model.hidden=[8]", "seed.value=0", "seed.init=4", "optimizer.lr=0.01")
+    said = by_key(lines)
+    assert said["data"] == "wine: 107 train, 35 val, 36 test; 13 features, 3 classes"
+    assert said["model"] == "139 parameters, 11 of them biases and gains, not regularised"
+    assert said["train"] == "14 steps of batch 16, lr 0.01, cpu, 1 thread, seed 0 (init 4)"
+    assert "outputs of 0 have 1.099, ln(3)" in said["first loss"]
+    assert not {"forward", "backward", "signal", "advice"} & said.keys()
+
+
+def test_a_network_without_hidden_layers_has_a_loss_only(trained):
+    _, lines = trained("model=linear", "init=xavier")
+    assert by_key(lines)["first loss"] and not {"forward", "signal", "advice"} & by_key(lines).keys()
+
+
+def test_a_network_in_trouble_is_told_so_with_a_way_out(trained):
+    folder, lines = trained("model=deep_tanh", "init=normal")
+    said = by_key(lines)
+    assert said["signal"].startswith("activations vanish from linear")
+    assert "gradients vanish towards the input (x 0.0" in said["signal"]
+    assert said["advice"].startswith("init=xavier helps (tried: first loss 1.")
+    assert " in linear0 -> " in said["forward"] and said["forward"].endswith(" a layer")
+    assert " in linear9 -> " in said["backward"] and said["backward"].endswith(" a layer")
+
+
+def test_the_record_holds_the_whole_table(trained):
+    folder, _ = trained("model=deep_tanh", "init=zeros")
+    start = record.read(folder)["start"]
+    assert [layer["name"] for layer in start["layers"]] == [*(f"linear{n}" for n in range(10)), "output"]
+    assert start["loss"] == pytest.approx(math.log(3), rel=1e-6) == start["expected_loss"]
+    assert start["complaints"] == ["all units of linear0 are equal: the symmetry is never broken"]
+    assert "NaN" not in (folder / "record.json").read_text() and json.dumps(start)
+
+
+def test_weights_are_the_same_to_the_bit_without_the_examination(trained, monkeypatch):
+    overrides = ["model.hidden=[16,16]", "model.norm=batch", "regularizer=dropout", "init=zeros"]
+    names = ["best", "last"]
+
+    def weights(folder: Path) -> list[bytes]:
+        return [(folder / "checkpoints" / name / "weights.safetensors").read_bytes() for name in names]
+
+    examined = weights(trained(*overrides)[0])
+    nothing = verdict.Start(Diagnosis(0, math.nan, failed="not looked at"), 1.0, "", 1.0, [])
+    monkeypatch.setattr(verdict, "look", lambda parts: nothing)
+    folder, lines = trained(*overrides)
+    assert by_key(lines)["signal"] == "not examined: not looked at"
+    assert weights(folder) == examined
+
+
+def test_a_first_loss_that_is_not_finite_is_said_before_training(trained):
+    _, lines = trained("model.hidden=[8,8]", "init=normal", "init.std=3e38")
+    said = by_key(lines)
+    assert said["signal"].startswith("the first loss is nan: not finite from linear0 on")
+    assert said["advice"].startswith("init=kaiming helps")
+    assert list(said).index("signal") < list(said).index("diverged")
+
+
+def test_a_model_that_does_not_run_fails_as_ever(trained, monkeypatch, capsys):
+    class Broken(torch.nn.Linear):
+        def forward(self, x):
+            raise RuntimeError("a shape does not fit")
+
+    build = run.build
+
+    def with_broken_model(request):
+        parts = build(request)
+        parts.model.output.__class__ = Broken
+        return parts
+
+    monkeypatch.setattr(run, "build", with_broken_model)
+    with pytest.raises(RuntimeError, match="a shape does not fit"):
+        trained("model.hidden=[8]")
+    said = by_key(capsys.readouterr().out.splitlines())
+    assert said["signal"] == "not examined: RuntimeError: a shape does not fit"
+
+
+def test_a_long_line_goes_on_below_but_never_breaks_a_path():
+    path = "/a/very-long/" + 90 * "x"
+    assert report.wrapped("folder", path) == f"{'folder':<14}{path}"
+    lines = report.wrapped("note", 40 * "word ").split("\n")
+    assert max(map(len, lines)) <= 80 and all(line.startswith(" " * 14) for line in lines[1:])
+    assert report.wrapped("k", "") == "k" + 13 * " "
