@@ -19,7 +19,7 @@ from sweepwise.init.default import keep_
 from sweepwise.learner import Watch, Watched
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
-from sweepwise.parts import Parts, assemble
+from sweepwise.parts import EXAMPLES, Parts, assemble
 from sweepwise.progress import progress
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
@@ -41,6 +41,7 @@ class Fitted:
         reason: why it stopped; '' if it went to its end.
         best: metric, value, epoch and step of the best weights.
         metrics: the last of each, by tag; 'test/...' is measured once, with the best weights.
+        final: all that the task knows to measure of the best weights, on 'val' and 'test'.
         history: the metrics of each epoch, by tag, with 'epoch' and 'step'.
         model: with the best weights, in evaluation mode.
     """
@@ -49,6 +50,7 @@ class Fitted:
     reason: str
     best: Best
     metrics: Mapping[str, float]
+    final: Mapping[str, Mapping[str, Any]]
     history: Sequence[Mapping[str, float]]
     model: nn.Module
 
@@ -114,13 +116,14 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
     monitor = Monitor(Path(folder)) if folder else _Unwatched()
     checkpoints = Checkpoints(Path(folder)) if folder else _Unsaved()
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
+    monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
     try:
         with progress(parts.steps, shown) as bar:
             train(parts.learner, parts.data, parts.task, [run], parts.settings, bar)
     finally:
         monitor.close(run.status)
     parts.model.eval()
-    return Fitted(run.status, run.reason, run.best, run.metrics, run.history, parts.model)
+    return Fitted(run.status, run.reason, run.best, run.metrics, run.final, run.history, parts.model)
 
 
 def _is(envelope: Callable[..., Any], given: Callable[..., Any]) -> bool:
@@ -155,6 +158,14 @@ class _Unwatched:
         """Nothing."""
 
     def epoch(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def begin(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
+        """Nothing."""
+
+    def final(
+        self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
+    ) -> None:
         """Nothing."""
 
     def close(self, status: str) -> None:

@@ -25,7 +25,7 @@ from sweepwise.trainer import Settings
 
 Built = TypeVar("Built")
 
-INIT_EXAMPLES = 256  # shown to an initialisation that looks at data
+EXAMPLES = 256  # of the training part, shown to what looks at data before the training
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def assemble(
     split = built("data", data)
     torch.manual_seed(seeds.init)  # once more: the data may have drawn from it
     network = built("model", partial(model, split.features, split.outputs))
-    examples, _ = split.sample(INIT_EXAMPLES)
+    examples, _ = split.sample(EXAMPLES)
     filled = built("init", partial(init, network, examples=examples, seed=seeds.init))
     split, network = split.to(device), network.to(device)
     for regularizer in regularizers:

@@ -19,7 +19,7 @@ from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
-from sweepwise.parts import Parts, assemble
+from sweepwise.parts import EXAMPLES, Parts, assemble
 from sweepwise.progress import progress
 from sweepwise.record import Record, Request, described
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
@@ -157,7 +157,7 @@ def _train(request: Request, parts: Parts) -> Result:
         try:
             settings, first = report.hparams(request), record.keys(request.overrides)
             monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
-            monitor.begin(parts.model, parts.data.train.x, parts.data.train.y)
+            monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
             report.opening(request, parts, start)
             with interrupts, progress(parts.steps, request.config["progress"]) as shown:
                 fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)
