@@ -3,12 +3,13 @@
     python scripts/draw_curves.py runs=outputs/init
     python scripts/draw_curves.py runs=outputs/schedule metric=val/loss by=scheduler
 
-A group holds the runs that differ in their seed only: each is drawn thin, their mean thick. by=KEY,KEY groups by
-these overrides instead. The table gives mean and standard deviation over the runs of a group: of the best epoch's
-value of the metric that chose the best weights, and of the last epoch's value of metric= (val/accuracy, or
-val/r2 for regression). figure=PATH says where the picture goes.
+A group holds the runs that differ in their seed only: each is drawn thin, their mean thick. by=KEY,KEY
+groups by these overrides instead. The table gives mean and standard deviation over the runs of a group:
+of the best epoch's value of the metric that chose the best weights, and of the last epoch's value of
+metric= (val/accuracy, or val/r2 for regression). figure=PATH says where the picture goes.
 """
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,7 +48,7 @@ def read(home: Path) -> list[Run]:
 
 
 def grouped(runs: Sequence[Run], by: Sequence[str]) -> dict[str, list[Run]]:
-    """The runs by what they were told: by these keys, or if there are none by all that differ but the seed."""
+    """The runs by what they were told: by these keys, or else by all that differ but the seed."""
     every = dict.fromkeys(key for run in runs for key in run.overrides)
     if unknown := [key for key in by if key not in every]:
         raise UsageError([f"by={unknown[0]}: no run was told that; there is {', '.join(every) or 'nothing'}"])
@@ -63,7 +64,13 @@ def grouped(runs: Sequence[Run], by: Sequence[str]) -> dict[str, list[Run]]:
         short = [key.removesuffix(".coefficient").rpartition(".")[2] for key in keys]
         name = told[0] if len(keys) == 1 else ", ".join(map("=".join, zip(short, told, strict=True)))
         found.setdefault(name or "all", []).append(run)
-    return dict(sorted(found.items()))
+    return {name: found[name] for name in sorted(found, key=in_order)}
+
+
+def in_order(name: str) -> list[tuple[bool, float, str]]:
+    """Sorts numbers by their size and words by their letters."""
+    parts = re.split(r"([0-9.]+(?:e-?[0-9]+)?)", name)
+    return [(place % 2 == 0, float(part) if place % 2 else 0.0, part) for place, part in enumerate(parts)]
 
 
 def spread(values: Sequence[float]) -> str:

@@ -1,13 +1,13 @@
 """Draws what an initialisation does to the signal in a deep network: ten tanh layers of width 100, no biases.
 
-    python scripts/draw_depth.py                          normal weights of std 0.01, 0.1, 1; xavier; orthogonal
+    python scripts/draw_depth.py                      normal weights of std 0.01, 0.1, 1; xavier; orthogonal
     python scripts/draw_depth.py std=0.05,0.2 init=kaiming
     python scripts/draw_depth.py std=none init=xavier,kaiming model.activation=relu nets=50
 
-Forwards: the standard deviation of each layer's output, for inputs N(0, 1). Backwards: that of the gradient at
-each layer's output, when one of N(0, 1) is sent back from the last. Both are means over networks with the
-seeds 0, 1, 2, ... (nets=20). std=a,b takes init=normal with these deviations, std=none leaves it out; model.KEY=VALUE changes the
-network; figure=PATH says where the picture goes.
+Forwards: the standard deviation of each layer's output, for inputs N(0, 1). Backwards: that of the
+gradient at each layer's output, when one of N(0, 1) is sent back from the last. Both are means over
+networks with the seeds 0, 1, 2, ... (nets=20). std=a,b takes init=normal with these deviations,
+std=none leaves it out; model.KEY=VALUE changes the network; figure=PATH says where the picture goes.
 """
 
 import math

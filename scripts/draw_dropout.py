@@ -3,9 +3,9 @@
     python scripts/draw_dropout.py                            p 0.5, MNIST-1D, 40 epochs, the seeds 0, 1, 2
     python scripts/draw_dropout.py regularizer.dropout.p=0.2 trainer.max_epochs=20 seeds=0,1
 
-While training every pass drops other units, so the outputs differ; in evaluation nothing is dropped and they are
-equal. The runs are train.py's, kept in outputs/dropout; whatever else train.py takes is taken here. figure=PATH
-says where the picture goes.
+While training every pass drops other units, so the outputs differ; in evaluation nothing is dropped and
+they are equal. The runs are train.py's, kept in outputs/dropout; whatever else train.py takes is taken
+here. figure=PATH says where the picture goes.
 """
 
 from collections.abc import Mapping, Sequence

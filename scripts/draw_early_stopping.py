@@ -4,8 +4,9 @@
     python scripts/draw_early_stopping.py early_stop.patience=3 early_stop.min_delta=0.01
     python scripts/draw_early_stopping.py 'run=outputs/early_stopping/early_stop.patience=7*seed=0*'
 
-Without run= the rule that early_stop.KEY=VALUE describes watches (epoch - 20)^2 / 400 + 0.5. With run=FOLDER a
-training that has ended is drawn; a pattern will do if one folder fits. figure=PATH says where the picture goes.
+Without run= the rule that early_stop.KEY=VALUE describes watches (epoch - 20)^2 / 400 + 0.5. With
+run=FOLDER a training that has ended is drawn; a pattern will do if one folder fits. figure=PATH says
+where the picture goes.
 """
 
 import glob

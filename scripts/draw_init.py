@@ -5,8 +5,8 @@
     python scripts/draw_init.py init=all seed.init=3
 
 init=a,b,c or init=all chooses; init.KEY=VALUE goes to those that have the key. Titles give the standard
-deviation that was drawn and, where there is a formula, the expected one. All draw from the same seed, so normal,
-xavier and kaiming are the same draw, scaled. figure=PATH says where the picture goes.
+deviation that was drawn and, where there is a formula, the expected one. All draw from the same seed,
+so normal, xavier and kaiming are the same draw, scaled. figure=PATH says where the picture goes.
 """
 
 import math

@@ -5,8 +5,8 @@
     python scripts/draw_schedules.py scheduler=all trainer.max_epochs=50
     python scripts/draw_schedules.py init=xavier scheduler=cosine scheduler.warmup=5 data=mnist1d
 
-scheduler=a,b,c or scheduler=all chooses; scheduler.KEY=VALUE goes to those that have the key; whatever else
-train.py takes is taken here. A schedule that follows a metric is drawn on one that never improves.
+scheduler=a,b,c or scheduler=all chooses; scheduler.KEY=VALUE goes to those that have the key; whatever
+else train.py takes is taken here. A schedule that follows a metric is drawn on one that never improves.
 scale=log draws a logarithmic axis, figure=PATH says where the picture goes.
 """
 

@@ -3,9 +3,9 @@
     python scripts/draw_sparsity.py                                    none, l1 (proximal), l2
     python scripts/draw_sparsity.py regularizer=l1,l2 regularizer.l1.coefficient=1e-4 optimizer=sgd
 
-L1 makes weights zero, L2 makes all of them smaller. regularizer=a,b,c chooses, and regularizer.OPTION.KEY=VALUE
-goes to that option. The runs are train.py's, kept in outputs/sparsity; whatever else train.py takes is taken
-here. figure=PATH says where the picture goes.
+L1 makes weights zero, L2 makes all of them smaller. regularizer=a,b,c chooses, and
+regularizer.OPTION.KEY=VALUE goes to that option. The runs are train.py's, kept in outputs/sparsity;
+whatever else train.py takes is taken here. figure=PATH says where the picture goes.
 """
 
 from collections.abc import Mapping
@@ -27,9 +27,9 @@ STRENGTHS = [
     "optimizer=sgd",
     "optimizer.lr=0.05",
     "trainer.max_epochs=30",
-    "regularizer.l1.coefficient=1e-3",
+    "regularizer.l1.coefficient=4e-3",
     "regularizer.l1.proximal=true",
-    "regularizer.l2.coefficient=1e-3",
+    "regularizer.l2.coefficient=4e-3",
 ]
 
 

@@ -3,9 +3,9 @@
     python scripts/draw_symmetry.py                       zeros, constant, xavier
     python scripts/draw_symmetry.py init=constant,normal trainer.max_epochs=20
 
-Units that start equal get equal gradients, so they stay one unit; a row of the picture is a unit. The runs are
-train.py's, kept in outputs/symmetry. Whatever else train.py takes is taken here, figure=PATH says where the
-picture goes.
+Units that start equal get equal gradients, so they stay one unit; a row of the picture is a unit. The
+runs are train.py's, kept in outputs/symmetry. Whatever else train.py takes is taken here, figure=PATH
+says where the picture goes.
 """
 
 from collections.abc import Mapping

@@ -4,8 +4,8 @@
     python scripts/show_seed.py seed.value=7
     python scripts/show_seed.py seed.value=42 seed.init=1 seed.data=2
 
-Then the order of the first epochs and the dropout masks of the first steps: they are functions of (seed, epoch)
-and (seed, step), so drawing something else in between changes neither.
+Then the order of the first epochs and the dropout masks of the first steps: they are functions of
+(seed, epoch) and (seed, step), so drawing something else in between changes neither.
 """
 
 from pathlib import Path
