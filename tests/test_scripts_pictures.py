@@ -225,7 +225,7 @@ def test_dropout_differs_in_training_only():
 def test_help_says_what_it_does_and_shows_commands_of_this_script(name, command, place):
     code, out, err = command(name, "--help")
     assert (code, err) == (0, "")
-    assert f"    python scripts/{name}.py" in out and "figure=PATH" in out or name == "show_seed"
+    assert (f"    python scripts/{name}.py" in out and "figure=PATH" in out) or name == "show_seed"
     assert not list(place.iterdir())
 
 
