@@ -69,8 +69,8 @@ def main(arguments: list[str]) -> None:
         print(wrapped(label, "; ".join(start.complaints) or start.praise or "nothing wrong", indent))
         if start.advice:
             print(wrapped("", start.advice, indent))
-    for label, error in refused.items():
-        print(wrapped(label, f"not possible: {error}", indent))
+    for label, reason in refused.items():
+        print(wrapped(label, f"not possible: {reason}", indent))
     draw(starts, path)
 
 
@@ -141,6 +141,8 @@ def draw(starts: "Mapping[str, Start]", path: Path) -> None:
         (figure.label("Forward: std of the outputs", "前向：输出的标准差"), "std"),
         (figure.label("Backward: std of the gradient", "反向：梯度的标准差"), "gradient"),
     )
+    from matplotlib.ticker import MaxNLocator
+
     drawing = figure.new(1, 2, width=5.2, height=4.2)
     for place, (title, quantity) in enumerate(names, 1):
         axes = drawing.add_subplot(1, 2, place)
@@ -154,7 +156,7 @@ def draw(starts: "Mapping[str, Start]", path: Path) -> None:
         axes.set_yscale("log")
         axes.set_title(title)
         axes.set_xlabel(figure.label("layer; the last one is the output", "层（最后一层为输出层）"))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     drawing.legend(
         *drawing.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False

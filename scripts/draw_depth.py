@@ -72,7 +72,7 @@ def signal(request: Request, nets: int) -> Signal:
         for row, tensors in zip(deviations, (layers, gradients), strict=True):
             row += [tensor.detach().std().item() / nets for tensor in tensors]
         mean += layers[-1].mean().item() / nets
-    return Signal(*deviations, mean)
+    return Signal(deviations[0], deviations[1], mean)
 
 
 def requests(inits: Sequence[str], deviations: Sequence[str], overrides: Sequence[str]) -> dict[str, Request]:

@@ -37,7 +37,7 @@ def passes(request: Request) -> "dict[str, NDArray[Any]]":
     from sweepwise.seed import Noise
 
     parts = build(request)
-    network, x = parts.model, parts.data.validation.x[:1]
+    network, (x, _) = parts.model, parts.data.sample(1)
     noise = Noise(parts.seeds.noise, network, x.device)
     found = {}
     for mode in PANELS:

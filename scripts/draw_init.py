@@ -78,7 +78,8 @@ def weights(request: Request) -> Weights:
     bound = bind_all(request.config)
     init, seeds = bound["init"], bound["seed"].target()
     seeds.apply()
-    layer = nn.Sequential(nn.Linear(FAN_IN, FAN_OUT))
+    linear = nn.Linear(FAN_IN, FAN_OUT)
+    layer = nn.Sequential(linear)
     examples = torch.randn(256, FAN_IN)
     # Not as an output layer, whose weights are smaller.
     options = {**init.envelope, "output_scale": 1.0}
@@ -86,7 +87,7 @@ def weights(request: Request) -> Weights:
     function, given = init.target.func, init.target.keywords
     usual = given.get("nonlinearity", "relu") == "relu"
     formula = EXPECTED.get(function.__name__) if usual else None
-    return Weights(layer[0].weight.detach().numpy().ravel().copy(), formula(given) if formula else math.nan)
+    return Weights(linear.weight.detach().numpy().ravel().copy(), formula(given) if formula else math.nan)
 
 
 def draw(drawn: Mapping[str, Weights], path: Path) -> None:

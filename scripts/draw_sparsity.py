@@ -75,7 +75,7 @@ def draw(drawn: Mapping[str, Weights], path: Path) -> None:
         )
         axes.set_title(f"{name}\n{told}", fontsize=10)
         axes.set_xlabel(figure.label("weight", "权重"))
-    first.set_ylabel(figure.label("count", "个数"))
+    picture.axes[0].set_ylabel(figure.label("count", "个数"))
     figure.finish(picture, path)
 
 
