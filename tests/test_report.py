@@ -71,7 +71,7 @@ def test_a_network_without_hidden_layers_has_a_loss_only(trained):
 
 
 def test_a_network_in_trouble_is_told_so_with_a_way_out(trained):
-    folder, lines = trained("model=deep_tanh", "init=normal")
+    _, lines = trained("model=deep_tanh", "init=normal")
     said = by_key(lines)
     assert said["signal"].startswith("activations vanish from linear")
     assert "gradients vanish towards the input (x 0.0" in said["signal"]

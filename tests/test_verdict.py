@@ -34,7 +34,7 @@ def start_of(*overrides: str) -> verdict.Start:
 
 
 def layer(name: str, std: float, gradient: float = 1.0, **others) -> Layer:
-    nothing = dict(dead=math.nan, saturated=math.nan, equal=False)
+    nothing = {"dead": math.nan, "saturated": math.nan, "equal": False}
     return Layer(name, "Linear", std, std, std, gradient, gradient, **(nothing | others))
 
 
