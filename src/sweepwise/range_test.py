@@ -115,7 +115,8 @@ def suggestions(curve: Curve) -> dict[str, float]:
     """
     finite = int(np.isfinite(curve.smoothed).argmin()) or len(curve.smoothed)
     smoothed, rates = curve.smoothed[:finite], curve.rates[:finite]
-    start, lowest = float(np.median(curve.losses[: max(5, len(curve.rates) // 5)])), int(smoothed.argmin())
+    lowest = int(smoothed.argmin())
+    start = float(np.median(curve.losses[: min(lowest + 1, max(5, len(curve.rates) // 5))]))
     # By the median of the steps' differences, which neither the fall nor the break at the end moves much.
     changes = np.abs(np.diff(curve.losses[:finite]))
     noise = 1.4826 * float(np.median(changes)) / math.sqrt(2) if finite > 1 else 0.0
