@@ -15,7 +15,7 @@ from sweepwise.learner.average import average_of
 from sweepwise.learner.flat import FlatParameters
 from sweepwise.learner.forward import Forward, joined
 from sweepwise.learner.passes import passes
-from sweepwise.learner.precision import LossScaling
+from sweepwise.learner.precision import scaling_of
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer, acting
 from sweepwise.seed import Noise
@@ -69,7 +69,7 @@ class ModuleLearner:
         )
         self._forward = Forward(model, row, precision, compile)
         self._average = average_of(self._flat.values, ema)
-        self._scaling = LossScaling(precision, self._flat.parameters)
+        self._scaling = scaling_of(precision, self._flat.parameters)
         self._passes = passes(accumulate, task.loss, self._scaling.scale)
         self._noise = Noise(noise_seed, model, row.device)
         self._kept: list[Tensor] = []

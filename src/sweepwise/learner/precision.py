@@ -42,15 +42,39 @@ def in_precision(model: Model, precision: Precision, like: Tensor) -> Model:
     return in_mixed
 
 
+class Unscaled:
+    """No scaling: the loss is differentiated as it is, and every step is taken.
+
+    Attributes:
+        exhausted: never.
+    """
+
+    exhausted = False
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """The loss."""
+        return loss
+
+    def unscale_(self) -> None:
+        """Nothing."""
+
+    def step_(self, update: Callable[..., list[Tensor]], *arguments: object) -> list[Tensor]:
+        """What `update` returns."""
+        return update(*arguments)
+
+    def told(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
+
 class LossScaling:
-    """Scales the loss, so that small gradients do not vanish in float16; otherwise does nothing.
+    """Scales the loss, so that small gradients do not vanish in float16.
 
     The scale begins at 2^16. A step whose gradients overflow is skipped as a whole and halves the scale;
     2,000 steps in a row that do not double it. Whether they do must be known before the weights move, so each
     step waits for the device.
 
     Args:
-        precision: 'fp16' is scaled.
         parameters: whose gradients are unscaled.
 
     Attributes:
@@ -61,8 +85,8 @@ class LossScaling:
     torch.amp.GradScaler's.
     """
 
-    def __init__(self, precision: Precision, parameters: Sequence[Tensor]) -> None:
-        self._scaler = torch.amp.GradScaler(parameters[0].device.type, enabled=precision == "fp16")
+    def __init__(self, parameters: Sequence[Tensor]) -> None:
+        self._scaler = torch.amp.GradScaler(parameters[0].device.type)
         self.param_groups = [{"params": list(parameters)}]
         self.skipped = 0
 
@@ -93,6 +117,9 @@ class LossScaling:
 
     def told(self) -> dict[str, float]:
         """What is logged of it: the scale and the steps skipped so far."""
-        if not self._scaler.is_enabled():
-            return {}
         return {"loss_scale": self._scaler.get_scale(), "skipped_steps": self.skipped}
+
+
+def scaling_of(precision: Precision, parameters: Sequence[Tensor]) -> Unscaled | LossScaling:
+    """How the loss is scaled: 'fp16' needs it, 'bf16' has the exponents of float32."""
+    return LossScaling(parameters) if precision == "fp16" else Unscaled()
