@@ -76,7 +76,7 @@ def _plot(signals: NDArray[np.float64]) -> Picture:
         line = np.interp(times, np.arange(len(signal)), signal)
         rows = np.rint((height - 1) * (1 - line)).astype(int)
         for column, (here, there) in enumerate(zip(rows, [*rows[1:], rows[-1]], strict=True)):
-            picture[min(here, there) : max(here, there) + 1, column] = INK
+            picture[min(here, there) : max(here, there) + 2, column] = INK  # two pixels thick
     return picture
 
 
