@@ -82,9 +82,12 @@ def requests(inits: Sequence[str], deviations: Sequence[str], overrides: Sequenc
         UsageError: one cannot be composed.
     """
     compose = partial(cli.composed, conf=CONF)
+    every = len(inits) == len(scripting.options(CONF, "init", "all"))
     shared = ["model=deep_tanh", *overrides]
     found = {f"normal, std {std}": compose([*shared, "init=normal", f"init.std={std}"]) for std in deviations}
-    return found | (scripting.beside_each_other(compose, "init", inits, shared) if inits else {})
+    return found | (
+        scripting.beside_each_other(compose, "init", inits, shared, leave_out=every) if inits else {}
+    )
 
 
 def draw(drawn: Mapping[str, Signal], path: Path) -> None:

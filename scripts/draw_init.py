@@ -52,6 +52,13 @@ class Weights(NamedTuple):
     expected: float
 
 
+def kaiming(options: Mapping[str, Any]) -> float:
+    """Gain of the activation / sqrt(fan); both fans are the same here."""
+    from torch.nn.init import calculate_gain
+
+    return calculate_gain(options["nonlinearity"], options.get("a", 0.0)) / math.sqrt(FAN_IN)
+
+
 # Standard deviation by torch's function and its options. Glorot & Bengio 2010; He et al., arXiv:1502.01852.
 EXPECTED: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "zeros_": lambda options: 0.0,
@@ -59,8 +66,8 @@ EXPECTED: dict[str, Callable[[Mapping[str, Any]], float]] = {
     "normal_": lambda options: options["std"],
     "xavier_normal_": lambda options: options["gain"] * math.sqrt(2 / (FAN_IN + FAN_OUT)),
     "xavier_uniform_": lambda options: options["gain"] * math.sqrt(2 / (FAN_IN + FAN_OUT)),
-    "kaiming_normal_": lambda options: math.sqrt(2 / FAN_IN),
-    "kaiming_uniform_": lambda options: math.sqrt(2 / FAN_IN),
+    "kaiming_normal_": kaiming,
+    "kaiming_uniform_": kaiming,
     "orthogonal_": lambda options: options["gain"] / math.sqrt(max(FAN_IN, FAN_OUT)),
     "keep_": lambda options: 1 / math.sqrt(3 * FAN_IN),  # U(-1/sqrt(fan_in), 1/sqrt(fan_in))
 }
@@ -85,8 +92,7 @@ def weights(request: Request) -> Weights:
     options = {**init.envelope, "output_scale": 1.0}
     built("init", partial(initialize_, layer, init.target, examples, seed=seeds.init, **options))
     function, given = init.target.func, init.target.keywords
-    usual = given.get("nonlinearity", "relu") == "relu"
-    formula = EXPECTED.get(function.__name__) if usual else None
+    formula = EXPECTED.get(function.__name__)
     return Weights(linear.weight.detach().numpy().ravel().copy(), formula(given) if formula else math.nan)
 
 
@@ -116,8 +122,10 @@ def main(arguments: list[str]) -> None:
         arguments, figure="outputs/figures/draw_init.png", init="constant,normal,xavier,kaiming"
     )
     names = scripting.options(CONF, "init", own["init"])
-    requests = scripting.beside_each_other(partial(cli.composed, conf=CONF), "init", names, overrides)
-    drawn = scripting.each(requests, weights, leave_out=own["init"] == "all")
+    every = own["init"] == "all"
+    compose = partial(cli.composed, conf=CONF)
+    requests = scripting.beside_each_other(compose, "init", names, overrides, leave_out=every)
+    drawn = scripting.each(requests, weights, leave_out=every)
     for name, (values, expected) in drawn.items():
         formula = "" if math.isnan(expected) else f"   expected {expected:.4f}"
         print(f"{name:<20}mean {values.mean():8.4f}   std {values.std():.4f}{formula}")

@@ -85,8 +85,10 @@ def main(arguments: list[str]) -> None:
         own["scheduler"] = FOUR
         overrides = ["optimizer.lr=0.1", *overrides]
     names = scripting.options(CONF, "scheduler", own["scheduler"])
-    requests = scripting.beside_each_other(partial(cli.composed, conf=CONF), "scheduler", names, overrides)
-    drawn = scripting.each(requests, rates, leave_out=own["scheduler"] == "all")
+    every = own["scheduler"] == "all"
+    compose = partial(cli.composed, conf=CONF)
+    requests = scripting.beside_each_other(compose, "scheduler", names, overrides, leave_out=every)
+    drawn = scripting.each(requests, rates, leave_out=every)
     for name, (values, _, _) in drawn.items():
         print(f"{name:<20}first {values[0]:.3g}   highest {values.max():.3g}   last {values[-1]:.3g}")
     draw(drawn, own["scale"], Path(own["figure"]))

@@ -81,6 +81,20 @@ def test_a_key_that_no_option_has_is_refused():
         scripting.beside_each_other(compose, "init", ["xavier", "zeros"], ["init.std=3"])
 
 
+def test_an_option_that_needs_more_is_left_out_only_when_asked(capsys):
+    def needs_a_path(overrides):
+        if overrides[0] == "init=checkpoint":
+            raise UsageError(["init.path: must be given"])
+        return compose(overrides)
+
+    names = ["checkpoint", "zeros"]
+    assert list(scripting.beside_each_other(needs_a_path, "init", names, [], leave_out=True)) == ["zeros"]
+    assert capsys.readouterr().out == "left out      checkpoint: init.path: must be given\n"
+    for several, leave_out in ((names, False), (names[:1], True)):
+        with pytest.raises(UsageError, match="must be given"):
+            scripting.beside_each_other(needs_a_path, "init", several, [], leave_out=leave_out)
+
+
 def test_what_cannot_be_drawn_is_left_out_only_when_asked(capsys):
     requests = {name: Request({"name": name}) for name in ("good", "bad")}
 

@@ -148,6 +148,8 @@ def test_a_metric_is_constant_at_the_validations_only():
         (["init=xavier_uniform", "init.gain=2"], 0.2),
         (["init=kaiming"], math.sqrt(0.02)),
         (["init=kaiming_uniform"], math.sqrt(0.02)),
+        (["init=kaiming", "init.nonlinearity=linear"], 0.1),
+        (["init=kaiming", "init.nonlinearity=leaky_relu", "init.a=1"], 0.1),
         (["init=orthogonal"], 0.1),
         (["init=default"], 1 / math.sqrt(300)),
         (["init=zeros"], 0.0),
@@ -167,9 +169,7 @@ def test_constant_weights_are_the_constant_not_an_output_layers():
 
 
 def test_no_deviation_is_expected_where_no_formula_is_known():
-    assert math.isnan(
-        load("draw_init").weights(composed("init=kaiming", "init.nonlinearity=linear")).expected
-    )
+    assert math.isnan(load("draw_init").weights(composed("init=sparse")).expected)
 
 
 def test_the_signal_in_ten_tanh_layers_follows_the_mean_field():

@@ -82,7 +82,12 @@ def options(conf: Path, group: str, text: str) -> list[str]:
 
 
 def beside_each_other(
-    compose: Callable[[Sequence[str]], Request], group: str, names: Sequence[str], overrides: Sequence[str]
+    compose: Callable[[Sequence[str]], Request],
+    group: str,
+    names: Sequence[str],
+    overrides: Sequence[str],
+    *,
+    leave_out: bool = False,
 ) -> dict[str, Request]:
     """The same run with each of several options of a group.
 
@@ -94,6 +99,7 @@ def beside_each_other(
         group: such as 'scheduler'.
         names: of its options.
         overrides: for all of them.
+        leave_out: mention an option that cannot be composed alone, such as one that needs a path, and go on.
 
     Raises:
         UsageError: an override cannot be composed, or none of the options has its key.
@@ -103,11 +109,17 @@ def beside_each_other(
     unused = list(own)
     found = {}
     for name in names:
-        plain = compose([f"{group}={name}", *shared])
+        try:
+            plain = compose([f"{group}={name}", *shared])
+        except UsageError as error:
+            if not leave_out or len(names) == 1:
+                raise
+            print(f"left out      {name}: {error.faults[0]}")
+            continue
         fitting = [override for override in own if _has(plain.config, override.partition("=")[0])]
         unused = [override for override in unused if override not in fitting]
         found[name] = compose([f"{group}={name}", *shared, *fitting]) if fitting else plain
-    if unused:
+    if unused or not found:
         compose([f"{group}={names[0]}", *shared, *unused])  # says what is wrong with it
     return found
 
