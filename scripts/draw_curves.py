@@ -3,7 +3,7 @@
     python scripts/draw_curves.py runs=outputs/init
     python scripts/draw_curves.py runs=outputs/schedule metric=val/loss by=scheduler
 
-A group holds the runs that differ in their seed only: each is drawn thin, their mean thick. by=KEY,KEY
+A group holds the runs that differ in their seed only: each is drawn thin to a dot where it ended, their mean thick. by=KEY,KEY
 groups by these overrides instead. The table gives mean and standard deviation over the runs of a group:
 of the best epoch's value of the metric that chose the best weights, and of the last epoch's value of
 metric= (val/accuracy, or val/r2 for regression). figure=PATH says where the picture goes.
@@ -62,7 +62,8 @@ def grouped(runs: Sequence[Run], by: Sequence[str]) -> dict[str, list[Run]]:
     for run in runs:
         told = [run.overrides.get(key, ELSE) for key in keys]
         short = [key.removesuffix(".coefficient").rpartition(".")[2] for key in keys]
-        name = told[0] if len(keys) == 1 else ", ".join(map("=".join, zip(short, told, strict=True)))
+        alone = len(keys) == 1 and "." not in keys[0]  # an option speaks for itself, a number does not
+        name = told[0] if alone else ", ".join(map("=".join, zip(short, told, strict=True)))
         found.setdefault(name or "all", []).append(run)
     return {name: found[name] for name in sorted(found, key=in_order)}
 
@@ -109,14 +110,18 @@ def main(arguments: list[str]) -> None:
         raise UsageError([f"metric={metric}: was not measured in every run; there is {', '.join(tags)}"])
     groups = grouped(runs, scripting.words("by", own["by"]) if own["by"] else [])
     print("\n".join(table(groups, metric)))
-    picture = figure.new(width=7.2, height=4.2)
+    many = len(groups) > 5
+    picture = figure.new(width=9.2 if many else 7.2, height=4.2)
     axes = picture.add_subplot()
     scripting.draw_curves(
         axes, {name: [run.lines for run in group] for name, group in groups.items()}, metric
     )
     axes.set_xlabel(figure.label("epoch (from 0)", "轮次（从 0 起）"))
     axes.set_ylabel(metric)
-    axes.legend()
+    if many:
+        picture.legend(loc="outside right center")
+    else:
+        axes.legend()
     figure.finish(picture, Path(own["figure"]))
 
 

@@ -116,7 +116,7 @@ def draw(curve: Curve, path: Path) -> None:
     axes.axvline(curve.stopped, color="tab:red", linestyle="--", label=stop)
     axes.set_xlabel(figure.label("epoch (from 0)", "轮次（从 0 起）"))
     axes.set_ylabel(curve.metric)
-    axes.set_title(curve.why, fontsize=10)
+    axes.set_title(figure.label(curve.why, ""), fontsize=10)  # in Chinese the legend says it
     axes.grid(True, alpha=0.3)
     axes.legend()
     figure.finish(picture, path)

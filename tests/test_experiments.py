@@ -160,7 +160,8 @@ def test_every_schedule_beats_a_constant_rate(place):
 @pytest.mark.slow
 def test_each_regularizer_lowers_the_last_loss_but_hardly_the_best(place):
     keys = ("regularizer.l1.coefficient", "regularizer.weight_decay.coefficient", "regularizer.dropout.p")
-    found = {tuple(map(float, chosen)): runs for chosen, runs in outcome(place, "regularization", *keys).items()}
+    told = outcome(place, "regularization", *keys)
+    found = {tuple(map(float, strengths)): runs for strengths, runs in told.items()}
     last = {chosen: mean(runs, "val/loss") for chosen, runs in found.items()}
     nothing, everything = (0, 0, 0), (1e-3, 1, 0.5)
     alone = [(1e-3, 0, 0), (0, 1, 0), (0, 0, 0.5)]

@@ -297,7 +297,7 @@ def test_a_folder_of_runs_becomes_curves_and_a_table(command, place):
     assert float(rows["zeros"][2]) == pytest.approx(np.mean(best), abs=6e-5)
     assert float(rows["zeros"][4]) == pytest.approx(np.std(best, ddof=1), abs=6e-5)
     by_seed = command("draw_curves", "runs=outputs/main", "by=seed.value", "metric=val/loss")[1]
-    assert [line.split()[0] for line in by_seed.splitlines()[1:-1]] == ["0", "1"]
+    assert [line.split()[0] for line in by_seed.splitlines()[1:-1]] == ["value=0", "value=1"]
     for bad, told in (("by=model", "no run was told that"), ("metric=val/r2", "there is train/loss")):
         code, out, err = command("draw_curves", "runs=outputs/main", bad)
         assert code == 2 and told in err

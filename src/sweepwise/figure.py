@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 CHINESE_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "SimHei")
-COLOURS = 128  # of a PNG: enough for lines with smooth edges
+COLOURS = 64  # of a PNG: enough for lines with smooth edges
 
 
 @functools.cache

@@ -207,7 +207,7 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(axes: "Axes", groups: Mapping[str, Sequence[Sequence[dict[str, Any]]]], tag: str) -> None:
-    """Draws a metric by epoch: each run thin, and the mean of a group where all of its runs have a value.
+    """Draws a metric by epoch: each run thin to its end, and the mean of a group where all of its runs have a value.
 
     Args:
         axes: to draw on.
@@ -223,6 +223,7 @@ def draw_curves(axes: "Axes", groups: Mapping[str, Sequence[Sequence[dict[str, A
         for lines in runs:
             points = [(line["epoch"], line[tag]) for line in lines if line.get(tag) is not None]
             axes.plot(*zip(*points, strict=True), color=colour, alpha=0.35, linewidth=0.8)
+            axes.plot(*points[-1], color=colour, marker="o", markersize=4, zorder=3)
         together = list(zip(*([line.get(tag) for line in lines] for lines in runs), strict=False))
         means = [sum(values) / len(values) for values in itertools.takewhile(all_known, together)]
         epochs = [line["epoch"] for line in runs[0][: len(means)]]
