@@ -1,19 +1,20 @@
-"""Shows what initialisations do to a network before it is trained: the signal in both directions, in a table
-and a picture.
+"""Shows what initialisations do to a network before it is trained.
 
     python scripts/check_init.py init=zeros,normal,xavier,kaiming model=deep_tanh
-    python scripts/check_init.py init=all                       every option of conf/init/
+    python scripts/check_init.py init=all               every option of conf/init/
     python scripts/check_init.py init=normal init.std=0.01,0.1,1.0 model=deep_tanh
-    python scripts/check_init.py init=xavier                    one network, layer by layer
+    python scripts/check_init.py init=xavier         one network, layer by layer
 
-One key may have several values, separated by commas; the others are overrides as train.py takes them.
-figure=PATH sets where the picture goes; it is outputs/figures/check_init.png else.
+One key may have several values, separated by commas; the others are overrides
+as train.py takes them. figure=PATH sets where the picture goes, which is
+outputs/figures/check_init.png else.
 
-first loss: of the untrained network, beside that of outputs of 0. forward: standard deviation of a layer's
-outputs, behind its activation, over a batch of training examples (for a single input it differs a little).
-backward: that of the gradient of one example's loss which arrives there. first, middle and last are hidden
-layers. dead: most ReLU units of any layer that are 0 for all examples; sat.: most tanh or sigmoid outputs of
-any layer that are near their limits.
+first loss: of the untrained network. forward: standard deviation of a layer's
+outputs, behind its activation, over a batch of training examples (over a single
+input it differs a little). backward: that of the gradient of one example's loss
+which arrives there. first, middle and last are hidden layers. dead: ReLU units
+that are 0 for all examples, in the layer with most of them; sat.: tanh or
+sigmoid outputs near their limits, likewise.
 """
 
 import math

@@ -1,17 +1,21 @@
-"""Finds a learning rate: a short training whose rate grows from step to step until the loss breaks.
+"""Finds a learning rate: a short training whose rate grows until the loss breaks.
 
-    python scripts/find_lr.py                                    the defaults of train.py
-    python scripts/find_lr.py optimizer=sgd model.hidden=[64]    any overrides, as train.py takes them
+    python scripts/find_lr.py                           the defaults of train.py
+    python scripts/find_lr.py optimizer=sgd init=xavier     any of its overrides
     python scripts/find_lr.py min=1e-5 max=1 steps=200
 
-min=1e-7 max=10 steps=100 are the first and the last rate, between which it grows by a constant
-factor, and the number of steps. figure=PATH sets where the picture goes, which is
-outputs/figures/find_lr.png else. The run's own data, model, init, optimizer and regularizer are
-used, its scheduler and optimizer.lr are not. No run's folder is touched.
+min=1e-7 max=10 steps=100 are the first and the last rate, between which it
+grows by a constant factor, and the number of steps. figure=PATH sets where the
+picture goes, which is outputs/figures/find_lr.png else. The run's own data,
+model, init, optimizer and regularizer are used, its scheduler and optimizer.lr
+are not. No run's folder is touched.
 
-minimum / 10: a tenth of the rate at which the smoothed loss was lowest; the one to take.
-steepest: the rate at which it fell fastest. valley: half-way down its longest fall.
-Source: Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186.
+minimum / 10: a tenth of the rate at which the smoothed loss was lowest; the one
+to take. steepest: the rate at which it fell fastest. valley: half-way down its
+longest fall.
+
+Source: Smith, Cyclical Learning Rates for Training Neural Networks,
+arXiv:1506.01186, section 3.3.
 """
 
 import math

@@ -1,0 +1,117 @@
+"""scripts/check_init.py: what it prints and draws, and what it refuses."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.image import imread
+
+SCRIPT = str(Path(__file__).parents[1] / "scripts" / "check_init.py")
+SMALL = ["data=wine", "trainer.device=cpu", "figure=made/picture.png"]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Each test works in a folder of its own, and gives back what a run sets in torch."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Runs the script with arguments; returns exit code, what it printed and what it complained of."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", [SCRIPT, *arguments])
+        code = 0
+        try:
+            runpy.run_path(SCRIPT, run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code or 0
+        return (code, *capfd.readouterr())
+
+    return call
+
+
+def rows(out: str) -> dict[str, list[str]]:
+    """The cells of each line, by the first."""
+    return {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
+
+
+def test_the_tutorials_table_of_ten_tanh_layers(command, place):
+    code, out, _ = command("init=zeros,normal,xavier,kaiming", "model=deep_tanh", *SMALL)
+    assert code == 0
+    table = out.split("\n\n")[1]
+    cells = rows(table)
+    loss, *numbers = map(float, cells["zeros"][:7])
+    assert loss == pytest.approx(1.099, abs=1e-3) and set(numbers) == {0.0}  # ln 3
+    first, middle, last, *back = map(float, cells["normal"][1:7])
+    # N(0, 0.01^2) at width 100: a tenth a layer, while tanh is linear
+    assert middle == pytest.approx(first / 1e4, rel=0.3) and last == pytest.approx(first / 1e9, rel=0.3)
+    assert back[0] == pytest.approx(back[2] / 1e9, rel=0.5)
+    assert all(float(cell) > 0.1 for name in ("xavier", "kaiming") for cell in cells[name][1:4])
+    assert "zeros         all units of linear0 are equal" in out
+    assert "normal        activations vanish from linear" in out
+    assert "xavier        keeps its size through 10 hidden layers" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert imread(place / "made" / "picture.png").std() > 0.01
+    assert [path.name for path in place.iterdir()] == ["made"]
+
+
+def test_any_key_can_have_several_values(command):
+    code, out, _ = command("init=normal", "init.std=0.01,0.1,1.0", "model=deep_tanh", *SMALL)
+    cells = rows(out.split("\n\n")[1])
+    assert code == 0 and list(cells)[1:] == ["init.std", "0.01", "0.1", "1.0"]
+    # the mean field of Poole et al. for an input of second moment 1 gives .2285 and .9576
+    assert float(cells["0.1"][3]) == pytest.approx(0.2285, abs=0.03)
+    assert float(cells["1.0"][3]) == pytest.approx(0.9576, abs=0.03)
+
+
+def test_all_are_the_options_of_conf(command):
+    code, out, _ = command("init=all", "model.hidden=[8,8]", *SMALL)
+    options = {path.stem for path in (Path(SCRIPT).parents[1] / "conf" / "init").glob("*.yaml")}
+    assert code == 0 and options <= rows(out).keys()
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_one_network_is_shown_layer_by_layer(command):
+    code, out, _ = command("init=kaiming", "model.hidden=[8,8]", *SMALL)
+    assert code == 0 and {"linear0", "linear1", "output", "kaiming"} <= rows(out).keys()
+    code, out, _ = command("model=linear", *SMALL)
+    assert code == 0 and {"output", "default"} <= rows(out).keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["init=xvier"], ["init=xvier", "did you mean 'xavier'?"]),
+        (["init=xavier,kaming"], ["init=kaming", "did you mean 'kaiming'?"]),
+        (["init=xavier,zeros", "model.bias=true,false"], ["only one key"]),
+        (["optimizer.lrr=1"], ["optimizer.lrr=1", "did you mean 'lr'?"]),
+        (["init=normal", "init.std=-1"], ["init.std", "[0, inf)"]),
+        (["init=,"], ["init=,", "no value"]),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(arguments, words, command, place):
+    code, _, err = command(*arguments, *SMALL)
+    assert code == 2 and all(word in err for word in words) and "Traceback" not in err
+    assert not list(place.iterdir())
+
+
+def test_values_that_do_not_work_leave_the_others(command):
+    code, out, _ = command("init=normal", "init.std=0.1,-1", "model.hidden=[8,8]", *SMALL)
+    assert code == 0 and "-1            not possible: init.std" in out and "0.1" in rows(out)
+
+
+def test_help_says_how(command):
+    code, out, _ = command("--help")
+    assert code == 0 and "init=zeros,normal,xavier,kaiming" in out and "figure=" in out
+    assert all(len(line) <= 80 for line in out.splitlines())

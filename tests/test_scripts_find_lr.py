@@ -1,0 +1,100 @@
+"""scripts/find_lr.py: what it prints and draws, and what it refuses."""
+
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.image import imread
+
+from sweepwise import cli, run
+
+SCRIPT = str(Path(__file__).parents[1] / "scripts" / "find_lr.py")
+CONF = Path(SCRIPT).parents[1] / "conf"
+SMALL = ["data=wine", "trainer.device=cpu", "model.hidden=[16]", "early_stop=none"]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Each test works in a folder of its own, and gives back what a run sets in torch."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    threads = torch.get_num_threads()
+    yield tmp_path
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def command(monkeypatch, capfd):
+    """Runs the script with arguments; returns exit code, what it printed and what it complained of."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", [SCRIPT, *arguments])
+        code = 0
+        try:
+            runpy.run_path(SCRIPT, run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code or 0
+        return (code, *capfd.readouterr())
+
+    return call
+
+
+def test_it_suggests_a_rate_and_the_command_that_trains_with_it(command, place, capfd):
+    code, out, _ = command(*SMALL, "optimizer.lr=0.5")
+    assert code == 0
+    said = {line[:14].strip(): line[14:] for line in out.splitlines()}
+    rate, rule = said["suggestion"].removeprefix("lr ").split(" ", 1)
+    assert rule == "(minimum / 10)" and 1e-4 < float(rate) < 0.1
+    python, script, *overrides = shlex.split(said["train"])
+    assert (python, script) == ("python", "train.py")
+    assert overrides == [*SMALL, f"optimizer.lr={rate}"]
+    assert imread(place / "outputs" / "figures" / "find_lr.png").std() > 0.01
+    assert [str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()] == [
+        "outputs/figures/find_lr.png"
+    ]
+    quiet = ["monitor=none", "progress=false", "trainer.max_epochs=8"]
+    ended = run.train(cli.composed([*overrides, *quiet], CONF))
+    assert ended.run.metrics["val/accuracy"] > 0.9
+    curve = [line for line in out.splitlines() if line.startswith("  ")]
+    assert len(curve) <= 16 and all(len(line) <= 80 for line in curve)
+
+
+def test_the_same_command_says_the_same(command):
+    assert command(*SMALL, "steps=30") == command(*SMALL, "steps=30")
+
+
+def test_range_steps_and_picture_can_be_set(command, place):
+    code, out, _ = command(*SMALL, "min=1e-4", "max=0.1", "steps=50", "figure=here.png")
+    assert code == 0 and "50 steps, lr 0.0001 to 0.1" in out and (place / "here.png").exists()
+    assert not (place / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["max=1e-6"], ["the loss never falls", "no rate can be suggested"]),
+        (["init=xvier"], ["init=xvier", "did you mean 'xavier'?"]),
+        (["min=2", "max=1"], ["min=2 max=1", "0 < min < max"]),
+        (["min=0"], ["0 < min < max"]),
+        (["max=high"], ["max=high", "must be a number"]),
+        (["steps=1.5"], ["steps=1.5", "whole number"]),
+        (["steps=3"], ["steps=3", "at least 20"]),
+        (["stesp=30"], ["stesp=30", "unknown"]),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(arguments, words, command, place):
+    code, _, err = command("data=wine", "model.hidden=[16,16]", "trainer.device=cpu", *arguments)
+    assert code == 2 and all(word in err for word in words) and "Traceback" not in err
+    assert not list(place.iterdir())
+
+
+def test_help_says_how(command):
+    code, out, _ = command("--help")
+    assert code == 0 and "min=1e-7 max=10 steps=100" in out and "minimum / 10" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
