@@ -1,9 +1,9 @@
 """Shows what initialisations do to a network before it is trained.
 
-    python scripts/check_init.py init=zeros,normal,xavier,kaiming model=deep_tanh
-    python scripts/check_init.py init=all               every option of conf/init/
-    python scripts/check_init.py init=normal init.std=0.01,0.1,1.0 model=deep_tanh
-    python scripts/check_init.py init=xavier         one network, layer by layer
+  python scripts/check_init.py init=zeros,normal,xavier,kaiming model=deep_tanh
+  python scripts/check_init.py init=all      every option of conf/init/
+  python scripts/check_init.py init=normal init.std=0.01,0.1,1.0 model=deep_tanh
+  python scripts/check_init.py init=xavier   one network, layer by layer
 
 One key may have several values, separated by commas; the others are overrides
 as train.py takes them. figure=PATH sets where the picture goes, which is

@@ -1,8 +1,8 @@
 """Finds a learning rate: a short training whose rate grows until the loss breaks.
 
-    python scripts/find_lr.py                           the defaults of train.py
-    python scripts/find_lr.py optimizer=sgd init=xavier     any of its overrides
-    python scripts/find_lr.py min=1e-5 max=1 steps=200
+  python scripts/find_lr.py                           the defaults of train.py
+  python scripts/find_lr.py optimizer=sgd init=xavier     any of its overrides
+  python scripts/find_lr.py min=1e-5 max=1 steps=200
 
 min=1e-7 max=10 steps=100 are the first and the last rate, between which it
 grows by a constant factor, and the number of steps. figure=PATH sets where the
