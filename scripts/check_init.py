@@ -29,6 +29,7 @@ from sweepwise import cli, figure
 from sweepwise.schema import UsageError
 
 if TYPE_CHECKING:
+    from sweepwise.record import Request
     from sweepwise.verdict import Start
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -42,13 +43,20 @@ def main(arguments: list[str]) -> None:
         if argument.startswith("figure="):
             path = Path(argument.removeprefix("figure="))
     key, variants = compositions([argument for argument in arguments if not argument.startswith("figure=")])
-    requests = {label: cli.composed(given, CONF) for label, given in variants.items()}
+    requests: dict[str, Request] = {}
+    refused: dict[str, UsageError] = {}
+    for label, given in variants.items():
+        try:
+            requests[label] = cli.composed(given, CONF)
+        except UsageError as error:
+            if "init=all" not in arguments:  # one of all may need a key that is not given
+                raise
+            refused[label] = error
 
     from sweepwise import run, verdict
     from sweepwise.report import wrapped
 
     starts: dict[str, Start] = {}
-    refused: dict[str, UsageError] = {}
     for label, request in requests.items():
         try:
             starts[label] = verdict.look(run.build(request))
@@ -65,13 +73,13 @@ def main(arguments: list[str]) -> None:
     print(f"model {choices['model']}, data {choices['data']}: {shape}")
     print(f"outputs of 0 have a loss of {first.expected_loss:.4g}, {first.expected_words}\n")
     print("\n".join(comparison(key, starts) if len(starts) > 1 else layers(first)), end="\n\n")
-    indent = max(14, 1 + max(map(len, requests)))
+    indent = max(14, 1 + max(map(len, variants)))
     for label, start in starts.items():
         print(wrapped(label, "; ".join(start.complaints) or start.praise or "nothing wrong", indent))
         if start.advice:
             print(wrapped("", start.advice, indent))
-    for label, error in refused.items():
-        print(wrapped(label, f"not possible: {error}", indent))
+    for label, reason in refused.items():
+        print(wrapped(label, f"not possible: {reason}", indent))
     draw(starts, path)
 
 
@@ -142,6 +150,8 @@ def draw(starts: "Mapping[str, Start]", path: Path) -> None:
         (figure.label("Forward: std of the outputs", "前向：输出的标准差"), "std"),
         (figure.label("Backward: std of the gradient", "反向：梯度的标准差"), "gradient"),
     )
+    from matplotlib.ticker import MaxNLocator
+
     drawing = figure.new(1, 2, width=5.2, height=4.2)
     for place, (title, quantity) in enumerate(names, 1):
         axes = drawing.add_subplot(1, 2, place)
@@ -155,7 +165,7 @@ def draw(starts: "Mapping[str, Start]", path: Path) -> None:
         axes.set_yscale("log")
         axes.set_title(title)
         axes.set_xlabel(figure.label("layer; the last one is the output", "层（最后一层为输出层）"))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     drawing.legend(
         *drawing.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False

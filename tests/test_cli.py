@@ -90,7 +90,8 @@ REFUSED = {
     "unknown option": ("init=xavir", ["init=xavir", "did you mean 'xavier'?", "kaiming"], "init=xavier"),
     "unknown top key": ("nam=x", ["nam=x", "did you mean 'name'?"], "name=x"),
     "seed without value": ("seed=3", ["seed=3", "write seed.value=3"], "seed.value=3"),
-    "seeds without value": ("seed=range(5)", ["seed=range(5)", "seed.value=range(5)"], ""),
+    "seeds without value": ("seed=range(5)", ["seed=range(5)", "write -m 'seed.value=range(5)'"], ""),
+    "a list of seeds": ("seed=[1,2]", ["seed=[1,2]", "write -m 'seed.value=1,2'"], ""),
     "option of another kind": ("init=3", ["init=3", "no such option", "xavier"], ""),
     "key of another option": (
         "early_stop=none early_stop.patience=3",
@@ -247,9 +248,9 @@ def test_a_fault_is_told_once_although_other_seeds_follow_it(command):
 
 
 def test_explain_finds_the_override_at_fault_among_right_ones():
-    told = usage.explain("Hydra's own", ["init=xavier", "optimizer.lr=1", "optimizer.lrr=0.1"], CONF)
+    told = usage.explain("Hydra's own", ["init=xavier", "optimizer.lr=1", "optimizer.lrr=0.1"], [CONF])
     assert told.splitlines() == ["optimizer.lrr=0.1: optimizer=adam has no 'lrr'; did you mean 'lr'?"]
-    assert usage.explain("Hydra's own", ["init=xavier", "hydra.verbose=true"], CONF) == "Hydra's own"
+    assert usage.explain("Hydra's own", ["init=xavier", "hydra.verbose=true"], [CONF]) == "Hydra's own"
 
 
 def test_the_shape_of_a_config_is_checked_before_anything_else():
@@ -440,6 +441,48 @@ def test_help_lists_every_group_option_and_key(flag, command, place):
     for key in ("name=", "output_dir=", "fresh=", "progress="):
         assert key in out
     assert max(map(len, out.splitlines())) <= 120
+
+
+def test_help_explains_a_group_or_an_option(command, place):
+    code, group, err = command("--help", "init")
+    assert (code, err) == (0, "")
+    options = sorted(path.stem for path in (CONF / "init").glob("*.yaml"))
+    assert [line for line in group.splitlines() if line and line[0] != " "] == [f"init={o}" for o in options]
+    assert (
+        command("--help", "scheduler=cosine", "early_stop=none")[1]
+        .split("\n\n")[1]
+        .startswith("early_stop=none")
+    )
+    for path in sorted(CONF.glob("*/*.yaml")):
+        code, out, err = command(f"{path.parent.name}={path.stem}", "--help")
+        told = [line.strip() for line in out.splitlines()]
+        said = [line for line in path.read_text().splitlines() if line.strip()]
+        hidden = [line for line in said if line.startswith(("_target_:", "# @package"))]
+        assert [line.strip() for line in said if line not in hidden] == [line for line in told[1:] if line], (
+            path
+        )
+        assert not set(hidden) & set(told)
+    code, out, err = command("--help", "init=xavierr")
+    assert (code, out) == (2, "") and "did you mean 'xavier'?" in err
+    assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("init=xav", {"init=xavier", "init=xavier_uniform"}), ("optimizer.l", {"optimizer.lr="})],
+)
+def test_the_shell_completes_groups_options_and_keys(typed, offered):
+    line = f"python train.py {typed}"
+    environment = {**ENV, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    done = subprocess.run(
+        [sys.executable, TRAIN, "-sc", "query=bash"], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0 and set(done.stdout.split()) == offered
+
+
+def test_the_flag_of_a_sweep_may_stand_anywhere(command):
+    code, _, err = command(*SHORT, "seed.value=0,1", "-m")
+    assert (code, err) == (0, "") and len(folders()) == 2
 
 
 def test_examples_of_the_help_work(command):

@@ -83,7 +83,7 @@ def test_ten_tanh_layers_follow_the_mean_field(scale, theory, tolerance):
 
 
 def test_half_of_the_squared_gradient_passes_a_relu_so_kaiming_keeps_its_norm():
-    """He et al., arXiv:1502.01852, section 2.2: N(0, 2 / fan_in), the gradient neither grows nor fades."""
+    """He et al., arXiv:1502.01852, section 2.2: N(0, 2 / fan_in) neither grows nor fades the gradient."""
     ratios = []
     for seed in range(10):
         model = chain(10, 256, nn.ReLU)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from scipy.stats import truncnorm
 from torch import Tensor, nn
 
 from sweepwise.init import initialize_, rules
@@ -16,6 +17,7 @@ from sweepwise.init.default import keep_
 
 CONF = Path(__file__).parents[1] / "conf" / "init"
 OPTIONS = sorted(path.stem for path in CONF.glob("*.yaml"))
+ON_TENSORS = sorted({*OPTIONS} - {"checkpoint", "lsuv"})  # these need a file or examples
 KAIMING = partial(nn.init.kaiming_normal_, mode="fan_in", nonlinearity="relu")
 NORMS = [
     nn.BatchNorm1d(4),
@@ -81,7 +83,7 @@ def second_moment(weight: Tensor) -> float:
 # --- the record
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", ON_TENSORS)
 def test_every_option_fills_and_records_every_parameter_of_every_kind_of_layer(name):
     model = zoo()
     scheme, outer = option(name)
@@ -166,7 +168,7 @@ def test_seeds_differ():
     assert not torch.equal(first[0].weight, second[0].weight)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", ON_TENSORS)
 def test_the_global_generator_is_left_alone(name):
     model = zoo()
     state = torch.get_rng_state()
@@ -433,12 +435,20 @@ def test_a_model_without_parameters_has_an_empty_record():
 
 def test_the_options_are_the_documented_ones():
     assert OPTIONS == [
+        "checkpoint",
         "constant",
         "default",
+        "delta_orthogonal",
+        "identity",
         "kaiming",
         "kaiming_uniform",
+        "lecun",
+        "lsuv",
         "normal",
         "orthogonal",
+        "sparse",
+        "truncated_normal",
+        "uniform",
         "xavier",
         "xavier_uniform",
         "zeros",
@@ -454,7 +464,8 @@ def test_each_option_says_first_when_to_use_it(name):
 @pytest.mark.parametrize("name", OPTIONS)
 def test_each_option_sets_only_what_its_target_or_initialize_takes(name):
     scheme, outer = option(name)
-    inspect.signature(scheme.func).bind(torch.empty(2, 2), **scheme.keywords)
+    tensors = () if inspect.isclass(scheme.func) else (torch.empty(2, 2),)
+    inspect.signature(scheme.func).bind(*tensors, **scheme.keywords)
     assert outer.keys() <= {"output_scale"}
 
 
@@ -470,6 +481,12 @@ def test_each_option_sets_only_what_its_target_or_initialize_takes(name):
         ("kaiming_uniform", 2 / 300),
         ("orthogonal", 1 / 300),
         ("default", 1 / (3 * 300)),
+        ("lecun", 1 / 300),
+        ("uniform", 0.1**2 / 12),
+        ("truncated_normal", truncnorm.var(-2, 2) * 0.02**2),
+        ("sparse", 15 / 300 * 0.25**2),
+        ("identity", 200 / (200 * 300)),
+        ("delta_orthogonal", 1 / 300),
     ],
 )
 def test_each_option_has_its_closed_form_second_moment(name, variance):

@@ -77,8 +77,8 @@ def test_blocks_change_no_batch(seeds, block_bytes, monkeypatch):
 def test_a_block_is_copied_as_a_whole_and_bounded(monkeypatch):
     data = dataset(38)
     copies = []
-    take = loading._take
-    monkeypatch.setattr(loading, "_take", lambda part, index: copies.append(len(index)) or take(part, index))
+    take = Part.take
+    monkeypatch.setattr(Part, "take", lambda part, index: copies.append(len(index)) or take(part, index))
     monkeypatch.setattr(loading, "BLOCK_BYTES", 2 * 128)
     list(Batches(data, [0]).epoch(0))
     assert copies == [16, 16, 6]
@@ -121,3 +121,10 @@ def test_evaluation_keeps_the_order_and_bounds_the_batch(limit, sizes, monkeypat
     assert [len(y) for _, y in batches] == sizes
     assert torch.equal(torch.cat([x for x, _ in batches]), part.x)
     assert torch.equal(torch.cat([y for _, y in batches]), part.y)
+
+
+# An example of 4 floats has 16 bytes.
+@pytest.mark.parametrize("limit, sizes", [(1, [1] * 5), (31, [1] * 5), (32, [2, 2, 1]), (80, [5])])
+def test_large_examples_are_evaluated_fewer_at_a_time(limit, sizes, monkeypatch):
+    monkeypatch.setattr(loading, "EVALUATION_BYTES", limit)
+    assert [len(y) for _, y in evaluation_batches(dataset().test)] == sizes

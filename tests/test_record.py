@@ -21,9 +21,11 @@ from sweepwise.record import Busy, Record, Request
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
-GROUPS = sorted(path.name for path in CONF.iterdir() if list(path.glob("*.yaml")))
-# Where results go, what is shown of them and who fetches the batches.
-IGNORED = ("name", "output_dir", "fresh", "progress", "monitor", "trainer.workers")
+GROUPS = sorted(
+    path.name for path in CONF.iterdir() if list(path.glob("*.yaml")) and path.name != "experiment"
+)
+# Where results go, what is shown of them, who fetches the batches and where published files are kept.
+IGNORED = ("name", "output_dir", "fresh", "progress", "monitor", "trainer.workers", "data.root")
 
 
 def composed(*overrides: str) -> dict:

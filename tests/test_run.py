@@ -11,6 +11,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
+from sklearn.metrics import balanced_accuracy_score, confusion_matrix, recall_score
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
@@ -23,7 +24,22 @@ CONF = Path(__file__).parents[1] / "conf"
 EVERY = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in EVERY]
 # What an option needs beside itself: two steps are less than an epoch, which patience must fit into.
-NEEDS = {"early_stop=patience": ["early_stop.patience=0"]}
+# FILES stands for the folder of `data_files`.
+IMAGES = ["data=digits", "data.image=true"]
+NEEDS = {
+    "data=memmap": ["data.x=FILES/x.npy", "data.y=FILES/y.npy", "data.batch_size=8"],
+    "data=table": ["data.path=FILES/table.csv"],
+    **{
+        f"data={name}": ["data.root=FILES", "data.batch_size=8"]
+        for name in ("mnist", "fashion_mnist", "cifar10")
+    },
+    "early_stop=patience": ["early_stop.patience=0"],
+    "init=checkpoint": [f"init.path='{Path(__file__).parent}/data/linear_wine.safetensors'", "model=linear"],
+    "model=cnn2d": IMAGES,
+    "model=resnet": IMAGES,
+    "optimizer=other": ["optimizer._target_=torch.optim.Adamax", "optimizer.lr=0.002"],
+    **{f"regularizer={name}": IMAGES for name in ("cutout", "flip", "shift_crop", "rotation")},
+}
 SMALL = ["data=wine", "model.hidden=[16]", "trainer.device=cpu", "early_stop=none", "progress=false"]
 
 
@@ -80,8 +96,9 @@ def test_every_group_of_the_defaults_is_known_to_the_run():
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_every_option_binds_and_trains_two_steps(option, tmp_path):
-    overrides = ["early_stop=none", "data=wine", option, *NEEDS.get(option, []), "trainer.max_steps=2"]
+def test_every_option_binds_and_trains_two_steps(option, tmp_path, data_files):
+    needs = [need.replace("FILES", str(data_files)) for need in NEEDS.get(option, [])]
+    overrides = ["early_stop=none", "data=wine", option, *needs, "trainer.max_steps=2"]
     folder, result = train(tmp_path, *overrides, "progress=false", "trainer.device=cpu", small=False)
     assert (result.exit_code, result.run.status) == (0, "finished")
     found = record.read(folder)
@@ -235,6 +252,77 @@ def test_checkpoints_are_the_weights_behind_the_recorded_numbers(trained):
                 outputs = built.model(parts[key].x)
             measured = torch.nn.functional.cross_entropy(outputs, parts[key].y)
             assert measured.item() == pytest.approx(loss, rel=1e-5)
+
+
+def test_a_record_has_every_metric_of_the_best_weights(trained):
+    home, overrides, folder, _ = trained
+    found, built = record.read(folder), run.build(request(home, *overrides))
+    parts = {"val": built.data.validation, "test": built.data.test}
+    built.model.load_state_dict(load_file(folder / record.BEST_WEIGHTS))
+    built.model.eval()
+    assert list(found["final"]) == ["val", "test"]
+    for name, part in parts.items():
+        final = found["final"][name]
+        with torch.no_grad():
+            answer = built.model(part.x).argmax(1)
+        assert final["confusion"] == confusion_matrix(part.y, answer, labels=range(3)).tolist()
+        assert final["recall"] == pytest.approx(recall_score(part.y, answer, average=None).tolist())
+        assert final["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(part.y, answer))
+        assert 0 <= final["ece"] <= 1 and "top5" not in final
+    best = found["best"]["metrics"]
+    assert {f"val/{name}": found["final"]["val"][name] for name in ("loss", "accuracy")} == best
+    tested = {tag: value for tag, value in found["metrics"].items() if tag.startswith("test/")}
+    assert tested == {f"test/{name}": found["final"]["test"][name] for name in ("loss", "accuracy")}
+
+
+def test_metrics_that_were_chosen_are_logged_and_can_stop_a_run(tmp_path):
+    chosen = ["trainer.metrics=[balanced_accuracy,top2,ece]", "trainer.max_epochs=6", "early_stop=patience"]
+    chosen += ["early_stop.metric=val/balanced_accuracy", "early_stop.patience=2", "optimizer.lr=0.05"]
+    folder, result = train(tmp_path, *chosen)
+    logged = [line for line in lines(folder) if "val/loss" in line]
+    names = ("loss", "balanced_accuracy", "top2", "ece")
+    tags = {f"{part}/{name}" for part in ("train", "val") for name in names}
+    assert set(logged[0]) == {"step", "epoch", *tags}
+    values = [line["val/balanced_accuracy"] for line in logged]
+    best = record.read(folder)["best"]
+    assert (best["metric"], best["value"]) == ("val/balanced_accuracy", max(values))
+    assert best["epoch"] == values.index(max(values))
+    assert result.run.status in ("stopped early", "finished")
+    assert record.read(folder)["metrics"].keys() >= {f"test/{name}" for name in names}
+
+
+def test_class_weights_weigh_in_training_and_validation(tmp_path):
+    counts = torch.bincount(run.build(request(tmp_path)).data.train.y).tolist()
+    by_hand = [sum(counts) / (3 * count) for count in counts]
+    asked = {"balanced": "balanced", "listed": by_hand, "ones": [1, 1, 1], "none": "none"}
+    folders = {
+        name: train(tmp_path / name, f"trainer.class_weights={said}", "trainer.max_epochs=2")[0]
+        for name, said in asked.items()
+    }
+    found = {name: record.read(folder)["metrics"] for name, folder in folders.items()}
+    assert found["balanced"] == found["listed"]
+    for tag in ("train/loss", "val/loss", "test/loss"):
+        assert found["ones"][tag] == pytest.approx(found["none"][tag], rel=1e-4)
+        assert found["balanced"][tag] != pytest.approx(found["none"][tag], rel=1e-4)
+    assert weights(folders["balanced"]) != weights(folders["none"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["trainer.metrics=[acuracy]"], "trainer.metrics=acuracy: unknown; did you mean 'accuracy'?"),
+        (["trainer.metrics=accuracy"], "trainer.metrics=accuracy: must be"),
+        (["trainer.class_weights=[1,2]"], "must have one weight for each of the 3 classes"),
+        (["trainer.class_weights=[1,-1,1]"], "trainer.class_weights=[1, -1, 1]: must be"),
+        (["trainer.class_weights=equal"], "trainer.class_weights=equal: must be"),
+        (["data=diabetes", "trainer.class_weights=balanced"], "a regression has no classes"),
+        (["early_stop.metric=val/ece"], "early_stop.metric=val/ece: is never logged"),
+    ],
+)
+def test_metrics_and_weights_that_do_not_fit_are_refused(overrides, told, tmp_path):
+    with pytest.raises(UsageError) as refused:
+        run.build(request(tmp_path, *overrides))
+    assert told in str(refused.value)
 
 
 def test_metrics_lines_hold_what_the_event_file_holds(trained):

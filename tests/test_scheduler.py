@@ -10,6 +10,7 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 from torch import nn
 from torch.optim import lr_scheduler as torchs
 
@@ -26,10 +27,13 @@ def schedule(scheduler=CONSTANT, *, lr=0.1, steps=20, steps_per_epoch=2, **optio
 
 def composed(name: str, *, steps: int, steps_per_epoch: int, lr: float = 0.1, **changes) -> Schedule:
     """From the yaml, as a run makes it."""
+    return schedule_of(config_of(name, lr, **changes), steps, steps_per_epoch)
+
+
+def config_of(name: str, lr: float = 0.1, **changes) -> dict:
     node = yaml.safe_load((CONF / f"{name}.yaml").read_text()) | changes
-    if node.get("end") == "${scheduler.T_max}":
-        node["end"] = node["T_max"]
-    return schedule_of({"scheduler": node, "optimizer": {"lr": lr}}, steps, steps_per_epoch)
+    config = OmegaConf.create({"scheduler": node, "optimizer": {"lr": lr}})
+    return OmegaConf.to_container(config, resolve=True)
 
 
 def cosine(t: np.ndarray, length: int, lr: float = 0.1, eta_min: float = 0.0) -> np.ndarray:

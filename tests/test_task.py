@@ -42,7 +42,7 @@ def classified(generator) -> tuple[Tensor, Tensor]:
 def test_classification_as_by_sklearn(classified, cuts):
     outputs, targets = classified
     ours = measured(Classification(10), outputs, targets, cuts)
-    assert list(ours) == list(Classification.metrics) == ["loss", "accuracy"]
+    assert list(ours) == list(Classification(10).metrics) == ["loss", "accuracy"]
     for run in range(RUNS):
         shares = outputs[run].double().softmax(-1).numpy()
         wanted = targets[run].numpy()
@@ -73,7 +73,7 @@ def test_regression_as_by_sklearn_in_the_targets_own_units(generator, offset, un
     noise = torch.randn(RUNS, EXAMPLES, generator=generator) * torch.tensor([[0.1], [1.0], [3.0]])
     outputs = (targets + noise)[..., None]
     ours = measured(Regression(unit), outputs, targets, cuts)
-    assert list(ours) == list(Regression.metrics) == ["loss", "mse", "mae", "r2"]
+    assert list(ours) == list(Regression(unit).metrics) == ["loss", "mse", "mae", "r2"]
     for run in range(RUNS):
         scaled = targets[run].double().numpy(), outputs[run, :, 0].double().numpy()
         wanted, answer = (values * unit + offset for values in scaled)

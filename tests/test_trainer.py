@@ -89,6 +89,12 @@ class Turns:
         losses, means = zip(*(one.evaluate(batches) for one in self._learners), strict=True)
         return np.concatenate(losses), np.concatenate(means)
 
+    def predict(self, batches):
+        return [
+            torch.cat(outputs)
+            for outputs in zip(*(one.predict(batches) for one in self._learners), strict=True)
+        ]
+
     def checksums(self):
         return np.concatenate([one.checksums() for one in self._learners])
 
@@ -117,6 +123,7 @@ class Log:
     steps: list = field(default_factory=list)
     epochs: list = field(default_factory=list)
     weights: list = field(default_factory=list)
+    finals: dict = field(default_factory=dict)
     look: object = None
 
     def watch(self, step):
@@ -133,6 +140,9 @@ class Log:
         self.epochs.append((step, epoch, dict(values)))
         if self.look:
             self.weights.append(copy.deepcopy(self.look()))
+
+    def final(self, step, part, values, outputs, targets):
+        self.finals[part] = (step, values, outputs.tolist(), targets.tolist())
 
     def column(self, tag):
         return [values[tag] for _, _, values in self.epochs if tag in values]
@@ -191,7 +201,15 @@ def everything(run: Run) -> dict:
     """All that became of a run, to be compared to the bit; repr, so that NaN equals NaN."""
     log = run.monitor
     numbers = repr(
-        (log.steps, log.epochs, run.status, run.reason, run.outcome(), run.schedule.rates.tolist())
+        (
+            log.steps,
+            log.epochs,
+            log.finals,
+            run.status,
+            run.reason,
+            run.outcome(),
+            run.schedule.rates.tolist(),
+        )
     )
     weights = {
         f"{name}/{tensor}": value.numpy().tobytes()
@@ -548,6 +566,7 @@ def test_the_test_part_steers_nothing():
     def result(chosen):
         run, _ = alone(chosen, epochs=20, lr=1.0, noisy=True, scheduler=PLATEAU, stop=Patience(patience=3))
         tests = {tag: run.metrics.pop(tag) for tag in list(run.metrics) if tag.startswith("test/")}
+        del run.final["test"], run.monitor.finals["test"]
         assert not any(tag.startswith("test/") for *_, values in run.monitor.epochs for tag in values)
         return tests, everything(run)
 

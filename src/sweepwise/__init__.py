@@ -1,3 +1,79 @@
-"""Sweepwise: composable, repeatable sweeps over the five techniques of tuning a neural network."""
+"""sweepwise: composable, repeatable sweeps over seed, init, schedule, regularisation and early stopping.
+
+    from sweepwise import Settings, build, fit, split
+    from sweepwise.data.digits import digits
+    from sweepwise.model.mlp import mlp
+
+    parts = build(
+        data=split(digits(), batch_size=64),
+        model=partial(mlp, hidden=[256, 128]),
+        init=torch.nn.init.xavier_normal_,
+        optimizer=partial(torch.optim.Adam, lr=1e-3),
+        settings=Settings(max_epochs=20),
+        seed=0,
+    )
+    fitted = fit(parts)
+
+Every component stands in a file of its own below its group: `sweepwise.regularizer.l1.L1`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweepwise.data import Arrays, Data, split
+    from sweepwise.init import initialize_
+    from sweepwise.library import Fitted, build, fit
+    from sweepwise.optimizer import FlatOptimizer
+    from sweepwise.regularizer import Regularizer
+    from sweepwise.scheduler import Schedule
+    from sweepwise.schema import Range, UsageError
+    from sweepwise.seed import Seeds
+    from sweepwise.trainer import Settings
 
 __version__ = "0.1.0"
+
+# Where each name lives; loaded when it is asked for, since a command line that only answers needs no torch.
+_HOMES = {
+    "Arrays": "data",
+    "Data": "data",
+    "Fitted": "library",
+    "FlatOptimizer": "optimizer",
+    "Range": "schema",
+    "Regularizer": "regularizer",
+    "Schedule": "scheduler",
+    "Seeds": "seed",
+    "Settings": "trainer",
+    "UsageError": "schema",
+    "build": "library",
+    "fit": "library",
+    "initialize_": "init",
+    "split": "data",
+}
+
+__all__ = [
+    "Arrays",
+    "Data",
+    "Fitted",
+    "FlatOptimizer",
+    "Range",
+    "Regularizer",
+    "Schedule",
+    "Seeds",
+    "Settings",
+    "UsageError",
+    "build",
+    "fit",
+    "initialize_",
+    "split",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sweepwise' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"sweepwise.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

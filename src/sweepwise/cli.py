@@ -18,7 +18,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from sweepwise import record, usage
 from sweepwise.record import Request
@@ -34,13 +34,19 @@ ENDED = {"finished": 0, "stopped early": 0, "diverged": 1}
 
 def main(task: Callable[[], Any]) -> None:
     """Runs a `@hydra.main` function and exits with the code that says what became of it."""
+    several = ("-m", "--multirun")  # may stand anywhere, but Hydra wants it first
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in several)
     arguments = sys.argv[1:]
     conf = Path(sys.argv[0]).resolve().parent / "conf"
-    if {"--help", "-h"} & set(arguments):
-        print(usage.page(conf))
-        return
-    if faults := usage.option_faults(arguments, conf):
-        raise SystemExit(_refused("\n".join(faults), BAD_USAGE))
+    try:
+        confs = usage.folders(conf, arguments)
+        if {"--help", "-h"} & set(arguments):
+            print(usage.page(confs, arguments))
+            return
+        if faults := usage.option_faults(arguments, confs):
+            raise UsageError(faults)
+    except UsageError as error:
+        raise SystemExit(_refused(str(error), BAD_USAGE)) from None
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed
     try:
         task()
@@ -48,7 +54,7 @@ def main(task: Callable[[], Any]) -> None:
         message = str(error).splitlines()[0]
         if isinstance(error, OverrideParseException):
             message = f"{error.override}: cannot be read ({message}); it may need quotes"
-        raise SystemExit(_refused(usage.explain(message, arguments, conf), BAD_USAGE)) from None
+        raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
     except KeyboardInterrupt:
         raise SystemExit(_refused("interrupted", INTERRUPTED)) from None
     except _EXPECTED as error:  # a run of a sweep; it has said so itself
@@ -84,7 +90,8 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
     Raises:
         UsageError: they cannot be composed.
     """
-    if faults := usage.option_faults(overrides, conf):
+    confs = usage.folders(conf, overrides)
+    if faults := usage.option_faults(overrides, confs):
         raise UsageError(faults)
     try:
         with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
@@ -94,7 +101,7 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
             del config["hydra"]
         return _request(config, list(overrides), dict(hydra.runtime.choices))
     except (HydraException, OmegaConfBaseException) as error:
-        text = usage.explain(str(error).splitlines()[0], list(overrides), conf)
+        text = usage.explain(str(error).splitlines()[0], list(overrides), confs)
         raise UsageError(text.splitlines()) from error
 
 
@@ -135,7 +142,10 @@ def _request(config: DictConfig, overrides: Sequence[str], choices: Mapping[str,
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UsageError([f"{error.full_key}: {str(error).splitlines()[0]}"]) from error
+        rule = str(error).splitlines()[0]
+        if isinstance(error, MissingMandatoryValue):
+            rule = "must be given"
+        raise UsageError([f"{error.full_key}: {rule}"]) from error
     assert isinstance(plain, dict)
     chosen = {group: option for group, option in choices.items() if option and not group.startswith("hydra")}
     request = Request({str(key): value for key, value in plain.items()}, overrides, chosen)

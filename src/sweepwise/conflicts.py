@@ -19,7 +19,9 @@ def refuse_impossible(request: Request, parts: Parts) -> list[str]:
     logged = [f"{part}/{name}" for part in ("train", "val") for name in parts.task.metrics]
     for key, metric in {"early_stop.metric": early_stop.metric, "scheduler.metric": schedule.metric}.items():
         if metric not in logged:
-            faults.append(f"{key}={metric}: is never logged; there is {', '.join(logged)}")
+            faults.append(
+                f"{key}={metric}: is never logged; there is {', '.join(logged)}; trainer.metrics adds others"
+            )
     mode = config["scheduler"].get("mode")
     if mode in ("min", "max") and sign(schedule.metric, mode) != sign(schedule.metric, "auto"):
         better = "min" if mode == "max" else "max"

@@ -45,7 +45,7 @@ class Meter:
         examples = np.array([len(target) for target in targets]) / self._runs
         values = torch.stack(losses).view(len(losses), self._runs).double().numpy(force=True)
         self._examples += int(examples.sum())
-        self._loss += examples @ values
+        self._loss += (examples[:, None] * values).cumsum(0)[-1]  # in turn, so alike for any number of runs
         sums = self._task.sums(self._joined(outputs), self._joined(targets))
         self._sums = self._sums + sums.numpy(force=True)
         return values

@@ -6,7 +6,7 @@ Nothing is written here. A config chooses the parts by `run.py`; a notebook does
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,6 +14,7 @@ from torch import nn
 from sweepwise.data import Data
 from sweepwise.early_stop import EarlyStop
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.learner.passes import refuse_pieces
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
@@ -24,7 +25,7 @@ from sweepwise.trainer import Settings
 
 Built = TypeVar("Built")
 
-INIT_EXAMPLES = 256  # shown to an initialisation that looks at data
+EXAMPLES = 256  # of the training part, shown to what looks at data before the training
 
 
 @dataclass(frozen=True)
@@ -95,16 +96,38 @@ def assemble(
     split = built("data", data)
     torch.manual_seed(seeds.init)  # once more: the data may have drawn from it
     network = built("model", partial(model, split.features, split.outputs))
-    examples, _ = split.sample(INIT_EXAMPLES)
+    examples, _ = split.sample(EXAMPLES)
     filled = built("init", partial(init, network, examples=examples, seed=seeds.init))
     split, network = split.to(device), network.to(device)
     for regularizer in regularizers:
         built("regularizer", partial(regularizer.prepare_, network, split.features, split.classes))
-    task = task_of(split.classes, split.target_std)
-    learner = built("model", partial(ModuleLearner, network, task, optimizer, regularizers, seeds.noise))
+    kind = partial(task_of, split.classes, split.target_std, labels=split.train.y)
+    chosen = partial(kind, metrics=settings.metrics, class_weights=settings.class_weights)
+    task = built("trainer", chosen)
+
+    def stepping(**row: Any) -> FlatOptimizer:
+        return built("optimizer", partial(optimizer, **row))
+
+    cut = partial(refuse_pieces, network, settings.accumulate, split.batch_size, len(split.train.y))
+    built("trainer", cut)
+    learner = built(
+        "model",
+        partial(
+            ModuleLearner,
+            network,
+            task,
+            stepping,
+            regularizers,
+            seeds.noise,
+            accumulate=settings.accumulate,
+            ema=settings.ema,
+            precision=settings.precision,
+            compile=settings.compile,
+        ),
+    )
     steps = settings.steps(split.steps_per_epoch)
     rates = built("scheduler", partial(schedule, steps, split.steps_per_epoch))
-    notes = [*_left_as_built(filled), *rates.notes()]
+    notes = [*split.notes, *_left_as_built(filled), *rates.notes()]
     return Parts(
         settings, seeds, split, task, network, filled, init, rates, early_stop, learner, steps, notes
     )
@@ -114,6 +137,8 @@ def built(key: str, build: Callable[[], Built]) -> Built:
     """Builds a part; what its constructor refuses is a fault of its group."""
     try:
         return build()
+    except UsageError:
+        raise
     except (ValueError, TypeError, ArithmeticError) as error:
         text = str(error)
         raise UsageError([text if text.startswith(key) else f"{key}: {text}"]) from error

@@ -29,7 +29,7 @@ BEST_WEIGHTS = "checkpoints/best/weights.safetensors"
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.+=-]*[A-Za-z0-9_+=-]")
 
 # What cannot change a run's result, so is no part of what it is.
-NOT_IDENTITY = {"name", "output_dir", "fresh", "progress", "monitor", "trainer.workers"}
+NOT_IDENTITY = {"name", "output_dir", "fresh", "progress", "monitor", "trainer.workers", "data.root"}
 
 
 def identity(config: Mapping[str, Any]) -> str:

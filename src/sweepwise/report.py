@@ -35,7 +35,7 @@ def opening(request: Request, parts: "Parts", start: "Start") -> None:
         (
             "train",
             f"{parts.steps} steps of batch {data.batch_size}, lr {request.config['optimizer']['lr']:g}, "
-            f"{data.train.x.device}, {parallel}, {_seeds(parts)}",
+            f"{data.train.y.device}, {parallel}, {_seeds(parts)}",
         ),
         *start_lines(start),
         ("folder", str(request.folder)),

@@ -19,7 +19,7 @@ from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
-from sweepwise.parts import Parts, assemble
+from sweepwise.parts import EXAMPLES, Parts, assemble
 from sweepwise.progress import progress
 from sweepwise.record import Record, Request, described
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
@@ -36,6 +36,7 @@ GIVEN = {
     "scheduler": {"optimizer", "last_epoch"},
     "monitor": {"folder"},
 }
+LONG = 10**6  # stands for the horizon where only types and ranges are looked at
 # What stands around a group's target, whose keywords its yaml may set too.
 ENVELOPES: dict[str, Callable[..., Any]] = {
     "data": split,
@@ -100,7 +101,7 @@ def bind_all(config: Mapping[str, Any]) -> dict[str, Bound]:
     """
     faults: list[str] = []
     nodes = {key: config[key] for key in GROUPS if key not in ("scheduler", "regularizer")}
-    nodes["scheduler"] = _with_horizon(config["scheduler"], 1)
+    nodes["scheduler"] = _with_horizon(config["scheduler"], LONG)  # how long it is is known later
     nodes |= {f"regularizer.{name}": node for name, node in config["regularizer"].items()}
     bound = {
         key: bind(key, node, faults, given=GIVEN.get(key, ()), envelope=ENVELOPES.get(key))
@@ -156,6 +157,7 @@ def _train(request: Request, parts: Parts) -> Result:
         try:
             settings, first = report.hparams(request), record.keys(request.overrides)
             monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
+            monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
             report.opening(request, parts, start)
             with interrupts, progress(parts.steps, request.config["progress"]) as shown:
                 fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)

@@ -8,6 +8,7 @@ import difflib
 import functools
 import importlib.metadata
 import inspect
+import itertools
 import math
 import pkgutil
 import sys
@@ -52,6 +53,11 @@ class Range:
         return f"{left}{low}, {high}{right}"
 
 
+@dataclass(frozen=True)
+class Increasing:
+    """Each number of a list must be larger than the one before it."""
+
+
 # torch's own signatures state types but no ranges; its names mean the same thing wherever they occur.
 TORCH_RANGES: dict[str, Range] = {
     "lr": Range(0),
@@ -72,7 +78,35 @@ TORCH_RANGES: dict[str, Range] = {
     "min_lr": Range(0),
     "std": Range(0),
     "gain": Range(0),
+    "T_0": Range(1),
+    "T_mult": Range(1),
+    "total_iters": Range(0),
+    "total_steps": Range(1),
+    "start_factor": Range(0, 1, open_low=True),
+    "end_factor": Range(0, 1),
+    "power": Range(0),
+    "base_lr": Range(0),
+    "max_lr": Range(0),
+    "pct_start": Range(0, 1, open_low=True, open_high=True),
+    "div_factor": Range(1),
+    "final_div_factor": Range(0, open_low=True),
+    "step_size_up": Range(1),
+    "step_size_down": Range(1),
 }
+# What one of torch's classes takes where its signature does not say, or says too much.
+TORCH_TYPES: dict[str, Any] = {
+    "MultiStepLR.milestones": Annotated[list[int], Range(1), Increasing()],
+    "ConstantLR.factor": Annotated[float, Range(0, 1, open_low=True)],  # it divides by it
+    "LinearLR.total_iters": Annotated[int, Range(1)],  # with 0 it stays at its first rate for ever
+    "PolynomialLR.total_iters": Annotated[int, Range(1)],
+    "CyclicLR.base_lr": float,
+    "CyclicLR.max_lr": float,
+    "CyclicLR.step_size_down": int | None,
+    "CyclicLR.mode": Literal["triangular", "triangular2", "exp_range"],
+    "CyclicLR.scale_mode": Literal["cycle", "iterations"],
+}
+# Parameters of torch's for what no config can hold.
+UNWRITABLE = {"lr_lambda": "a function", "scale_fn": "a function", "schedulers": "a list of schedulers"}
 
 
 @dataclass(frozen=True)
@@ -160,10 +194,16 @@ def bind(
         home = target if name in own else envelope if name in outer else None
         if home is None:
             faults.append(f"{key}.{name}: unknown; {did_you_mean(name, sorted({*own, *outer}))}")
-        else:
+        elif not _unwritable(home, name):
             faults += check(f"{key}.{name}", value, _hint(home, name))
     for name, parameter in own.items():
-        if parameter.default is parameter.empty and name not in values:
+        missing = parameter.default is parameter.empty and name not in values
+        if _unwritable(target, name) and (missing or values.get(name) is not None):
+            faults.append(
+                f"{key}.{name}: must be {UNWRITABLE[name]}, which no config can hold; choose another "
+                "_target_, or a function of your own package that builds this one"
+            )
+        elif missing:
             faults.append(f"{key}.{name}: must be given")
     bound = functools.partial(target, **{n: _as_annotated(v) for n, v in values.items() if n in own})
     return Bound(bound, {n: v for n, v in values.items() if n in outer})
@@ -172,6 +212,7 @@ def bind(
 def check(key: str, value: Any, hint: Any) -> list[str]:
     """The faults of one value against its annotation: type, finite, range."""
     limits = Range()
+    extras: list[Any] = []
     if get_origin(hint) is Annotated:
         hint, *extras = get_args(hint)
         limits = next((extra for extra in extras if isinstance(extra, Range)), limits)
@@ -185,6 +226,8 @@ def check(key: str, value: Any, hint: Any) -> list[str]:
             faults.append(f"{key}={_shown(value)}: must be finite")
         elif number not in limits:
             faults.append(f"{key}={_shown(value)}: must be in {limits}")
+    if Increasing() in extras and any(later <= number for number, later in itertools.pairwise(value)):
+        faults.append(f"{key}={_shown(value)}: must increase from each number to the next")
     return faults
 
 
@@ -207,8 +250,15 @@ def _hint(function: Callable[..., Any], name: str) -> Any:
     if hint is Any:
         hint = _from_default(_parameters(function)[name].default)
     if function.__module__.startswith("torch."):
+        place = f"{function.__name__}.{name}"
+        if get_origin(hint := TORCH_TYPES.get(place, hint)) is Annotated:
+            return hint
         return Annotated[hint, TORCH_RANGES[name]] if name in TORCH_RANGES else hint
     return hint
+
+
+def _unwritable(function: Callable[..., Any], name: str) -> bool:
+    return function.__module__.startswith("torch.") and name in UNWRITABLE
 
 
 def _from_default(default: Any) -> Any:

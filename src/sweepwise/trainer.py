@@ -1,18 +1,19 @@
 """The training loop, over a group of one or more runs."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sweepwise.data import Data
 from sweepwise.data.loading import Batches, evaluation_batches
 from sweepwise.early_stop import Best, EarlyStop
-from sweepwise.learner import Learner, Watch, Watched
+from sweepwise.learner import Learner, Precision, Watch, Watched
 from sweepwise.meter import Meter
 from sweepwise.scheduler import Schedule
 from sweepwise.schema import Range
@@ -23,7 +24,7 @@ _Active = list[tuple[int, "Run"]]  # a run's place in the group, and the run
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and on what a run is trained.
+    """How long, on what and how a run is trained.
 
     Args:
         max_epochs: passes over the training part, >= 1; schedules take their horizon from it.
@@ -32,6 +33,19 @@ class Settings:
         device: 'auto' takes a GPU if there is one; else a torch device: 'cpu', 'cuda', 'cuda:1'.
         threads: of the CPU, >= 1. Part of what a result depends on: sums are split by it.
         workers: processes that collect batches; 0: batches are indexed in memory.
+        accumulate: pieces in which each batch is passed, >= 1, of sizes as equal as can be, so that a batch
+            may be larger than the memory allows. The step is that of the whole batch, but batch norm takes
+            its statistics from each piece.
+        ema: decay, in [0, 1), of a moving average of the parameters over the steps, which is validated, kept
+            as the best and tested in their place; 0: none. Buffers of batch norm are not averaged.
+        precision: of the forward pass: 'bf16' and 'fp16' by torch.autocast, while parameters stay float32;
+            'fp16' scales the loss and skips the steps whose gradients overflow.
+        compile: whether the forward and backward pass of a step are compiled, by torch.compile; that takes up
+            to a minute at the first step, and needs a C++ compiler, or triton on a GPU.
+        metrics: computed every epoch, beside the loss, on training and validation part: names that the task
+            knows (`Classification`, `Regression`); 'auto': accuracy, or mse, mae and r2.
+        class_weights: of an example's class in the loss, one for each class, >= 0; 'balanced': examples /
+            (classes * examples of the class) in the training part.
     """
 
     max_epochs: Annotated[int, Range(1)] = 100
@@ -40,6 +54,12 @@ class Settings:
     device: str = "auto"
     threads: Annotated[int, Range(1, 1024)] = 1
     workers: Annotated[int, Range(0, 1024)] = 0
+    accumulate: Annotated[int, Range(1)] = 1
+    ema: Annotated[float, Range(0, 1, open_high=True)] = 0.0
+    precision: Precision = "fp32"
+    compile: bool = False
+    metrics: Sequence[str] | Literal["auto"] = "auto"
+    class_weights: Sequence[Annotated[float, Range(0)]] | Literal["none", "balanced"] = "none"
 
     def steps(self, steps_per_epoch: int) -> int:
         """Steps of the whole training."""
@@ -60,6 +80,20 @@ class Monitor(Protocol):
 
     def epoch(self, step: int, epoch: int, values: dict[str, float]) -> None:
         """Takes the metrics of an epoch, by tag."""
+        ...
+
+    def final(
+        self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
+    ) -> None:
+        """Takes what the best weights make of a part, 'val' or 'test': once, at the end.
+
+        Args:
+            step: that the best weights come from; -1: there are none, these are the last ones.
+            part: its name.
+            values: all that the task measures.
+            outputs: (examples, outputs).
+            targets: (examples,).
+        """
         ...
 
 
@@ -107,6 +141,8 @@ class Run:
     gradient_seen: str = "none"
     metrics: dict[str, float] = field(default_factory=dict)
     best_metrics: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    final: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.best = Best(self.early_stop.metric, self.early_stop.mode)
@@ -134,6 +170,7 @@ class Run:
             "best": best | {"metrics": self.best_metrics},
             "stopped": {"epoch": self.epoch, "step": self.step, "why": self.reason or "the last epoch"},
             "metrics": self.metrics,
+            "final": self.final,
         }
 
 
@@ -205,6 +242,7 @@ def _close_epoch(run: Run, k: int, learner: Learner, step: int, epoch: int, valu
     """Takes a run's metrics after an epoch: logs, keeps the best weights, moves the rate, may stop it."""
     run.epoch, run.step = epoch, step - 1
     run.metrics |= values
+    run.history.append({"epoch": epoch, "step": step - 1, **values})
     run.monitor.epoch(step - 1, epoch, values)
     if not math.isfinite(values.get("val/loss", 0.0)):
         run.end("diverged", f"val/loss is {values['val/loss']} after step {step - 1}")
@@ -261,12 +299,19 @@ def _end_all(active: _Active, status: str, reason: str, epoch: int, step: int) -
 
 
 def _leave_best(runs: Sequence[Run], learner: Learner, task: Task, data: Data) -> None:
-    """Writes both sets of weights, puts the best ones back and measures them on the test part, once."""
+    """Writes both sets of weights, puts the best ones back and measures them on validation and test part."""
     for k, run in enumerate(runs):
         run.checkpoints.save("last", learner.state(k, best=False))
         if run.best.epoch >= 0:
             learner.restore(k)
             run.checkpoints.save("best", learner.state(k, best=True))
-    for tag, values in _tagged("test", task.finish(*learner.evaluate(evaluation_batches(data.test)))).items():
-        for run, value in zip(runs, values, strict=True):
-            run.metrics[tag] = value
+    for name, part in {"val": data.validation, "test": data.test}.items():
+        batches = evaluation_batches(part)
+        outputs = learner.predict(batches)
+        found = task.measure([(own, y) for own, (_, y) in zip(outputs, batches, strict=True)])
+        whole = torch.cat(outputs, 1)
+        for k, run in enumerate(runs):
+            run.final[name] = found[k]
+            run.monitor.final(run.best.step, name, found[k], whole[k], part.y)
+    for run in runs:
+        run.metrics |= {f"test/{name}": run.final["test"][name] for name in task.metrics}

@@ -4,6 +4,7 @@ Hydra refuses unknown keys and options, but advises to append them; here the ove
 from the files in conf/ and answered with what would have worked.
 """
 
+import importlib.util
 import re
 import shutil
 import textwrap
@@ -32,6 +33,32 @@ EXPERIMENT = "experiment"  # a group of whole settings, above all others; none i
 SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "progress": bool}
 
 
+def folders(conf: Path, arguments: Sequence[str]) -> list[Path]:
+    """Where the config groups are: ours, and what `hydra.searchpath` adds on a command line.
+
+    Raises:
+        UsageError: an added place is not there.
+    """
+    added = [a.partition("=")[2] for a in arguments if a.lstrip("+").startswith("hydra.searchpath=")]
+    return [conf, *(_place(str(place)) for place in (yaml.safe_load(added[-1]) or [] if added else []))]
+
+
+def _place(place: str) -> Path:
+    """The folder that an entry of Hydra's search path names: pkg://package.conf or file://folder."""
+    scheme, _, name = place.rpartition("://")
+    try:
+        spec = importlib.util.find_spec(name) if scheme == "pkg" else None
+    except ImportError:
+        spec = None
+    within = spec.submodule_search_locations if spec else None
+    path = Path(next(iter(within))) if within else Path(name)
+    if scheme not in ("pkg", "file", "") or not path.is_dir():
+        raise UsageError(
+            [f"hydra.searchpath: {place} is not there; write pkg://PACKAGE.conf or file://FOLDER"]
+        )
+    return path
+
+
 def check_shape(config: Mapping[str, Any]) -> None:
     """Refuses a composed config in which something that every run needs is missing or of the wrong kind.
 
@@ -51,9 +78,16 @@ def check_shape(config: Mapping[str, Any]) -> None:
         raise UsageError(faults)
 
 
-def page(conf: Path) -> str:
-    """The text of --help: every group, its options and when to use them, and their keys."""
-    chosen = _defaults(conf)
+def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
+    """The text of --help: every group, its options and when to use them, and their keys.
+
+    With groups (init) or options (init=xavier) among the arguments, all that their files say.
+    """
+    asked = [a.partition("=") for a in arguments if a.partition("=")[0] in (*GROUPS, EXPERIMENT)]
+    if asked:
+        named = [(group, [option] if option else _options(confs, group)) for group, _, option in asked]
+        return "\n\n".join(_explained(confs, group, option) for group, options in named for option in options)
+    chosen = _defaults(confs)
     lines = [
         "python train.py [GROUP=OPTION ...] [GROUP.KEY=VALUE ...]        one run",
         "python train.py -m GROUP=OPTION,OPTION GROUP.KEY=VALUE,VALUE    a sweep: every combination",
@@ -66,22 +100,35 @@ def page(conf: Path) -> str:
     ]
     for group in (*GROUPS, EXPERIMENT):
         lines += ["", f"{group}:"]
-        for option in _options(conf, group):
+        for option in _options(confs, group):
             mark = "*" if option == chosen.get(group) else " "
-            path = conf / group / f"{option}.yaml"
+            path = _file(confs, group, option)
             told = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
             when = next((line for line in told if not line.startswith("@package")), "")
-            values = _values(conf, group, option) if group in GROUPS else {}
+            values = _values(confs, group, option) if group in GROUPS else {}
             keys = " ".join(f"{key}={_plain(value)}" for key, value in values.items())
-            lines += _indented(f" {mark} {option:<16}", when)
-            lines += _indented(" " * 19, keys)
-    top = {key: value for key, value in _load(conf / "train.yaml").items() if key in SETTINGS}
+            lines += _indented(f" {mark} {option:<17}", when)
+            lines += _indented(" " * 20, keys)
+    top = {key: value for key, value in _load(confs[0] / "train.yaml").items() if key in SETTINGS}
     lines += ["", "for the run: " + " ".join(f"{key}={_plain(value)}" for key, value in top.items())]
     lines += [
         "",
-        "Every key is explained in its file, conf/GROUP/OPTION.yaml. --hydra-help: Hydra's own flags.",
+        "--help GROUP or --help GROUP=OPTION explains every key. --hydra-help: Hydra's own flags.",
     ]
     return "\n".join(lines)
+
+
+def _explained(confs: Sequence[Path], group: str, option: str) -> str:
+    """An option's file, without what only the program reads.
+
+    Raises:
+        UsageError: there is no such option.
+    """
+    if fault := _option_fault(group, option, confs):
+        raise UsageError([fault])
+    lines = _file(confs, group, option).read_text().splitlines()
+    told = [line for line in lines if not line.startswith(("# @package", "_target_:"))]
+    return "\n".join([f"{group}={option}", *(f"  {line}".rstrip() for line in told)])
 
 
 def _indented(label: str, text: str) -> list[str]:
@@ -89,35 +136,35 @@ def _indented(label: str, text: str) -> list[str]:
     return textwrap.wrap(text, width, initial_indent=label, subsequent_indent=" " * len(label))
 
 
-def option_faults(arguments: Sequence[str], conf: Path) -> list[str]:
+def option_faults(arguments: Sequence[str], confs: Sequence[Path]) -> list[str]:
     """Options that do not exist, found from the command line alone: Hydra dies of some of them."""
     chosen = (argument.partition("=") for argument in arguments if not argument.startswith(("-", "+", "~")))
     return [
         fault
         for key, _, value in chosen
-        if key in (*GROUPS, EXPERIMENT) and (fault := _option_fault(key, value, conf))
+        if key in (*GROUPS, EXPERIMENT) and (fault := _option_fault(key, value, confs))
     ]
 
 
-def explain(message: str, arguments: Sequence[str], conf: Path) -> str:
+def explain(message: str, arguments: Sequence[str], confs: Sequence[Path]) -> str:
     """What is wrong with the overrides that Hydra has refused, and what would have worked.
 
     Args:
         message: Hydra's own, used if no override is found at fault.
         arguments: of the command line.
-        conf: the folder of the config groups.
+        confs: from `folders`.
     """
     overrides = [argument for argument in arguments if not argument.startswith("-")]
-    chosen = _defaults(conf)
+    chosen = _defaults(confs)
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
-        if key in GROUPS and (conf / key / f"{value}.yaml").exists():
+        if key in GROUPS and value in _options(confs, key):
             chosen[key] = value
-    faults = [fault for override in overrides if (fault := _fault(override, chosen, conf))]
+    faults = [fault for override in overrides if (fault := _fault(override, chosen, confs))]
     return "\n".join(faults) or message
 
 
-def _fault(override: str, chosen: Mapping[str, str], conf: Path) -> str:
+def _fault(override: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> str:
     if override.startswith("~"):
         return f"{override}: nothing can be removed; a group's neutral option is 'none' or 'default'"
     key, equals, value = override.lstrip("+").partition("=")
@@ -128,44 +175,48 @@ def _fault(override: str, chosen: Mapping[str, str], conf: Path) -> str:
     head, _, rest = key.partition(".")
     if head in GROUPS:
         return (
-            _option_fault(head, value, conf) if not rest else _key_fault(override, head, rest, chosen, conf)
+            _option_fault(head, value, confs) if not rest else _key_fault(override, head, rest, chosen, confs)
         )
     if key in SETTINGS:
         return ""
     if key == EXPERIMENT:
-        return _option_fault(key, value, conf)
-    homes = [f"{g}.{key}" for g in GROUPS if key in _values(conf, g, chosen[g])]
+        return _option_fault(key, value, confs)
+    homes = [f"{g}.{key}" for g in GROUPS if key in _values(confs, g, chosen[g])]
     if homes:
         return f"{override}: unknown; did you mean {homes[0]}={value}?"
     return f"{override}: unknown; {did_you_mean(head, [*GROUPS, EXPERIMENT, *SETTINGS])}"
 
 
-def _option_fault(group: str, value: str, conf: Path) -> str:
-    options = _options(conf, group)
+def _option_fault(group: str, value: str, confs: Sequence[Path]) -> str:
+    options = _options(confs, group)
     for word in re.split(r"[,\[\]\s]+", value.strip("'\"")):
         if not word or word in options:
             continue
         if group == "seed" and re.fullmatch(r"[-+\d.e]+|range\(.*\)", word):
-            return (
-                f"seed={value}: seed is a group of options ({', '.join(options)}); write seed.value={value}"
-            )
-        return f"{group}={word}: no such option; {did_you_mean(word, options)} ({', '.join(options)})"
+            written = f"seed.value={value.strip('[]')}"
+            if re.search("[,(]", value):
+                written = f"-m '{written}'"
+            return f"seed={value}: seed is a group of options ({', '.join(options)}); write {written}"
+        hint = did_you_mean(word, options)
+        return f"{group}={word}: no such option; {hint}" + (
+            f" ({', '.join(options)})" if "mean" in hint else ""
+        )
     return ""
 
 
-def _key_fault(override: str, group: str, key: str, chosen: Mapping[str, str], conf: Path) -> str:
+def _key_fault(override: str, group: str, key: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> str:
     option = chosen[group]
-    keys = _values(conf, group, option)
+    keys = _values(confs, group, option)
     if group == "regularizer":
         option, _, key = key.partition(".")
-        if option not in _options(conf, group):
-            return f"{override}: write regularizer.OPTION.KEY; options: {', '.join(_options(conf, group))}"
-        keys = _values(conf, group, option)
+        if option not in _options(confs, group):
+            return f"{override}: write regularizer.OPTION.KEY; options: {', '.join(_options(confs, group))}"
+        keys = _values(confs, group, option)
         if key in keys:
             return f"{override}: that regularizer is not chosen; add regularizer={option}"
     if key in keys or key.split(".")[0] in keys:
         return ""
-    others = [other for other in _options(conf, group) if key in _values(conf, group, other)]
+    others = [other for other in _options(confs, group) if key in _values(confs, group, other)]
     if others:
         return (
             f"{override}: {group}={option} has no {key!r}; {' and '.join(others)} "
@@ -174,24 +225,30 @@ def _key_fault(override: str, group: str, key: str, chosen: Mapping[str, str], c
     return f"{override}: {group}={option} has no {key!r}; {did_you_mean(key, keys)}"
 
 
-def _options(conf: Path, group: str) -> list[str]:
-    return sorted(path.stem for path in (conf / group).glob("*.yaml"))
+def _options(confs: Sequence[Path], group: str) -> list[str]:
+    return sorted({path.stem for conf in confs for path in (conf / group).glob("*.yaml")})
 
 
-def _defaults(conf: Path) -> dict[str, str]:
+def _file(confs: Sequence[Path], group: str, option: str) -> Path:
+    """Where an option stands: in the first folder that has it, as Hydra finds it."""
+    paths = [conf / group / f"{option}.yaml" for conf in confs]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def _defaults(confs: Sequence[Path]) -> dict[str, str]:
     chosen: dict[str, str] = {}
-    for entry in _load(conf / "train.yaml")["defaults"]:
+    for entry in _load(confs[0] / "train.yaml")["defaults"]:
         if isinstance(entry, dict):
             chosen |= entry
     return chosen
 
 
-def _values(conf: Path, group: str, option: str) -> dict[str, Any]:
+def _values(confs: Sequence[Path], group: str, option: str) -> dict[str, Any]:
     """The keys of an option with their values, those it takes over from its own defaults included."""
-    content = _load(conf / group / f"{option}.yaml")
+    content = _load(_file(confs, group, option))
     values: dict[str, Any] = {}
     for other in content.pop("defaults", []):
-        values |= _values(conf, group, other) if other != "_self_" else {}
+        values |= _values(confs, group, other) if other != "_self_" else {}
     return values | {key: value for key, value in content.items() if key != "_target_"}
 
 

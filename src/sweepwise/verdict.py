@@ -13,7 +13,7 @@ from torch import nn
 from sweepwise.data import Data
 from sweepwise.diagnosis import Diagnosis, Layer, examine, examples_for, same_generators_after
 from sweepwise.init import initialize_
-from sweepwise.parts import INIT_EXAMPLES, Parts
+from sweepwise.parts import EXAMPLES, Parts
 
 # Kaiming's full scale on the output layer starts ten classes at 3.17, 1.38 times ln(10); the first epochs
 # then go into shrinking the outputs.
@@ -188,7 +188,7 @@ def _place(found: Diagnosis, layer: Layer) -> str:
 
 def _advice(parts: Parts, expected: float, wrong: Sequence[str]) -> str:
     """An initialisation under which nothing is wrong with this very model, found by trying."""
-    examples, _ = parts.data.sample(INIT_EXAMPLES)
+    examples, _ = parts.data.sample(EXAMPLES)
     if not torch.isfinite(examples).all():
         return "the training examples hold values that are not finite"
     for text, initialize in _candidates(parts):

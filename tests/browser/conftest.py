@@ -137,7 +137,7 @@ def pair(browser, tmp_path_factory):
     """Two runs that differ in their initialisation."""
     folder = tmp_path_factory.mktemp("pair")
     for init in ("xavier", "kaiming"):
-        train(folder, f"init={init}", "scheduler=cosine")
+        train(folder, f"init={init}", "scheduler=cosine", "data.image=true")
     with tensorboard(folder) as site:
         yield site
 

@@ -99,6 +99,49 @@ def test_text(page, pair):
         assert texts.filter(has_text="run/environment").filter(has_text=known).count() == len(pair.runs)
 
 
+def test_graph(page, pair):
+    show(page, pair, "graphs")
+    scene = page.locator("tf-graph-scene svg#svg")
+    for layer in ("input", "flatten", "linear0", "relu0", "linear1", "output"):
+        scene.locator(f"g.node.op[data-name='{layer}'] ellipse").first.wait_for()
+    assert scene.locator("g.edge path.edgeline").count() == 8  # nine nodes in a row
+    scene.locator("g.node.op[data-name='linear0'] ellipse").first.dispatch_event("click")
+    card = page.locator("tf-node-info").filter(has_text="linear0")
+    card.get_by_text("Linear(in_features=64").first.wait_for()
+
+
+def test_images(page, pair):
+    show(page, pair, "images")
+    for family, tag in {"confusion": "confusion/matrix", "inputs": "inputs/examples"}.items():
+        cards = open_category(page, family).locator("tf-image-loader").filter(has_text=f"tag: {tag}")
+        cards.nth(len(pair.runs) - 1).wait_for()
+        for card in cards.all():
+            image = card.locator("img").first
+            image.wait_for()
+            page.wait_for_function(
+                "image => image.complete && image.naturalWidth > 200", arg=image.element_handle()
+            )
+
+
+def test_pr_curves(page, pair):
+    show(page, pair, "pr_curves")
+    cards = open_category(page, "pr").locator("tf-pr-curve-card")
+    for label in range(10):
+        card = cards.filter(has_text=re.compile(rf"tag: pr/class_{label}\b"))
+        card.wait_for()
+        card.scroll_into_view_if_needed()
+        card.locator("svg path.line[d*='L']").nth(len(pair.runs) - 1).wait_for(state="attached")
+
+
+def test_the_counts_of_the_confusion_matrix(page, pair):
+    show(page, pair, "text")
+    texts = page.locator("tf-text-loader").filter(has_text="confusion/counts")
+    texts.nth(len(pair.runs) - 1).wait_for()
+    for text in texts.all():
+        cells = [int(cell) for cell in text.locator("table tbody td").all_inner_texts()]
+        assert len(cells) == 10 * 11 and sum(cells) - sum(range(10)) == 360  # the validation part of digits
+
+
 def test_custom_scalars(page, pair):
     show(page, pair, "custom_scalars")
     cards = page.locator("tf-custom-scalar-multi-line-chart-card")

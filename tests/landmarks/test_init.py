@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from sweepwise.init import initialize_
+from sweepwise.init.delta_orthogonal import delta_orthogonal_
+from sweepwise.init.identity import identity_
 
 KAIMING = partial(nn.init.kaiming_normal_, mode="fan_in", nonlinearity="relu")
+LECUN = partial(nn.init.kaiming_normal_, mode="fan_in", nonlinearity="linear")
 XAVIER = partial(nn.init.xavier_normal_, gain=1.0)
 
 
@@ -137,6 +140,51 @@ def test_second_moment_through_thirty_relu_layers(scheme, per_layer):
     error = math.sqrt(5 * depth / width / nets) / math.log(10)  # .074
     assert np.mean(logs) == pytest.approx(expected, abs=4 * error)
     assert depth * math.log10(per_layer) == pytest.approx({1.0: 0, 0.5: -9.03}[per_layer], abs=0.005)
+
+
+# --- isometry: Saxe et al., arXiv:1312.6120; Xiao et al., arXiv:1806.05393
+
+
+def singular_values_of_a_product(scheme, depth: int = 200, width: int = 64) -> Tensor:
+    net = nn.Sequential(*(nn.Linear(width, width, bias=False) for _ in range(depth))).double()
+    initialize_(net, scheme, seed=0, output_scale=1)
+    with torch.no_grad():
+        return torch.linalg.svdvals(net(torch.eye(width, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize("scheme", [nn.init.orthogonal_, delta_orthogonal_, identity_])
+def test_two_hundred_orthogonal_layers_keep_every_length(scheme):
+    values = singular_values_of_a_product(scheme)
+    torch.testing.assert_close(values, torch.ones_like(values), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("scheme", [XAVIER, LECUN], ids=["xavier", "lecun"])
+def test_two_hundred_gaussian_layers_keep_no_length(scheme):
+    """The logs of the singular values drift apart in proportion to the depth (Saxe et al., section 3.2)."""
+    values = singular_values_of_a_product(scheme)
+    assert values[0] / values[-1] > 1e12
+
+
+def lengths_through_convolutions(scheme, depth: int = 50) -> Tensor:
+    """By how much fifty circular convolutions stretch noise, and a picture of one colour."""
+    net = nn.Sequential(
+        *(nn.Conv2d(16, 16, 3, padding=1, padding_mode="circular", bias=False) for _ in range(depth))
+    )
+    initialize_(net, scheme, seed=0, output_scale=1)
+    x = torch.randn(6, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    x[3:] = x[3:, :, :1, :1]
+    with torch.no_grad():
+        return net(x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)
+
+
+def test_fifty_delta_orthogonal_convolutions_keep_every_length():
+    ratios = lengths_through_convolutions(delta_orthogonal_)
+    torch.testing.assert_close(ratios, torch.ones(6), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("scheme", [nn.init.orthogonal_, LECUN], ids=["flattened", "lecun"])
+def test_fifty_other_convolutions_do_not(scheme):
+    assert lengths_through_convolutions(scheme).log().abs().max() > math.log(2)
 
 
 # --- symmetry

@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from sklearn.linear_model import ElasticNet as SklearnElasticNet
 from sklearn.linear_model import Lasso, Ridge
 from torch import nn
@@ -14,12 +15,15 @@ from torch import nn
 from sweepwise.learner import Watch
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.optimizer import FlatOptimizer
+from sweepwise.regularizer.cutout import Cutout
 from sweepwise.regularizer.dropout import Dropout
 from sweepwise.regularizer.elastic_net import ElasticNet
 from sweepwise.regularizer.l1 import L1
 from sweepwise.regularizer.l2 import L2
+from sweepwise.regularizer.label_smoothing import LabelSmoothing
+from sweepwise.regularizer.mixup import greater_share
 from sweepwise.regularizer.weight_decay import WeightDecay
-from sweepwise.task import Regression
+from sweepwise.task import Classification, Regression
 
 SGD = partial(torch.optim.SGD, lr=1.0)
 EXAMPLES, FEATURES = 80, 12
@@ -217,3 +221,72 @@ def test_dropout_masks_of_different_steps_are_independent():
     for one, other in itertools.combinations(masks, 2):
         both = (one & other).double().mean().item()
         assert both == pytest.approx(0.25, abs=4 * math.sqrt(0.25 * 0.75 / 10_000))
+
+
+# --- label smoothing
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "classes", "floor"), [(0.1, 10, 0.500288), (0.3, 4, None), (0.5, 2, None)]
+)
+def test_the_smoothed_loss_has_the_entropy_of_its_targets_as_floor(smoothing, classes, floor):
+    """-sum p ln p, p = 1 - e + e / K once and e / K for the others; 0.500288 for e = .1 and K = 10."""
+    other = smoothing / classes
+    right = 1 - smoothing + other
+    entropy = -right * math.log(right) - (classes - 1) * other * math.log(other)
+    assert floor is None or entropy == pytest.approx(floor, abs=5e-7)
+    model = nn.Linear(1, classes, bias=False).double()
+    nn.init.zeros_(model.weight)
+    task, regularizers = Classification(classes), [LabelSmoothing(smoothing=smoothing)]
+    adam = partial(torch.optim.Adam, lr=1.0)
+    learner = ModuleLearner(model, task, partial(FlatOptimizer, adam), regularizers, 0)
+    x, y = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.int64)
+    for step in range(800):
+        learner.step(x, y, np.array([0.1 * 0.99**step]), step, Watch.SCALARS)
+    trained_on = learner.watched(0).loss + learner.watched(0).penalty
+    assert trained_on == pytest.approx(entropy, rel=1e-5) and trained_on >= entropy - 1e-6
+    assert learner.watched(0).loss == pytest.approx(-math.log(right), rel=1e-3)
+
+
+# --- mixup
+
+
+@pytest.mark.parametrize("alpha", [0.02, 0.2, 1.0, 3.0, 50.0])
+def test_mixup_draws_the_greater_part_of_a_beta(alpha):
+    """P(max(l, 1 - l) <= s) = 2 F(s) - 1 for s >= 1/2, F that of the symmetric Beta."""
+    noise = torch.Generator().manual_seed(0)
+    shares = np.array([greater_share(alpha, noise).item() for _ in range(4000)])
+    beta = stats.beta(alpha, alpha)
+    assert shares.min() >= 0.5 and shares.max() <= 1
+    whole = shares[1 - shares < 1e-12]  # where 2 F - 1 is steeper than the numbers are dense
+    atom = 2 * beta.cdf(1e-12)
+    assert stats.binomtest(len(whole), len(shares), atom).pvalue > 1e-3
+    rest = shares[1 - shares >= 1e-12]
+    found = stats.kstest(rest, lambda s: (1 - 2 * beta.sf(s)) / (1 - atom))
+    assert found.pvalue > 1e-3
+    variance = 1 / (4 * (2 * alpha + 1))  # of the Beta, so the mean of (share - 1/2)^2
+    squares = (shares - 0.5) ** 2
+    assert squares.mean() == pytest.approx(variance, abs=4 * squares.std() / math.sqrt(len(shares)))
+
+
+@pytest.mark.parametrize("alpha", [1e-300, 1e-5, 1e5, 1e300])
+def test_mixup_is_sound_at_both_ends(alpha):
+    """Beta(a, a) becomes 0 or 1 as a falls, and 1/2 as it grows."""
+    shares = [greater_share(alpha, torch.Generator().manual_seed(seed)).item() for seed in range(50)]
+    assert shares == pytest.approx([1.0 if alpha < 1 else 0.5] * 50, abs=0.01)
+
+
+# --- cutout
+
+
+@pytest.mark.parametrize("side", [8, 11])
+@pytest.mark.parametrize("size", [1, 3, 4, 8])
+def test_cutouts_mean_area_counts_what_the_border_cuts_off(size, side):
+    """(s - (a (a + 1) + b (b + 1)) / 2n)^2 of n^2; a = s // 2 before, b = s - 1 - a after the centre."""
+    before, after = size // 2, size - 1 - size // 2
+    span = size - (before * (before + 1) + after * (after + 1)) / (2 * side)
+    x = torch.ones(20_000, 1, side, side)
+    cut, _ = Cutout(size=size).examples(x, torch.zeros(len(x)), torch.Generator().manual_seed(0))
+    areas = (1 - cut).sum((1, 2, 3)).double()
+    error = areas.std().item() / math.sqrt(len(areas))
+    assert areas.mean().item() == pytest.approx(span**2, abs=4 * error + 1e-9)

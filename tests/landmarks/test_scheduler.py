@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from sweepwise.run import schedule as schedule_of
 from sweepwise.scheduler import Schedule
@@ -16,9 +17,9 @@ STEPS_PER_EPOCH = 3
 
 def schedule(name: str, epochs: int = 100, **changes) -> Schedule:
     node = yaml.safe_load((CONF / f"{name}.yaml").read_text()) | changes
-    if node.get("end") == "${scheduler.T_max}":
-        node["end"] = node["T_max"]
-    config = {"scheduler": node, "optimizer": {"lr": 0.1}}
+    config = OmegaConf.to_container(
+        OmegaConf.create({"scheduler": node, "optimizer": {"lr": 0.1}}), resolve=True
+    )
     return schedule_of(config, epochs * STEPS_PER_EPOCH, STEPS_PER_EPOCH)
 
 

@@ -13,10 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sweepwise.data.part import Part
+from sweepwise.data.scaling import UNSCALED, Scaling, moments, standardizing
+from sweepwise.data.stored import StoredPart
 from sweepwise.schema import Range
 from sweepwise.seed import stream
 
 OPEN_UNIT = Range(0, 1, open_low=True, open_high=True)
+RATE = Range(0, 1, open_high=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +29,13 @@ class Arrays:
 
     Attributes:
         name: what a report calls it.
-        x: (examples, *features), real; images as (examples, channels, height, width).
+        x: (examples, *features), real; images as (examples, channels, height, width). What is mapped from a
+            file (`np.memmap`) stays there and is read batch by batch.
         y: (examples,), classes 0..classes-1 or real targets.
         classes: number of classes; 0 for regression.
         x_test: (test examples, *features), the set's own test part; goes with `y_test`.
         y_test: (test examples,).
+        notes: what a person should know of how it was read.
     """
 
     name: str
@@ -38,23 +44,7 @@ class Arrays:
     classes: int
     x_test: NDArray[np.generic] | None = None
     y_test: NDArray[np.generic] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """The examples of one part.
-
-    Attributes:
-        x: (examples, *features), float32, contiguous.
-        y: (examples,), int64 classes or float32 targets.
-    """
-
-    x: Tensor
-    y: Tensor
-
-    def to(self, device: torch.device | str) -> "Part":
-        """The same examples on `device`."""
-        return Part(self.x.to(device), self.y.to(device))
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,23 +63,25 @@ class Data:
             1 for classification.
         sha256: hex digest of the raw arrays, before split and scaling.
         shuffle: whether each epoch has an order of its own.
+        notes: what a person should know before a training.
     """
 
     name: str
-    train: Part
-    validation: Part
-    test: Part
+    train: Part | StoredPart
+    validation: Part | StoredPart
+    test: Part | StoredPart
     batch_size: int
     classes: int
     target_mean: float
     target_std: float
     sha256: str
     shuffle: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def features(self) -> tuple[int, ...]:
         """Shape of one example."""
-        return tuple(self.train.x.shape[1:])
+        return self.train.features
 
     @property
     def outputs(self) -> int:
@@ -103,7 +95,7 @@ class Data:
 
     def sample(self, examples: int) -> tuple[Tensor, Tensor]:
         """The first examples of the training part, which the split has put in random order: x and y."""
-        return self.train.x[:examples], self.train.y[:examples]
+        return self.train.split(examples)[0]
 
     def order(self, seed: int, epoch: int) -> Tensor:
         """The order of the training examples in one epoch, the same whenever and wherever it is asked for.
@@ -135,6 +127,8 @@ def split(
     test: Annotated[float, OPEN_UNIT] = 0.2,
     standardize: bool = True,
     shuffle: bool = True,
+    examples: Annotated[int, Range(1)] | None = None,
+    label_noise: Annotated[float, RATE] = 0.0,
 ) -> Data:
     """Splits raw arrays at random and scales them by what the training part alone tells.
 
@@ -152,59 +146,95 @@ def split(
         standardize: whether to scale the features.
         shuffle: whether the training examples come in a new order each epoch, by `seed.data`; else always in
             the one that the split has given them.
+        examples: how many of the set are used, drawn by `split_seed`, for quick trials; a test part that the
+            set brings is shortened by the same factor. null: all.
+        label_noise: fraction of the training labels, in [0, 1), that become another class, drawn by
+            `split_seed`; a higher rate keeps the wrong labels of a lower one. Validation and test stay right.
 
     Returns:
         The data, on the CPU.
 
     Raises:
-        ValueError: a fraction or the batch size out of range, or a part without examples.
+        ValueError: a fraction or a number out of range, or a part without examples.
     """
-    x, y, classes = np.asarray(arrays.x), np.asarray(arrays.y), arrays.classes
-    raw = [x, y]
-    order = _permutation(len(x), split_seed)
+    x, y, classes = _array(arrays.x), np.asarray(arrays.y), arrays.classes
+    raw, order, fractions = [x, y], _permutation(len(x), split_seed), {"data.validation": validation}
     if arrays.x_test is None or arrays.y_test is None:
-        sizes = _sizes(len(x), {"data.validation": validation, "data.test": test})
+        x_test, y_test, own = x, y, order[:0]
+        fractions |= {"data.test": test}
     else:
-        raw += [np.asarray(arrays.x_test), np.asarray(arrays.y_test)]
-        order = np.concatenate([order, len(x) + np.arange(len(arrays.x_test))])
-        sizes = _sizes(len(order), {"data.validation": validation}, tested=len(arrays.x_test))
-        x, y = np.concatenate(raw[0::2]), np.concatenate(raw[1::2])
+        x_test, y_test = _array(arrays.x_test), np.asarray(arrays.y_test)
+        raw += [x_test, y_test]
+        own = np.arange(len(x_test))
+    if examples is not None:
+        order, own = _fewer(examples, order, own, split_seed)
+    sizes = _sizes(len(order) + len(own), fractions, tested=len(own))
     if batch_size < 1:
         raise ValueError(f"data.batch_size={batch_size}: must be at least 1")
     if batch_size > sizes[0]:
         raise ValueError(f"data.batch_size={batch_size}: must not exceed the {sizes[0]} training examples")
+    train, held, last = np.split(order, np.cumsum(sizes[:2]))
+    last = own if len(own) else last
 
-    rows = np.split(order, np.cumsum(sizes[:2]))
-    target_mean, target_std = 0.0, 1.0
-    if standardize:
-        mean, std = _feature_moments(x[rows[0]])
-        x = (x - mean) / std
-    if classes == 0:
-        target_mean, target_std = map(float, _moments(y[rows[0]]))
-        y = (y - target_mean) / target_std
-    x, y = x.astype(np.float32), y.astype(np.float32 if classes == 0 else np.int64)
-    train, held, last = (Part(torch.from_numpy(x[part]), torch.from_numpy(y[part])) for part in rows)
+    scaling = standardizing(x, train) if standardize else UNSCALED
+    target_mean, target_std = map(float, moments(y, train)) if classes == 0 else (0.0, 1.0)
+    targets = [_targets(y[train], classes, target_mean, target_std)]
+    targets += [_targets(values, classes, target_mean, target_std) for values in (y[held], y_test[last])]
+    notes = arrays.notes
+    if label_noise:
+        targets[0], wrong = _mislabelled(targets[0], classes, label_noise, split_seed)
+        notes += (f"data.label_noise={label_noise}: {wrong} of {sizes[0]} training labels are wrong",)
     return Data(
         arrays.name,
-        train,
-        held,
-        last,
+        _part(x, train, scaling, targets[0]),
+        _part(x, held, scaling, targets[1]),
+        _part(x_test, last, scaling, targets[2]),
         batch_size,
         classes,
         target_mean,
         target_std,
         _fingerprint(raw),
         shuffle,
+        notes,
     )
 
 
-def _feature_moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Moments of each feature, or of each channel of (examples, channels, ...)."""
-    if x.ndim < 3:
-        return _moments(x)
-    channels = np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
-    mean, std = (values.reshape(-1, *[1] * (x.ndim - 2)) for values in _moments(channels))
-    return mean, std
+def _array(x: NDArray[np.generic]) -> np.ndarray:
+    return x if isinstance(x, np.memmap) else np.asarray(x)
+
+
+def _part(x: np.ndarray, rows: np.ndarray, scaling: Scaling, y: Tensor) -> Part | StoredPart:
+    if isinstance(x, np.memmap):
+        return StoredPart(x, rows, scaling, y)
+    return Part(torch.from_numpy(scaling.rows(x, rows)), y)
+
+
+def _targets(y: np.ndarray, classes: int, mean: float, std: float) -> Tensor:
+    if classes:
+        return torch.from_numpy(y.astype(np.int64))
+    return torch.from_numpy(((y - mean) / std).astype(np.float32))
+
+
+def _fewer(examples: int, order: np.ndarray, own: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which examples are used of the set and of its own test part, `examples` of both together."""
+    every = len(order) + len(own)
+    if not 1 <= examples <= every:
+        raise ValueError(f"data.examples={examples}: must be from 1 to the {every} examples of the set")
+    tested = round(examples * len(own) / every)
+    return order[: examples - tested], np.sort(_permutation(len(own), seed)[:tested])
+
+
+def _mislabelled(y: Tensor, classes: int, rate: float, seed: int) -> tuple[Tensor, int]:
+    """Labels of which a fraction, to the nearest example, was changed to another class; and how many."""
+    if rate not in RATE:
+        raise ValueError(f"data.label_noise={rate}: must be in {RATE}")
+    if classes < 2:
+        raise ValueError(f"data.label_noise={rate}: must be 0 without classes to mistake")
+    places = _permutation(len(y), stream(seed, 0))[: round(rate * len(y))]
+    shifts = 1 + np.random.PCG64(stream(seed, 1)).random_raw(len(y)) % np.uint64(classes - 1)
+    noisy = y.clone()
+    noisy[places] = (y[places] + torch.from_numpy(shifts.astype(np.int64))[places]) % classes
+    return noisy, len(places)
 
 
 def _sizes(examples: int, fractions: dict[str, float], tested: int = 0) -> tuple[int, int, int]:
@@ -226,14 +256,9 @@ def _sizes(examples: int, fractions: dict[str, float], tested: int = 0) -> tuple
 
 def _permutation(size: int, seed: int) -> np.ndarray:
     # Numpy keeps the raw stream of a bit generator for ever, but not what Generator.permutation makes of it.
-    return np.argsort(np.random.PCG64(seed).random_raw(size), kind="stable")
-
-
-def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation over the examples; 1 for the deviation of what is constant."""
-    # Equal numbers can have a deviation of 1e-17 by rounding, so constancy is asked of the numbers.
-    std = np.where(values.min(0) == values.max(0), 1.0, values.std(0, dtype=np.float64))
-    return values.mean(0, dtype=np.float64), std
+    # No other uses this stream: default_rng(seed)'s would sort a set that was generated with it.
+    stream = np.random.SeedSequence([int.from_bytes(b"split"), seed])
+    return np.argsort(np.random.PCG64(stream).random_raw(size), kind="stable")
 
 
 def _fingerprint(arrays: list[np.ndarray]) -> str:

@@ -1,5 +1,6 @@
 """Batches of an epoch, in an order that is decided beforehand."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -7,16 +8,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sweepwise.data import Data, Part
+from sweepwise.data.stored import StoredPart
 from sweepwise.seed import seed_worker
 
 Batch = tuple[Tensor, Tensor]
+FLOAT = 4  # bytes
 EVALUATION_BATCH = 2048  # examples
+EVALUATION_BYTES = 2**26  # of examples; fewer are taken at once where they are large
 BLOCK_BYTES = 2**20  # copied at a time: stays in a core's cache until it is used
 
 
-def evaluation_batches(part: Part) -> list[Batch]:
+def evaluation_batches(part: Part | StoredPart) -> Sequence[Batch]:
     """A part in its own order, in batches that bound the memory; their size changes only rounding."""
-    return list(zip(part.x.split(EVALUATION_BATCH), part.y.split(EVALUATION_BATCH), strict=True))
+    return part.split(min(EVALUATION_BATCH, max(1, EVALUATION_BYTES // (FLOAT * math.prod(part.features)))))
 
 
 class Batches:
@@ -25,8 +29,8 @@ class Batches:
     Args:
         data: on the device that learns.
         order_seeds: one for each run.
-        workers: processes that collect the batches; 0 indexes them in memory, which is faster for data that
-            fits there. The batches are the same.
+        workers: processes that collect the batches; 0 collects them in this one, which is faster for data in
+            memory. The batches are the same.
     """
 
     def __init__(self, data: Data, order_seeds: Sequence[int], workers: int = 0) -> None:
@@ -49,16 +53,16 @@ class Batches:
     def _in_memory(self, orders: Tensor) -> Iterator[Batch]:
         """Collects small batches many at a time: one copy of a block costs less than one for each batch."""
         train = self._data.train
-        batches = _folded(orders.to(train.x.device), self._data.batch_size)
-        together = max(1, BLOCK_BYTES // (train.x[0].nbytes * len(batches[0])))
+        batches = _folded(orders.to(train.y.device), self._data.batch_size)
+        together = max(1, BLOCK_BYTES // (FLOAT * math.prod(train.features) * len(batches[0])))
         for start in range(0, len(batches), together):
             block = batches[start : start + together]
-            x, y = _take(train, torch.cat(block))
+            x, y = train.take(torch.cat(block))
             sizes = [len(index) for index in block]
             yield from zip(x.split(sizes), y.split(sizes), strict=True)
 
     def _through_workers(self, orders: Tensor) -> Iterator[Batch]:
-        device = self._data.train.x.device
+        device = self._data.train.y.device
         self._order.indices = _folded(orders, self._data.batch_size)
         if self._loader is None:
             self._loader = DataLoader(
@@ -87,17 +91,13 @@ class _Order(Sampler[Tensor]):
 
 
 class _Taken(Dataset[Batch]):
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part | StoredPart) -> None:
         self._part = part
 
     def __getitem__(self, index: Tensor) -> Batch:
-        return _take(self._part, index)
+        return self._part.take(index)
 
 
 def _folded(orders: Tensor, batch_size: int) -> list[Tensor]:
     """The index of each batch, (runs * batch,), from orders of shape (runs, examples)."""
     return [index.reshape(-1) for index in orders.split(batch_size, 1)]
-
-
-def _take(part: Part, index: Tensor) -> Batch:
-    return part.x.index_select(0, index), part.y.index_select(0, index)

@@ -1,11 +1,12 @@
 """When a run ends before its last epoch. A rule is fed one value per validation and answers why to stop."""
 
 import math
+import re
 from typing import Literal, Protocol
 
 Mode = Literal["auto", "min", "max"]
 
-HIGHER_IS_BETTER = ("accuracy", "r2")
+HIGHER_IS_BETTER = re.compile(r"accuracy$|r2$|top\d+$")
 
 
 class EarlyStop(Protocol):
@@ -29,7 +30,7 @@ class EarlyStop(Protocol):
 def sign(metric: str, mode: Mode) -> int:
     """1 where lower values of the metric are better, -1 where higher ones are ('auto': by its name)."""
     if mode == "auto":
-        return -1 if metric.endswith(HIGHER_IS_BETTER) else 1
+        return -1 if HIGHER_IS_BETTER.search(metric) else 1
     return 1 if mode == "min" else -1
 
 

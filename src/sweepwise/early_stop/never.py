@@ -8,7 +8,7 @@ class Never:
 
     Args:
         metric: the tag of the metric that chooses the best weights.
-        mode: 'min' or 'max' is better; 'auto' knows accuracy and r2 as higher-is-better.
+        mode: 'min' or 'max' is better; 'auto' knows accuracy, topK and r2 as higher-is-better.
     """
 
     least_epochs = 0

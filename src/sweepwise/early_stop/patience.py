@@ -15,7 +15,7 @@ class Patience:
 
     Args:
         metric: the tag watched, such as 'val/loss' or 'val/accuracy'.
-        mode: 'min' or 'max' is better; 'auto' knows accuracy and r2 as higher-is-better.
+        mode: 'min' or 'max' is better; 'auto' knows accuracy, topK and r2 as higher-is-better.
         patience: epochs without improvement, >= 0.
         min_delta: by how much a value must be better to count, >= 0, in the metric's unit.
         min_epochs: epochs that are trained in any case, >= 0.

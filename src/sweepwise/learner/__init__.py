@@ -7,13 +7,15 @@ and outputs, which are handled at every step, carry it folded into their first a
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sweepwise.data.loading import Batch
+
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 class Watch(enum.IntEnum):
@@ -34,7 +36,8 @@ class Watched:
         loss: of the batch, without penalties.
         penalty: what the regularizers add to it.
         gradient_norm: Euclidean norm of the whole gradient, with that of the penalties, before clipping.
-        clipping: 'clipped_norm', the same norm after clipping, if a regularizer clips.
+        clipping: what else was done to the gradient: 'clipped_norm', the same norm after clipping, if a
+            regularizer clips; 'loss_scale' and 'skipped_steps' so far, if the loss is scaled.
         update_ratio: |update| / |weights| of each weight tensor; about 1e-3 is healthy.
         weights: by parameter name.
         gradients: by parameter name.
@@ -88,6 +91,10 @@ class Learner(Protocol):
         """
         ...
 
+    def predict(self, batches: Sequence[Batch]) -> list[Tensor]:
+        """Outputs in evaluation mode, (runs, batch, outputs) of each batch; batches as for `evaluate`."""
+        ...
+
     def checksums(self) -> NDArray[np.float64]:
         """The sum of each run's parameters, (runs,): not finite once a parameter is not."""
         ...
@@ -97,7 +104,7 @@ class Learner(Protocol):
         ...
 
     def keep(self, run: int) -> None:
-        """Copies the run's parameters and buffers aside as its best."""
+        """Copies what `evaluate` measures aside as its best: parameters or their average, and buffers."""
         ...
 
     def restore(self, run: int) -> None:
@@ -105,7 +112,10 @@ class Learner(Protocol):
         ...
 
     def state(self, run: int, *, best: bool) -> dict[str, Tensor]:
-        """The run's parameters and buffers by name, its best or its present ones, as copies on the CPU."""
+        """The run's parameters and buffers by name, its best or its present ones, as copies on the CPU.
+
+        With the present ones goes their moving average, if there is one, as 'ema/NAME'.
+        """
         ...
 
     def drop(self, run: int) -> None:

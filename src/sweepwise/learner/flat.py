@@ -24,6 +24,7 @@ class FlatParameters:
         names: of the parameters in the order of the buffer, weights first.
         weight_names: of the weight tensors among them.
         shapes: of each parameter, in that order.
+        parameters: the model's own, in that order.
 
     Raises:
         ValueError: the parameters differ in dtype or device, or there are none.
@@ -48,19 +49,19 @@ class FlatParameters:
         self._sizes = [shape.numel() for shape in self.shapes]
         self.values = torch.cat([p.detach().reshape(-1) for p in parameters.values()])[None]
         self.gradient = torch.zeros_like(self.values)
-        self._parameters = list(parameters.values())
-        for parameter, value in zip(self._parameters, self.views(self.values).values(), strict=True):
+        self.parameters = list(parameters.values())
+        for parameter, value in zip(self.parameters, self.views(self.values).values(), strict=True):
             parameter.data = value
             parameter.grad = None
 
     def forget_gradients(self) -> None:
         """Before a backward pass, so that it need not add."""
-        for parameter in self._parameters:
+        for parameter in self.parameters:
             parameter.grad = None
 
     def gradients(self) -> list[Tensor]:
         """The gradients of the last backward pass, in the order of `names`; zeros where it made none."""
-        return [g if (g := p.grad) is not None else torch.zeros_like(p) for p in self._parameters]
+        return [g if (g := p.grad) is not None else torch.zeros_like(p) for p in self.parameters]
 
     def collect(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Copies gradients into the row `gradient`; returns them as views of it."""

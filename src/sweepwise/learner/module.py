@@ -1,23 +1,25 @@
 """The learner of one run: any `nn.Module`, any `torch.optim` optimizer."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from sweepwise.data.loading import Batch
-from sweepwise.learner import Watch, Watched
+from sweepwise.learner import Precision, Watch, Watched
+from sweepwise.learner.average import average_of
 from sweepwise.learner.flat import FlatParameters
+from sweepwise.learner.forward import Forward, joined
+from sweepwise.learner.passes import passes
+from sweepwise.learner.precision import scaling_of
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer, acting
 from sweepwise.seed import Noise
 from sweepwise.task import Task
-
-_UNWATCHED = (_DropoutNd, nn.Flatten, nn.Identity)
 
 
 class ModuleLearner:
@@ -29,6 +31,10 @@ class ModuleLearner:
         optimizer: builds the optimizer over the row: (values, gradient, weights, shapes) -> FlatOptimizer.
         regularizers: act in the order given; their `prepare_` has been called.
         noise_seed: of what is drawn during training.
+        accumulate: pieces in which a batch is passed.
+        ema: decay of the moving average that is evaluated; 0: the weights themselves are.
+        precision: of the forward pass.
+        compile: whether the forward pass of a step is compiled.
 
     Attributes:
         model: shares its parameters with the learner.
@@ -44,6 +50,11 @@ class ModuleLearner:
         optimizer: Callable[..., FlatOptimizer],
         regularizers: Sequence[Regularizer],
         noise_seed: int,
+        *,
+        accumulate: int = 1,
+        ema: float = 0.0,
+        precision: Precision = "fp32",
+        compile: bool = False,
     ) -> None:
         self.model = model.train()
         self._task = task
@@ -56,15 +67,14 @@ class ModuleLearner:
         self._optimizer = optimizer(
             values=row, gradient=gradient, weights=self._flat.weights, shapes=self._flat.shapes
         )
+        self._forward = Forward(model, row, precision, compile)
+        self._average = average_of(self._flat.values, ema)
+        self._scaling = scaling_of(precision, self._flat.parameters)
+        self._passes = passes(accumulate, task.loss, self._scaling.scale)
         self._noise = Noise(noise_seed, model, row.device)
         self._kept: list[Tensor] = []
         self._before, self._moved = torch.empty_like(self._flat.values), torch.empty_like(self._flat.values)
         self._watched: Watched | None = None
-        self._layers = {
-            name: module
-            for name, module in model.named_modules()
-            if name and not any(True for _ in module.children()) and not isinstance(module, _UNWATCHED)
-        }
         for regularizer in regularizers:
             regularizer.shapes = self._flat.shapes[: len(self._flat.weight_names)]
         self._examples = [(type(r).__name__, r.examples) for r in acting(regularizers, "examples")]
@@ -77,18 +87,14 @@ class ModuleLearner:
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
     ) -> tuple[Tensor, Tensor]:
         """See `Learner.step`."""
-        rate = float(rates[0])
         self._noise.begin(step)
         self._flat.forget_gradients()
-        activations: dict[str, Tensor] = {}
-        hooks = self._listen(activations) if watch >= Watch.TENSORS else []
+        heard: dict[str, list[Tensor]] = {}
+        forward = self._forward.heard(heard) if watch >= Watch.TENSORS else self._forward.train
         inputs, targets = self._trained_on(x, y, step)
-        outputs = self.model(inputs)
-        for hook in hooks:
-            hook.remove()
-        objective = self._task.loss(outputs, targets)
-        objective.backward()
+        objective, outputs = self._passes(forward, inputs, targets)
         loss = self._task.loss(outputs.detach(), y) if self._examples else objective
+        self._scaling.unscale_()
         gradients = self._flat.gradients()
         by_row = self._by_row or not self._optimizer.takes_parts
         if by_row:
@@ -97,6 +103,14 @@ class ModuleLearner:
             before = self._before.copy_(self._flat.values)
             penalties = [regularizer.penalty(self._weights)[0] for regularizer in self._regularizers]
             penalties += [objective.detach() - loss] if self._examples else []
+        norms = self._scaling.step_(self._update_, float(rates[0]), gradients, by_row, watch)
+        if watch:
+            scalars = self._scalars(loss.detach(), penalties, gradients, before, norms)
+            self._watched = Watched(*scalars, *self._tensors(gradients, before, joined(heard), watch))
+        return loss, outputs
+
+    def _update_(self, rate: float, gradients: Sequence[Tensor], by_row: bool, watch: Watch) -> list[Tensor]:
+        """Moves the parameters; returns the gradient's norm before clipping, if it is watched and clipped."""
         for before_step_ in self._before_step:
             before_step_(self._weights, self._weight_gradient, rate)
         norms = [torch.linalg.vector_norm(self._flat.gradient)] if watch and self._clip else []
@@ -108,10 +122,8 @@ class ModuleLearner:
             self._optimizer.step_parts_(rate, gradients)
         for after_step_ in self._after_step:
             after_step_(self._weights, rate)
-        if watch:
-            scalars = self._scalars(loss.detach(), penalties, gradients, before, norms)
-            self._watched = Watched(*scalars, *self._tensors(gradients, before, activations, watch))
-        return loss, outputs
+        self._average.update_()
+        return norms
 
     def _trained_on(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The batch as the regularizers want it, with targets that can be mixed if one of them acts."""
@@ -130,7 +142,7 @@ class ModuleLearner:
         before: Tensor,
         unclipped: list[Tensor],
     ) -> tuple[float, float, float, dict[str, float], dict[str, float]]:
-        """Loss, penalty, gradient norm, the norm after clipping and update ratios, with one transfer."""
+        """Loss, penalty, gradient norm, what was done to the gradient, update ratios; with one transfer."""
         flat, names = self._flat, self._flat.weight_names
         moved = torch.sub(flat.values, before, out=self._moved)
         parts = (*gradients, *flat.weight_parts(before), *flat.weight_parts(moved))
@@ -139,9 +151,10 @@ class ModuleLearner:
         clipped = math.hypot(*norms[: len(gradients)])
         sizes = norms[len(gradients) :]
         ratios = {name: _ratio(sizes[len(names) + i], sizes[i]) for i, name in enumerate(names)}
+        told = self._scaling.told()
         if unclipped:
-            return value, sum(terms), norms[-1], {"clipped_norm": clipped}, ratios
-        return value, sum(terms), clipped, {}, ratios
+            return value, sum(terms), norms[-1], told | {"clipped_norm": clipped}, ratios
+        return value, sum(terms), clipped, told, ratios
 
     def _tensors(
         self, gradients: Sequence[Tensor], before: Tensor, activations: dict[str, Tensor], watch: Watch
@@ -149,23 +162,13 @@ class ModuleLearner:
         """Weights, gradients, activations and the kinds of their layers, if they are watched."""
         if watch < Watch.TENSORS:
             return {}, {}, {}, {}
-        kinds = {name: type(self._layers[name]).__name__ for name in activations}
+        kinds = {name: self._forward.kinds[name] for name in activations}
         return (
             self._flat.views(before),
             dict(zip(self._flat.names, gradients, strict=True)),
             activations,
             kinds,
         )
-
-    def _listen(self, activations: dict[str, Tensor]) -> list[torch.utils.hooks.RemovableHandle]:
-        def listener(name: str) -> Callable[[nn.Module, object, object], None]:
-            def listen(module: nn.Module, inputs: object, output: object) -> None:
-                if isinstance(output, Tensor):
-                    activations[name] = output.detach()
-
-            return listen
-
-        return [module.register_forward_hook(listener(name)) for name, module in self._layers.items()]
 
     def watched(self, run: int) -> Watched:
         """See `Learner.watched`."""
@@ -175,20 +178,36 @@ class ModuleLearner:
     @torch.inference_mode()
     def evaluate(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """See `Learner.evaluate`."""
-        self.model.eval()
         loss, examples = 0.0, 0
         sums: NDArray[np.float64] | float = 0.0
-        for x, y in batches:
-            outputs = self.model(x)
-            loss += self._task.loss(outputs, y).item() * len(y)
-            sums += self._task.sums(outputs[None], y[None]).numpy(force=True)
-            examples += len(y)
-        self.model.train()
+        with self._evaluating() as model:
+            for x, y in batches:
+                outputs = model(x)
+                loss += self._task.loss(outputs, y).item() * len(y)
+                sums += self._task.sums(outputs[None], y[None]).numpy(force=True)
+                examples += len(y)
         return np.array([loss / examples]), np.asarray(sums / examples)
+
+    @torch.inference_mode()
+    def predict(self, batches: Sequence[Batch]) -> list[Tensor]:
+        """See `Learner.predict`."""
+        with self._evaluating() as model:
+            return [model(x)[None] for x, _ in batches]
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[Callable[[Tensor], Tensor]]:
+        """The model in evaluation mode, with the weights that are evaluated."""
+        self.model.eval()
+        try:
+            with self._average.in_place():
+                yield self._forward.evaluate
+        finally:
+            self.model.train()
 
     def checksums(self) -> NDArray[np.float64]:
         """See `Learner.checksums`."""
-        return self._flat.values.sum(1).double().numpy(force=True)
+        sums = self._flat.values.sum(1).double().numpy(force=True)
+        return np.full_like(sums, math.nan) if self._scaling.exhausted else sums
 
     def gradient_norm(self, run: int) -> float:
         """See `Learner.gradient_norm`."""
@@ -196,10 +215,10 @@ class ModuleLearner:
 
     def keep(self, run: int) -> None:
         """See `Learner.keep`."""
-        live = [self._flat.values, *self.model.buffers()]
+        present = [self._average.row, *self.model.buffers()]
         if not self._kept:
-            self._kept = [torch.empty_like(tensor) for tensor in live]
-        for kept, tensor in zip(self._kept, live, strict=True):
+            self._kept = [torch.empty_like(tensor) for tensor in present]
+        for kept, tensor in zip(self._kept, present, strict=True):
             kept.copy_(tensor)
 
     def restore(self, run: int) -> None:
@@ -207,15 +226,19 @@ class ModuleLearner:
         if self._kept:
             for kept, tensor in zip(self._kept, [self._flat.values, *self.model.buffers()], strict=True):
                 tensor.copy_(kept)
+            self._average.begin_()
 
     def state(self, run: int, *, best: bool) -> dict[str, Tensor]:
         """See `Learner.state`."""
-        present = {name: p.detach() for name, p in self.model.named_parameters()}
+        named = {name: p.detach() for name, p in self.model.named_parameters()}
         buffers = dict(self.model.named_buffers())
+        average = self._flat.views(self._average.row)
         if best and self._kept:
-            present |= self._flat.views(self._kept[0])
+            named |= self._flat.views(self._kept[0])
             buffers = dict(zip(buffers, self._kept[1:], strict=True))
-        return {name: tensor.cpu().clone() for name, tensor in (present | buffers).items()}
+        else:
+            named |= average if best else self._average.named(average)
+        return {name: tensor.cpu().clone() for name, tensor in (named | buffers).items()}
 
     def drop(self, run: int) -> None:
         """See `Learner.drop`."""

@@ -7,18 +7,9 @@ from typing import Annotated, Literal
 
 from torch import nn
 
+from sweepwise.model.activation import ACTIVATIONS, Activation
 from sweepwise.schema import Range
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "tanh": nn.Tanh,
-    "sigmoid": nn.Sigmoid,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "elu": nn.ELU,
-    "selu": nn.SELU,
-    "leaky_relu": nn.LeakyReLU,
-}
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
@@ -27,7 +18,7 @@ def mlp(
     outputs: int,
     *,
     hidden: list[Annotated[int, Range(1)]],
-    activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "selu", "leaky_relu"] = "relu",
+    activation: Activation = "relu",
     norm: Literal["none", "batch", "layer"] = "none",
     dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.0,
     bias: bool = True,

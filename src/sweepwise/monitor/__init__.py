@@ -6,14 +6,19 @@ A step that is not logged costs one comparison: nothing is attached to the model
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from sweepwise.learner import Watch, Watched
+from sweepwise.monitor.curves import precision_recall
 from sweepwise.monitor.events import EventFile
+from sweepwise.monitor.graph import graph as graph_of
 from sweepwise.monitor.histogram import histograms
+from sweepwise.monitor.picture import Picture, drawable, examples, matrix
 from sweepwise.record import jsonable
 from sweepwise.schema import Range
 
@@ -31,6 +36,11 @@ class Monitor:
             ratios; 0: never.
         histograms_every: steps between two logs of all weights, gradients and activations; 0: never.
         tensorboard: whether to write an event file. metrics.jsonl is written in any case.
+        graph: whether to write the structure of the model, before the training.
+        images: how many training examples to show, where they are images of 1 or 3 channels, or signals
+            (channels, length); 0: none.
+        confusion: whether to write the confusion matrix of the best weights on the validation part.
+        curves: of how many classes, the first ones, to write precision over recall of the same; 0: none.
     """
 
     def __init__(
@@ -40,11 +50,19 @@ class Monitor:
         scalars_every: Annotated[int, Range(0)] = 20,
         histograms_every: Annotated[int, Range(0)] = 50,
         tensorboard: bool = True,
+        graph: bool = True,
+        images: Annotated[int, Range(0, 64)] = 16,
+        confusion: bool = True,
+        curves: Annotated[int, Range(0)] = 10,
     ) -> None:
         self._scalars_every = scalars_every
         self._histograms_every = histograms_every
         self._lines = (folder / "metrics.jsonl").open("w", buffering=1)
         self._events: EventFile | NoEvents = EventFile(folder) if tensorboard else NoEvents()
+        self._graph = graph and tensorboard
+        self._images = images * tensorboard
+        self._confusion = confusion and tensorboard
+        self._curves = curves * tensorboard
 
     def watch(self, step: int) -> Watch:
         """How much is logged of a step."""
@@ -124,6 +142,47 @@ class Monitor:
         charts = {name: [f"train/{name}$", f"val/{name}$"] for name in metrics}
         self._events.layout({"train and validation": charts, "learning rate": {"lr": ["lr/lr"]}})
 
+    def begin(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
+        """Writes the structure of the model, and some examples if they can be drawn; leaves it as it is.
+
+        Args:
+            model: features -> outputs.
+            x: (examples, *features) of the training part, on the model's device.
+            y: (examples,).
+        """
+        if self._graph:
+            self._events.graph(graph_of(model, x[:2]))
+        if self._images and drawable(x.shape[1:]):
+            labels = "" if y.is_floating_point() else f"classes: {y[: self._images].tolist()}, row by row"
+            picture = examples(x[: self._images].numpy(force=True))
+            self._events.image("inputs/examples", picture, description=labels)
+
+    def final(
+        self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
+    ) -> None:
+        """Writes the answers of the best weights to the validation part, if they are classes.
+
+        Args:
+            step: that the best weights come from; -1: there are none.
+            part: 'val', else nothing is written.
+            values: what was measured; a 'confusion' matrix among them is drawn.
+            outputs: (examples, classes) logits.
+            targets: (examples,).
+        """
+        if part != "val" or step < 0 or targets.is_floating_point():
+            return
+        if self._confusion and "confusion" in values:
+            counts = np.array(values["confusion"])
+            rows = "a row for each true class, a column for each answer, best weights, validation part"
+            self._events.image("confusion/matrix", matrix(counts), step, f"{rows}; shade: share of the row")
+            self._events.text("confusion/counts", f"{_table(counts)}\n\n{rows}", step)
+        if self._curves:
+            shares = outputs.double().softmax(-1).numpy(force=True)[:, : self._curves]
+            labels = targets.numpy(force=True)
+            for label, share in enumerate(shares.T):
+                curve = precision_recall(share, labels == label)
+                self._events.curve(f"pr/class_{label}", curve, step, "best weights, validation part")
+
     def close(self, status: str) -> None:
         """Writes how the run ended, unless it may go on, and closes both files."""
         if status != "interrupted":
@@ -142,6 +201,15 @@ class NoEvents:
         """Nothing."""
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
+        """Nothing."""
+
+    def graph(self, definition: bytes) -> None:
+        """Nothing."""
+
+    def image(self, tag: str, picture: Picture, step: int = 0, description: str = "") -> None:
+        """Nothing."""
+
+    def curve(self, tag: str, values: NDArray[np.float32], step: int = 0, description: str = "") -> None:
         """Nothing."""
 
     def layout(self, charts: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
@@ -165,6 +233,13 @@ def _numbers(scalars: Mapping[str, Tensor]) -> dict[str, float]:
     if not scalars:
         return {}
     return dict(zip(scalars, torch.stack(list(scalars.values())).tolist(), strict=True))
+
+
+def _table(counts: NDArray[np.integer]) -> str:
+    """A confusion matrix in Markdown."""
+    lines = [["", *range(len(counts))], ["---:"] * (len(counts) + 1)]
+    lines += [[f"**{label}**", *row] for label, row in enumerate(counts.tolist())]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
 
 
 def _unit_health(watched: Watched) -> dict[str, Tensor]:

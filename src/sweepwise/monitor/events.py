@@ -20,12 +20,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import google_crc32c
+import numpy as np
+from numpy.typing import NDArray
 
 from sweepwise.monitor.histogram import Histogram
+from sweepwise.monitor.picture import Picture, png
 
 FLUSH_SECONDS = 2.0
 
-_FILE_VERSION, _SUMMARY, _SESSION_LOG = 3, 5, 7  # fields of Event
+_FILE_VERSION, _GRAPH, _SUMMARY, _SESSION_LOG = 3, 4, 5, 7  # fields of Event
 _SESSION_START = b"\x08\x01"  # SessionLog: status = START
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -79,7 +82,25 @@ class EventFile:
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """Write a text in Markdown for the Text tab."""
-        self._write(step, _SUMMARY, _plugin_summary(tag, "text", text=markdown.encode()))
+        self._write(step, _SUMMARY, _plugin_summary(tag, "text", _texts(markdown.encode())))
+
+    def graph(self, definition: bytes) -> None:
+        """Write the Graphs tab's picture of the model, a serialised GraphDef."""
+        self._write(0, _GRAPH, definition)
+
+    def image(self, tag: str, picture: Picture, step: int = 0, description: str = "") -> None:
+        """Write a picture for the Images tab, with a description in Markdown."""
+        height, width, _ = picture.shape
+        tensor = _texts(str(width).encode(), str(height).encode(), png(picture))
+        self._write(step, _SUMMARY, _plugin_summary(tag, "images", tensor, description=description))
+
+    def curve(self, tag: str, values: NDArray[np.float32], step: int = 0, description: str = "") -> None:
+        """Write precision over recall for the PR Curves tab, as `precision_recall` returns it."""
+        from tensorboard.plugins.pr_curve.plugin_data_pb2 import PrCurvePluginData
+
+        content = PrCurvePluginData(version=0, num_thresholds=values.shape[1]).SerializeToString()
+        summary = _plugin_summary(tag, "pr_curves", _floats(values), content, description)
+        self._write(step, _SUMMARY, summary)
 
     def layout(self, charts: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         """Write the layout of the Custom Scalars tab.
@@ -101,8 +122,8 @@ class EventFile:
                 Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in lines.items()
             ]
             layout.category.append(Category(title=category, chart=chart))
-        text = layout.SerializeToString()
-        self._write(0, _SUMMARY, _plugin_summary("custom_scalars__config__", "custom_scalars", text=text))
+        tensor = _texts(layout.SerializeToString())
+        self._write(0, _SUMMARY, _plugin_summary("custom_scalars__config__", "custom_scalars", tensor))
 
     def hparams(self, values: Mapping[str, bool | int | float | str]) -> None:
         """Write the run's hyperparameters: its row in the HParams tab.
@@ -283,22 +304,38 @@ def _histo(histogram: Histogram) -> bytes:
     return moments + _field(6, limits) + _field(7, counts)
 
 
-def _plugin_summary(tag: str, plugin: str, content: bytes = b"", text: bytes = b"") -> bytes:
-    """Summary with one Value of a plugin: its content, and a tensor that holds one text."""
+def _plugin_summary(tag: str, plugin: str, tensor: Any, content: bytes = b"", description: str = "") -> bytes:
+    """Summary with one Value of a plugin: its tensor, what its tab is told of it, and what a person is."""
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+
+    about = {"plugin_name": plugin, "content": content}
+    metadata = SummaryMetadata(plugin_data=about, summary_description=description)
+    return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)]).SerializeToString()
+
+
+def _texts(*texts: bytes) -> Any:
+    """A TensorProto of texts; one alone is a scalar."""
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
     from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 
-    metadata = SummaryMetadata(plugin_data={"plugin_name": plugin, "content": content})
-    tensor = TensorProto(dtype="DT_STRING", tensor_shape=TensorShapeProto(), string_val=[text])
-    return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)]).SerializeToString()
+    sizes = [TensorShapeProto.Dim(size=len(texts))] if len(texts) > 1 else []
+    return TensorProto(dtype="DT_STRING", tensor_shape=TensorShapeProto(dim=sizes), string_val=texts)
+
+
+def _floats(values: NDArray[np.float32]) -> Any:
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+
+    sizes = [TensorShapeProto.Dim(size=size) for size in values.shape]
+    content = values.astype("<f4").tobytes()
+    return TensorProto(dtype="DT_FLOAT", tensor_shape=TensorShapeProto(dim=sizes), tensor_content=content)
 
 
 def _hparams_summary(field: str, message: Any) -> bytes:
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     content = HParamsPluginData(version=0, **{field: message}).SerializeToString()
-    return _plugin_summary(f"_hparams_/{field}", "hparams", content)
+    return _plugin_summary(f"_hparams_/{field}", "hparams", _texts(b""), content)
 
 
 def _hparam_info(key: str, values: Sequence[bool | int | float | str] | None) -> Any:

@@ -7,6 +7,7 @@ torch's own decorators wrap; Adam and AdamW go straight to torch's fused kernel 
 
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -15,9 +16,27 @@ from torch import Tensor
 
 Step = Callable[[float, Sequence[Tensor]], None]
 
+# Their update of an element depends on that element alone, so one row stands for all tensors.
+ELEMENTWISE = (
+    torch.optim.ASGD,
+    torch.optim.Adadelta,
+    torch.optim.Adagrad,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.Adamax,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.Rprop,
+    torch.optim.SGD,
+)
+
 
 class FlatOptimizer:
     """Steps one flat row of parameters with a torch optimizer.
+
+    A class that looks at a whole tensor (Adafactor's rows and columns, Muon's matrices), or that is not
+    torch's own, gets views of the row instead, one a tensor, in two groups: the weights, then the rest.
 
     Args:
         build: a torch.optim class with its options bound.
@@ -30,6 +49,9 @@ class FlatOptimizer:
     Attributes:
         optimizer: the torch optimizer, with its state.
         takes_parts: whether `step_parts_` can be used: from the second step on, for Adam and AdamW.
+
+    Raises:
+        ValueError: the class cannot step from one gradient of dense tensors, or refuses its options.
 
     Source: no decay of biases and gains: He et al., Bag of Tricks, arXiv:1812.01187, section 3.1.
     """
@@ -44,10 +66,12 @@ class FlatOptimizer:
         shapes: Sequence[torch.Size],
         decay: Literal["weights", "all"] = "weights",
     ) -> None:
-        spare = decay == "weights" and _decay_of(build) != 0
-        parts = [(slice(0, weights), {}), (slice(weights, None), {"weight_decay": 0.0} if spare else {})]
-        parts = [part for part in parts if len(values[part[0]])] if spare else [(slice(None), {})]
-        groups = [{"params": [_with_gradient(values[p], gradient[p])], **own} for p, own in parts]
+        _refuse_unsuited(build.func)
+        own = {"weight_decay": 0.0} if decay == "weights" and _decay_of(build) != 0 else {}
+        if build.func in ELEMENTWISE:
+            groups = _rows(values, gradient, weights, own)
+        else:
+            groups = _tensors(values, gradient, weights, own, shapes)
         self.optimizer = _build_light(build, groups)
         self._step = inspect.unwrap(type(self.optimizer).step)
         self._shapes = shapes
@@ -76,6 +100,41 @@ def _decay_of(build: functools.partial[torch.optim.Optimizer]) -> float:
     """The weight decay that is bound, or else the default of the class; 0 if it has none."""
     parameter = inspect.signature(build).parameters.get("weight_decay")
     return 0.0 if parameter is None else parameter.default
+
+
+def _refuse_unsuited(kind: Callable[..., Any]) -> None:
+    step = inspect.unwrap(kind.step)  # type: ignore[attr-defined]
+    closure = inspect.signature(step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        reason = "evaluates the loss again within a step (a closure), and a step here has one gradient"
+    elif kind is torch.optim.SparseAdam:
+        reason = "needs sparse gradients, and those here are dense"
+    elif kind is torch.optim.Muon:
+        raise ValueError("optimizer: torch's Muon takes matrices only; optimizer=muon gives AdamW the others")
+    else:
+        return
+    raise ValueError(f"optimizer: {kind.__name__} {reason}; use optimizer=adam")
+
+
+def _rows(values: Tensor, gradient: Tensor, weights: int, own: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row as one group, or as two if what is not a weight has options of its own."""
+    cuts = [(slice(0, weights), {}), (slice(weights, None), own)] if own else [(slice(None), {})]
+    return [
+        {"params": [_with_gradient(values[cut], gradient[cut])], **options}
+        for cut, options in cuts
+        if len(values[cut])
+    ]
+
+
+def _tensors(
+    values: Tensor, gradient: Tensor, weights: int, own: dict[str, Any], shapes: Sequence[torch.Size]
+) -> list[dict[str, Any]]:
+    """The tensors of the row in two groups: the weights, and the rest with its own options."""
+    sizes = [shape.numel() for shape in shapes]
+    cuts = zip(values.split(sizes), gradient.split(sizes), shapes, strict=True)
+    tensors = [_with_gradient(value.view(shape), part.view(shape)) for value, part, shape in cuts]
+    count = list(itertools.accumulate(sizes, initial=0)).index(weights)
+    return [{"params": tensors[:count]}, {"params": tensors[count:], **own}]
 
 
 def _with_gradient(values: Tensor, gradient: Tensor) -> Tensor:

@@ -68,3 +68,20 @@ class Regularizer:
 def acting(regularizers: Sequence[Regularizer], moment: str) -> list[Regularizer]:
     """Those that act at a moment, such as 'clip_': one at which nobody acts costs nothing."""
     return [r for r in regularizers if getattr(type(r), moment) is not getattr(Regularizer, moment)]
+
+
+def refuse_other_than_images(option: str, features: Sequence[int]) -> None:
+    """Refuses examples that are not of the shape (channels, height, width).
+
+    Args:
+        option: of the regularizer that needs images.
+        features: shape of one example.
+
+    Raises:
+        ValueError: they are no images.
+    """
+    if len(features) != 3:
+        raise ValueError(
+            f"regularizer={option}: must have images (channels, height, width), not examples of shape "
+            f"{tuple(features)}; give data.image=true with data=digits, or choose a data set of images"
+        )

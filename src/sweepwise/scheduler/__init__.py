@@ -13,11 +13,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from sweepwise.schema import Range
 
 HORIZON = "horizon"  # in a yaml: all epochs (or steps, by `per`) that are left after the warm-up
+ROUNDING = 1e-9  # relative to the base rate
 
 
 class _RateHolder(torch.optim.Optimizer):
@@ -59,7 +60,8 @@ class Schedule:
         rates: (steps,) the rate that each step uses.
 
     Raises:
-        ValueError: a rate of the table is negative or not finite, or the warm-up leaves nothing.
+        ValueError: a rate of the table is negative or not finite, the warm-up leaves nothing, or what was
+            built is no scheduler, moves a momentum too, or divides by zero.
 
     Source: warm-up: Goyal et al., Accurate, Large Minibatch SGD, arXiv:1706.02677, section 2.2.
     """
@@ -78,7 +80,6 @@ class Schedule:
     ) -> None:
         self.metric = metric
         self._per = per
-        self._end = end
         self._stride = steps_per_epoch if per == "epoch" else 1
         self._warmup_steps = warmup_steps(warmup, steps_per_epoch)
         if self._warmup_steps >= steps:
@@ -90,6 +91,10 @@ class Schedule:
         self._lr = lr
         self._units = -(-(steps - self._warmup_steps) // self._stride)
         self._driver, self._holder = _attach(scheduler, lr)
+        if isinstance(self._driver, OneCycleLR):  # it leaves its course a step before it refuses to move
+            last = self._driver.total_steps - 1
+            end = last if end is None else min(end, last)
+        self._end = end
         self._driven = "metrics" in inspect.signature(self._driver.step).parameters
         moves = (
             [self._holder.rate] * self._units if self._driven else _run_ahead(scheduler, lr, self._units, end)
@@ -98,6 +103,8 @@ class Schedule:
         self.rates[self._warmup_steps :] = np.repeat(moves, self._stride)[: steps - self._warmup_steps]
         ramp = np.arange(1, self._warmup_steps + 1) / (self._warmup_steps + 1)
         self.rates[: self._warmup_steps] = moves[0] * ramp
+        # torch multiplies from rate to rate, so a decay to 0 may end a rounding error below it.
+        self.rates[(self.rates < 0) & (self.rates > -ROUNDING * lr)] = 0.0
         bad = ~(np.isfinite(self.rates) & (self.rates >= 0))
         if bad.any():
             step = int(bad.argmax())
@@ -149,7 +156,21 @@ def _attach(
     scheduler: Callable[[torch.optim.Optimizer], LRScheduler], lr: float
 ) -> tuple[LRScheduler, _RateHolder]:
     holder = _RateHolder(lr)
-    return scheduler(holder), holder
+    cycles = inspect.signature(scheduler).parameters.get("cycle_momentum")
+    if cycles is not None and cycles.default is True:
+        raise ValueError("scheduler.cycle_momentum=true: must be false: a schedule here is of the rate alone")
+    try:
+        driver = scheduler(holder)
+    except NotImplementedError:
+        raise ValueError("scheduler._target_: must be a scheduler, not the class that they inherit") from None
+    except ZeroDivisionError:
+        raise ValueError(
+            "scheduler: a phase of it has no length, so it divides by zero; OneCycleLR's rise has none where "
+            "pct_start * total_steps is 1"
+        ) from None
+    if not isinstance(driver, LRScheduler):
+        raise ValueError(f"scheduler._target_: must build an LRScheduler; it gave a {type(driver).__name__}")
+    return driver, holder
 
 
 def _run_ahead(

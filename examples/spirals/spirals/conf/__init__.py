@@ -1,0 +1,1 @@
+"""The yamls, which Hydra finds by `hydra.searchpath=[pkg://spirals.conf]`."""

@@ -1,0 +1,124 @@
+"""Draws a metric of the runs of a folder by epoch, grouped by what they differ in, and prints a table.
+
+    python scripts/draw_curves.py runs=outputs/init
+    python scripts/draw_curves.py runs=outputs/schedule metric=val/loss by=scheduler
+
+A group holds the runs that differ in their seed only: each is drawn thin, their mean thick. by=KEY,KEY
+groups by these overrides instead. The table gives mean and standard deviation over the runs of a group:
+of the best epoch's value of the metric that chose the best weights, and of the last epoch's value of
+metric= (val/accuracy, or val/r2 for regression). figure=PATH says where the picture goes.
+"""
+
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sweepwise import cli, figure, record, scripting
+from sweepwise.schema import UsageError
+
+ELSE = "-"  # of a run that did not override the key
+
+
+class Run(NamedTuple):
+    """A run that has ended: what its command said, its record and its metrics after each epoch."""
+
+    overrides: Mapping[str, str]
+    known: Mapping[str, Any]
+    lines: list[dict[str, Any]]
+
+
+def read(home: Path) -> list[Run]:
+    """The runs below a folder that have ended.
+
+    Raises:
+        UsageError: there is none.
+    """
+    found = []
+    for path in sorted(home.rglob("record.json")):
+        known = record.read(path.parent)
+        if known.get("status") in ("finished", "stopped early"):
+            overrides = dict(zip(record.keys(known["overrides"]), known["overrides"], strict=True))
+            told = {key: override.partition("=")[2] for key, override in overrides.items()}
+            found.append(Run(told, known, scripting.history(path.parent)))
+    if not found:
+        raise UsageError([f"runs={home}: holds no run that has ended"])
+    return found
+
+
+def grouped(runs: Sequence[Run], by: Sequence[str]) -> dict[str, list[Run]]:
+    """The runs by what they were told: by these keys, or else by all that differ but the seed."""
+    every = dict.fromkeys(key for run in runs for key in run.overrides)
+    if unknown := [key for key in by if key not in every]:
+        raise UsageError([f"by={unknown[0]}: no run was told that; there is {', '.join(every) or 'nothing'}"])
+    keys = by or [
+        key
+        for key in every
+        if key.split(".")[0] not in ("seed", "output_dir", "fresh", "progress", "monitor", "name")
+        and len({run.overrides.get(key) for run in runs}) > 1
+    ]
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        told = [run.overrides.get(key, ELSE) for key in keys]
+        short = [key.removesuffix(".coefficient").rpartition(".")[2] for key in keys]
+        name = told[0] if len(keys) == 1 else ", ".join(map("=".join, zip(short, told, strict=True)))
+        found.setdefault(name or "all", []).append(run)
+    return {name: found[name] for name in sorted(found, key=in_order)}
+
+
+def in_order(name: str) -> list[tuple[bool, float, str]]:
+    """Sorts numbers by their size and words by their letters."""
+    parts = re.split(r"([0-9.]+(?:e-?[0-9]+)?)", name)
+    return [(place % 2 == 0, float(part) if place % 2 else 0.0, part) for place, part in enumerate(parts)]
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation, for a table."""
+    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{deviation}"
+
+
+def table(groups: Mapping[str, Sequence[Run]], metric: str) -> list[str]:
+    """The lines of the table."""
+    wide = max(map(len, groups)) + 2
+    watched = next(iter(groups.values()))[0].known["best"]["metric"]
+    lines = [f"{'':<{wide}}runs  {'best ' + watched:<20}{'last ' + metric:<20}best epoch  epochs"]
+    for name, runs in groups.items():
+        best = spread([run.known["best"]["value"] for run in runs])
+        last = spread([run.lines[-1][metric] for run in runs])
+        at = statistics.mean(run.known["best"]["epoch"] for run in runs)
+        epochs = statistics.mean(run.known["stopped"]["epoch"] + 1 for run in runs)
+        lines.append(f"{name:<{wide}}{len(runs):>4}  {best:<20}{last:<20}{at:>10.1f}  {epochs:>6.1f}")
+    return lines
+
+
+def main(arguments: list[str]) -> None:
+    """Draws what the arguments ask for."""
+    own, others = scripting.settings(
+        arguments, figure="outputs/figures/draw_curves.png", runs="", metric="", by=""
+    )
+    if others:
+        raise UsageError([f"{other}: must be runs=, metric=, by= or figure=" for other in others])
+    if not own["runs"]:
+        raise UsageError(["runs=FOLDER: must be given, such as runs=outputs/init"])
+    runs = read(Path(own["runs"]))
+    tags = [tag for tag in runs[0].lines[-1] if "/" in tag]
+    metric = own["metric"] or next(tag for tag in ("val/accuracy", "val/r2", "val/loss") if tag in tags)
+    if any(run.lines[-1].get(metric) is None for run in runs):
+        raise UsageError([f"metric={metric}: was not measured in every run; there is {', '.join(tags)}"])
+    groups = grouped(runs, scripting.words("by", own["by"]) if own["by"] else [])
+    print("\n".join(table(groups, metric)))
+    picture = figure.new(width=7.2, height=4.2)
+    axes = picture.add_subplot()
+    scripting.draw_curves(
+        axes, {name: [run.lines for run in group] for name, group in groups.items()}, metric
+    )
+    axes.set_xlabel(figure.label("epoch (from 0)", "轮次（从 0 起）"))
+    axes.set_ylabel(metric)
+    axes.legend()
+    figure.finish(picture, Path(own["figure"]))
+
+
+if __name__ == "__main__":
+    cli.script(main, __doc__)

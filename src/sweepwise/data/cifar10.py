@@ -1,0 +1,79 @@
+"""CIFAR-10: colour photographs of 32 x 32 pixels in ten classes."""
+
+import hashlib
+import tarfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from sweepwise.data import Arrays
+from sweepwise.data.download import Published, download, folder_of
+
+# The binary version: the others are pickles, which can run code when they are read.
+ARCHIVE = Published(
+    "cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+)
+MIRRORS = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
+BATCHES = (*(f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)),)
+TEST_BATCH = "cifar-10-batches-bin/test_batch.bin"
+BATCH = 10_000  # examples
+SHAPE = (3, 32, 32)
+
+
+def cifar10(*, root: str | None = None) -> Arrays:
+    """60,000 photographs, 3 x 32 x 32 pixels from 0 to 255; the published 10,000 are the test part.
+
+    Args:
+        root: folder that has or gets cifar10/; null: $SWEEPWISE_DATA, else ~/.cache/sweepwise.
+
+    Returns:
+        x: (50000, 3, 32, 32) uint8, y: (50000,), classes 0..9; the test part likewise, (10000, ...).
+
+    Raises:
+        ValueError: the archive is damaged, or cannot be downloaded.
+
+    Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
+    """
+    folder = folder_of("cifar10", root)
+    path = folder / ARCHIVE.name
+    if not path.is_file():
+        download([ARCHIVE], MIRRORS, folder)
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != ARCHIVE.sha256:
+        raise _wrong(path, f"must have the sha256 {ARCHIVE.sha256}: found {found}")
+    records = _records(path)
+    labels, pixels = records[:, 0].astype(np.int64), records[:, 1:].reshape(-1, *SHAPE)
+    learned = len(BATCHES) * BATCH
+    return Arrays("cifar10", pixels[:learned], labels[:learned], 10, pixels[learned:], labels[learned:])
+
+
+def _records(path: Path) -> np.ndarray:
+    """All examples, those of the test part last: (examples, 1 + pixels) uint8, the label first.
+
+    Members are read where they are; nothing is unpacked to the disk.
+    """
+    wanted = {name: place for place, name in enumerate((*BATCHES, TEST_BATCH))}
+    records = np.empty((len(wanted), BATCH, 1 + np.prod(SHAPE)), np.uint8)
+    size = records[0].nbytes
+    try:
+        with tarfile.open(path, "r|gz") as archive:
+            for member in archive:
+                place = wanted.pop(member.name, None)
+                file = archive.extractfile(member) if place is not None else None
+                if place is None or file is None:
+                    continue
+                content = file.read(size + 1)
+                if len(content) != size:
+                    raise _wrong(path, f"{member.name} must hold {size} bytes: found {member.size}")
+                records[place] = np.frombuffer(content, np.uint8).reshape(records[place].shape)
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise _wrong(path, f"cannot be read: {error}") from error
+    if wanted:
+        raise _wrong(path, f"lacks {', '.join(wanted)}")
+    return records.reshape(-1, records.shape[-1])
+
+
+def _wrong(path: Path, text: str) -> ValueError:
+    return ValueError(f"data: {path}: {text}; remove it to have it downloaded again")

@@ -1,0 +1,63 @@
+"""Arrays of the user's own that stay on disk."""
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from sweepwise.data import Arrays
+from sweepwise.data.columns import checked
+from sweepwise.data.targets import find_targets
+from sweepwise.schema import Range
+
+
+def memmap(*, x: str, y: str, classes: Annotated[int, Range(0)] | None = None) -> Arrays:
+    """Two .npy files: features that are read batch by batch, and targets, which are held in memory.
+
+    Args:
+        x: path of the features, (examples, *features) of any real type, saved in C order.
+        y: path of the targets, (examples,).
+        classes: number of classes, if y holds 0..classes-1; 0: a regression. null: found out, as by `table`.
+
+    Returns:
+        x mapped from its file, and y.
+
+    Raises:
+        ValueError: what is wrong with the files.
+    """
+    features = _opened("data.x", x, mapped=True)
+    values = _opened("data.y", y, mapped=False)
+    if features.ndim < 2 or features.dtype.kind not in "buif":
+        raise ValueError(
+            f"data.x={x}: must hold real numbers (examples, ...): found {features.dtype} {features.shape}"
+        )
+    if not features.flags.c_contiguous:
+        raise ValueError(f"data.x={x}: is in Fortran order; save it as numpy.ascontiguousarray(x)")
+    if values.shape != features.shape[:1] or values.dtype.kind not in "buifU":
+        raise ValueError(
+            f"data.y={y}: must hold a target for each of the {len(features)} examples of data.x={x}: "
+            f"found {values.dtype} {values.shape}"
+        )
+    name = Path(x).name
+    checked(f"data.y={y}", {"y": values})
+    if classes is None:
+        return find_targets(f"data.y={y}", values, "auto").with_features(name, features)
+    if classes == 0:
+        return find_targets(f"data.y={y}", values, "regression").with_features(name, features)
+    if values.dtype.kind not in "iu" or values.min() < 0 or values.max() >= classes:
+        raise ValueError(
+            f"data.y={y}: must hold whole numbers from 0 to {classes - 1} with data.classes={classes}"
+        )
+    return Arrays(name, features, values.astype(np.int64), classes)
+
+
+def _opened(key: str, path: str, *, mapped: bool) -> np.ndarray:
+    if not Path(path).is_file():
+        raise ValueError(f"{key}={path}: no such file, seen from {Path.cwd()}")
+    try:
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{key}={path}: cannot be read as .npy ({error})") from error
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{key}={path}: must be an .npy file")
+    return array

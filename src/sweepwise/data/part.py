@@ -1,0 +1,37 @@
+"""Examples in memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The examples of one part, in memory.
+
+    Attributes:
+        x: (examples, *features), float32, contiguous.
+        y: (examples,), int64 classes or float32 targets.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return tuple(self.x.shape[1:])
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Some examples by their place in the part: x (index, *features), y (index,)."""
+        return self.x.index_select(0, index), self.y.index_select(0, index)
+
+    def split(self, size: int) -> Sequence[tuple[Tensor, Tensor]]:
+        """All examples in order, `size` at a time."""
+        return list(zip(self.x.split(size), self.y.split(size), strict=True))
+
+    def to(self, device: torch.device | str) -> "Part":
+        """The same examples on `device`."""
+        return Part(self.x.to(device), self.y.to(device))

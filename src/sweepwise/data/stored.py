@@ -1,0 +1,75 @@
+"""Examples that stay on disk."""
+
+import math
+import mmap
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweepwise.data.scaling import Scaling
+
+
+@dataclass(frozen=True, eq=False)
+class StoredPart:
+    """The examples of one part, whose features are read from a file and scaled when they are asked for.
+
+    Attributes:
+        x: all examples of the file, mapped into memory, (stored examples, *features), of any real type.
+        rows: which of them are of this part, (examples,).
+        scaling: of the features.
+        y: (examples,), int64 classes or float32 targets; on the device that learns.
+    """
+
+    x: "np.memmap[Any, Any]"
+    rows: NDArray[np.int64]
+    scaling: Scaling
+    y: Tensor
+
+    @property
+    def features(self) -> tuple[int, ...]:
+        """Shape of one example."""
+        return tuple(self.x.shape[1:])
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Some examples by their place in the part: x (index, *features) float32, y (index,)."""
+        x = self.scaling.rows(self.x, self.rows[index.numpy(force=True)])
+        return torch.from_numpy(x).to(self.y.device), self.y.index_select(0, index)
+
+    def split(self, size: int) -> Sequence[tuple[Tensor, Tensor]]:
+        """All examples in order, `size` at a time; each batch is read whenever it is looked at."""
+        return _Batches(self, size)
+
+    def to(self, device: torch.device | str) -> "StoredPart":
+        """The same examples, which are brought to `device` when they are read."""
+        return replace(self, y=self.y.to(device))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A process that is started afresh opens the file again; it is not sent the examples."""
+        state = dict(vars(self))
+        if isinstance(self.x.base, mmap.mmap):  # the whole file, no part of it
+            state["x"] = self.x.filename, self.x.dtype, self.x.offset, self.x.shape
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if isinstance(state["x"], tuple):
+            path, dtype, offset, shape = state["x"]
+            state["x"] = np.memmap(path, dtype, "r", offset, shape)
+        vars(self).update(state)
+
+
+class _Batches(Sequence[tuple[Tensor, Tensor]]):
+    def __init__(self, part: StoredPart, size: int) -> None:
+        self._part, self._size = part, size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self._part.y) / self._size)
+
+    def __getitem__(self, place: Any) -> Any:
+        start = range(0, len(self._part.y), self._size)[place]
+        stop = min(start + self._size, len(self._part.y))
+        return self._part.take(torch.arange(start, stop, device=self._part.y.device))

@@ -1,0 +1,113 @@
+"""A table of the user's own: csv, parquet or npz."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sweepwise.data import Arrays
+from sweepwise.data.columns import Columns, checked, read_csv, read_parquet
+from sweepwise.data.targets import Task, find_targets
+from sweepwise.schema import did_you_mean
+
+MOST_CATEGORIES = 100
+
+
+def table(
+    *,
+    path: str,
+    target: str | None = None,
+    task: Task = "auto",
+    drop: Sequence[str] = (),
+    delimiter: str = ",",
+) -> Arrays:
+    """Reads a table; whether its target is classes or real numbers is found out and said.
+
+    A column of text is taken as categories: one feature of 0 and 1 for each of its values, in sorted order.
+    An .npz has arrays instead of columns: features `x`, (examples, *features), or the only one beside the
+    target, and targets `y`.
+
+    Args:
+        path: of a .csv, .parquet or .npz file, from the working directory.
+        target: column or array of the targets; null: the last column, or `y`.
+        task: what the target is; 'auto' finds out.
+        drop: columns to leave out, such as names and numbers of rows.
+        delimiter: between the cells of a csv file, one character.
+
+    Returns:
+        x: (examples, features) in the order of the columns, y: (examples,).
+
+    Raises:
+        ValueError: what is wrong with the file, by column or line.
+    """
+    file, where = Path(path), f"data.path={path}"
+    if len(delimiter) != 1:
+        raise ValueError(f"data.delimiter={delimiter}: must be one character")
+    if not file.is_file():
+        raise ValueError(f"{where}: no such file, seen from {Path.cwd()}")
+    kind = file.suffix.lower()
+    if kind == ".npz":
+        return _of_arrays(where, file, target, task, drop)
+    if kind == ".csv":
+        columns = read_csv(where, file, delimiter, drop)
+    elif kind == ".parquet":
+        columns = read_parquet(where, file, drop)
+    else:
+        raise ValueError(f"{where}: must end in .csv, .parquet or .npz")
+    chosen = next(reversed(columns)) if target is None else target
+    if chosen not in columns:
+        raise ValueError(f"data.target={target}: no column of {path}; {did_you_mean(chosen, columns)}")
+    targets = find_targets(f"target {chosen!r}", columns.pop(chosen), task)
+    x, notes = _features(where, columns)
+    return targets.with_features(file.name, x, notes)
+
+
+def _features(where: str, columns: Columns) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The columns side by side, those of text as one feature for each category; and a note on those."""
+    if not columns:
+        raise ValueError(f"{where}: has no column beside the target")
+    found, categories = [], []
+    for name, values in columns.items():
+        if values.dtype.kind != "U":
+            found.append(values[:, None].astype(np.float64))
+            continue
+        words = np.unique(values)
+        if len(words) > MOST_CATEGORIES:
+            raise ValueError(
+                f"{where}: column {name!r} holds {len(words)} different texts, more than the "
+                f"{MOST_CATEGORIES} that can be categories; data.drop=[{name}] leaves it out"
+            )
+        found.append((values[:, None] == words).astype(np.float64))
+        categories.append(f"{name} ({len(words)})")
+    notes = (
+        (f"columns of text as categories, one feature each: {', '.join(categories)}",) if categories else ()
+    )
+    return np.concatenate(found, 1), notes
+
+
+def _of_arrays(where: str, path: Path, target: str | None, task: Task, drop: Sequence[str]) -> Arrays:
+    """The data set of an .npz file."""
+    if drop:
+        raise ValueError(f"data.drop={','.join(drop)}: an .npz file has no columns to leave out")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{where}: cannot be read as arrays ({error})") from error
+    named = "y" if target is None else target
+    if named not in arrays:
+        raise ValueError(f"data.target={named}: no array of {path}; {did_you_mean(named, arrays)}")
+    y = arrays.pop(named)
+    if "x" not in arrays and len(arrays) != 1:
+        raise ValueError(
+            f"{where}: must have the features as array 'x'; there is {', '.join(arrays) or 'none'}"
+        )
+    x = arrays["x"] if "x" in arrays else next(iter(arrays.values()))
+    if x.dtype.kind not in "buif" or x.ndim < 2 or y.dtype.kind not in "buifU" or y.shape != x.shape[:1]:
+        raise ValueError(
+            f"{where}: must hold real features (examples, ...) and a target for each: found {x.dtype} "
+            f"{x.shape} and {y.dtype} {y.shape}"
+        )
+    checked(where, {named: y, "x": x})
+    return find_targets(f"target {named!r}", y, task).with_features(path.name, x)

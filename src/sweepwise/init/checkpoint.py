@@ -1,0 +1,103 @@
+"""Weights of an earlier training."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Generator, Tensor, nn
+
+from sweepwise.init.default import keep_all
+
+
+class Checkpoint:
+    """Copies parameters and buffers from a safetensors file by name; it may be of another precision.
+
+    Args:
+        path: of the file, such as a run's checkpoints/best/weights.safetensors.
+        strict: the file must hold exactly the model's parameters and buffers. Otherwise what fits by name and
+            shape is taken, the rest stays as the model built it, and the record says so. A buffer that torch
+            does not save (not persistent) may be missing either way.
+
+    Raises:
+        ValueError: from `complete_`: the file cannot be read, is no safetensors file, holds values that are
+            not finite, or does not fit the model; with all that does not.
+    """
+
+    rule = staticmethod(keep_all)
+
+    def __init__(self, *, path: str, strict: bool = True) -> None:
+        self._path = Path(path).expanduser()
+        self._strict = strict
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        """Leaves the tensor for `complete_`."""
+        return tensor
+
+    @torch.no_grad()
+    def complete_(self, model: nn.Module, examples: Tensor, generator: Generator) -> dict[str, str]:
+        """Fills the model; returns what became of each parameter and buffer, by name."""
+        file, digest = self._read()
+        source = f"checkpoint sha256 {digest[:12]}"
+        saved = model.state_dict().keys()
+        present = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        fits = {name for name in present.keys() & file.keys() if _fits(file[name], present[name])}
+        missing = [name for name in present if name not in file and name in saved]
+        other = {
+            name: f"{_described(file[name])} in the file, {_described(tensor)} in the model"
+            for name, tensor in present.items()
+            if name in file and name not in fits
+        }
+        faults = [f"{name} is missing" for name in missing]
+        faults += [f"{name} is not in the model" for name in file if name not in present]
+        faults += [f"{name} is {differs}" for name, differs in other.items()]
+        if faults and (self._strict or not fits):
+            way_out = "init.strict=false takes what fits" if fits else "nothing in it fits"
+            raise ValueError(f"{self._named}: does not fit the model ({way_out}): {'; '.join(faults)}")
+        for name in fits:
+            if not present[name].copy_(file[name]).isfinite().all():
+                raise ValueError(f"{self._named}: has values in {name} that are not finite in the model")
+        told = dict.fromkeys(missing, f"as built: not in {source}")
+        told |= {name: f"as built: {differs}, {source}" for name, differs in other.items()}
+        told |= {
+            name: source + ("" if file[name].dtype == tensor.dtype else f", was {_kind(file[name])}")
+            for name, tensor in present.items()
+            if name in fits
+        }
+        return {name: told[name] for name in present if name in told}
+
+    @property
+    def _named(self) -> str:
+        return f"init.path={self._path}"
+
+    def _read(self) -> tuple[dict[str, Tensor], str]:
+        """The tensors by name, and the sha256 of the file."""
+        if self._path.is_dir():
+            raise ValueError(
+                f"{self._named}: is a folder; a run's weights are in checkpoints/best/weights.safetensors"
+            )
+        try:
+            content = self._path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{self._named}: cannot be read ({error.strerror})") from error
+        try:
+            return load(content), hashlib.sha256(content).hexdigest()
+        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{self._named}: is no safetensors file, or only a part of one ({error})"
+            ) from error
+
+
+def _fits(stored: Tensor, tensor: Tensor) -> bool:
+    """Whether one can become the other without a change of shape or from real to whole numbers."""
+    same_kind = stored.is_floating_point() == tensor.is_floating_point()
+    return stored.shape == tensor.shape and same_kind and stored.is_complex() == tensor.is_complex()
+
+
+def _described(tensor: Tensor) -> str:
+    return f"{_kind(tensor)} {tuple(tensor.shape)}"
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

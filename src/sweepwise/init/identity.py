@@ -1,0 +1,26 @@
+"""Layers that begin by passing on what they get."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from sweepwise.schema import Range
+
+
+def identity_(tensor: Tensor, *, gain: Annotated[float, Range(0)] = 1.0) -> Tensor:
+    """Output channel i is gain times input channel i, as far as there are both; other weights are 0.
+
+    A matrix is `eye_`; a kernel is `dirac_`, whose one is at its centre (size // 2). A grouped convolution
+    comes here group by group, so every group is an identity.
+
+    Args:
+        tensor: (out, in, *kernel), kernels of 1 to 3 dimensions; filled in place.
+        gain: of every channel, [0, inf).
+
+    Source: Le, Jaitly & Hinton, A Simple Way to Initialize Recurrent Networks of Rectified Linear Units,
+    arXiv:1504.00941. Zagoruyko & Komodakis, DiracNets, arXiv:1706.00388.
+    """
+    with torch.no_grad():
+        filled = nn.init.eye_(tensor) if tensor.ndim == 2 else nn.init.dirac_(tensor)
+        return filled.mul_(gain)

@@ -1,0 +1,166 @@
+"""Layer-sequential unit variance: orthogonal weights, scaled on examples of the data."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
+
+from sweepwise.init import rules
+from sweepwise.schema import Range
+
+SCALED = (nn.Linear, nn.Bilinear, _ConvNd)  # maps whose output is proportional to the weight, as biases are 0
+
+
+class LSUV:
+    """Fills by `orthogonal_`, then divides layer by layer until outputs have a standard deviation of 1.
+
+    The layers are Linear, Bilinear and (transposed) convolutions, in the order in which a forward pass calls
+    them. One pass does: a layer's output, divided as its weight is, goes on into those behind it. Passes are
+    repeated until none divides, for layers of one's own that add something to the product. The output layer
+    gets `output_scale` instead of 1. A layer that the model calls several times is scaled by its first use.
+    Other weights, those that several layers share, and layers that are not called stay orthogonal.
+
+    The passes are those of a training (batch norm by the batch) but for dropout, which is off. They leave
+    modes, buffers and the global generators as they were.
+
+    Args:
+        tol: relative tolerance on the standard deviation, (0, inf).
+        max_passes: of the examples through the model that scale, >= 1; one more checks.
+
+    Raises:
+        ValueError: from `complete_`: no examples, an output that is constant or not finite, or one that is
+            still off after `max_passes`.
+
+    Source: Mishkin & Matas, All you need is a good init, arXiv:1511.06422, algorithm 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        tol: Annotated[float, Range(0, open_low=True)] = 0.01,
+        max_passes: Annotated[int, Range(1)] = 10,
+    ) -> None:
+        self.__name__ = "orthogonal_"  # what the record says of weights that are not scaled
+        self._tol = tol
+        self._max_passes = max_passes
+
+    def __call__(self, tensor: Tensor, *, generator: Generator) -> Tensor:
+        """Fills with an orthogonal matrix; a kernel is flattened."""
+        return nn.init.orthogonal_(tensor, generator=generator)
+
+    @torch.no_grad()
+    def complete_(self, model: nn.Module, examples: Tensor, generator: Generator) -> dict[str, str]:
+        """Scales the layers; returns what it has done to each weight, by name."""
+        if not examples.numel():
+            raise ValueError("init lsuv: needs examples of the training data")
+        goals = _goals(model)
+        like = next(model.parameters(), examples)
+        shown = examples.to(like.device, like.dtype if examples.is_floating_point() else None)
+        factors = dict.fromkeys(goals, 1.0)
+        for _ in range(self._max_passes + 1):  # the last one only looks
+            with _undisturbed(model, generator.initial_seed()):
+                spreads, off = self._pass(model, shown, goals, factors)
+            if not off:
+                break
+        else:
+            raise ValueError(
+                f"init lsuv: after {self._max_passes} passes the output of {', '.join(off)} was still off; "
+                "raise init.max_passes or init.tol"
+            )
+        return {
+            f"{path}.weight".lstrip("."): f"orthogonal_ x {goals[path] * factors[path]:.4g}, "
+            f"output std {spread:.3g}" + (" (output layer)" if abs(goals[path] - 1) > 1e-2 else "")
+            for path, spread in spreads.items()
+        }
+
+    def _pass(
+        self, model: nn.Module, examples: Tensor, goals: dict[str, float], factors: dict[str, float]
+    ) -> tuple[dict[str, float], list[str]]:
+        """Scales what is off, during one forward pass; the spreads that were met, and which were off."""
+        spreads: dict[str, float] = {}
+        off: list[str] = []
+
+        def listen(path: str, module: nn.Module, output: Tensor) -> Tensor | None:
+            if path in spreads:
+                return None
+            spreads[path] = _spread(path, output)
+            factor = goals[path] / spreads[path]
+            if abs(factor - 1) <= self._tol:
+                return None
+            off.append(path)
+            factors[path] *= factor
+            module.weight.mul_(factor)  # type: ignore[operator]
+            return output * factor
+
+        hooks = [
+            model.get_submodule(path).register_forward_hook(
+                lambda module, inputs, output, path=path: listen(path, module, output)
+            )
+            for path in goals
+        ]
+        try:
+            model(examples)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return spreads, off
+
+
+def _goals(model: nn.Module) -> dict[str, float]:
+    """The standard deviation that the output of each layer to be scaled shall have, by the layer's path.
+
+    It is what the orthogonal weight has been multiplied by: output_scale in the output layer, else 1. Where
+    that is 0 there is nothing to scale.
+    """
+    owners = Counter(id(p) for module in model.modules() for p in module._parameters.values())
+    goals: dict[str, float] = {}
+    for path, module in model.named_modules():
+        fill = rules.rule(module).get("weight", rules.AS_BUILT)
+        if isinstance(module, SCALED) and fill.by_scheme and owners[id(module.weight)] == 1:
+            weight = module.weight.detach().cpu().double()
+            blocks: list[Tensor] = []
+            fill.write(weight, blocks.append, torch.Generator())
+            orthonormal = math.sqrt(sum(min(len(block), block[0].numel()) for block in blocks))
+            if scale := weight.norm().item() / orthonormal:
+                goals[path] = scale
+    return goals
+
+
+def _spread(path: str, output: Tensor) -> float:
+    """The standard deviation over examples, units and places."""
+    values = output.float()
+    spread = values.std(correction=0).item()
+    if not math.isfinite(spread):
+        raise ValueError(f"init lsuv: the output of {path} is not finite on {len(values)} training examples")
+    if spread <= 1e-6 * values.abs().max().item():
+        raise ValueError(
+            f"init lsuv: the output of {path} is the same for all {len(values)} training examples: no factor "
+            "brings it to life; choose another seed.init, a wider model or another init"
+        )
+    return spread
+
+
+@contextmanager
+def _undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
+    """A model in training mode without dropout; modes, buffers and torch's generator are given back."""
+    modes = {module: module.training for module in model.modules()}
+    buffers = [buffer.clone() for buffer in model.buffers()]
+    model.train()
+    try:
+        for module in modes:
+            if isinstance(module, _DropoutNd):
+                module.eval()
+        with torch.random.fork_rng(devices=()):
+            torch.default_generator.manual_seed(seed)  # for layers of one's own that draw
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+        for buffer, kept in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(kept)

@@ -1,0 +1,78 @@
+"""The forward and backward pass of a batch: at once, or in pieces that add their gradients up."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sweepwise.learner.precision import Model
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Passes = Callable[[Model, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def passes(accumulate: int, loss: Loss, scale: Callable[[Tensor], Tensor]) -> Passes:
+    """How a batch is passed: (model, x, targets) -> its loss and outputs; gradients stay in the parameters.
+
+    Args:
+        accumulate: pieces, >= 1.
+        loss: the mean over the examples of (outputs, targets).
+        scale: what to differentiate instead of a loss.
+    """
+    return partial(_in_pieces, accumulate, loss, scale) if accumulate > 1 else partial(_whole, loss, scale)
+
+
+def _whole(
+    loss: Loss, scale: Callable[[Tensor], Tensor], model: Model, x: Tensor, targets: Tensor
+) -> tuple[Tensor, Tensor]:
+    outputs = model(x)
+    objective = loss(outputs, targets)
+    scale(objective).backward()
+    return objective, outputs
+
+
+def _in_pieces(
+    accumulate: int,
+    loss: Loss,
+    scale: Callable[[Tensor], Tensor],
+    model: Model,
+    x: Tensor,
+    targets: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Each piece weighs what its examples weigh, so the sum is the mean over the batch."""
+    objectives, outputs = [], []
+    pieces = min(accumulate, len(x))
+    for part, wanted in zip(x.tensor_split(pieces), targets.tensor_split(pieces), strict=True):
+        output = model(part)
+        objective = loss(output, wanted) * (len(part) / len(x))
+        scale(objective).backward()
+        objectives.append(objective.detach())
+        outputs.append(output.detach())
+    return torch.stack(objectives).sum(), torch.cat(outputs)
+
+
+def refuse_pieces(model: nn.Module, accumulate: int, batch_size: int, examples: int) -> None:
+    """Refuses pieces that are too small.
+
+    Args:
+        model: batch norm needs two examples a piece.
+        accumulate: pieces a batch; a smaller last batch has no more of them than examples.
+        batch_size: examples.
+        examples: of the training part.
+
+    Raises:
+        ValueError: more pieces than a full batch has examples, or one example for a batch norm.
+    """
+    key = f"trainer.accumulate={accumulate}"
+    if accumulate > 1 and accumulate > min(batch_size, examples):
+        raise ValueError(f"{key}: must be at most the {min(batch_size, examples)} examples of a batch")
+    normed = any(isinstance(module, _BatchNorm) for module in model.modules())
+    last = examples % batch_size or batch_size
+    least = min(batch_size, examples, last)
+    if accumulate > 1 and normed and least < 2 * accumulate:
+        raise ValueError(
+            f"{key}: leaves 1 example alone in a batch of {least}, which batch norm cannot normalise; "
+            f"use at most {max(1, least // 2)}"
+        )

@@ -1,0 +1,182 @@
+"""The same parts without a config: build them, fit them, look at them, from a script or a notebook."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ConstantLR
+
+from sweepwise.checkpoint import Checkpoints
+from sweepwise.data import Data
+from sweepwise.early_stop import Best, EarlyStop
+from sweepwise.early_stop.never import Never
+from sweepwise.init import initialize_
+from sweepwise.init.default import keep_
+from sweepwise.learner import Watch, Watched
+from sweepwise.monitor import Monitor
+from sweepwise.optimizer import FlatOptimizer
+from sweepwise.parts import EXAMPLES, Parts, assemble
+from sweepwise.progress import progress
+from sweepwise.regularizer import Regularizer
+from sweepwise.scheduler import Schedule
+from sweepwise.schema import UsageError
+from sweepwise.seed import Seeds
+from sweepwise.trainer import Run, Settings
+from sweepwise.trainer import fit as train
+
+CONSTANT = partial(ConstantLR, factor=1.0, total_iters=0)
+NEVER = Never()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A run that has ended.
+
+    Attributes:
+        status: 'finished', 'stopped early' or 'diverged'.
+        reason: why it stopped; '' if it went to its end.
+        best: metric, value, epoch and step of the best weights.
+        metrics: the last of each, by tag; 'test/...' is measured once, with the best weights.
+        final: all that the task knows to measure of the best weights, on 'val' and 'test'.
+        history: the metrics of each epoch, by tag, with 'epoch' and 'step'.
+        model: with the best weights, in evaluation mode.
+    """
+
+    status: str
+    reason: str
+    best: Best
+    metrics: Mapping[str, float]
+    final: Mapping[str, Mapping[str, Any]]
+    history: Sequence[Mapping[str, float]]
+    model: nn.Module
+
+
+def build(
+    *,
+    data: Data | Callable[[], Data],
+    model: nn.Module | Callable[..., nn.Module],
+    optimizer: Callable[..., Any],
+    init: Callable[..., Any] = keep_,
+    scheduler: Callable[..., Any] = CONSTANT,
+    regularizers: Sequence[Regularizer] = (),
+    early_stop: EarlyStop = NEVER,
+    settings: Settings = Settings(),  # noqa: B008  # frozen
+    seed: int | Seeds = 0,
+) -> Parts:
+    """Builds a run, as `train.py` does from a config with the same parts.
+
+    Optimizer, init and scheduler are torch's, with their options bound by `functools.partial`. They may carry
+    options of what is around them as well: `partial(FlatOptimizer, optimizer, decay="all")`,
+    `partial(initialize_, scheme=init, output_scale=1)`, `partial(Schedule, scheduler, warmup=2)`.
+
+    Args:
+        data: from `split`, or a function that makes it once the seeds are set.
+        model: (features, outputs) -> network, or a network; that one is initialised and trained in place.
+        optimizer: a torch.optim class; 'lr' must be bound unless it has a default.
+        init: fills a weight tensor in place, such as `torch.nn.init.xavier_normal_`.
+        scheduler: a torch scheduler's class; it moves after every epoch.
+        regularizers: act in the order given.
+        early_stop: when to stop. The best weights are kept in any case.
+        settings: how long and on what.
+        seed: of everything, or `Seeds` apart.
+
+    Sets torch's number of threads, flushes denormal numbers and seeds the global generators, as a run does.
+
+    Raises:
+        UsageError: a part refuses what it was given.
+    """
+    wrapped = _within(FlatOptimizer, optimizer)
+    return assemble(
+        settings=settings,
+        seeds=Seeds(seed, seed, seed, seed) if isinstance(seed, int) else seed,
+        data=(lambda: data) if isinstance(data, Data) else data,
+        model=(lambda features, outputs: model) if isinstance(model, nn.Module) else model,
+        init=init if _is(initialize_, init) else partial(initialize_, scheme=init),
+        optimizer=wrapped,
+        schedule=partial(_schedule, _within(Schedule, scheduler), _rate(wrapped.args[0])),
+        regularizers=regularizers,
+        early_stop=early_stop,
+    )
+
+
+def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
+    """Trains what `build` has built.
+
+    Args:
+        parts: used up by it: build again to train again.
+        folder: for TensorBoard, metrics.jsonl and checkpoints; '': nothing is written.
+        shown: whether progress is printed.
+    """
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    monitor = Monitor(Path(folder)) if folder else _Unwatched()
+    checkpoints = Checkpoints(Path(folder)) if folder else _Unsaved()
+    run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
+    monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
+    try:
+        with progress(parts.steps, shown) as bar:
+            train(parts.learner, parts.data, parts.task, [run], parts.settings, bar)
+    finally:
+        monitor.close(run.status)
+    parts.model.eval()
+    return Fitted(run.status, run.reason, run.best, run.metrics, run.final, run.history, parts.model)
+
+
+def _is(envelope: Callable[..., Any], given: Callable[..., Any]) -> bool:
+    return getattr(given, "func", given) is envelope
+
+
+def _within(envelope: Callable[..., Any], given: Callable[..., Any]) -> "partial[Any]":
+    """What is given, as a partial, with the envelope around it if it has none yet."""
+    if isinstance(given, partial) and _is(envelope, given):
+        return partial(envelope, *map(partial, given.args), **given.keywords)
+    return partial(envelope, partial(given))
+
+
+def _rate(optimizer: Callable[..., Any]) -> float:
+    rate = inspect.signature(optimizer).parameters["lr"].default
+    if not isinstance(rate, (int, float)):
+        raise UsageError(["optimizer: must have a learning rate: partial(torch.optim.SGD, lr=0.1)"])
+    return float(rate)
+
+
+def _schedule(make: Callable[..., Schedule], lr: float, steps: int, steps_per_epoch: int) -> Schedule:
+    return make(lr=lr, steps=steps, steps_per_epoch=steps_per_epoch)
+
+
+class _Unwatched:
+    """Writes nothing."""
+
+    def watch(self, step: int) -> Watch:
+        return Watch.NOTHING
+
+    def step(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
+        """Nothing."""
+
+    def epoch(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def begin(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
+        """Nothing."""
+
+    def final(
+        self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
+    ) -> None:
+        """Nothing."""
+
+    def close(self, status: str) -> None:
+        """Nothing."""
+
+
+class _Unsaved:
+    """Keeps no weights on disk."""
+
+    def due(self) -> bool:
+        return False
+
+    def save(self, name: str, state: dict[str, Tensor]) -> None:
+        """Nothing."""

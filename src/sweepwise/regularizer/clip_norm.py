@@ -1,0 +1,31 @@
+"""Gradient clipping by norm."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from sweepwise.regularizer import Regularizer
+from sweepwise.schema import Range
+
+
+class ClipNorm(Regularizer):
+    """Scales a run's whole gradient g by min(1, max_norm / (|g| + 1e-6)), as torch's `clip_grad_norm_`.
+
+    The norm is that of all parameters together, with what penalties have added. A gradient that is not finite
+    stays so: the run then ends as diverged.
+
+    Args:
+        max_norm: Euclidean norm, > 0.
+
+    Source: Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks,
+    arXiv:1211.5063, algorithm 1.
+    """
+
+    def __init__(self, *, max_norm: Annotated[float, Range(0, open_low=True)] = 1.0) -> None:
+        self._max_norm = max_norm
+
+    def clip_(self, gradient: Tensor) -> None:
+        """Scales the rows, each by its own factor."""
+        norms = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+        gradient.mul_((self._max_norm / (norms + 1e-6)).clamp_(max=1))

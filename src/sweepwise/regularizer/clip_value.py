@@ -1,0 +1,27 @@
+"""Gradient clipping by value."""
+
+from typing import Annotated
+
+from torch import Tensor
+
+from sweepwise.regularizer import Regularizer
+from sweepwise.schema import Range
+
+
+class ClipValue(Regularizer):
+    """Limits each component of the gradient to [-limit, limit], as torch's `clip_grad_value_`.
+
+    Unlike `clip_norm` this turns the gradient, and hides one that is infinite.
+
+    Args:
+        limit: > 0.
+
+    Source: Graves, Generating Sequences With Recurrent Neural Networks, arXiv:1308.0850.
+    """
+
+    def __init__(self, *, limit: Annotated[float, Range(0, open_low=True)] = 1.0) -> None:
+        self._limit = limit
+
+    def clip_(self, gradient: Tensor) -> None:
+        """Limits the components."""
+        gradient.clamp_(-self._limit, self._limit)

@@ -1,0 +1,51 @@
+"""Cutout."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from sweepwise.regularizer import Regularizer, refuse_other_than_images
+from sweepwise.schema import Range
+
+
+class Cutout(Regularizer):
+    """Sets a square of each image to 0, the mean of standardised data, in all channels.
+
+    Its centre is drawn evenly from the pixels, for each image by itself; what lies outside the image is cut
+    off the square. An even square has one pixel more before its centre than after it.
+
+    Args:
+        size: side in pixels, >= 0, at most the image's shorter side.
+
+    Source: DeVries & Taylor, Improved Regularization of Convolutional Neural Networks with Cutout,
+    arXiv:1708.04552, section 3.
+    """
+
+    def __init__(self, *, size: Annotated[int, Range(0)] = 4) -> None:
+        self._size = size
+
+    def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
+        """Only looks.
+
+        Raises:
+            ValueError: the examples are no images, or smaller than the square.
+        """
+        refuse_other_than_images("cutout", features)
+        if self._size > min(features[1:]):
+            raise ValueError(
+                f"regularizer.cutout.size={self._size}: must be at most {min(features[1:])}, the shorter "
+                f"side of images of {features[1]} x {features[2]} pixels"
+            )
+
+    def examples(self, x: Tensor, targets: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Cuts squares out of the images, (batch, channels, height, width)."""
+        rows, columns = (self._span(len(x), side, noise) for side in x.shape[2:])
+        return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0), targets
+
+    def _span(self, images: int, side: int, noise: torch.Generator) -> Tensor:
+        """Which rows or columns of each image lie in its square, (images, side)."""
+        centres = torch.randint(side, (images, 1), device=noise.device, generator=noise)
+        distance = torch.arange(side, device=noise.device) - centres + self._size // 2
+        return (distance >= 0) & (distance < self._size)

@@ -1,0 +1,30 @@
+"""Gaussian noise on the inputs."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from sweepwise.regularizer import Regularizer
+from sweepwise.schema import Range
+
+
+class InputNoise(Regularizer):
+    """Trains on x + std * N(0, 1), new for each number at each step.
+
+    For small noise and squared error the same as a penalty std^2 * |d output / d x|^2 on the gradient.
+
+    Args:
+        std: >= 0, in the units that the network sees: standard deviations of a feature, if the data are
+            standardised.
+
+    Source: Bishop, Training with Noise is Equivalent to Tikhonov Regularization, Neural Computation 7 (1995).
+    """
+
+    def __init__(self, *, std: Annotated[float, Range(0)] = 0.1) -> None:
+        self._std = std
+
+    def examples(self, x: Tensor, targets: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Adds the noise to the inputs."""
+        added = torch.randn(x.shape, dtype=x.dtype, device=x.device, generator=noise)
+        return added.mul_(self._std).add_(x), targets

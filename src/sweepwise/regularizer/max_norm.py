@@ -1,0 +1,33 @@
+"""Max-norm constraint."""
+
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from sweepwise.regularizer import Regularizer
+from sweepwise.schema import Range
+
+
+class MaxNorm(Regularizer):
+    """After each step, w <- w * min(1, limit / |w|) for the incoming weights w of each unit.
+
+    A unit is an output of a linear layer or an output channel of a convolution; those of the last layer too.
+    Biases are left alone. An embedding's units are its vectors, as in nn.Embedding's `max_norm`. A transposed
+    convolution stores (in, out, kernel): there it is the weights that leave an input channel.
+
+    Args:
+        limit: Euclidean norm, > 0, kept up to rounding. 3 to 4 is usual beside dropout.
+
+    Source: Hinton et al., Improving neural networks by preventing co-adaptation of feature detectors,
+    arXiv:1207.0580. Srivastava et al., Dropout, JMLR 15 (2014), section 5.1.
+    """
+
+    def __init__(self, *, limit: Annotated[float, Range(0, open_low=True)] = 3.0) -> None:
+        self._limit = limit
+
+    def after_step_(self, weights: Tensor, rate: float) -> None:
+        """Projects each unit's weights."""
+        for matrix in self.matrices(weights):
+            norms = torch.linalg.vector_norm(matrix, dim=2, keepdim=True)
+            matrix.mul_((self._limit / norms).clamp_(max=1))

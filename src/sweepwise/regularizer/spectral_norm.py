@@ -1,0 +1,74 @@
+"""Spectral normalisation."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.utils.parametrizations import spectral_norm
+
+from sweepwise.regularizer import Regularizer
+from sweepwise.schema import Range
+
+_START = 0  # the seed of the first singular vectors: the same for every run
+
+
+class SpectralNorm(Regularizer):
+    """Divides the weight of every linear and convolutional layer by its largest singular value.
+
+    The layer computes with W / (u' W v); u and v follow W's first singular vectors by power iterations at
+    each step in training, and stay in evaluation. torch's parametrization does it, so the parameter that is
+    trained, penalised and saved is `LAYER.parametrizations.weight.original`, u and v are buffers beside it,
+    and `LAYER.weight` is what the layer computes with. A kernel counts as a matrix (out, in * kernel).
+
+    Left as they are: weights that are frozen, shared by several modules, or parametrized already.
+
+    Args:
+        n_power_iterations: a step, >= 1; torch makes 15 to start with.
+
+    Source: Miyato et al., Spectral Normalization for Generative Adversarial Networks, arXiv:1802.05957,
+    algorithm 1.
+    """
+
+    def __init__(self, *, n_power_iterations: Annotated[int, Range(1)] = 1) -> None:
+        self._iterations = n_power_iterations
+
+    def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
+        """Parametrizes the layers. What it draws depends on the model alone and moves no other generator.
+
+        Raises:
+            ValueError: there is no such layer, or one has only zeros, which have no direction to keep.
+        """
+        layers = _layers(model)
+        if not layers:
+            raise ValueError(
+                "regularizer=spectral_norm: the model has no linear or convolutional layer whose weight is "
+                "trained, its own and not parametrized"
+            )
+        zero = [name for name, layer in layers.items() if not layer.get_parameter("weight").any()]
+        if zero:
+            raise ValueError(
+                f"regularizer=spectral_norm: {', '.join(zero)}: all weights are 0, which cannot be divided "
+                "by their norm; choose an init that is not zero there"
+            )
+        devices = {p.device.index for p in model.parameters() if p.is_cuda}
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(_START)
+            for layer in layers.values():
+                spectral_norm(layer, n_power_iterations=self._iterations)
+
+
+def _layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The linear and convolutional layers with a trained weight of their own, by name."""
+    owned = {name: dict(module.named_parameters(recurse=False)) for name, module in model.named_modules()}
+    owners = Counter(id(parameter) for own in owned.values() for parameter in own.values())
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, (nn.Linear, _ConvNd))
+        and (weight := owned[name].get("weight")) is not None
+        and weight.requires_grad
+        and owners[id(weight)] == 1
+    }

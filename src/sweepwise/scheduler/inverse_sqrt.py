@@ -1,0 +1,28 @@
+"""A decay that needs no horizon: the inverse square root of time."""
+
+import math
+from typing import Annotated
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from sweepwise.schema import Range
+
+
+def inverse_sqrt(
+    optimizer: Optimizer, *, timescale: Annotated[float, Range(0, open_low=True)] = 10.0
+) -> LRScheduler:
+    """The rate lr / sqrt(1 + t / timescale), t >= 0 the epoch or step.
+
+    Behind a warm-up of W steps, moving per step and with timescale W + 1, this is the Transformer's schedule,
+    scaled to a peak of lr: there the count of the root goes on from the warm-up.
+
+    Args:
+        optimizer: whose rate it sets.
+        timescale: epochs or steps, (0, inf), after three of which the rate is half.
+
+    Source: Vaswani et al., Attention Is All You Need, arXiv:1706.03762, equation 3. Raffel et al. (T5,
+    arXiv:1910.10683, section 3.1.2) hold the rate instead of warming up. Zhai et al., Scaling Vision
+    Transformers, arXiv:2106.04560 (the timescale as a setting of its own).
+    """
+    return LambdaLR(optimizer, lambda t: 1 / math.sqrt(1 + t / timescale))

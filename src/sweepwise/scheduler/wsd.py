@@ -1,0 +1,51 @@
+"""Warm-up, stable, decay: one rate for most of the training, then down."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from sweepwise.schema import Range
+
+# What is left of the rate at x in [0, 1] of the decay.
+SHAPES: dict[str, Callable[[float], float]] = {
+    "linear": lambda x: 1 - x,
+    "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
+    "1-sqrt": lambda x: 1 - math.sqrt(x),
+}
+
+
+def wsd(
+    optimizer: Optimizer,
+    *,
+    total_iters: Annotated[int, Range(1)],
+    decay_fraction: Annotated[float, Range(0, 1)] = 0.2,
+    shape: Literal["linear", "cosine", "1-sqrt"] = "1-sqrt",
+    end_factor: Annotated[float, Range(0, 1)] = 0.0,
+) -> LRScheduler:
+    """The rate lr until the decay begins; then lr (end_factor + (1 - end_factor) f(x)).
+
+    x = (t - (T - D)) / D runs from 0 to 1 over the decay's D = decay_fraction T epochs or steps, which need
+    not be whole; f(x) is 1 - x, (1 + cos(pi x)) / 2 or 1 - sqrt(x). From t = T on the rate stays at
+    end_factor lr. The warm-up is every schedule's: `Schedule`.
+
+    Args:
+        optimizer: whose rate it sets.
+        total_iters: T, epochs or steps from the end of the warm-up to the end of the decay, >= 1.
+        decay_fraction: of T that decays, [0, 1]; 0: the rate stays.
+        shape: of the decay, f.
+        end_factor: of lr that is left in the end, [0, 1].
+
+    Source: Hu et al., MiniCPM, arXiv:2404.06395, section 4 (WSD; its own f is exponential). Hägele et al.,
+    Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations, arXiv:2405.18392, section 3
+    (decay over the last 20 %, 1 - sqrt above linear).
+    """
+    decay, f = decay_fraction * total_iters, SHAPES[shape]
+
+    def factor(t: int) -> float:
+        left = max(total_iters - t, 0)
+        return 1.0 if left >= decay else end_factor + (1 - end_factor) * f(1 - left / decay)
+
+    return LambdaLR(optimizer, factor)

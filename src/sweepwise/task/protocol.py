@@ -1,0 +1,79 @@
+"""What the trainer and the learners may ask of a task, and how its sums over examples are taken."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+Means = NDArray[np.float64]
+Pieces = Iterable[
+    tuple[Tensor, Tensor]
+]  # outputs (runs, examples, outputs), and targets (examples,) of all runs
+
+
+class Task(Protocol):
+    """Loss and metrics of one kind of target."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of those computed during training, the loss first."""
+        ...
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of a batch of one run, a scalar.
+
+        Args:
+            outputs: (batch, outputs).
+            targets: (batch,), or as `soft` gives them.
+        """
+        ...
+
+    def soft(self, targets: Tensor) -> Tensor:
+        """Targets that can be mixed: (batch, classes) probabilities, or real targets as they are."""
+        ...
+
+    def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What the metrics beside the loss need, summed over the examples in float64.
+
+        Args:
+            outputs: (runs, examples, outputs).
+            targets: (runs, examples).
+
+        Returns:
+            (runs, terms).
+        """
+        ...
+
+    def finish(self, loss: Means, means: Means) -> dict[str, Means]:
+        """The metrics, each (runs,), from the mean loss (runs,) and the means of the terms, (runs, terms)."""
+        ...
+
+    def measure(self, pieces: Pieces) -> list[dict[str, Any]]:
+        """All metrics of each run, whatever was chosen: plain numbers and lists, by name."""
+        ...
+
+
+def totals(
+    loss: Callable[[Tensor, Tensor], Tensor], sums: Callable[[Tensor, Tensor], Tensor], pieces: Pieces
+) -> tuple[Means, Means, int]:
+    """The loss, (runs,), and the terms, (runs, terms), summed over all examples, and how many these are."""
+    losses: Means | float = 0.0
+    terms: Means | float = 0.0
+    examples = 0
+    for outputs, targets in pieces:
+        losses = losses + np.array([loss(own, targets).item() * len(targets) for own in outputs])
+        terms = terms + sums(outputs, targets.expand(len(outputs), -1)).numpy(force=True)
+        examples += len(targets)
+    return np.asarray(losses), np.asarray(terms), examples
+
+
+def rows(values: Mapping[str, Means]) -> list[dict[str, Any]]:
+    """Metrics over runs, as plain numbers for each run."""
+    return [dict(zip(values, row, strict=True)) for row in np.stack(list(values.values()), 1).tolist()]
+
+
+def chosen(names: Sequence[str]) -> list[str]:
+    """The metrics that were asked for, each once, without the loss, which is always there."""
+    return [name for name in dict.fromkeys(names) if name != "loss"]

@@ -1,0 +1,68 @@
+"""Real targets."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sweepwise.schema import did_you_mean
+from sweepwise.task.protocol import Means, Pieces, chosen, rows, totals
+
+
+class Regression:
+    """Mean squared error on standardised targets; MSE and MAE in the targets' own units, and R2.
+
+    Args:
+        target_std: the unit of the standardised targets, > 0.
+        metrics: of 'mse', 'mae' and 'r2' those computed during training.
+
+    Attributes:
+        metrics: their names, after 'loss'.
+
+    Raises:
+        ValueError: another metric.
+    """
+
+    every = ("mse", "mae", "r2")
+
+    def __init__(self, target_std: float, *, metrics: Sequence[str] = every) -> None:
+        self._unit = target_std
+        self.metrics = ("loss", *chosen(metrics))
+        for name in self.metrics:
+            if name not in (*self.every, "loss"):
+                raise ValueError(f"trainer.metrics={name}: unknown; {did_you_mean(name, self.every)}")
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error; outputs: (batch, 1)."""
+        return functional.mse_loss(outputs.squeeze(-1), targets)
+
+    def soft(self, targets: Tensor) -> Tensor:
+        """As they are."""
+        return targets
+
+    def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Absolute errors, targets and their squares, (runs, 3)."""
+        wanted = targets.double()
+        errors = outputs.squeeze(-1).double() - wanted
+        return torch.stack([term.sum(1) for term in (errors.abs(), wanted, wanted.square())], 1)
+
+    def finish(self, loss: Means, means: Means) -> dict[str, Means]:
+        """R2 is 1 - residual / total sum of squares, as in scikit-learn's r2_score."""
+        every = self._every(loss, means)
+        return {name: every[name] for name in self.metrics}
+
+    def measure(self, pieces: Pieces) -> list[dict[str, Any]]:
+        """Loss, MSE, MAE and R2."""
+        loss, terms, examples = totals(self.loss, self.sums, pieces)
+        return rows(self._every(loss / examples, terms / examples))
+
+    def _every(self, loss: Means, means: Means) -> dict[str, Means]:
+        absolute, mean, square = means.T
+        return {
+            "loss": loss,
+            "mse": loss * self._unit**2,
+            "mae": absolute * self._unit,
+            "r2": 1 - loss / (square - mean**2),
+        }

@@ -1,0 +1,68 @@
+"""Small files in the formats of the sets that cannot be had without a network."""
+
+import gzip
+import hashlib
+import io
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sweepwise.data import cifar10, mnist
+
+TRAIN, TEST, BATCH = 90, 30, 15  # images of the small MNISTs; images in a file of the small CIFAR
+
+
+def idx_bytes(array: np.ndarray) -> bytes:
+    return (
+        bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+    )
+
+
+def write_mnist(folder: Path, seed: int) -> tuple[mnist.IdxFile, ...]:
+    """Writes the four files, small, and returns what describes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = np.random.RandomState(seed)
+    files = []
+    for part, count in (("train", TRAIN), ("t10k", TEST)):
+        for kind, shape, most in (("images-idx3", (count, 28, 28), 256), ("labels-idx1", (count,), 10)):
+            content = idx_bytes(draw.randint(0, most, shape).astype(np.uint8))
+            path = folder / f"{part}-{kind}-ubyte.gz"
+            path.write_bytes(gzip.compress(content, mtime=0))
+            sums = (hashlib.sha256(data).hexdigest() for data in (path.read_bytes(), content))
+            files.append(mnist.IdxFile(path.name, *sums, shape))
+    return tuple(files)
+
+
+def write_cifar10(folder: Path) -> str:
+    """Writes the archive, small, and returns its sha256."""
+    folder.mkdir(parents=True, exist_ok=True)
+    draw = np.random.RandomState(0)
+    with tarfile.open(folder / cifar10.ARCHIVE.name, "w:gz") as archive:
+        for name in ("cifar-10-batches-bin/readme.html", *cifar10.BATCHES, cifar10.TEST_BATCH):
+            records = draw.randint(0, 256, (BATCH, 3073)).astype(np.uint8)
+            records[:, 0] %= 10
+            member = tarfile.TarInfo(name)
+            member.size = records.nbytes
+            archive.addfile(member, io.BytesIO(records.tobytes()))
+    return hashlib.sha256((folder / cifar10.ARCHIVE.name).read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def data_files(tmp_path_factory, monkeypatch) -> Path:
+    """A folder with mnist/, fashion_mnist/, cifar10/ (as data.root), table.csv, x.npy and y.npy."""
+    root = tmp_path_factory.mktemp("data")
+    monkeypatch.setattr(mnist, "MNIST", write_mnist(root / "mnist", 0))
+    monkeypatch.setattr(mnist, "FASHION_MNIST", write_mnist(root / "fashion_mnist", 1))
+    monkeypatch.setattr(mnist, "DEBIAN", root / "no-debian")
+    archive = cifar10.Published(cifar10.ARCHIVE.name, write_cifar10(root / "cifar10"))
+    monkeypatch.setattr(cifar10, "ARCHIVE", archive)
+    monkeypatch.setattr(cifar10, "BATCH", BATCH)
+    draw = np.random.RandomState(2)
+    x, y = draw.randint(0, 256, (100, 1, 4, 4)).astype(np.uint8), draw.randint(0, 3, 100)
+    np.save(root / "x.npy", x)
+    np.save(root / "y.npy", y)
+    rows = [f"{a:.3f},{b},{'ab'[c % 2]}" for (a, b), c in zip(draw.normal(size=(100, 2)), y, strict=True)]
+    (root / "table.csv").write_text("\n".join(["width,height,kind", *rows, ""]))
+    return root
