@@ -108,8 +108,9 @@ def suggestions(curve: Curve) -> dict[str, float]:
 
     minimum / 10: a tenth of the rate at which the smoothed loss is lowest. steepest: where it falls fastest
     per decade of the rate. valley: half-way down its longest fall. The smaller of the first two is the one to
-    take: it trained every data set here well with each optimizer, where the steepest place alone was too fast
-    for SGD with momentum, and the minimum is too late where a set is learned before the rate breaks it.
+    take, a rule of thumb: the steepest place alone can be too fast for SGD with momentum, and the minimum is
+    too late where a set is learned before the rate breaks it. On few settings and single seeds only was it
+    compared with the others, so train the neighbouring rates too.
 
     Raises:
         ValueError: the loss never falls by more than its noise.
