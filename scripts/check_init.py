@@ -1,9 +1,9 @@
 """Shows what initialisations do to a network before it is trained.
 
-    python scripts/check_init.py init=zeros,normal,xavier,kaiming model=deep_tanh
-    python scripts/check_init.py init=all               every option of conf/init/
-    python scripts/check_init.py init=normal init.std=0.01,0.1,1.0 model=deep_tanh
-    python scripts/check_init.py init=xavier         one network, layer by layer
+  python scripts/check_init.py init=zeros,normal,xavier,kaiming model=deep_tanh
+  python scripts/check_init.py init=all      every option of conf/init/
+  python scripts/check_init.py init=normal init.std=0.01,0.1,1.0 model=deep_tanh
+  python scripts/check_init.py init=xavier   one network, layer by layer
 
 One key may have several values, separated by commas; the others are overrides
 as train.py takes them. figure=PATH sets where the picture goes, which is
@@ -29,6 +29,7 @@ from sweepwise import cli, figure
 from sweepwise.schema import UsageError
 
 if TYPE_CHECKING:
+    from sweepwise.record import Request
     from sweepwise.verdict import Start
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -42,13 +43,20 @@ def main(arguments: list[str]) -> None:
         if argument.startswith("figure="):
             path = Path(argument.removeprefix("figure="))
     key, variants = compositions([argument for argument in arguments if not argument.startswith("figure=")])
-    requests = {label: cli.composed(given, CONF) for label, given in variants.items()}
+    requests: dict[str, Request] = {}
+    refused: dict[str, UsageError] = {}
+    for label, given in variants.items():
+        try:
+            requests[label] = cli.composed(given, CONF)
+        except UsageError as error:
+            if "init=all" not in arguments:  # one of all may need a key that is not given
+                raise
+            refused[label] = error
 
     from sweepwise import run, verdict
     from sweepwise.report import wrapped
 
     starts: dict[str, Start] = {}
-    refused: dict[str, UsageError] = {}
     for label, request in requests.items():
         try:
             starts[label] = verdict.look(run.build(request))
@@ -65,7 +73,7 @@ def main(arguments: list[str]) -> None:
     print(f"model {choices['model']}, data {choices['data']}: {shape}")
     print(f"outputs of 0 have a loss of {first.expected_loss:.4g}, {first.expected_words}\n")
     print("\n".join(comparison(key, starts) if len(starts) > 1 else layers(first)), end="\n\n")
-    indent = max(14, 1 + max(map(len, requests)))
+    indent = max(14, 1 + max(map(len, variants)))
     for label, start in starts.items():
         print(wrapped(label, "; ".join(start.complaints) or start.praise or "nothing wrong", indent))
         if start.advice:

@@ -1,8 +1,8 @@
 """Finds a learning rate: a short training whose rate grows until the loss breaks.
 
-    python scripts/find_lr.py                           the defaults of train.py
-    python scripts/find_lr.py optimizer=sgd init=xavier     any of its overrides
-    python scripts/find_lr.py min=1e-5 max=1 steps=200
+  python scripts/find_lr.py                             the defaults of train.py
+  python scripts/find_lr.py optimizer=sgd init=xavier   any of its overrides
+  python scripts/find_lr.py min=1e-5 max=1 steps=200
 
 min=1e-7 max=10 steps=100 are the first and the last rate, between which it
 grows by a constant factor, and the number of steps. figure=PATH sets where the
@@ -10,9 +10,9 @@ picture goes, which is outputs/figures/find_lr.png else. The run's own data,
 model, init, optimizer and regularizer are used, its scheduler and optimizer.lr
 are not. No run's folder is touched.
 
-minimum / 10: a tenth of the rate at which the smoothed loss was lowest; the one
-to take. steepest: the rate at which it fell fastest. valley: half-way down its
-longest fall.
+minimum / 10: a tenth of the rate at which the smoothed loss was lowest.
+steepest: the rate at which it fell fastest. The smaller of the two is
+suggested. valley: half-way down its longest fall.
 
 Source: Smith, Cyclical Learning Rates for Training Neural Networks,
 arXiv:1506.01186, section 3.3.
@@ -101,8 +101,9 @@ def draw(curve: "Curve", found: dict[str, float], path: Path) -> None:
     axes.plot(curve.rates, curve.losses, color="0.75", label=figure.label("loss of a batch", "批次损失"))
     axes.plot(curve.rates, curve.smoothed, label=figure.label("smoothed", "平滑后"))
     chinese = {"minimum / 10": "最低点 / 10", "steepest": "下降最快", "valley": "最长下降段中点"}
-    for colour, (rule, rate) in zip(("C2", "C1", "C3"), found.items(), strict=True):
-        name = figure.label(rule, chinese[rule])
+    colours = {"minimum / 10": "C2", "steepest": "C1", "valley": "C3"}
+    for rule, rate in found.items():
+        name, colour = figure.label(rule, chinese[rule]), colours[rule]
         axes.axvline(rate, color=colour, linestyle="--", label=f"{name}: {rate:.2g}")
     start = float(curve.smoothed[0])
     axes.set_ylim(min(0.0, float(curve.losses.min())), 2 * start)

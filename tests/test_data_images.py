@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import json
 import os
 import shutil
 import socket
@@ -10,7 +11,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -214,7 +214,7 @@ GOOD = HEADER + b"abcdef"
 
 def test_idx_is_read_plain_and_compressed(tmp_path):
     (tmp_path / "a").write_bytes(GOOD)
-    (tmp_path / "a.gz").write_bytes(gzip.compress(GOOD))
+    (tmp_path / "a.gz").write_bytes(gzip.compress(GOOD, mtime=0))
     for name in ("a", "a.gz"):
         array = read_idx(tmp_path / name, (2, 3), sha256(GOOD))
         assert array.dtype == np.uint8 and array.tolist() == [[97, 98, 99], [100, 101, 102]]
@@ -229,10 +229,10 @@ def test_idx_is_read_plain_and_compressed(tmp_path):
         ("a", b"\0\0\x0d" + GOOD[3:], "2 x 3 unsigned bytes does (000008020000000200000003): found 00000d02"),
         ("a", GOOD[:7] + b"\3" + GOOD[8:], "2 x 3 unsigned bytes does"),
         ("a", GOOD[:-1] + b"F", f"must have the sha256 {sha256(GOOD)}, decompressed: found"),
-        ("a.gz", gzip.compress(GOOD)[:-9], "cannot be read"),
-        ("a.gz", gzip.compress(GOOD)[:-8] + bytes(8), "cannot be read"),
+        ("a.gz", gzip.compress(GOOD, mtime=0)[:-9], "cannot be read"),
+        ("a.gz", gzip.compress(GOOD, mtime=0)[:-8] + bytes(8), "cannot be read"),
         ("a.gz", GOOD, "cannot be read: Not a gzipped file"),
-        ("a.gz", gzip.compress(GOOD + bytes(10**6)), "found more than 18"),
+        ("a.gz", gzip.compress(GOOD + bytes(10**6), mtime=0), "found more than 18"),
     ],
 )
 def test_a_damaged_idx_file_is_refused(name, content, message, tmp_path):
@@ -276,12 +276,9 @@ def test_splitting_60000_images_needs_little_more_memory_than_they_take():
 def test_an_mlp_learns_fashion_mnist_in_two_epochs(tmp_path):
     command = [sys.executable, "train.py", "data=fashion_mnist", "model=mlp", "trainer.max_epochs=2"]
     options = ["progress=true", f"output_dir={tmp_path}", "trainer.device=cpu"]
-    started = time.monotonic()
-    done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "50000 train, 10000 validation, 10000 test; 1 x 28 x 28 features, 10 classes" in done.stdout
-    best = next(line for line in done.stdout.splitlines() if line.startswith("best"))
-    accuracy = float(best.rpartition("val/accuracy ")[2].rstrip(")"))
-    assert accuracy > 0.85, f"{best}, after {time.monotonic() - started:.0f} s"
+    subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=True)
+    (path,) = tmp_path.glob("main/*/record.json")
+    assert json.loads(path.read_text())["best"]["metrics"]["val/accuracy"] > 0.85
 
 
 @pytest.mark.slow

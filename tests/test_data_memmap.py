@@ -56,6 +56,7 @@ def test_batches_are_those_of_the_same_arrays_in_memory(shape, kind, standardize
     assert same([stored.sample(9)], [memory.sample(9)]) and same([stored.sample(99)], [memory.sample(99)])
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 @pytest.mark.parametrize("workers", [2, 4])
 def test_workers_read_the_same_batches(workers, tmp_path):
     stored, memory = both(tmp_path, (3, 4, 5), np.uint8)
@@ -151,7 +152,7 @@ X, Y = np.zeros((10, 2)), np.arange(10) % 2
         (X, Y, 1, "must hold whole numbers from 0 to 0 with data.classes=1"),
         (X, -Y, 2, "must hold whole numbers from 0 to 1"),
         (X, Y * 0.5, 2, "must hold whole numbers from 0 to 1"),
-        (X, np.where(Y, np.nan, 1.0), None, "5 of 10 values are missing"),
+        (X, np.where(Y, np.nan, 1.0), None, "data.y=y.npy: 5 of 10 values are missing or not finite"),
     ],
 )
 def test_bad_files_are_refused(x, y, classes, message, tmp_path, monkeypatch):

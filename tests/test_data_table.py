@@ -135,7 +135,7 @@ def test_a_constant_column_is_fine(tmp_path):
     [
         ("", "is empty; the first row must have the names of the columns"),
         ("\n\n", "is empty"),
-        ("a,b\n", "has no rows below its header"),
+        ("a,b\n", "has no rows"),
         ("a,b,a\n1,2,3\n", "two columns are called 'a'"),
         (",a,b\n0,1,2\n", "column 1 has no name; name it, or save the table without its index"),
         ("5.1,3.5,0\n4.9,3.0,1\n", "the first row holds numbers only (5.1, 3.5, 0, ...); it must have the"),
@@ -234,7 +234,16 @@ def test_the_task_can_be_said():
         ({"x": np.zeros((4, 2)), "y": np.arange(5)}, "found float64 (4, 2) and int64 (5,)"),
         ({"x": np.zeros(4), "y": np.arange(4)}, "found float64 (4,)"),
         ({"x": np.zeros((4, 2), complex), "y": np.arange(4)}, "found complex128"),
-        ({"x": np.array([[1, np.nan]] * 4), "y": np.arange(4)}, "column 'x': 4 of 4 values are missing"),
+        (
+            {"x": np.array([[1, np.nan]] * 4), "y": np.arange(4)},
+            "4 of the 8 features are missing or not finite",
+        ),
+        ({"x": np.zeros((4, 2)), "y": np.array([0, 1, np.inf, 2])}, "target 'y': 1 of 4 values are missing"),
+        (
+            {"x": np.zeros((4, 2)), "y": np.array(["a", "", "b", "b"])},
+            "target 'y': 1 of 4 values are missing",
+        ),
+        ({"x": np.zeros((0, 2)), "y": np.zeros(0)}, "target 'y': has no values"),
         ({"x": np.zeros((4, 2)), "y": np.array([0, 1, 2, print])}, "cannot be read as arrays"),
     ],
 )
@@ -264,6 +273,13 @@ def test_parquet_says_what_it_needs_and_what_is_wrong(tmp_path, monkeypatch):
     assert "column 'a': 1 of 2 values are missing\n" in told and "column 'b': 1 of 2" in told
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     assert refusal(path) == f"data.path={path}: needs pyarrow; pip install 'sweepwise[table]'"
+
+
+def test_folders_add_no_columns(tmp_path):
+    (tmp_path / "year=2020").mkdir()
+    path = tmp_path / "year=2020" / "a.parquet"
+    pandas.DataFrame({"a": [1.0, 2, 3], "y": [0, 1, 0]}).to_parquet(path)
+    assert table(path=str(path)).x.tolist() == [[1], [2], [3]]
 
 
 def test_csv_and_npz_need_no_other_library(tmp_path, monkeypatch):

@@ -90,6 +90,7 @@ def test_loss_bounds():
     assert not verdict.complaints(Diagnosis(9, 1.25, row), 1.0)
     assert verdict.complaints(Diagnosis(9, 1.26, row), 1.0)[0].startswith("the first loss is 1.3 times")
     assert not verdict.complaints(Diagnosis(9, 0.1, row), 1.0)
+    assert not verdict.complaints(Diagnosis(9, 0.1, row), 0.0)
     bad = verdict.complaints(Diagnosis(9, math.nan, row, first_bad="l3"), 1.0)
     assert bad == ["the first loss is nan: not finite from l3 on"]
     assert not verdict.complaints(Diagnosis(9, math.nan, failed="it broke"), 1.0)

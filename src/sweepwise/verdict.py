@@ -81,17 +81,12 @@ class Start:
         }
 
 
-def look(parts: Parts, *, advise: bool = True) -> Start:
-    """Examines the network of a run on training examples; changes nothing.
-
-    Args:
-        parts: of the run.
-        advise: whether to try other initialisations if something is wrong.
-    """
+def look(parts: Parts) -> Start:
+    """Examines the network of a run on training examples, and tries what would help; changes nothing."""
     expected, constant = expected_losses(parts.data)
     found = _examined(parts, parts.model)
     wrong = complaints(found, expected)
-    advice = _advice(parts, expected, wrong) if advise and wrong else ""
+    advice = _advice(parts, expected, wrong) if wrong else ""
     classes = parts.data.classes
     words = f"ln({classes})" if classes else "the variance of the targets"
     return Start(found, expected, words, constant, wrong, advice)
@@ -119,7 +114,7 @@ def complaints(found: Diagnosis, expected_loss: float) -> list[str]:
         where = found.first_bad
         return [f"the first loss is {found.loss}: not finite from {where} on"]
     said = []
-    if found.loss > HIGH_LOSS * expected_loss:
+    if found.loss > HIGH_LOSS * expected_loss > 0:  # 0: targets that are all the same
         said.append(
             f"the first loss is {found.loss / expected_loss:.2g} times that of outputs of 0: the first steps "
             "will only shrink the outputs"

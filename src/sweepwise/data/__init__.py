@@ -181,7 +181,7 @@ def split(
     targets = [_targets(y[train], classes, target_mean, target_std)]
     targets += [_targets(values, classes, target_mean, target_std) for values in (y[held], y_test[last])]
     notes = arrays.notes
-    if label_noise:
+    if label_noise != 0:
         targets[0], wrong = _mislabelled(targets[0], classes, label_noise, split_seed)
         notes += (f"data.label_noise={label_noise}: {wrong} of {sizes[0]} training labels are wrong",)
     return Data(

@@ -64,7 +64,7 @@ def read_parquet(where: str, path: Path, drop: Sequence[str]) -> Columns:
     except ImportError as error:
         raise ValueError(f"{where}: needs pyarrow; pip install 'sweepwise[table]'") from error
     try:
-        table = parquet.read_table(path)
+        table = parquet.read_table(path, partitioning=None)  # folders called a=b add no columns
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{where}: cannot be read ({error})") from error
     named = dict(zip(table.column_names, table.columns, strict=True))
@@ -85,7 +85,7 @@ def dropped(where: str, columns: Mapping[str, Cells], drop: Sequence[str]) -> di
 def checked(where: str, columns: Columns) -> Columns:
     """The same columns, if they have rows and no cell is missing or infinite."""
     if not columns or not len(next(iter(columns.values()))):
-        raise ValueError(f"{where}: has no rows below its header")
+        raise ValueError(f"{where}: has no rows")
     faults = []
     for name, values in columns.items():
         if values.dtype.kind == "U":

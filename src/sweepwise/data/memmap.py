@@ -6,7 +6,6 @@ from typing import Annotated
 import numpy as np
 
 from sweepwise.data import Arrays
-from sweepwise.data.columns import checked
 from sweepwise.data.targets import find_targets
 from sweepwise.schema import Range
 
@@ -39,7 +38,6 @@ def memmap(*, x: str, y: str, classes: Annotated[int, Range(0)] | None = None) -
             f"found {values.dtype} {values.shape}"
         )
     name = Path(x).name
-    checked(f"data.y={y}", {"y": values})
     if classes is None:
         return find_targets(f"data.y={y}", values, "auto").with_features(name, features)
     if classes == 0:

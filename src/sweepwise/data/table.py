@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sweepwise.data import Arrays
-from sweepwise.data.columns import Columns, checked, read_csv, read_parquet
+from sweepwise.data.columns import Columns, read_csv, read_parquet
 from sweepwise.data.targets import Task, find_targets
 from sweepwise.schema import did_you_mean
 
@@ -109,5 +109,6 @@ def _of_arrays(where: str, path: Path, target: str | None, task: Task, drop: Seq
             f"{where}: must hold real features (examples, ...) and a target for each: found {x.dtype} "
             f"{x.shape} and {y.dtype} {y.shape}"
         )
-    checked(where, {named: y, "x": x})
+    if bad := int((~np.isfinite(x)).sum()):
+        raise ValueError(f"{where}: {bad} of the {x.size} features are missing or not finite")
     return find_targets(f"target {named!r}", y, task).with_features(path.name, x)

@@ -41,12 +41,17 @@ def find_targets(where: str, values: np.ndarray, task: Task) -> Targets:
 
     Args:
         where: what holds them, for messages.
-        values: (examples,) text, truth values or finite numbers.
+        values: (examples,) text, truth values or numbers.
         task: 'auto' finds out; else what it is.
 
     Raises:
-        ValueError: they are all the same, or cannot be what `task` says.
+        ValueError: some are missing, they are all the same, or they cannot be what `task` says.
     """
+    missing = values == "" if values.dtype.kind == "U" else ~np.isfinite(values)
+    if missing.any():
+        raise ValueError(f"{where}: {missing.sum()} of {len(values)} values are missing or not finite")
+    if not len(values):
+        raise ValueError(f"{where}: has no values")
     labels, y = np.unique(values, return_inverse=True)
     if len(labels) < 2:
         raise ValueError(f"{where}: holds one value only, {_shown(labels[0])}; there is nothing to learn")
