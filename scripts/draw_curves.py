@@ -3,10 +3,11 @@
     python scripts/draw_curves.py runs=outputs/init
     python scripts/draw_curves.py runs=outputs/schedule metric=val/loss by=scheduler
 
-A group holds the runs that differ in their seed only: each is drawn thin to a dot where it ended, their mean thick. by=KEY,KEY
-groups by these overrides instead. The table gives mean and standard deviation over the runs of a group:
-of the best epoch's value of the metric that chose the best weights, and of the last epoch's value of
-metric= (val/accuracy, or val/r2 for regression). figure=PATH says where the picture goes.
+A group holds the runs that differ in their seed only: each is drawn thin to a dot where it ended, their
+mean thick. by=KEY,KEY groups by these overrides instead. The table gives mean and standard deviation
+over the runs of a group: of the best epoch's value of the metric that chose the best weights, and of
+the last epoch's value of metric= (val/accuracy, or val/r2 for regression). figure=PATH says where the
+picture goes.
 """
 
 import re

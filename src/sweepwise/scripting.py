@@ -207,7 +207,7 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(axes: "Axes", groups: Mapping[str, Sequence[Sequence[dict[str, Any]]]], tag: str) -> None:
-    """Draws a metric by epoch: each run thin to its end, and the mean of a group where all of its runs have a value.
+    """Draws a metric by epoch: each run thin to its end, and a group's mean as far as all of its runs go.
 
     Args:
         axes: to draw on.
