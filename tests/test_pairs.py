@@ -29,13 +29,17 @@ CANDIDATES = 12
 
 IMAGES = {"digits", "mnist", "fashion_mnist", "cifar10", "memmap"}
 WITHOUT_IMAGES = [f"data={name}" for name in GROUPS["data"] if name not in IMAGES]
+OF_IMAGES = ("cutout", "flip", "rotation", "shift_crop")
 # What cannot be together, because of what it is.
 IMPOSSIBLE = {
     "model=cnn2d": WITHOUT_IMAGES,
     "model=resnet": WITHOUT_IMAGES,
-    "model=cnn1d": [f"data={name}" for name in (*sorted(IMAGES), "blobs", "moons", "table")],
+    "model=cnn1d": [
+        *(f"data={name}" for name in (*sorted(IMAGES), "blobs", "moons", "table")),
+        *(f"regularizer={name}" for name in OF_IMAGES),  # since no data set suits both
+    ],
     "model=linear": ["regularizer=dropout", "optimizer=muon"],
-    **{f"regularizer={name}": WITHOUT_IMAGES for name in ("cutout", "flip", "rotation", "shift_crop")},
+    **{f"regularizer={name}": WITHOUT_IMAGES for name in OF_IMAGES},
     "regularizer=label_smoothing": ["data=diabetes", "data=linear"],
     "regularizer=spectral_norm": ["init=zeros"],
     "regularizer=weight_decay": ["optimizer=adamw", "optimizer=muon"],
@@ -76,6 +80,7 @@ def covering_array(groups: Mapping[str, Sequence[str]], refused: set[Pair], seed
             best = max(
                 best, candidate(groups, refused, left, draw), key=lambda row: len(pairs_of(row) & left)
             )
+        assert best, f"no row can hold any of {sorted(map(sorted, left))[:9]}"
         left -= pairs_of(best)
         rows.append(best)
     return rows
@@ -121,10 +126,10 @@ NEEDS = {
     "data=digits": ["data.image=true", "data.examples=200"],
     "data=mnist1d": ["data.examples=200"],
     **{
-        f"data={name}": ["data.root=FILES", "data.batch_size=8"]
+        f"data={name}": ["data.root=FILES", "data.batch_size=7"]
         for name in ("mnist", "fashion_mnist", "cifar10")
     },
-    "data=memmap": ["data.x=FILES/x.npy", "data.y=FILES/y.npy", "data.batch_size=8"],
+    "data=memmap": ["data.x=FILES/x.npy", "data.y=FILES/y.npy", "data.batch_size=7"],
     "data=table": ["data.path=FILES/table.csv"],
     "init=checkpoint": ["init.path=WEIGHTS"],
     "optimizer=other": ["optimizer._target_=torch.optim.Adamax", "optimizer.lr=0.002"],
