@@ -163,6 +163,9 @@ class _Unwatched:
     def begin(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
         """Nothing."""
 
+    def mark(self) -> dict[str, int]:
+        return {}
+
     def final(
         self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
     ) -> None:
@@ -173,10 +176,13 @@ class _Unwatched:
 
 
 class _Unsaved:
-    """Keeps no weights on disk."""
+    """Keeps nothing on disk."""
 
-    def due(self) -> bool:
+    def due(self, step: int, epochs: int = 0) -> bool:
         return False
 
-    def save(self, name: str, state: dict[str, Tensor]) -> None:
+    def save(self, step: int, *what: object) -> None:
+        """Nothing."""
+
+    def finish(self, step: int, *what: object) -> None:
         """Nothing."""

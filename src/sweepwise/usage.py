@@ -27,10 +27,11 @@ GROUPS = (
     "regularizer",
     "early_stop",
     "trainer",
+    "checkpoint",
     "monitor",
 )
 EXPERIMENT = "experiment"  # a group of whole settings, above all others; none is chosen by default
-SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "progress": bool}
+SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "accept_changes": bool, "progress": bool}
 
 
 def folders(conf: Path, arguments: Sequence[str]) -> list[Path]:
