@@ -164,7 +164,7 @@ def _train(request: Request, parts: Parts, folder: Path) -> Result:
             else:
                 _describe(request, parts, folder, environment, monitor)
             report.opening(request, parts, folder, said)
-            with interrupts, progress(parts.steps, config["progress"]) as shown:
+            with interrupts, progress(parts.steps, config["progress"], run.begin["step"]) as shown:
                 fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)
         except KeyboardInterrupt as error:
             run.end("interrupted", str(error))
