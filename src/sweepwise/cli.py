@@ -33,9 +33,9 @@ FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 _EXPECTED = (UsageError, record.Busy, Failure, OSError)
 
 
+@interrupt.heeding()
 def main(task: Callable[[], Any]) -> None:
     """Runs a `@hydra.main` function and exits with the code that says what became of it."""
-    interrupt.heed()
     several = ("-m", "--multirun")  # may stand anywhere, but Hydra wants it first
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in several)
     arguments = sys.argv[1:]
@@ -63,6 +63,7 @@ def main(task: Callable[[], Any]) -> None:
         raise SystemExit(_exit_code(error)) from None
 
 
+@interrupt.heeding()
 def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
     """Runs a script's function of the command line's arguments, and exits as `main` does.
 
@@ -70,7 +71,6 @@ def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
         task: takes the arguments; returns an exit code, or None for 0.
         about: what --help prints.
     """
-    interrupt.heed()
     arguments = sys.argv[1:]
     if {"--help", "-h"} & set(arguments):
         print(about.strip())

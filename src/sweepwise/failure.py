@@ -19,7 +19,7 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".strip(": ")
 
 
-def explained(error: Exception) -> Exception:
-    """The exception itself, or a `Failure` in its place if its reason says all."""
+def explained(error: Exception) -> Failure | None:
+    """What to raise in the place of an exception, if its reason says all."""
     why = reason(error)
-    return Failure(why) if why.startswith(OUT_OF_MEMORY) else error
+    return Failure(why) if why.startswith(OUT_OF_MEMORY) else None

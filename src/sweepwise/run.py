@@ -68,7 +68,12 @@ def train(request: Request) -> Result:
         Failure: it was begun, and no checkpoint of it is whole; or it ended for want of memory.
         OSError: the folder cannot be written.
     """
-    parts = build(request)
+    try:
+        parts = build(request)
+    except Exception as error:
+        if failure := explained(error):
+            raise failure from error
+        raise
     with record.claim(request) as claim:
         return _train(request, parts, claim.folder)
 
@@ -171,7 +176,9 @@ def _train(request: Request, parts: Parts, folder: Path) -> Result:
             raise
         except Exception as error:
             run.end("failed", reason(error))
-            raise explained(error) from error
+            if failure := explained(error):
+                raise failure from error
+            raise
         finally:
             monitor.close(run.status)
             log.end(run.status, run.reason, **run.outcome())
