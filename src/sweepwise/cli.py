@@ -24,7 +24,7 @@ from sweepwise import interrupt, provenance, record, usage
 from sweepwise.failure import Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
-from sweepwise.standing import ENDED, Ended, ended, refuse_changed
+from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
 
 if TYPE_CHECKING:
     from sweepwise.run import Result
@@ -148,9 +148,8 @@ def _as_before(folder: Path, request: Request) -> tuple[int, float | None]:
     from sweepwise.report import closing
 
     known = record.read(folder)
-    now = {"code": provenance.code(request.targets), "versions": provenance.versions()}
-    differs = provenance.differences(known["environment"], now)
-    refuse_changed(folder, known, request, [*differs.code, *differs.versions])
+    differs = provenance.differences(known, made_by(request, provenance.versions()))
+    refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
     print(f"{known['status']} before, in {folder}; fresh=true trains again")
     closing(folder, known)
     return ENDED[known["status"]], known["best"]["value"]

@@ -26,7 +26,7 @@ from sweepwise.progress import progress
 from sweepwise.record import Record, Request
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
 from sweepwise.schema import Bound, UsageError, bind
-from sweepwise.standing import ENDED, Ended, ended, refuse_changed
+from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
 from sweepwise.trainer import Run, fit
 from sweepwise.usage import GROUPS
 
@@ -149,10 +149,10 @@ def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Sch
 def _train(request: Request, parts: Parts, folder: Path) -> Result:
     """Trains in a folder that is this process's own, and leaves a record however it ends."""
     config = request.config
-    environment = provenance.environment(request.targets)
-    saved, said = _left_off(request, parts, folder, environment)
-    about = {"id": request.id, "overrides": list(request.overrides), "environment": environment}
-    about |= {"data_sha256": parts.data.sha256, "init": parts.init, "notes": parts.notes}
+    made = made_by(request, provenance.environment(request.targets))
+    made |= {"data_sha256": parts.data.sha256}
+    saved, said = _left_off(request, folder, made)
+    about = {"id": request.id, "overrides": list(request.overrides), "init": parts.init, "notes": parts.notes}
     if not saved:
         start = verdict.look(parts)
         about |= {"start": start.table()}
@@ -161,15 +161,16 @@ def _train(request: Request, parts: Parts, folder: Path) -> Result:
     monitor: Monitor = _own("monitor", config).target(folder, saved.state if saved else BEGINNING)
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
     interrupts = Interrupts()
-    with Record(folder, going_on=saved is not None, **about) as log:
+    begin = saved.step if saved else 0
+    with Record(folder, going_on=saved is not None, from_step=begin, **about, **made) as log:
         try:
             if saved:
                 parts.learner.resume(0, saved.weights, saved.best, saved.state["learner"])
                 run.resume(saved.state)
             else:
-                _describe(request, parts, folder, environment, monitor)
+                _describe(request, parts, folder, made["environment"], monitor)
             report.opening(request, parts, folder, said)
-            with interrupts, progress(parts.steps, config["progress"], run.begin["step"]) as shown:
+            with interrupts, progress(parts.steps, config["progress"], begin) as shown:
                 fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)
         except KeyboardInterrupt as error:
             run.end("interrupted", str(error))
@@ -196,14 +197,14 @@ def _describe(
 ) -> None:
     """Writes what does not change in a run."""
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
-    (folder / "code.diff").write_text(provenance.diff())
+    (folder / "code.diff").write_text(provenance.diff(request.targets))
     settings, first = report.hparams(request), record.keys(request.overrides)
     monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
     monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
 
 
 def _left_off(
-    request: Request, parts: Parts, folder: Path, environment: Mapping[str, Any]
+    request: Request, folder: Path, made: Mapping[str, Any]
 ) -> tuple[Saved | None, list[tuple[str, str]]]:
     """Where a run goes on, and what there is to say about that; a folder from whose beginning it starts is empty.
 
@@ -219,16 +220,17 @@ def _left_off(
         return None, said
     if ended(known, request):
         raise Ended(folder)
-    changed = provenance.differences(known["environment"], environment)
-    other_data = ["the data are not the same"] if known["data_sha256"] != parts.data.sha256 else []
-    refuse_changed(folder, known, request, [*changed.code, *other_data])
+    differs = provenance.differences(known, made)
+    changed = [*differs.code, *differs.inputs]
+    changed += ["the data are not the same"] if known["data_sha256"] != made["data_sha256"] else []
+    refuse_changed(folder, known, request, changed)
     saved = Checkpoints(folder).load()
     if saved is None:
         record.clear(folder)
         return None, [("resume", f"{known['status']} before its first checkpoint: from the beginning")]
     said = [("damaged", text) for text in saved.damaged]
     said += [("resume", f"from step {saved.step}, epoch {saved.state['epoch']}")]
-    if differs := [*changed.code, *other_data, *changed.versions, *changed.machine]:
-        said += [("", f"not bit-exact: {'; '.join(differs)}")]
+    if changed := [*changed, *differs.versions, *differs.machine]:
+        said += [("", f"not bit-exact: {'; '.join(changed)}")]
     return saved, said
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sweepwise import provenance
 from sweepwise.failure import Failure
 from sweepwise.record import Request
 
@@ -29,6 +30,12 @@ class Changed(Failure):
 def ended(known: Mapping[str, Any], request: Request) -> bool:
     """Whether a run's record leaves nothing to do that was asked for."""
     return known.get("status") in ENDED and not request.config["fresh"]
+
+
+def made_by(request: Request, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of how a run came about, for `provenance.differences`."""
+    code, inputs = provenance.code(request.targets), provenance.inputs(request.config)
+    return {"code": code, "inputs": inputs, "environment": environment}
 
 
 def refuse_changed(folder: Path, known: Mapping[str, Any], request: Request, changes: Sequence[str]) -> None:
