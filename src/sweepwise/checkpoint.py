@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import shutil
+import sys
 import time
 import zipfile
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from sweepwise import durable
+from sweepwise.failure import Failure
 from sweepwise.schema import Range
 
 FOLDER = "checkpoints"
@@ -40,7 +42,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 Weights = Mapping[str, Tensor]
 
 
-class Damaged(RuntimeError):
+class Damaged(Failure):
     """Checkpoints are there, and none of them can be believed."""
 
 
@@ -225,6 +227,7 @@ class Checkpoints:
         if error.errno not in DISK_FULL or self._full_disk == "stop":
             raise error
         self.failures.append(str(error.strerror))
+        print(f"warning: {error.strerror}; the training goes on", file=sys.stderr)
 
     def _save(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]

@@ -20,18 +20,20 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from sweepwise import record, usage
+from sweepwise import interrupt, provenance, record, usage
+from sweepwise.failure import Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
+from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
 
 if TYPE_CHECKING:
     from sweepwise.run import Result
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
-_EXPECTED = (UsageError, record.Busy, OSError)
-ENDED = {"finished": 0, "stopped early": 0, "diverged": 1}
+_EXPECTED = (UsageError, record.Busy, Failure, OSError)
 
 
+@interrupt.heeding()
 def main(task: Callable[[], Any]) -> None:
     """Runs a `@hydra.main` function and exits with the code that says what became of it."""
     several = ("-m", "--multirun")  # may stand anywhere, but Hydra wants it first
@@ -55,12 +57,13 @@ def main(task: Callable[[], Any]) -> None:
         if isinstance(error, OverrideParseException):
             message = f"{error.override}: cannot be read ({message}); it may need quotes"
         raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
-    except KeyboardInterrupt:
-        raise SystemExit(_refused("interrupted", INTERRUPTED)) from None
+    except interrupt.Stopped as stopped:
+        raise SystemExit(_refused(str(stopped), interrupt.exit_code(stopped.signal))) from None
     except _EXPECTED as error:  # a run of a sweep; it has said so itself
         raise SystemExit(_exit_code(error)) from None
 
 
+@interrupt.heeding()
 def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
     """Runs a script's function of the command line's arguments, and exits as `main` does.
 
@@ -74,8 +77,8 @@ def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
         return
     try:
         raise SystemExit(task(arguments) or 0)
-    except KeyboardInterrupt:
-        raise SystemExit(_refused("interrupted", INTERRUPTED)) from None
+    except interrupt.Stopped as stopped:
+        raise SystemExit(_refused(str(stopped), interrupt.exit_code(stopped.signal))) from None
     except _EXPECTED as error:
         raise SystemExit(_refused(str(error), _exit_code(error))) from None
 
@@ -127,15 +130,29 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may hold an interpolation
     assert isinstance(overrides, list)
     request = _request(config, overrides, hydra.runtime.choices)
-    known = record.read(request.folder)
-    if known.get("status") in ENDED and not request.config["fresh"]:
-        from sweepwise.report import closing
-
-        print(f"{known['status']} before, in {request.folder}; fresh=true trains again")
-        closing(request.folder, known)
-        return ENDED[known["status"]], known["best"]["value"]
-    result = _trainer()(request)
+    if ended(record.read(request.folder), request):
+        return _as_before(request.folder, request)
+    try:
+        result = _trainer()(request)
+    except Ended as meanwhile:  # in another process
+        return _as_before(meanwhile.folder, request)
     return result.exit_code, result.run.best.value
+
+
+def _as_before(folder: Path, request: Request) -> tuple[int, float | None]:
+    """Says what became of a run that has ended; its exit code and its best value.
+
+    Raises:
+        Changed: by other code.
+    """
+    from sweepwise.report import closing
+
+    known = record.read(folder)
+    differs = provenance.differences(known, made_by(request, provenance.versions()))
+    refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
+    print(f"{known['status']} before, in {folder}; fresh=true trains again")
+    closing(folder, known)
+    return ENDED[known["status"]], known["best"]["value"]
 
 
 def _request(config: DictConfig, overrides: Sequence[str], choices: Mapping[str, str | None]) -> Request:

@@ -4,9 +4,15 @@ SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal has gone) and SIGUSR1, SIGUSR2 (a
 """
 
 import signal
-from types import FrameType, TracebackType
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import Any, Self
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+Handler = Callable[[int, FrameType | None], None]
 
 
 class Stopped(KeyboardInterrupt):
@@ -26,18 +32,32 @@ def exit_code(number: int) -> int:
     return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
-def heed() -> None:
-    """From now on each of the signals raises `Stopped`; one that is ignored (nohup) stays ignored."""
-    for number in ASKING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _stop)
+@contextmanager
+def heeding(answer: Handler | None = None) -> Iterator[None]:
+    """While entered, each of the signals is answered; one that is ignored (nohup) stays ignored.
+
+    Outside of the main thread, which alone can answer signals, nothing changes.
+
+    Args:
+        answer: a handler; without one, `Stopped` is raised.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in ASKING if main}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, answer or _stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
-class Interrupts:
+class Interrupts(AbstractContextManager["Interrupts"]):
     """While entered, notes the first signal instead of ending; a second Ctrl-C ends at once.
 
     Attributes:
@@ -46,16 +66,13 @@ class Interrupts:
 
     signal = 0
 
-    def __enter__(self) -> "Interrupts":
-        self._before = {number: signal.getsignal(number) for number in ASKING}
-        for number, handler in self._before.items():
-            if handler is not signal.SIG_IGN:
-                signal.signal(number, self._note)
+    def __enter__(self) -> Self:
+        self._heeding = heeding(self._note)
+        self._heeding.__enter__()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def __exit__(self, *raised: Any) -> None:
+        self._heeding.__exit__(*raised)
 
     def __call__(self) -> bool:
         """Whether a signal has come."""

@@ -114,7 +114,7 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
     monitor = Monitor(Path(folder)) if folder else _Unwatched()
-    checkpoints = Checkpoints(Path(folder)) if folder else _Unsaved()
+    checkpoints = Checkpoints(Path(folder)) if folder else Unsaved()
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
     monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
     try:
@@ -175,7 +175,7 @@ class _Unwatched:
         """Nothing."""
 
 
-class _Unsaved:
+class Unsaved:
     """Keeps nothing on disk."""
 
     def due(self, step: int, epochs: int = 0) -> bool:

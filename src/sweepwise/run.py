@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 
 from sweepwise import provenance, record, report, verdict
 from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import split
+from sweepwise.failure import explained, reason
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts, exit_code
 from sweepwise.monitor import START as BEGINNING
@@ -23,14 +23,13 @@ from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.parts import EXAMPLES, Parts, assemble
 from sweepwise.progress import progress
-from sweepwise.record import Record, Request, described
+from sweepwise.record import Record, Request
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
 from sweepwise.schema import Bound, UsageError, bind
+from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
 from sweepwise.trainer import Run, fit
 from sweepwise.usage import GROUPS
 
-OUT_OF_MEMORY = "out of memory"
-EXIT_CODES = {"finished": 0, "stopped early": 0, "diverged": 1}
 # What the parts of a run are given by those before them, and no yaml can set.
 GIVEN = {
     "model": {"features", "outputs"},
@@ -58,23 +57,23 @@ class Result:
     exit_code: int
 
 
-class Failed(RuntimeError):
-    """A run has failed for a reason that needs no traceback."""
-
-
 def train(request: Request) -> Result:
     """Trains one run, from where it was left if it had begun, and returns what became of it.
 
     Raises:
         UsageError: the config asks for what cannot be; nothing was written.
         record.Busy: another process trains this run.
-        record.Ended: another process has trained it meanwhile.
-        record.Changed: it was begun by other code.
-        Damaged: it was begun, and no checkpoint of it is whole.
-        Failed: it ended for want of memory.
+        Ended: another process has trained it meanwhile.
+        Changed: it was begun by other code.
+        Failure: it was begun, and no checkpoint of it is whole; or it ended for want of memory.
         OSError: the folder cannot be written.
     """
-    parts = build(request)
+    try:
+        parts = build(request)
+    except Exception as error:
+        if failure := explained(error):
+            raise failure from error
+        raise
     with record.claim(request) as claim:
         return _train(request, parts, claim.folder)
 
@@ -150,45 +149,42 @@ def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Sch
 def _train(request: Request, parts: Parts, folder: Path) -> Result:
     """Trains in a folder that is this process's own, and leaves a record however it ends."""
     config = request.config
-    environment = provenance.environment(request.targets)
-    saved, said = _left_off(request, folder, environment)
+    made = made_by(request, provenance.environment(request.targets))
+    made |= {"data_sha256": parts.data.sha256}
+    saved, said = _left_off(request, folder, made)
+    about = {"id": request.id, "overrides": list(request.overrides), "init": parts.init, "notes": parts.notes}
+    if not saved:
+        start = verdict.look(parts)
+        about |= {"start": start.table()}
+        said += report.start_lines(start)
     checkpoints: Checkpoints = _own("checkpoint", config).target(folder)
     monitor: Monitor = _own("monitor", config).target(folder, saved.state if saved else BEGINNING)
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
     interrupts = Interrupts()
-    with Record(folder, going_on=saved is not None, **_about(request, parts, environment)) as log:
+    begin = saved.step if saved else 0
+    with Record(folder, going_on=saved is not None, from_step=begin, **about, **made) as log:
         try:
             if saved:
                 parts.learner.resume(0, saved.weights, saved.best, saved.state["learner"])
                 run.resume(saved.state)
             else:
-                start = verdict.look(parts)
-                log.tell(start=start.table())
-                said += report.start_lines(start)
-                (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-                (folder / "code.diff").write_text(provenance.diff())
-                texts = report.texts(request, environment)
-                monitor.describe(
-                    texts, report.hparams(request), parts.task.metrics, record.keys(request.overrides)
-                )
-                monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
+                _describe(request, parts, folder, made["environment"], monitor)
             report.opening(request, parts, folder, said)
-            with interrupts, progress(parts.steps, config["progress"]) as shown:
+            with interrupts, progress(parts.steps, config["progress"], begin) as shown:
                 fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)
         except KeyboardInterrupt as error:
-            run.end("interrupted", described(error))
+            run.end("interrupted", str(error))
             raise
         except Exception as error:
-            reason = _why(error)
-            run.end("failed", reason)
-            if reason.startswith(OUT_OF_MEMORY):
-                raise Failed(reason) from error
+            run.end("failed", reason(error))
+            if failure := explained(error):
+                raise failure from error
             raise
         finally:
             monitor.close(run.status)
             log.end(run.status, run.reason, **run.outcome())
     report.closing(folder, log.fields)
-    return Result(run, exit_code(interrupts.signal) if interrupts() else EXIT_CODES[run.status])
+    return Result(run, exit_code(interrupts.signal) if interrupts() else ENDED[run.status])
 
 
 def _own(group: str, config: Mapping[str, Any]) -> Bound:
@@ -196,19 +192,25 @@ def _own(group: str, config: Mapping[str, Any]) -> Bound:
     return bind(group, config[group], [], given=GIVEN[group])
 
 
-def _about(request: Request, parts: Parts, environment: Mapping[str, Any]) -> dict[str, Any]:
-    about = {"id": request.id, "overrides": list(request.overrides), "environment": environment}
-    return about | {"data_sha256": parts.data.sha256, "init": parts.init, "notes": parts.notes}
+def _describe(
+    request: Request, parts: Parts, folder: Path, environment: Mapping[str, Any], monitor: Monitor
+) -> None:
+    """Writes what does not change in a run."""
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
+    (folder / "code.diff").write_text(provenance.diff(request.targets))
+    settings, first = report.hparams(request), record.keys(request.overrides)
+    monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
+    monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
 
 
 def _left_off(
-    request: Request, folder: Path, environment: Mapping[str, Any]
+    request: Request, folder: Path, made: Mapping[str, Any]
 ) -> tuple[Saved | None, list[tuple[str, str]]]:
     """Where a run goes on, and what there is to say about that; a folder from whose beginning it starts is empty.
 
     Raises:
-        record.Ended: there is nothing left to do.
-        record.Changed: it was begun by other code.
+        Ended: there is nothing left to do.
+        Changed: it was begun by other code.
         Damaged: no checkpoint is whole.
     """
     known = record.read(folder)
@@ -216,27 +218,19 @@ def _left_off(
         said = [("fresh", f"over what was here: {known['status']}, of {known['started']}")] if known else []
         record.clear(folder)
         return None, said
-    record.refuse_ended(known)
-    changed = provenance.differences(known["environment"], environment)
-    record.refuse_changed(changed, request)
+    if ended(known, request):
+        raise Ended(folder)
+    differs = provenance.differences(known, made)
+    changed = [*differs.code, *differs.inputs]
+    changed += ["the data are not the same"] if known["data_sha256"] != made["data_sha256"] else []
+    refuse_changed(folder, known, request, changed)
     saved = Checkpoints(folder).load()
     if saved is None:
         record.clear(folder)
         return None, [("resume", f"{known['status']} before its first checkpoint: from the beginning")]
     said = [("damaged", text) for text in saved.damaged]
     said += [("resume", f"from step {saved.step}, epoch {saved.state['epoch']}")]
-    if differs := [*changed.code, *changed.versions, *changed.machine]:
-        said += [("", f"not bit-exact: {'; '.join(differs)}")]
+    if changed := [*changed, *differs.versions, *differs.machine]:
+        said += [("", f"not bit-exact: {'; '.join(changed)}")]
     return saved, said
 
-
-def _why(error: Exception) -> str:
-    """Why a run has failed, in one line."""
-    text = str(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
-        detail = text.strip().partition("\n")[0]
-        return (
-            f"{OUT_OF_MEMORY}{f' ({detail})' if detail else ''}: a smaller data.batch_size needs less; or "
-            "trainer.accumulate=2, which passes each batch in two pieces"
-        )
-    return described(error)

@@ -146,9 +146,10 @@ class Noise:
 
 def generators() -> dict[str, Any]:
     """Where python's, numpy's and torch's global generators (CPU and every GPU) stand."""
+    version, words, following = random.getstate()
     name, numbers, *rest = np.random.get_state()
     return {
-        "python": random.getstate(),
+        "python": [version, torch.tensor(words), following],
         "numpy": [name, torch.from_numpy(np.asarray(numbers).astype(np.int64)), *rest],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
@@ -157,7 +158,8 @@ def generators() -> dict[str, Any]:
 
 def place_generators(state: Mapping[str, Any]) -> None:
     """Puts them where they stood."""
-    random.setstate(state["python"])
+    version, words, following = state["python"]
+    random.setstate((version, tuple(words.tolist()), following))
     name, numbers, *rest = state["numpy"]
     np.random.set_state((name, numbers.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(state["torch"])
