@@ -14,6 +14,7 @@ import math
 import os
 import socket
 import struct
+import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -224,7 +225,7 @@ class EventFile:
         self._file.flush()
 
     def mark(self) -> dict[str, int]:
-        """Bring everything that was written to the disk; returns how many bytes the file then has, by its name."""
+        """Bring everything that was written to the disk; returns the file's bytes, by its name."""
         self._file.flush(sync=True)
         return {self.path.name: self._file.size}
 
@@ -241,17 +242,21 @@ def cut(folder: Path, sizes: Mapping[str, int]) -> None:
 
     Args:
         folder: Of a run that goes on from that moment.
-        sizes: Bytes that each file had then, by its name; files without one came later.
+        sizes: Bytes that each file had then, by its name; event files without one came later.
     """
-    for path in folder.glob("events.out.tfevents.*"):
-        if path.name not in sizes:
-            path.unlink()
-        elif path.stat().st_size > sizes[path.name]:
-            os.truncate(path, sizes[path.name])
+    found = {path.name: path for path in folder.glob("events.out.tfevents.*")}
+    for path in (path for name, path in found.items() if name not in sizes):
+        path.unlink()
+    for name in (name for name in sizes if name.startswith("events.out.tfevents.")):
+        size = found[name].stat().st_size if name in found else 0
+        if size > sizes[name]:
+            os.truncate(found[name], sizes[name])
+        if size < sizes[name]:
+            print(f"warning: {name} has lost its last {sizes[name] - size:,} bytes", file=sys.stderr)
 
 
 def _create(folder: Path) -> Path:
-    """A new empty file in the folder, with a name that TensorBoard looks for, and reads after the others there.
+    """A new empty file in the folder, with a name that TensorBoard looks for, and reads after the others.
 
     It goes by the time in the name, which a clock that was set back would put too early.
     """
