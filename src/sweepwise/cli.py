@@ -127,8 +127,8 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may hold an interpolation
     assert isinstance(overrides, list)
     request = _request(config, overrides, hydra.runtime.choices)
-    known = record.read(request.folder)
-    if known.get("status") in ENDED and not request.config["fresh"]:
+    known = {} if request.config["fresh"] else record.read(request.folder)
+    if known.get("status") in ENDED:
         from sweepwise.report import closing
 
         print(f"{known['status']} before, in {request.folder}; fresh=true trains again")

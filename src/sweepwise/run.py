@@ -3,7 +3,6 @@
 Everything that can be wrong with a config is found before a folder is made.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from sweepwise import record, report, verdict
+from sweepwise import provenance, record, report, verdict
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import split
@@ -63,11 +62,9 @@ def train(request: Request) -> Result:
         OSError: the folder cannot be written.
     """
     parts = build(request)
-    lock = record.claim(request.folder)
-    try:
+    with record.claim(request) as claim:
+        record.clear(claim.folder)
         return _train(request, parts)
-    finally:
-        os.close(lock)
 
 
 def build(request: Request) -> Parts:
@@ -141,9 +138,13 @@ def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Sch
 def _train(request: Request, parts: Parts) -> Result:
     """Trains in a folder that is this process's own, and leaves a record however it ends."""
     folder = request.folder
-    environment = record.environment()
+    environment = provenance.environment()
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
-    about = {"id": request.id, "overrides": list(request.overrides), "environment": environment}
+    about: dict[str, Any] = {
+        "id": request.id,
+        "overrides": list(request.overrides),
+        "environment": environment,
+    }
     start = verdict.look(parts)
     about |= {"data_sha256": parts.data.sha256, "init": parts.init, "notes": parts.notes}
     about |= {"start": start.table()}
