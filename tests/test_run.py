@@ -445,19 +445,15 @@ def test_an_error_in_the_middle_leaves_a_true_record_and_the_best_weights(tmp_pa
     assert (found["status"], found["reason"]) == ("failed", "RuntimeError: no luck")
     assert found["stopped"]["epoch"] == 1 and found["best"]["epoch"] in (0, 1)
     assert [line["epoch"] for line in lines(asked.folder)] == [0, 1]
-    lock = record.claim(asked.folder)  # the folder is free again
-    run.os.close(lock)
+    record.claim(asked).release()  # the folder is free again
 
 
 def test_a_folder_in_use_is_refused_before_anything_is_touched(tmp_path):
     asked = request(tmp_path, "trainer.max_steps=2")
-    lock = record.claim(asked.folder)
-    try:
+    with record.claim(asked) as claim:
         with pytest.raises(record.Busy):
             run.train(asked)
-    finally:
-        run.os.close(lock)
-    assert [path.name for path in asked.folder.iterdir()] == [".lock"]
+        assert [path.name for path in claim.folder.iterdir()] == [".lock"]
 
 
 def test_data_in_the_record_are_those_that_were_trained_on(tmp_path):

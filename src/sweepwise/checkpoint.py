@@ -181,7 +181,7 @@ class Checkpoints:
             Damaged: there are checkpoints, and none of them is whole.
         """
         durable.clear_aside(self._folder)
-        reasons = []
+        reasons: list[str] = []
         for path in sorted(self._folder.glob("step-*"), reverse=True):
             try:
                 saved = _read(path, tuple(reasons))

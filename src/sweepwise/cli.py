@@ -130,7 +130,7 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may hold an interpolation
     assert isinstance(overrides, list)
     request = _request(config, overrides, hydra.runtime.choices)
-    if ended(record.read(request.folder), request):
+    if not request.config["fresh"] and ended(record.read(request.folder)):
         return _as_before(request.folder, request)
     try:
         result = _trainer()(request)

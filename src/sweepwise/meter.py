@@ -44,8 +44,13 @@ class Meter:
         self._sums = np.array([memory["sums"] for memory in memories])
         for steps in zip(*(memory["seen"] for memory in memories), strict=True):
             losses, outputs, targets = zip(*steps, strict=True)
-            seen = torch.stack(losses), torch.cat(outputs), torch.cat(targets)
-            self._seen.append(tuple(tensor.to(device) for tensor in seen))
+            self._seen.append(
+                (
+                    torch.stack(losses).to(device),
+                    torch.cat(outputs).to(device),
+                    torch.cat(targets).to(device),
+                )
+            )
 
     def _unfolded(self, tensor: Tensor) -> Tensor:
         """(runs, ...) from (runs * ...)."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from sweepwise.record import SAFE_NAME
+from sweepwise.identity import name_fault, place_fault
 from sweepwise.schema import UsageError, check, did_you_mean
 
 GROUPS = (
@@ -73,8 +73,9 @@ def check_shape(config: Mapping[str, Any]) -> None:
     ]
     for key, kind in SETTINGS.items():
         faults += check(key, config[key], kind) if key in config else [f"{key}: must be given"]
-    if not faults and not SAFE_NAME.fullmatch(str(config["name"])):
-        faults.append(f"name={config['name']}: must be letters, digits and any of . _ + - =, and no path")
+    if not faults:
+        told = name_fault(str(config["name"])), place_fault(config["output_dir"])
+        faults = [fault for fault in told if fault]
     if faults:
         raise UsageError(faults)
 
