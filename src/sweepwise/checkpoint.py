@@ -78,8 +78,8 @@ class Checkpoints:
         epochs: likewise.
         keep: how many of the newest ones stay, >= 1. With more than one an older one takes over from one that
             was damaged.
-        full_disk: 'continue': a checkpoint for which there is no room is left out, the older ones stay and the
-            training goes on; 'stop': it ends there as failed.
+        full_disk: 'continue': a checkpoint for which there is no room is left out, the older ones stay and
+            the training goes on; 'stop': it ends there as failed.
 
     Attributes:
         failures: what could not be written, one line each.
@@ -151,7 +151,7 @@ class Checkpoints:
             step: how many steps have been taken.
             weights: see `save`.
             best: see `save`.
-            state: see `save`; empty: the run cannot go on from here, so only its weights are written, as `last`.
+            state: see `save`; empty: the run cannot go on from here, so only its weights are written.
 
         Raises:
             OSError: it could not be written.
@@ -192,8 +192,8 @@ class Checkpoints:
             return saved
         if reasons:
             raise Damaged(
-                f"{self._folder}: no checkpoint is whole: {'; '.join(reasons)}. Put a good copy back, or start "
-                "anew with fresh=true"
+                f"{self._folder}: no checkpoint is whole: {'; '.join(reasons)}. Put a good copy back, or "
+                "start anew with fresh=true"
             )
         return None
 

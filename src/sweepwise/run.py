@@ -206,7 +206,7 @@ def _describe(
 def _left_off(
     request: Request, folder: Path, made: Mapping[str, Any]
 ) -> tuple[Saved | None, list[tuple[str, str]]]:
-    """Where a run goes on, and what there is to say about that; a folder from whose beginning it starts is empty.
+    """Where a run goes on, and what there is to say about that. If it begins, its folder is empty now.
 
     Raises:
         Ended: there is nothing left to do.
