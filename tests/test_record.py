@@ -3,9 +3,11 @@
 import json
 import math
 import os
+import platform
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sweepwise import record
-from sweepwise.record import Record
+from sweepwise.record import Damaged, Record
 
 ROOT = Path(__file__).parents[1]
 ID = "1a2b3c4d"
@@ -120,3 +122,176 @@ def test_jsonable_is_strict_json_and_changes_only_what_is_not_finite(value):
     found = record.jsonable(value)
     assert same(value, found)
     assert same(found, json.loads(json.dumps(found, allow_nan=False)))
+
+
+# --- going on
+
+
+def test_a_record_that_goes_on_keeps_its_start_and_adds_its_attempts_up(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    first = Record(tmp_path, id=ID, data_sha256="d", notes=["a"])
+    clock[0] += 5
+    first.note(step=40)
+    clock[0] += 100  # and killed; what it had not written is not known
+    before = record.read(tmp_path)
+    assert (before["status"], before["seconds"], before["step"]) == ("running", 5.0, 40)
+    second = Record(tmp_path, going_on=True, from_step=40, notes=["b"])
+    found = record.read(tmp_path)
+    assert (found["status"], found["reason"], found["started"]) == ("running", "", before["started"])
+    assert (found["id"], found["data_sha256"], found["notes"], found["step"]) == (ID, "d", ["b"], 40)
+    assert "ended" not in found and "seconds" not in found
+    assert [attempt["status"] for attempt in found["attempts"]] == ["interrupted", "running"]
+    clock[0] += 2
+    second.end("interrupted", "after step 60")
+    third = Record(tmp_path, going_on=True, from_step=61)
+    clock[0] += 3
+    third.end("finished", "", best={"epoch": 1})
+    found = record.read(tmp_path)
+    assert (found["status"], found["seconds"], found["started"]) == ("finished", 10.0, before["started"])
+    assert [attempt["seconds"] for attempt in found["attempts"]] == [5.0, 2.0, 3.0]
+    assert [attempt["from_step"] for attempt in found["attempts"]] == [0, 40, 61]
+    assert [attempt["status"] for attempt in found["attempts"]] == ["interrupted", "interrupted", "finished"]
+    assert [attempt["ended"] is None for attempt in found["attempts"]] == [True, False, False]
+    host = {(attempt["host"], attempt["pid"]) for attempt in found["attempts"]}
+    assert host == {(platform.node(), os.getpid())}
+    assert found["ended"] == found["attempts"][-1]["ended"]
+
+
+def test_a_record_that_does_not_go_on_starts_over(tmp_path):
+    Record(tmp_path, id=ID, best=1).end("failed", "x")
+    Record(tmp_path, id=ID)
+    found = record.read(tmp_path)
+    assert len(found["attempts"]) == 1 and "best" not in found and found["reason"] == ""
+    Record(tmp_path / "..", going_on=True)  # without one to go on with
+    assert len(record.read(tmp_path / "..")["attempts"]) == 1
+
+
+def test_a_record_from_before_attempts_were_written_counts_as_one(tmp_path):
+    old = {"status": "interrupted", "started": "s", "ended": "e", "seconds": 7.0}
+    (tmp_path / "record.json").write_text(json.dumps(old | {"environment": {"host": "there", "pid": 3}}))
+    log = Record(tmp_path, going_on=True)
+    (first, _) = record.read(tmp_path)["attempts"]
+    assert first == {
+        "started": "s",
+        "ended": "e",
+        "seconds": 7.0,
+        "host": "there",
+        "pid": 3,
+        "from_step": 0,
+        "status": "interrupted",
+    }
+    log.end("finished", "")
+    assert record.read(tmp_path)["seconds"] >= 7.0
+
+
+def test_a_clock_that_is_set_back_changes_no_duration(tmp_path, monkeypatch):
+    now = [1_700_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    log = Record(tmp_path)
+    now[0] -= 1e7
+    log.note()
+    now[0] += 3e9
+    log.end("finished", "")
+    found = record.read(tmp_path)
+    assert 0 <= found["seconds"] < 60 and 0 <= found["attempts"][0]["seconds"] < 60
+    assert found["started"].startswith("2023-") and found["ended"].startswith("2118-")
+
+
+# --- how it stands
+
+
+@pytest.mark.parametrize("status", ["finished", "stopped early", "diverged", "failed", "interrupted"])
+def test_a_run_that_has_ended_stands_as_its_record_says(status, tmp_path):
+    Record(tmp_path).end(status, "")
+    with record.hold(tmp_path):
+        assert record.standing(tmp_path) == status
+
+
+def test_a_run_is_running_as_long_as_somebody_holds_it(tmp_path):
+    folder = tmp_path / "run"
+    assert record.standing(folder) == "" and not folder.exists()
+    with record.hold(folder):
+        assert record.standing(folder) == "running"  # and has not come to its record yet
+        Record(folder)
+        assert record.standing(folder) == "running"
+    assert record.standing(folder) == "interrupted"
+    assert record.read(folder)["status"] == "running"  # a look writes nothing
+    (folder / "record.json").unlink()
+    assert record.standing(folder) == ""
+
+
+def test_a_run_that_ends_while_it_is_looked_at_has_ended(tmp_path, monkeypatch):
+    log = Record(tmp_path)
+
+    def end_now(folder):
+        log.end("finished", "")
+        return False
+
+    monkeypatch.setattr(record, "is_held", end_now)
+    assert record.standing(tmp_path) == "finished"
+
+
+def test_where_a_lock_cannot_be_read_the_record_is_believed(tmp_path, monkeypatch):
+    Record(tmp_path)
+
+    def refuse(folder):
+        raise PermissionError
+
+    monkeypatch.setattr(record, "is_held", refuse)
+    assert record.standing(tmp_path) == "running"
+
+
+def test_how_a_run_stands_is_known_without_torch(tmp_path):
+    Record(tmp_path).end("finished", "")
+    code = (
+        "import sys; from pathlib import Path; from sweepwise import record\n"
+        "print(record.standing(Path(sys.argv[1])), {'torch', 'numpy'} & set(sys.modules) or '')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT / "src")},
+    )
+    assert done.stdout.split() == ["finished"]
+
+
+# --- damage
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\0" * 100, b"\xff\xfe{}", b"[]", b'"text"', b'{"status": "fin']
+)
+def test_a_damaged_record_is_told_with_its_name_and_the_way_out(content, tmp_path):
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    for look in (record.read, record.standing, lambda folder: Record(folder, going_on=True)):
+        with pytest.raises(Damaged) as raised:
+            look(tmp_path)
+        text = str(raised.value)
+        assert text.startswith(f"{path} is damaged (") and "fresh=true" in text and "\n" not in text
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_record_ends_the_command_unless_the_run_is_trained_anew(tmp_path):
+    def command(*more: str) -> subprocess.CompletedProcess:
+        small = ["data=wine", "model.hidden=[4]", "monitor=none", "early_stop=none", "trainer.max_epochs=1"]
+        return subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *small, "trainer.device=cpu", *more],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        )
+
+    assert command().returncode == 0
+    (path,) = tmp_path.glob("outputs/main/*/record.json")
+    content = path.read_bytes()
+    path.write_bytes(content[:-20])
+    done = command()
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert f"{path.relative_to(tmp_path)} is damaged" in done.stderr and path.read_bytes() == content[:-20]
+    assert command("fresh=true").returncode == 0
+    assert record.read(path.parent)["status"] == "finished"
