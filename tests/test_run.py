@@ -386,7 +386,7 @@ def test_the_same_config_gives_the_same_bits(overrides, tmp_path):
         e for e in shown[1] if not e[1].startswith(("run/", "_hparams_"))
     ]
     assert lines(first) == lines(second)
-    changing = {"started", "ended", "seconds", "environment"}
+    changing = {"started", "ended", "seconds", "environment", "attempts"}
     records = [record.read(folder) for folder in (first, second)]
     assert {k: v for k, v in records[0].items() if k not in changing} == {
         k: v for k, v in records[1].items() if k not in changing
@@ -418,7 +418,7 @@ def test_training_again_replaces_all_that_was_there(tmp_path):
     folder, _ = train(tmp_path, *usual)
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     (folder / "scrap").write_text("of an earlier attempt")
-    again, _ = train(tmp_path, *usual)
+    again, _ = train(tmp_path, *usual, "fresh=true")
     assert again == folder and not (folder / "scrap").exists()
     assert len(list(folder.glob("events*"))) == 1
     assert (folder / "metrics.jsonl").read_bytes() == before["metrics.jsonl"]

@@ -134,9 +134,9 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     for _ in range(RETRIES):
-        made += [level for level in folders.make(home) if level not in made]
         lock, mine = -1, False
         try:
+            made += [level for level in folders.make(home) if level not in made]
             lock = _open(home / LOCK)
             while not _flock(lock, fcntl.LOCK_EX):
                 if time.monotonic() > deadline:
