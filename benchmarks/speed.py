@@ -3,7 +3,7 @@
     python benchmarks/speed.py w1                   steps per second, all contenders
     python benchmarks/speed.py w2
     python benchmarks/speed.py histograms w1        what histograms every 50 steps cost
-    python benchmarks/speed.py safety w1            what checkpoints and heeding signals cost, a minute at a time
+    python benchmarks/speed.py safety w1            what checkpoints and heeding signals cost
     python benchmarks/speed.py startup              a one-step job against `import torch`, whole processes
 
 One thread each, measured in turn (interleave.py). Timings are not tests: they never change the exit code.

@@ -364,9 +364,8 @@ def test_a_folder_that_cannot_be_written_is_named(command, place):
 def test_a_run_that_another_process_trains_is_refused(command):
     command(*SHORT)
     (folder,) = folders()
-    lock = record.claim(folder)
-    code, _, err = command(*SHORT)
-    os.close(lock)
+    with record.hold(folder):
+        code, _, err = command(*SHORT)
     assert code == 1 and f"is being trained by process {os.getpid()}" in err
 
 
@@ -607,4 +606,5 @@ def test_a_killed_run_frees_its_folder(command):
         process.kill()
         process.wait()
         assert record.read(folder)["status"] == "running"
-        os.close(record.claim(folder))
+        assert record.standing(folder) == "interrupted"
+        record.hold(folder).release()

@@ -386,7 +386,7 @@ def test_the_same_config_gives_the_same_bits(overrides, tmp_path):
         e for e in shown[1] if not e[1].startswith(("run/", "_hparams_"))
     ]
     assert lines(first) == lines(second)
-    changing = {"started", "ended", "seconds", "environment"}
+    changing = {"started", "ended", "seconds", "environment", "attempts"}
     records = [record.read(folder) for folder in (first, second)]
     assert {k: v for k, v in records[0].items() if k not in changing} == {
         k: v for k, v in records[1].items() if k not in changing
@@ -418,7 +418,7 @@ def test_training_again_replaces_all_that_was_there(tmp_path):
     folder, _ = train(tmp_path, *usual)
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     (folder / "scrap").write_text("of an earlier attempt")
-    again, _ = train(tmp_path, *usual)
+    again, _ = train(tmp_path, *usual, "fresh=true")
     assert again == folder and not (folder / "scrap").exists()
     assert len(list(folder.glob("events*"))) == 1
     assert (folder / "metrics.jsonl").read_bytes() == before["metrics.jsonl"]
@@ -445,19 +445,15 @@ def test_an_error_in_the_middle_leaves_a_true_record_and_the_best_weights(tmp_pa
     assert (found["status"], found["reason"]) == ("failed", "RuntimeError: no luck")
     assert found["stopped"]["epoch"] == 1 and found["best"]["epoch"] in (0, 1)
     assert [line["epoch"] for line in lines(asked.folder)] == [0, 1]
-    lock = record.claim(asked.folder)  # the folder is free again
-    run.os.close(lock)
+    record.claim(asked).release()  # the folder is free again
 
 
 def test_a_folder_in_use_is_refused_before_anything_is_touched(tmp_path):
     asked = request(tmp_path, "trainer.max_steps=2")
-    lock = record.claim(asked.folder)
-    try:
+    with record.claim(asked) as claim:
         with pytest.raises(record.Busy):
             run.train(asked)
-    finally:
-        run.os.close(lock)
-    assert [path.name for path in asked.folder.iterdir()] == [".lock"]
+        assert [path.name for path in claim.folder.iterdir()] == [".lock"]
 
 
 def test_data_in_the_record_are_those_that_were_trained_on(tmp_path):

@@ -156,8 +156,7 @@ class Checkpoints:
             step: how many steps have been taken.
             weights: see `save`.
             best: see `save`.
-            state: see `save`; empty: the run cannot go on from here, so only its weights are written, as
-                `last`.
+            state: see `save`; empty: the run cannot go on from here, so only its weights are written.
 
         Raises:
             OSError: it could not be written.

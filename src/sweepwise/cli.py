@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from sweepwise import interrupt, provenance, record, usage
+from sweepwise import folders, interrupt, provenance, record, usage
 from sweepwise.failure import Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sweepwise.run import Result
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+_TOLD = "told"  # marks an error of a run of a sweep, which has been printed
 _EXPECTED = (UsageError, record.Busy, Failure, OSError)
 
 
@@ -59,8 +60,11 @@ def main(task: Callable[[], Any]) -> None:
         raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
     except interrupt.Stopped as stopped:
         raise SystemExit(_refused(str(stopped), interrupt.exit_code(stopped.signal))) from None
-    except _EXPECTED as error:  # a run of a sweep; it has said so itself
-        raise SystemExit(_exit_code(error)) from None
+    except _EXPECTED as error:
+        code = _exit_code(error)
+        if _TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
+            _refused(folders.explained(Path(), error) if isinstance(error, OSError) else str(error), code)
+        raise SystemExit(code) from None
 
 
 @interrupt.heeding()
@@ -118,6 +122,7 @@ def execute(config: DictConfig) -> float:
         which = "" if single else f"run {hydra.job.num} ({hydra.job.override_dirname}): "
         code = _refused("\n".join(which + line for line in str(error).splitlines()), _exit_code(error))
         if not single:
+            error.add_note(_TOLD)
             raise  # the sweep goes on with its other runs
         raise SystemExit(code) from None
     if code and (single or code >= INTERRUPTED):
@@ -130,7 +135,7 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may hold an interpolation
     assert isinstance(overrides, list)
     request = _request(config, overrides, hydra.runtime.choices)
-    if ended(record.read(request.folder), request):
+    if not request.config["fresh"] and ended(record.read(request.folder)):
         return _as_before(request.folder, request)
     try:
         result = _trainer()(request)

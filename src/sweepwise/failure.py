@@ -13,8 +13,8 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         detail = f" ({text})" if text else ""
         return (
-            f"{OUT_OF_MEMORY}{detail}: a smaller data.batch_size needs less, and so does trainer.accumulate=2, "
-            "which passes each batch in two pieces"
+            f"{OUT_OF_MEMORY}{detail}: a smaller data.batch_size needs less, and so does "
+            "trainer.accumulate=2, which passes each batch in two pieces"
         )
     return f"{type(error).__name__}: {error}".strip(": ")
 

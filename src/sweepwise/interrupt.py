@@ -1,6 +1,7 @@
 """Signals that ask a program to end: at once before the training, at the end of the running step during it.
 
-SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal has gone) and SIGUSR1, SIGUSR2 (a cluster's warnings) are alike.
+SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal has gone), SIGUSR1 and SIGUSR2 (a cluster's
+warnings) are alike.
 """
 
 import signal

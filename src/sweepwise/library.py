@@ -179,6 +179,7 @@ class Unsaved:
     """Keeps nothing on disk."""
 
     def due(self, step: int, epochs: int = 0) -> bool:
+        """Never."""
         return False
 
     def save(self, step: int, *what: object) -> None:

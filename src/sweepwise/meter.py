@@ -44,9 +44,13 @@ class Meter:
         self._sums = np.array([memory["sums"] for memory in memories])
         for steps in zip(*(memory["seen"] for memory in memories), strict=True):
             losses, outputs, targets = zip(*steps, strict=True)
-            joined = torch.stack(losses), torch.cat(outputs), torch.cat(targets)
-            seen, outcome, wanted = (tensor.to(device) for tensor in joined)
-            self._seen.append((seen, outcome, wanted))
+            self._seen.append(
+                (
+                    torch.stack(losses).to(device),
+                    torch.cat(outputs).to(device),
+                    torch.cat(targets).to(device),
+                )
+            )
 
     def _unfolded(self, tensor: Tensor) -> Tensor:
         """(runs, ...) from (runs * ...)."""

@@ -206,19 +206,22 @@ def _describe(
 def _left_off(
     request: Request, folder: Path, made: Mapping[str, Any]
 ) -> tuple[Saved | None, list[tuple[str, str]]]:
-    """Where a run goes on, and what there is to say about that; a folder from whose beginning it starts is empty.
+    """Where a run goes on, and what there is to say about that. If it begins, its folder is empty now.
 
     Raises:
         Ended: there is nothing left to do.
         Changed: it was begun by other code.
         Damaged: no checkpoint is whole.
     """
-    known = record.read(folder)
-    if request.config["fresh"] or not known:
-        said = [("fresh", f"over what was here: {known['status']}, of {known['started']}")] if known else []
+    if request.config["fresh"]:
+        said = [("fresh", "over what was here")] if (folder / "record.json").exists() else []
         record.clear(folder)
         return None, said
-    if ended(known, request):
+    known = record.read(folder)
+    if not known:
+        record.clear(folder)
+        return None, []
+    if ended(known):
         raise Ended(folder)
     differs = provenance.differences(known, made)
     changed = [*differs.code, *differs.inputs]
@@ -233,4 +236,3 @@ def _left_off(
     if changed := [*changed, *differs.versions, *differs.machine]:
         said += [("", f"not bit-exact: {'; '.join(changed)}")]
     return saved, said
-

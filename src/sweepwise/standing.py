@@ -27,9 +27,9 @@ class Changed(Failure):
     """A run was made by other code, and nothing was said of what to do about it."""
 
 
-def ended(known: Mapping[str, Any], request: Request) -> bool:
-    """Whether a run's record leaves nothing to do that was asked for."""
-    return known.get("status") in ENDED and not request.config["fresh"]
+def ended(known: Mapping[str, Any]) -> bool:
+    """Whether a run's record leaves nothing to do."""
+    return known.get("status") in ENDED
 
 
 def made_by(request: Request, environment: Mapping[str, Any]) -> dict[str, Any]:

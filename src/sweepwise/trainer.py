@@ -107,7 +107,7 @@ class Checkpoints(Protocol):
     """Keeps on disk what one run needs to go on; see `sweepwise.checkpoint.Checkpoints`."""
 
     def due(self, step: int, epochs: int = 0) -> bool:
-        """Whether it is time for a checkpoint, after so many steps, and epochs if one has just been closed."""
+        """Whether it is time for a checkpoint, after so many steps; and epochs, if one has ended."""
         ...
 
     def save(
@@ -191,7 +191,7 @@ class Run:
         }
 
     def take(self, step: int, epoch: int, values: Mapping[str, float]) -> bool:
-        """Takes the metrics of an epoch; the rate, the best and the end follow. Returns whether it is the best.
+        """Takes an epoch's metrics; rate, best and end follow from them. Returns whether it is the best.
 
         Args:
             step: the next one.
@@ -327,7 +327,7 @@ def _begin(runs: Sequence[Run], meter: Meter, data: Data) -> int:
 def _memory(
     run: Run, k: int, learner: Learner, meter: Meter, step: int, epoch: int
 ) -> tuple[Weights, tuple[int, Weights] | None, dict[str, Any]]:
-    """What a checkpoint holds: present weights, the best ones with the number of their steps, all the rest."""
+    """What a checkpoint holds: present weights, the best ones with their step, and all the rest."""
     state = run.memory(step, epoch, meter.memory(k))
     state |= {"learner": learner.memory(k), "generators": generators()}
     return learner.state(k, best=False), _best(run, k, learner), state

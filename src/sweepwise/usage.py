@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from sweepwise.record import SAFE_NAME
+from sweepwise.identity import name_fault, place_fault
 from sweepwise.schema import UsageError, check, did_you_mean
 
 GROUPS = (
@@ -73,8 +73,9 @@ def check_shape(config: Mapping[str, Any]) -> None:
     ]
     for key, kind in SETTINGS.items():
         faults += check(key, config[key], kind) if key in config else [f"{key}: must be given"]
-    if not faults and not SAFE_NAME.fullmatch(str(config["name"])):
-        faults.append(f"name={config['name']}: must be letters, digits and any of . _ + - =, and no path")
+    if not faults:
+        told = name_fault(str(config["name"])), place_fault(config["output_dir"])
+        faults = [fault for fault in told if fault]
     if faults:
         raise UsageError(faults)
 
@@ -138,13 +139,17 @@ def _indented(label: str, text: str) -> list[str]:
 
 
 def option_faults(arguments: Sequence[str], confs: Sequence[Path]) -> list[str]:
-    """Options that do not exist, found from the command line alone: Hydra dies of some of them."""
-    chosen = (argument.partition("=") for argument in arguments if not argument.startswith(("-", "+", "~")))
-    return [
+    """What is wrong by the command line alone: options that Hydra dies of, and folders that it would make."""
+    chosen = [argument.partition("=") for argument in arguments if not argument.startswith(("-", "+", "~"))]
+    options = [
         fault
         for key, _, value in chosen
         if key in (*GROUPS, EXPERIMENT) and (fault := _option_fault(key, value, confs))
     ]
+    plain = [(key, value.strip("'\"")) for key, _, value in chosen if not re.search(r"[($]", value)]
+    names = [name_fault(name) for key, value in plain if key == "name" for name in value.split(",")]
+    places = [place_fault(value) for key, value in plain if key == "output_dir"]
+    return [*options, *filter(None, names), *filter(None, places)]
 
 
 def explain(message: str, arguments: Sequence[str], confs: Sequence[Path]) -> str:

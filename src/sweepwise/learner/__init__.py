@@ -119,7 +119,7 @@ class Learner(Protocol):
         ...
 
     def memory(self, run: int) -> dict[str, Any]:
-        """What the run's next step depends on beside what `state` gives: copies on the CPU, for torch.save."""
+        """What the next step depends on beside what `state` gives: copies on the CPU, for torch.save."""
         ...
 
     def resume(

@@ -166,7 +166,7 @@ class Monitor:
             self._events.image("inputs/examples", picture, description=labels)
 
     def mark(self) -> dict[str, int]:
-        """Brings both files to the disk; returns how many bytes they have, those of an earlier attempt too."""
+        """Brings both files to the disk; returns how many bytes they and those of earlier attempts have."""
         self._lines.flush(sync=True)
         self._before |= {LINES: self._lines.size} | self._events.mark()
         return dict(self._before)

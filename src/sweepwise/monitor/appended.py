@@ -14,10 +14,9 @@ MOST_PENDING = 2**26  # bytes kept for a disk that is full; what comes after the
 class AppendedFile:
     """Gathers what is written and appends it to the file.
 
-    That happens at a `flush`, and at the first write that comes `FLUSH_SECONDS` or more after the last
-    append. The file is open only then, so the number of runs trained together is not limited by that of open
-    files. An append is whole or undone: one that fails (full disk) is tried again with what has come
-    meanwhile.
+    That happens at a `flush`, and at the first write that comes `FLUSH_SECONDS` or more after the last one.
+    The file is open only then, so the number of runs trained together is not limited by that of open files.
+    An append is whole or undone: one that fails (full disk) is tried again with what has come meanwhile.
 
     Args:
         path: of the file, made if missing.

@@ -225,7 +225,7 @@ class EventFile:
         self._file.flush()
 
     def mark(self) -> dict[str, int]:
-        """Bring everything that was written to the disk; returns the file's bytes, by its name."""
+        """Bring everything that was written to the disk; returns the bytes of the file, by its name."""
         self._file.flush(sync=True)
         return {self.path.name: self._file.size}
 
@@ -256,7 +256,7 @@ def cut(folder: Path, sizes: Mapping[str, int]) -> None:
 
 
 def _create(folder: Path) -> Path:
-    """A new empty file in the folder, with a name that TensorBoard looks for, and reads after the others.
+    """A new empty file in the folder, whose name TensorBoard looks for and reads after the others there.
 
     It goes by the time in the name, which a clock that was set back would put too early.
     """

@@ -83,7 +83,10 @@ class FlatOptimizer:
         return {
             "groups": [{k: _copy(v) for k, v in group.items() if k != "params"} for group in groups],
             "state": [
-                {key: (_copy(value), _on(value, tensor)) for key, value in self.optimizer.state[tensor].items()}
+                {
+                    key: (_copy(value), _on(value, tensor))
+                    for key, value in self.optimizer.state[tensor].items()
+                }
                 if tensor in self.optimizer.state
                 else {}
                 for group in groups

@@ -61,7 +61,7 @@ class Regularizer:
         """Acts after the optimizer's step of learning rate `rate`."""
 
     def memory(self) -> dict[str, Any]:
-        """What it has learned during training and a resumed run needs; what lies in the model is saved with it."""
+        """What it has learned in training and needs to go on; what lies in the model is saved with that."""
         return {}
 
     def remember(self, memory: Mapping[str, Any]) -> None:
