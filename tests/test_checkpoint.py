@@ -117,6 +117,29 @@ def test_keep(tmp_path, keep):
     assert there == ["best", "best-00000002", "last", *(f"step-{step:08d}" for step in range(7 - keep, 7))]
 
 
+def test_two_of_the_same_step(folder):
+    """The first before its epoch was closed, the second after; both stay, and the second is newer."""
+    for _ in range(2):
+        checkpoints = Checkpoints(folder)
+        checkpoints.finish(6, weights(6), (6, weights(6)), state(6) | {"epoch": 7})
+    assert sorted(path.name for path in (folder / FOLDER).glob("step-*")) == [
+        "step-00000006",
+        "step-00000006.1",
+    ]
+    saved = load(folder)
+    assert (saved.step, saved.state["epoch"]) == (6, 7)
+    assert (folder / FOLDER / "last").resolve().name == "step-00000006.1"
+    (folder / FOLDER / "step-00000006.1" / STATE).write_bytes(b"")
+    is_whole(load(folder), 6)
+    assert (folder / FOLDER / "damaged-step-00000006.1").is_dir()
+    checkpoints = Checkpoints(folder)
+    checkpoints.finish(9, weights(9), (6, weights(6)), state(9))
+    assert sorted(path.name for path in (folder / FOLDER).glob("step-*")) == [
+        "step-00000006",
+        "step-00000009",
+    ]
+
+
 def test_without_a_best(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.finish(1, weights(1), None, state(1))

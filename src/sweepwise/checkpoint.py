@@ -5,6 +5,7 @@
                        best.safetensors      the best ones so far; not there before the first validation
                        state.pt              everything else; torch.load(..., weights_only=True) reads it
                        manifest.json         size and sha256 of each file, and of itself
+      step-00001234.1/ likewise, if that epoch was closed only after a checkpoint of the same step
       best-00001100/   weights.safetensors and its manifest
       last, best       links to the newest of each
 
@@ -14,6 +15,7 @@ A folder is in place as a whole or not at all (`durable`), and is believed only 
 import errno
 import hashlib
 import io
+import itertools
 import json
 import shutil
 import sys
@@ -187,7 +189,7 @@ class Checkpoints:
         """
         durable.clear_aside(self._folder)
         reasons: list[str] = []
-        for path in sorted(self._folder.glob("step-*"), key=_number, reverse=True):
+        for path in sorted(self._folder.glob("step-*"), key=_order, reverse=True):
             try:
                 saved = _read(path, tuple(reasons))
             except ValueError as error:
@@ -204,7 +206,7 @@ class Checkpoints:
 
     def _forget_after(self, newest: Path, saved: Saved) -> None:
         for path in self._folder.glob("step-*"):
-            if _number(path) > saved.step:
+            if _order(path) > _order(newest):
                 aside = path.with_name(f"damaged-{path.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
@@ -248,32 +250,38 @@ class Checkpoints:
             files |= {BEST: kept} if best else {}
             told = {"step": step, "best_step": best[0] if best else None, **state}
             files |= {STATE: _to_bytes(told)}
-        name = f"{'step' if state else 'ended'}-{step:08d}"
-        self._put(name, step, files)
+        name = self._put(f"{'step' if state else 'ended'}-{step:08d}", step, files)
         _show(self._folder / "last", name)
-        for old in sorted(self._folder.glob("step-*"), key=_number)[: -self._keep]:
+        for old in sorted(self._folder.glob("step-*"), key=_order)[: -self._keep]:
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
 
     def _put_best(self, step: int, weights: bytes) -> None:
         """Writes the best weights, and removes the others."""
-        name = f"best-{step:08d}"
-        self._put(name, step, {WEIGHTS: weights})
+        name = self._put(f"best-{step:08d}", step, {WEIGHTS: weights})
         _show(self._folder / "best", name)
         for other in self._folder.glob("best-*"):
             if other.name != name:
                 shutil.rmtree(other, ignore_errors=True)
 
-    def _put(self, name: str, step: int, files: Mapping[str, bytes]) -> None:
-        """Writes a folder with its manifest, unless it is there and whole."""
-        folder = self._folder / name
-        if folder.exists():
+    def _put(self, name: str, step: int, files: Mapping[str, bytes]) -> str:
+        """Writes a folder with its manifest, unless it is there and whole; returns its name.
+
+        One of the same step with other content stays, and the new one gets a number behind the step: a run
+        that was stopped by the last step of an epoch closes that epoch without another step.
+        """
+        content = {**files, MANIFEST: _manifest(step, files)}
+        for number in itertools.count():
+            folder = self._folder / (f"{name}.{number}" if number else name)
+            if not folder.exists():
+                break
             try:
                 _checked(folder)
-                return
             except ValueError:
                 shutil.rmtree(folder)
-        content = {**files, MANIFEST: _manifest(step, files)}
+                break
+            if (folder / MANIFEST).read_bytes() == content[MANIFEST]:
+                return folder.name
         needed = sum(map(len, content.values()))
         try:
             durable.write_folder(folder, content)
@@ -283,14 +291,15 @@ class Checkpoints:
             if error.errno not in DISK_FULL:
                 raise
             free = shutil.disk_usage(self._folder).free
-            text = f"no room for {FOLDER}/{name}: it needs {needed:,} bytes, {free:,} are free"
+            text = f"no room for {FOLDER}/{folder.name}: it needs {needed:,} bytes, {free:,} are free"
             raise OSError(error.errno, f"{text}; the checkpoints before it are kept") from error
+        return folder.name
 
 
-def _number(path: Path) -> int:
-    """The step in a checkpoint's name; -1: there is none."""
-    digits = path.name.partition("-")[2]
-    return int(digits) if digits.isdecimal() else -1
+def _order(path: Path) -> tuple[int, ...]:
+    """The numbers in a checkpoint's name, by which the newest comes last; the first is the step."""
+    digits = path.name.partition("-")[2].split(".")
+    return tuple(map(int, digits)) if all(map(str.isdecimal, digits)) else (-1,)
 
 
 def _show(link: Path, name: str) -> None:
@@ -316,7 +325,7 @@ def _read(folder: Path, damaged: tuple[str, ...]) -> Saved:
         raise ValueError(f"{STATE} is not in its manifest")
     try:
         state = _from_bytes(files[STATE])
-        if state["step"] != _number(folder) or isinstance(state["best_step"], int) != (BEST in files):
+        if state["step"] != _order(folder)[0] or isinstance(state["best_step"], int) != (BEST in files):
             raise ValueError(f"{STATE} is of another checkpoint")
         best = from_bytes(files[BEST]) if BEST in files else {}
         return Saved(state["step"], from_bytes(files[WEIGHTS]), best, state, damaged)
@@ -343,7 +352,7 @@ def _checked(folder: Path) -> dict[str, bytes]:
         whole = content == _json(told | {"sha256": own}) and own == _digest(_json(told))
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{MANIFEST} is missing or damaged") from error
-    if not whole or _number(folder) != told["step"] or not told["files"].keys() <= FILES:
+    if not whole or _order(folder)[0] != told["step"] or not told["files"].keys() <= FILES:
         raise ValueError(f"{MANIFEST} is damaged")
     files = {}
     for name, about in told["files"].items():

@@ -123,6 +123,9 @@ class Noise:
 
     def begin(self, step: int) -> None:
         """Called before the forward pass of every step."""
+        if step == 0:  # modules that were imported since the seeds were applied may have drawn, as rich does
+            random.seed(self._seed)
+            np.random.seed(self._seed)
         if not self._wanted:
             return
         place = step - self._first

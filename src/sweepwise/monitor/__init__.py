@@ -63,9 +63,9 @@ class Monitor:
         self._scalars_every = scalars_every
         self._histograms_every = histograms_every
         self._lines = AppendedFile(folder / LINES, begin["log"].get(LINES, 0))
-        cut(folder, begin["log"])
         again = begin["step"] if begin["log"] else None
         self._events: EventFile | NoEvents = EventFile(folder, again) if tensorboard else NoEvents()
+        cut(folder, begin["log"], self._events.path)  # only now: its name must follow those that go
         self._before: dict[str, int] = dict(begin["log"])
         self._graph = graph and tensorboard
         self._images = images * tensorboard
@@ -207,6 +207,8 @@ class Monitor:
 
 class NoEvents:
     """An event file that is not written."""
+
+    path = None
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""

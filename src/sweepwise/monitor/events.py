@@ -237,14 +237,15 @@ class EventFile:
         self._file.add(step, _record(step, field, payload))
 
 
-def cut(folder: Path, sizes: Mapping[str, int]) -> None:
+def cut(folder: Path, sizes: Mapping[str, int], new: Path | None = None) -> None:
     """Take back what was written to the event files of a folder after a moment.
 
     Args:
         folder: Of a run that goes on from that moment.
         sizes: Bytes that each file had then, by its name; event files without one came later.
+        new: The event file that goes on, which stays.
     """
-    found = {path.name: path for path in folder.glob("events.out.tfevents.*")}
+    found = {path.name: path for path in folder.glob("events.out.tfevents.*") if path != new}
     for path in (path for name, path in found.items() if name not in sizes):
         path.unlink()
     for name in (name for name in sizes if name.startswith("events.out.tfevents.")):
