@@ -226,7 +226,7 @@ def test_a_gpu_that_is_not_there(command, place):
         ),
         (["optimizer.lrr=1", "modl.hidden=[3]", "lr=1"], ["optimizer.lrr", "modl.hidden", "lr"]),
         (["init=xavir", "scheduler=cosin", "seed=3"], ["init", "scheduler", "seed"]),
-        (["name=../x", "~model"], ["model"]),
+        (["name=../x", "~model"], ["name"]),
         (
             ["early_stop.metric=val/f1", "early_stop.patience=99"],
             ["early_stop.metric", "early_stop.patience"],
@@ -365,7 +365,7 @@ def test_a_run_that_another_process_trains_is_refused(command):
     command(*SHORT)
     (folder,) = folders()
     with record.hold(folder):
-        code, _, err = command(*SHORT)
+        code, _, err = command(*SHORT, "fresh=true")
     assert code == 1 and f"is being trained by process {os.getpid()}" in err
 
 
