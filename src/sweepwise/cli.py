@@ -44,7 +44,7 @@ def main(task: Callable[[], Any]) -> None:
     try:
         confs = usage.folders(conf, arguments)
         if {"--help", "-h"} & set(arguments):
-            print(usage.page(confs, arguments))
+            usage.show(usage.page(confs, arguments))
             return
         if faults := usage.option_faults(arguments, confs):
             raise UsageError(faults)

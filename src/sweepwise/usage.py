@@ -5,8 +5,10 @@ from the files in conf/ and answered with what would have worked.
 """
 
 import importlib.util
+import os
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,14 +82,31 @@ def check_shape(config: Mapping[str, Any]) -> None:
         raise UsageError(faults)
 
 
+def show(text: str) -> None:
+    """Prints a text; a reader who has seen enough of it (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
+
+
 def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
     """The text of --help: every group, its options and when to use them, and their keys.
 
-    With groups (init) or options (init=xavier) among the arguments, all that their files say.
+    With groups (init) or options (init=xavier, regularizer=[l1,dropout]) among the arguments, all that their
+    files say.
+
+    Raises:
+        UsageError: there is no such group or option.
     """
-    asked = [a.partition("=") for a in arguments if a.partition("=")[0] in (*GROUPS, EXPERIMENT)]
-    if asked:
-        named = [(group, [option] if option else _options(confs, group)) for group, _, option in asked]
+    groups = (*GROUPS, EXPERIMENT)
+    asked = [a.partition("=") for a in arguments if not a.startswith("-")]
+    known = [word for word in asked if word[0] in groups]
+    for group, equals, _ in asked:
+        if not equals and group not in groups:
+            raise UsageError([f"--help {group}: no such group; {did_you_mean(group, groups)}"])
+    if known:
+        named = [(group, _words(options) or _options(confs, group)) for group, _, options in known]
         return "\n\n".join(_explained(confs, group, option) for group, options in named for option in options)
     chosen = _defaults(confs)
     lines = [
@@ -193,10 +212,15 @@ def _fault(override: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> s
     return f"{override}: unknown; {did_you_mean(head, [*GROUPS, EXPERIMENT, *SETTINGS])}"
 
 
+def _words(value: str) -> list[str]:
+    """The options in an override's value: one, several of a sweep, or a list."""
+    return [word for word in re.split(r"[,\[\]\s]+", value.strip("'\"")) if word]
+
+
 def _option_fault(group: str, value: str, confs: Sequence[Path]) -> str:
     options = _options(confs, group)
-    for word in re.split(r"[,\[\]\s]+", value.strip("'\"")):
-        if not word or word in options:
+    for word in _words(value):
+        if word in options:
             continue
         if group == "seed" and re.fullmatch(r"[-+\d.e]+|range\(.*\)", word):
             written = f"seed.value={value.strip('[]')}"
