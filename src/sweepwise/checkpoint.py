@@ -23,9 +23,11 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Annotated, Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -37,6 +39,9 @@ from sweepwise.schema import Range
 FOLDER = "checkpoints"
 WEIGHTS, BEST, STATE, MANIFEST = "weights.safetensors", "best.safetensors", "state.pt", "manifest.json"
 AFFORDABLE = 0.01  # of the time between two checkpoints: what takes longer is written by a thread
+FILES = {WEIGHTS, BEST, STATE}
+# What readers say of content that is not theirs.
+MALFORMED = (UnpicklingError, zipfile.BadZipFile, SafetensorError, RuntimeError, LookupError, TypeError)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Weights = Mapping[str, Tensor]
@@ -96,7 +101,7 @@ class Checkpoints:
         full_disk: Literal["continue", "stop"] = "continue",
     ) -> None:
         self._folder = folder / FOLDER
-        self._folder.mkdir(exist_ok=True)
+        durable.make_folder(self._folder)
         self._seconds = 60 * minutes
         self._steps, self._epochs, self._keep = steps, epochs, keep
         self._full_disk = full_disk
@@ -182,13 +187,13 @@ class Checkpoints:
         """
         durable.clear_aside(self._folder)
         reasons: list[str] = []
-        for path in sorted(self._folder.glob("step-*"), reverse=True):
+        for path in sorted(self._folder.glob("step-*"), key=_number, reverse=True):
             try:
                 saved = _read(path, tuple(reasons))
             except ValueError as error:
                 reasons.append(f"{FOLDER}/{path.name}: {error}")
                 continue
-            self._forget_after(path)
+            self._forget_after(path, saved)
             return saved
         if reasons:
             raise Damaged(
@@ -197,16 +202,19 @@ class Checkpoints:
             )
         return None
 
-    def _forget_after(self, newest: Path) -> None:
+    def _forget_after(self, newest: Path, saved: Saved) -> None:
         for path in self._folder.glob("step-*"):
-            if path.name > newest.name:
+            if _number(path) > saved.step:
                 aside = path.with_name(f"damaged-{path.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
-        for path in self._folder.glob("best-*"):
-            if path.name.partition("-")[2] > newest.name.partition("-")[2]:
-                shutil.rmtree(path)
         durable.point(self._folder / "last", newest.name)
+        if saved.best:
+            self._put_best(saved.state["best_step"], to_bytes(dict(saved.best)))
+        else:
+            _forget(self._folder / "best")
+            for path in self._folder.glob("best-*"):
+                shutil.rmtree(path)
 
     def _wait(self) -> None:
         if self._writing:
@@ -233,15 +241,28 @@ class Checkpoints:
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
     ) -> None:
         files = {WEIGHTS: to_bytes(dict(weights))}
-        if state:
-            files |= {BEST: to_bytes(dict(best[1]))} if best else {}
-            files |= {STATE: _to_bytes({"step": step, **state})}
         if best:
-            self._put(f"best-{best[0]:08d}", best[0], {WEIGHTS: files.get(BEST) or to_bytes(dict(best[1]))})
-            self._show("best", f"best-{best[0]:08d}", "best-*")
+            kept = to_bytes(dict(best[1]))
+            self._put_best(best[0], kept)
+        if state:
+            files |= {BEST: kept} if best else {}
+            told = {"step": step, "best_step": best[0] if best else None, **state}
+            files |= {STATE: _to_bytes(told)}
         name = f"{'step' if state else 'ended'}-{step:08d}"
         self._put(name, step, files)
-        self._show("last", name, "step-*")
+        _show(self._folder / "last", name)
+        for old in sorted(self._folder.glob("step-*"), key=_number)[: -self._keep]:
+            if old.name != name:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _put_best(self, step: int, weights: bytes) -> None:
+        """Writes the best weights, and removes the others."""
+        name = f"best-{step:08d}"
+        self._put(name, step, {WEIGHTS: weights})
+        _show(self._folder / "best", name)
+        for other in self._folder.glob("best-*"):
+            if other.name != name:
+                shutil.rmtree(other, ignore_errors=True)
 
     def _put(self, name: str, step: int, files: Mapping[str, bytes]) -> None:
         """Writes a folder with its manifest, unless it is there and whole."""
@@ -265,16 +286,23 @@ class Checkpoints:
             text = f"no room for {FOLDER}/{name}: it needs {needed:,} bytes, {free:,} are free"
             raise OSError(error.errno, f"{text}; the checkpoints before it are kept") from error
 
-    def _show(self, link: str, name: str, pattern: str) -> None:
-        """Points a link at what was just written, and removes what is older than what is to be kept."""
-        path = self._folder / link
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)  # of before there were links
-        durable.point(path, name)
-        keep = 1 if link == "best" else self._keep
-        for old in sorted(self._folder.glob(pattern))[:-keep]:
-            if old.name != name:
-                shutil.rmtree(old, ignore_errors=True)
+
+def _number(path: Path) -> int:
+    """The step in a checkpoint's name; -1: there is none."""
+    digits = path.name.partition("-")[2]
+    return int(digits) if digits.isdecimal() else -1
+
+
+def _show(link: Path, name: str) -> None:
+    """Points a link at what was just written."""
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)  # of before there were links
+    durable.point(link, name)
+
+
+def _forget(link: Path) -> None:
+    if link.is_symlink():
+        link.unlink()
 
 
 def _read(folder: Path, damaged: tuple[str, ...]) -> Saved:
@@ -286,9 +314,14 @@ def _read(folder: Path, damaged: tuple[str, ...]) -> Saved:
     files = _checked(folder)
     if STATE not in files:
         raise ValueError(f"{STATE} is not in its manifest")
-    state = _from_bytes(files[STATE])
-    best = from_bytes(files[BEST]) if BEST in files else {}
-    return Saved(state["step"], from_bytes(files[WEIGHTS]), best, state, damaged)
+    try:
+        state = _from_bytes(files[STATE])
+        if state["step"] != _number(folder) or isinstance(state["best_step"], int) != (BEST in files):
+            raise ValueError(f"{STATE} is of another checkpoint")
+        best = from_bytes(files[BEST]) if BEST in files else {}
+        return Saved(state["step"], from_bytes(files[WEIGHTS]), best, state, damaged)
+    except MALFORMED as error:
+        raise ValueError(f"holds what no checkpoint does ({str(error).partition(chr(10))[0]})") from error
 
 
 def _manifest(step: int, files: Mapping[str, bytes]) -> bytes:
@@ -310,7 +343,7 @@ def _checked(folder: Path) -> dict[str, bytes]:
         whole = content == _json(told | {"sha256": own}) and own == _digest(_json(told))
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{MANIFEST} is missing or damaged") from error
-    if not whole or int(folder.name.partition("-")[2]) != told["step"]:
+    if not whole or _number(folder) != told["step"] or not told["files"].keys() <= FILES:
         raise ValueError(f"{MANIFEST} is damaged")
     files = {}
     for name, about in told["files"].items():
@@ -344,7 +377,9 @@ def _to_bytes(state: Mapping[str, Any]) -> bytes:
 def _from_bytes(content: bytes) -> Any:
     """What `_to_bytes` was given; nothing that could run code, or grow, is read."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
-    if packed:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ValueError(f"{STATE} is packed, which torch never does")
+    if sum(entry.file_size for entry in entries) > len(content):
+        raise ValueError(f"{STATE} says that it holds more than it has bytes")
     return torch.load(io.BytesIO(content), weights_only=True)

@@ -39,6 +39,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         OSError: it could not be written; nothing is left of it.
     """
     aside = _aside(folder)
+    _remove(aside)
     try:
         aside.mkdir()
         for name, content in files.items():
@@ -60,6 +61,7 @@ def point(link: Path, target: str) -> None:
     if link.is_symlink() and os.readlink(link) == target:
         return
     aside = _aside(link)
+    _remove(aside)
     try:
         os.symlink(target, aside)
         os.replace(aside, link)
@@ -72,7 +74,15 @@ def point(link: Path, target: str) -> None:
 def clear_aside(folder: Path) -> None:
     """Removes what a killed process has left unfinished in a folder of this process's own."""
     for path in folder.glob(f".*{ASIDE}"):
-        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        _remove(path)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, as far as they are missing, and brings their names to the disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync(path.parent)
 
 
 def sync(folder: Path) -> None:
@@ -86,6 +96,14 @@ def sync(folder: Path) -> None:
 
 def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
+
+
+def _remove(path: Path) -> None:
+    """Removes whatever a process of the same number may have left there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write(path: Path, content: bytes) -> None:

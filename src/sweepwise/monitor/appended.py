@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+from sweepwise import durable
+
 FLUSH_SECONDS = 2.0
 MOST_PENDING = 2**26  # bytes kept for a disk that is full; what comes after them is lost
 
@@ -39,19 +41,23 @@ class AppendedFile:
         self._steps = (0, 0)  # of what is pending
         self._overflowing = False
         self._failure = ""
+        self._named = False  # whether its name is known to be on the disk
         self._appended = time.monotonic()
 
     def add(self, step: int, content: bytes) -> None:
         """Writes something that belongs to a step."""
-        self._overflowing = bool(self._failure) and len(self._pending) + len(content) > MOST_PENDING
+        before, self._overflowing = self._overflowing, self._full(content)
         if self._overflowing:
-            first = self.lost.pop()[0] if self.lost else step
+            first = self.lost.pop()[0] if before else step
             self.lost.append((first, step))
         else:
             self._steps = (self._steps[0] if self._pending else step, step)
             self._pending += content
         if time.monotonic() - self._appended >= FLUSH_SECONDS:
             self.flush()
+
+    def _full(self, content: bytes) -> bool:
+        return bool(self._failure) and len(self._pending) + len(content) > MOST_PENDING
 
     def flush(self, *, sync: bool = False) -> bool:
         """Appends what is pending; returns whether that succeeded.
@@ -86,17 +92,20 @@ class AppendedFile:
     def _append(self, sync: bool) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
-            left = memoryview(self._pending)
+            if os.fstat(handle).st_size > self.size:  # what an append that failed could not take back
+                os.ftruncate(handle, self.size)
+            left = content = bytes(self._pending)
             while left:
                 left = left[os.write(handle, left) :]
-            left.release()
             if sync:
                 os.fsync(handle)
-        except OSError:
-            left.release()
+        except BaseException:
             os.ftruncate(handle, self.size)
             raise
         finally:
             os.close(handle)
-        self.size += len(self._pending)
+        self.size += len(content)
         self._pending.clear()
+        if sync and not self._named:
+            durable.sync(self.path.parent)
+            self._named = True

@@ -14,6 +14,7 @@ import math
 import os
 import socket
 import struct
+import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -241,13 +242,17 @@ def cut(folder: Path, sizes: Mapping[str, int]) -> None:
 
     Args:
         folder: Of a run that goes on from that moment.
-        sizes: Bytes that each file had then, by its name; files without one came later.
+        sizes: Bytes that each file had then, by its name; event files without one came later.
     """
-    for path in folder.glob("events.out.tfevents.*"):
-        if path.name not in sizes:
-            path.unlink()
-        elif path.stat().st_size > sizes[path.name]:
-            os.truncate(path, sizes[path.name])
+    found = {path.name: path for path in folder.glob("events.out.tfevents.*")}
+    for path in (path for name, path in found.items() if name not in sizes):
+        path.unlink()
+    for name in (name for name in sizes if name.startswith("events.out.tfevents.")):
+        size = found[name].stat().st_size if name in found else 0
+        if size > sizes[name]:
+            os.truncate(found[name], sizes[name])
+        if size < sizes[name]:
+            print(f"warning: {name} has lost its last {sizes[name] - size:,} bytes", file=sys.stderr)
 
 
 def _create(folder: Path) -> Path:
