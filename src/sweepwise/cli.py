@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from sweepwise import folders, interrupt, provenance, record, usage
+from sweepwise import allowlist, folders, guard, interrupt, provenance, record, usage
 from sweepwise.failure import Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
@@ -35,8 +35,15 @@ _EXPECTED = (UsageError, record.Busy, Failure, OSError)
 
 
 @interrupt.heeding()
-def main(task: Callable[[], Any]) -> None:
-    """Runs a `@hydra.main` function and exits with the code that says what became of it."""
+def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
+    """Runs a `@hydra.main` function and exits with the code that says what became of it.
+
+    Args:
+        task: the function; it takes the config that Hydra composes.
+        packages: names of packages of your own, from which a config may build.
+    """
+    allowlist.allow(packages)
+    guard.install()
     several = ("-m", "--multirun")  # may stand anywhere, but Hydra wants it first
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in several)
     arguments = sys.argv[1:]
@@ -53,6 +60,8 @@ def main(task: Callable[[], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed
     try:
         task()
+    except guard.Foreign as error:
+        raise SystemExit(_refused(str(error), BAD_USAGE)) from None
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error).splitlines()[0]
         if isinstance(error, OverrideParseException):
@@ -97,6 +106,7 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
     Raises:
         UsageError: they cannot be composed.
     """
+    guard.install()
     confs = usage.folders(conf, overrides)
     if faults := usage.option_faults(overrides, confs):
         raise UsageError(faults)
@@ -107,6 +117,8 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
         with open_dict(config):
             del config["hydra"]
         return _request(config, list(overrides), dict(hydra.runtime.choices))
+    except guard.Foreign as error:
+        raise UsageError([str(error)]) from error
     except (HydraException, OmegaConfBaseException) as error:
         text = usage.explain(str(error).splitlines()[0], list(overrides), confs)
         raise UsageError(text.splitlines()) from error

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from sweepwise import allowlist
 from sweepwise.identity import name_fault, place_fault
 from sweepwise.schema import UsageError, check, did_you_mean
 
@@ -49,6 +50,10 @@ def folders(conf: Path, arguments: Sequence[str]) -> list[Path]:
 def _place(place: str) -> Path:
     """The folder that an entry of Hydra's search path names: pkg://package.conf or file://folder."""
     scheme, _, name = place.rpartition("://")
+    try:
+        allowlist.refuse_package(place)
+    except ValueError as error:
+        raise UsageError([f"hydra.searchpath: {error}"]) from error
     try:
         spec = importlib.util.find_spec(name) if scheme == "pkg" else None
     except ImportError:
