@@ -65,7 +65,7 @@ HOSTILE = [
         "sweepwise.scripting.run",
         "sweepwise.run.train",
         "sweepwise.library.fit",
-        "sweepwise.checkpoint.Checkpoints",
+        "sweepwise.checkpoint.Damaged",
     ),
     *(
         "sweepwise.allowlist.allow",

@@ -52,6 +52,7 @@ KINDS = {
     "optimizer": "torch.optim.Optimizer",
     "regularizer": "sweepwise.regularizer.Regularizer",
     "trainer": "sweepwise.trainer.Settings",
+    "checkpoint": "sweepwise.checkpoint.Checkpoints",
 }
 _named: set[str] = set()
 

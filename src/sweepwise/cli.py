@@ -7,6 +7,7 @@ is a result like any other: its record says so, and the sweep is done.
 import functools
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -67,8 +68,8 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
         if isinstance(error, OverrideParseException):
             message = f"{error.override}: cannot be read ({message}); it may need quotes"
         raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
-    except interrupt.Stopped as stopped:
-        raise SystemExit(_refused(str(stopped), interrupt.exit_code(stopped.signal))) from None
+    except KeyboardInterrupt as stopped:
+        raise SystemExit(_stopped(stopped)) from None
     except _EXPECTED as error:
         code = _exit_code(error)
         if _TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
@@ -90,8 +91,8 @@ def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
         return
     try:
         raise SystemExit(task(arguments) or 0)
-    except interrupt.Stopped as stopped:
-        raise SystemExit(_refused(str(stopped), interrupt.exit_code(stopped.signal))) from None
+    except KeyboardInterrupt as stopped:
+        raise SystemExit(_stopped(stopped)) from None
     except _EXPECTED as error:
         raise SystemExit(_refused(str(error), _exit_code(error))) from None
 
@@ -200,6 +201,11 @@ def _trainer() -> Callable[[Request], "Result"]:
 
 def _exit_code(error: Exception) -> int:
     return BAD_USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _stopped(error: KeyboardInterrupt) -> int:
+    number = error.signal if isinstance(error, interrupt.Stopped) else signal.SIGINT
+    return _refused(str(error) or "interrupted", interrupt.exit_code(number))
 
 
 def _refused(text: str, code: int) -> int:
