@@ -365,6 +365,7 @@ def test_a_run_that_another_process_trains_is_refused(command):
     command(*SHORT)
     (folder,) = folders()
     with record.hold(folder):
+        record.clear(folder)
         code, _, err = command(*SHORT)
     assert code == 1 and f"is being trained by process {os.getpid()}" in err
 

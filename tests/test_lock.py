@@ -292,6 +292,22 @@ def mounted(folder: Path, options: str = "size=1m"):
         subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.parametrize("several", [[], ["-m"]], ids=["one", "sweep"])
+def test_a_read_only_place_ends_the_command_in_one_line(several, tmp_path):
+    with mounted(tmp_path / "disk") as remount:
+        remount("ro")
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *several, "data=wine", "output_dir=disk/out"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        )
+    told = r"error: disk/out\S* cannot be written \(Read-only file system\); output_dir=FOLDER names .*\n"
+    assert done.returncode == 1 and re.fullmatch(told, done.stderr) and done.stdout == ""
+    assert names(tmp_path) == ["disk"]
+
+
 @pytest.mark.parametrize("there", ["nothing", "experiment", "run"])
 def test_a_read_only_file_system_is_told_before_the_training(there, tmp_path):
     with mounted(tmp_path / "disk") as remount:
