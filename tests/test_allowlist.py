@@ -65,7 +65,7 @@ HOSTILE = [
         "sweepwise.scripting.run",
         "sweepwise.run.train",
         "sweepwise.library.fit",
-        "sweepwise.checkpoint.Damaged",
+        "sweepwise.durable.write_aside",
     ),
     *(
         "sweepwise.allowlist.allow",

@@ -165,15 +165,17 @@ def _indented(label: str, text: str) -> list[str]:
 def option_faults(arguments: Sequence[str], confs: Sequence[Path]) -> list[str]:
     """What is wrong by the command line alone: options that Hydra dies of, and folders that it would make."""
     chosen = [argument.partition("=") for argument in arguments if not argument.startswith(("-", "+", "~"))]
-    options = [
+    faults = [
         fault
         for key, _, value in chosen
         if key in (*GROUPS, EXPERIMENT) and (fault := _option_fault(key, value, confs))
     ]
-    plain = [(key, value.strip("'\"")) for key, _, value in chosen if not re.search(r"[($]", value)]
-    names = [name_fault(name) for key, value in plain if key == "name" for name in value.split(",")]
-    places = [place_fault(value) for key, value in plain if key == "output_dir"]
-    return [*options, *filter(None, names), *filter(None, places)]
+    if {"-m", "--multirun"} & set(arguments):  # the folder of a sweep comes before any check of its runs
+        plain = [(key, value.strip("'\"")) for key, _, value in chosen if not re.search(r"[($]", value)]
+        told = [name_fault(name) for key, value in plain if key == "name" for name in value.split(",")]
+        told += [place_fault(value) for key, value in plain if key == "output_dir"]
+        faults += filter(None, told)
+    return faults
 
 
 def explain(message: str, arguments: Sequence[str], confs: Sequence[Path]) -> str:
