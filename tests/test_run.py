@@ -379,7 +379,7 @@ def test_the_same_config_gives_the_same_bits(overrides, tmp_path):
         e for e in shown[1] if not e[1].startswith(("run/", "_hparams_"))
     ]
     assert lines(first) == lines(second)
-    changing = {"started", "ended", "seconds", "environment"}
+    changing = {"started", "ended", "seconds", "attempts", "environment"}
     records = [record.read(folder) for folder in (first, second)]
     assert {k: v for k, v in records[0].items() if k not in changing} == {
         k: v for k, v in records[1].items() if k not in changing
