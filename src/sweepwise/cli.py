@@ -5,7 +5,6 @@ is a result like any other: its record says so, and the sweep is done.
 """
 
 import functools
-import gc
 import os
 import signal
 import sys
@@ -21,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from sweepwise import allowlist, folders, guard, interrupt, provenance, record, usage
+from sweepwise import allowlist, folders, guard, importing, interrupt, provenance, record, usage
 from sweepwise.failure import Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
@@ -191,11 +190,8 @@ def _request(config: DictConfig, overrides: Sequence[str], choices: Mapping[str,
 @functools.cache
 def _trainer() -> Callable[[Request], "Result"]:
     """Imports torch, which a finished run does not need; once, so that no run's garbage is frozen."""
-    gc.disable()  # else it looks through torch's many objects again and again, during the import and after
-    from sweepwise.run import train
-
-    gc.freeze()
-    gc.enable()
+    with importing.without_searches():
+        from sweepwise.run import train
     return train
 
 
