@@ -63,7 +63,11 @@ def test_they_are_listed_and_swept_beside_ours(installed, tmp_path):
         ([SEARCH, "data=spiral"], "data=spiral: no such option; did you mean 'spirals'?"),
         ([SEARCH, "data=spirals", "data.turn=1"], "did you mean 'turns'?"),
         (["data=spirals"], "data=spirals: no such option"),
-        (["hydra.searchpath=[pkg://spiral.conf]"], "hydra.searchpath: pkg://spiral.conf is not there"),
+        (
+            ["hydra.searchpath=[pkg://spiral.conf]"],
+            "hydra.searchpath: search path pkg://spiral.conf: must be",
+        ),
+        (["hydra.searchpath=[pkg://spirals.cnf]"], "hydra.searchpath: pkg://spirals.cnf is not there"),
         ([SEARCH, "data=spirals", "data._target_=os.system"], "data._target_=os.system: must be one of"),
     ],
 )
@@ -73,8 +77,22 @@ def test_mistakes_are_named(installed, tmp_path, arguments, message):
     assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
-def test_a_package_that_is_not_installed_as_ours_may_not_be_built(tmp_path):
+@pytest.mark.parametrize(
+    "search", [SEARCH, f"hydra.searchpath=[file://{ROOT}/examples/spirals/spirals/conf]"]
+)
+def test_a_package_that_is_not_installed_as_ours_may_not_be_built(search, tmp_path):
     source = ROOT / "examples" / "spirals"  # can be imported, but declares nothing
-    done = train(tmp_path, source, SEARCH, "data=spirals")
+    done = train(tmp_path, source, search, "data=spirals")
     assert done.returncode == 2 and not list(tmp_path.iterdir())
-    assert "data._target_=spirals.spirals.spirals: must be one of sweepwise.*" in done.stderr
+    assert "packages=['PACKAGE']" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_package_that_an_entry_point_of_ones_own_names_is_built_and_searched(tmp_path):
+    code = (ROOT / "train.py").read_text().replace("cli.main(train)", "cli.main(train, packages=['spirals'])")
+    (tmp_path / "own.py").write_text(code.replace('"conf"', f'"{ROOT}/conf"'))
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    source = ROOT / "examples" / "spirals"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(source)])}
+    command = [sys.executable, "own.py", SEARCH, "data=spirals", "trainer.max_steps=1", "early_stop=none"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")

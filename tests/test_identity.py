@@ -276,19 +276,19 @@ def check_refused(key: str, value: str, fault: str) -> None:
     with pytest.raises(UsageError) as raised:
         usage.check_shape({**composed(), key: value})
     assert raised.value.faults == [fault]
-    assert usage.option_faults([f"{key}={value}"], [CONF]) == [fault]
+    assert usage.option_faults(["-m", f"{key}={value}"], [CONF]) == [fault]
 
 
 @pytest.mark.parametrize("name", ["a", "-", "v1.2", ".hidden", "a=b,c=d".replace(",", "+"), "x" * 120, "0"])
 def test_a_good_name_is_taken(name):
-    assert name_fault(name) == "" and usage.option_faults([f"name={name}"], [CONF]) == []
+    assert name_fault(name) == "" and usage.option_faults(["-m", f"name={name}"], [CONF]) == []
 
 
 @pytest.mark.parametrize(
     "argument", ["name=a,b", "'name=a'", "name='a'", "name=choice(a,b)", "name=${data.x}", "output_dir=a,b"]
 )
 def test_what_hydra_makes_of_a_name_is_left_to_it(argument):
-    assert usage.option_faults([argument], [CONF]) == []
+    assert usage.option_faults(["-m", argument], [CONF]) == []
 
 
 @pytest.mark.parametrize("arguments", [["name=../../x"], ["-m", "name=../../x"], ["-m", f"name={'x' * 300}"]])

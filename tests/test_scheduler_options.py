@@ -312,12 +312,17 @@ def test_a_scale_of_ones_own_cannot_be_written_but_null_can():
     ("target", "message"),
     [
         ("torch.optim.lr_scheduler.LRScheduler", "must be a scheduler, not the class that they inherit"),
-        ("torch.nn.Identity", "must build an LRScheduler; it gave a Identity"),
-        ("torch.optim.SGD", "params: must be given"),
+        ("torch.nn.Identity", "must be one of sweepwise.scheduler.*, torch.optim.*"),
+        ("torch.optim.SGD", "must be a class of torch.optim.lr_scheduler.LRScheduler"),
     ],
 )
 def test_what_is_no_scheduler_is_refused(target, message):
     assert message in refusal({"_target_": target})
+
+
+def test_what_builds_no_scheduler_is_refused():
+    with pytest.raises(ValueError, match="must build an LRScheduler; it gave a list"):
+        Schedule(lambda optimizer: [], lr=LR, steps=10, steps_per_epoch=1)
 
 
 @pytest.mark.parametrize("name", ["onecycle", "cyclic"])

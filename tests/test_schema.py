@@ -366,31 +366,7 @@ def test_good_values_of_torchs_own_classes(target, values):
     assert faults_of(f"torch.{target}", given={"params", "optimizer", "tensor", "generator"}, **values) == []
 
 
-# --- targets
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        *(
-            "torch",
-            "torch.nn",
-            "torch.load",
-            "torch.save",
-            "torch.hub.load",
-            "torch.utils.cpp_extension.load",
-        ),
-        *("os.system", "subprocess.run", "shutil.rmtree", "builtins.open", "builtins.eval", "open", "eval"),
-        *("importlib.import_module", "urllib.request.urlopen", "hydra.utils.call", "pickle.loads", "print"),
-        *("torch.nnx.Linear", "torch.optimum.Adam", "sweepwiser.thing", "sweepwise", "Torch.nn.Linear"),
-        *(" torch.nn.Linear", ".torch.nn.Linear", "x.torch.nn.Linear", "", None, 3, ["torch.nn.Linear"]),
-    ],
-)
-def test_targets_outside_the_allowed_ones_are_refused(target):
-    rule = "must be one of sweepwise.*, torch.nn.*, torch.optim.*"
-    assert faults_of(target) == [f"group._target_={target}: {rule}"]
-    with pytest.raises(UsageError):
-        locate("group", target)
+# --- targets; which of them are allowed is what tests/test_allowlist.py says
 
 
 def test_a_refused_target_is_neither_imported_nor_called(tmp_path, monkeypatch):
@@ -406,7 +382,7 @@ def test_a_refused_target_is_neither_imported_nor_called(tmp_path, monkeypatch):
 def test_a_node_without_a_target_is_a_fault():
     faults: list[str] = []
     bind("group", {"lr": 1}, faults)
-    assert len(faults) == 1 and faults[0].startswith("group._target_=None: must be one of ")
+    assert len(faults) == 1 and faults[0].startswith("group._target_=null: must be one of ")
 
 
 @pytest.mark.parametrize(
@@ -414,9 +390,9 @@ def test_a_node_without_a_target_is_a_fault():
     [
         ("torch.optim.Adamm", "not found"),
         ("torch.nn.nothing.Linear", "not found"),
-        ("sweepwise.nothing.Thing", "not found"),
+        ("sweepwise.data.nothing.Thing", "not found"),
         ("sweepwise.early_stop.patience", "must be a class or a function"),
-        ("sweepwise.schema.ALLOWED_TARGETS", "must be a class or a function"),
+        ("sweepwise.scheduler.ROUNDING", "must be a class or a function"),
     ],
 )
 def test_targets_that_cannot_be_built(target, rule):
@@ -435,26 +411,6 @@ def test_targets_that_cannot_be_built(target, rule):
 )
 def test_locate(target, found):
     assert locate("group", target) is found
-
-
-@pytest.mark.parametrize(
-    "target",
-    [
-        "sweepwise.seed.os.system",
-        "sweepwise.seed:os.system",
-        "sweepwise.run.os.execv",
-        "sweepwise.schema.pkgutil.resolve_name",
-        "sweepwise.schema.functools.reduce",
-        "sweepwise.schema.bind.__globals__.get",
-        "torch.nn.functional.torch.load",
-        "torch.nn.init.warnings.warn",
-        "torch.nn.init.warnings.sys.exit",
-        "torch.optim.optimizer.functools.partial",
-    ],
-)
-def test_what_an_allowed_module_has_only_imported_is_refused(target):
-    (fault,) = faults_of(target)
-    assert fault.startswith(f"group._target_={target}: ")
 
 
 @pytest.mark.parametrize("target", ["torch.nn.", "torch.optim.Adam()", "sweepwise.model mlp", "torch.nn.:x"])

@@ -5,8 +5,8 @@ is a result like any other: its record says so, and the sweep is done.
 """
 
 import functools
-import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from sweepwise import folders, interrupt, provenance, record, usage
+from sweepwise import allowlist, folders, guard, importing, interrupt, provenance, record, usage
 from sweepwise.failure import Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
@@ -35,8 +35,15 @@ _EXPECTED = (UsageError, record.Busy, Failure, OSError)
 
 
 @interrupt.heeding()
-def main(task: Callable[[], Any]) -> None:
-    """Runs a `@hydra.main` function and exits with the code that says what became of it."""
+def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
+    """Runs a `@hydra.main` function and exits with the code that says what became of it.
+
+    Args:
+        task: the function; it takes the config that Hydra composes.
+        packages: names of packages of your own, from which a config may build.
+    """
+    allowlist.allow(packages)
+    guard.install()
     several = ("-m", "--multirun")  # may stand anywhere, but Hydra wants it first
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in several)
     arguments = sys.argv[1:]
@@ -44,7 +51,7 @@ def main(task: Callable[[], Any]) -> None:
     try:
         confs = usage.folders(conf, arguments)
         if {"--help", "-h"} & set(arguments):
-            print(usage.page(confs, arguments))
+            usage.show(usage.page(confs, arguments))
             return
         if faults := usage.option_faults(arguments, confs):
             raise UsageError(faults)
@@ -53,13 +60,15 @@ def main(task: Callable[[], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed
     try:
         task()
+    except guard.Foreign as error:
+        raise SystemExit(_refused(str(error), BAD_USAGE)) from None
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error).splitlines()[0]
         if isinstance(error, OverrideParseException):
             message = f"{error.override}: cannot be read ({message}); it may need quotes"
         raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
-    except interrupt.Stopped as stopped:
-        raise SystemExit(_refused(str(stopped), interrupt.exit_code(stopped.signal))) from None
+    except KeyboardInterrupt as stopped:
+        raise SystemExit(_stopped(stopped)) from None
     except _EXPECTED as error:
         code = _exit_code(error)
         if _TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
@@ -81,8 +90,8 @@ def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
         return
     try:
         raise SystemExit(task(arguments) or 0)
-    except interrupt.Stopped as stopped:
-        raise SystemExit(_refused(str(stopped), interrupt.exit_code(stopped.signal))) from None
+    except KeyboardInterrupt as stopped:
+        raise SystemExit(_stopped(stopped)) from None
     except _EXPECTED as error:
         raise SystemExit(_refused(str(error), _exit_code(error))) from None
 
@@ -97,6 +106,7 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
     Raises:
         UsageError: they cannot be composed.
     """
+    guard.install()
     confs = usage.folders(conf, overrides)
     if faults := usage.option_faults(overrides, confs):
         raise UsageError(faults)
@@ -107,6 +117,8 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
         with open_dict(config):
             del config["hydra"]
         return _request(config, list(overrides), dict(hydra.runtime.choices))
+    except guard.Foreign as error:
+        raise UsageError([str(error)]) from error
     except (HydraException, OmegaConfBaseException) as error:
         text = usage.explain(str(error).splitlines()[0], list(overrides), confs)
         raise UsageError(text.splitlines()) from error
@@ -178,16 +190,18 @@ def _request(config: DictConfig, overrides: Sequence[str], choices: Mapping[str,
 @functools.cache
 def _trainer() -> Callable[[Request], "Result"]:
     """Imports torch, which a finished run does not need; once, so that no run's garbage is frozen."""
-    gc.disable()  # else it looks through torch's many objects again and again, during the import and after
-    from sweepwise.run import train
-
-    gc.freeze()
-    gc.enable()
+    with importing.without_searches():
+        from sweepwise.run import train
     return train
 
 
 def _exit_code(error: Exception) -> int:
     return BAD_USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _stopped(error: KeyboardInterrupt) -> int:
+    number = error.signal if isinstance(error, interrupt.Stopped) else signal.SIGINT
+    return _refused(str(error) or "interrupted", interrupt.exit_code(number))
 
 
 def _refused(text: str, code: int) -> int:

@@ -29,7 +29,12 @@ def clear(folder: Path) -> None:
 
 
 def make(folder: Path) -> list[Path]:
-    """Makes a folder with those above it; returns those that were not there, the outermost first."""
+    """Makes a folder with those above it; returns those that were not there, the outermost first.
+
+    Raises:
+        FileNotFoundError: another process has removed one of them meanwhile.
+        OSError: it cannot be made.
+    """
     missing: list[Path] = []
     for level in (folder, *folder.parents):
         if level.exists():
@@ -37,15 +42,14 @@ def make(folder: Path) -> list[Path]:
         missing.insert(0, level)
     made: list[Path] = []
     try:
-        for level in missing:
-            try:
-                level.mkdir()
-                made.append(level)
-            except FileExistsError:  # made by another process at the same moment; or a broken link
-                if not level.is_dir():
-                    raise
-        if not folder.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+        for level in missing or [folder]:
+            with contextlib.suppress(FileExistsError):  # another process has made it at the same moment
+                if missing:
+                    level.mkdir()
+                    made.append(level)
+            if not level.is_dir():
+                number = errno.ENOTDIR if os.path.lexists(level) else errno.ENOENT
+                raise OSError(number, os.strerror(number), str(level))
     except BaseException:
         remove(made)
         raise

@@ -16,7 +16,7 @@ from pathlib import Path
 
 DIFF_BYTES = 5 * 2**20
 SECONDS = 10
-# No program that a checkout names is run for it.
+# No program that a checkout names is run for it, but the filters that make its files what they are.
 PLAIN = ("-c", "core.fsmonitor=false")
 PLAIN_DIFF = ("--no-color", "--no-ext-diff", "--no-textconv")
 

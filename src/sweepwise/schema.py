@@ -6,11 +6,9 @@ target with its values bound. Nothing is built here, so a bad value costs nothin
 
 import difflib
 import functools
-import importlib.metadata
 import inspect
 import itertools
 import math
-import pkgutil
 import sys
 import types
 import typing
@@ -18,10 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-ALLOWED_TARGETS: tuple[str, ...] = ("sweepwise.", "torch.nn.", "torch.optim.")
-PACKAGES = (
-    "sweepwise.packages"  # entry points: packages of a user's own, allowed since they were installed as such
-)
+from sweepwise import allowlist
 
 
 class UsageError(ValueError):
@@ -105,6 +100,7 @@ TORCH_TYPES: dict[str, Any] = {
     "CyclicLR.mode": Literal["triangular", "triangular2", "exp_range"],
     "CyclicLR.scale_mode": Literal["cycle", "iterations"],
 }
+NO_NODES = "only a group itself may name a target; nothing within its values is built"
 # Parameters of torch's for what no config can hold.
 UNWRITABLE = {"lr_lambda": "a function", "scale_fn": "a function", "schedulers": "a list of schedulers"}
 
@@ -126,37 +122,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"there is {', '.join(known)}" if known else "it has none"
 
 
-@functools.cache
-def own_packages() -> tuple[str, ...]:
-    """The packages, each with a dot behind, that installed distributions declare as entry points.
-
-    In their pyproject.toml: [project.entry-points."sweepwise.packages"] then NAME = "PACKAGE".
-    """
-    return tuple(sorted({f"{entry.value}." for entry in importlib.metadata.entry_points(group=PACKAGES)}))
-
-
 def locate(key: str, target: Any) -> Callable[..., Any]:
-    """The object that a `_target_` names, which must lie in one of `ALLOWED_TARGETS`.
+    """The object that the `_target_` of a config node names, by the rules of `allowlist`.
+
+    Args:
+        key: where the node stands; what is before its first dot is its group.
+        target: as the config has it.
 
     Raises:
-        UsageError: not an allowed name, or nothing there.
+        UsageError: it is not allowed, or nothing there.
     """
-    allowed = ALLOWED_TARGETS
-    if not isinstance(target, str) or not target.startswith(allowed):
-        allowed += own_packages()
-    if not isinstance(target, str) or not target.startswith(allowed):
-        rule = ", ".join(name + "*" for name in allowed)
-        raise UsageError([f"{key}._target_={target}: must be one of {rule}"])
     try:
-        found = pkgutil.resolve_name(target)
-        inspect.signature(found)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError([f"{key}._target_={target}: not found, or no signature ({error})"]) from error
-    except TypeError as error:
-        raise UsageError([f"{key}._target_={target}: must be a class or a function"]) from error
-    if not f"{found.__module__}.".startswith(allowed):  # only imported there
-        raise UsageError([f"{key}._target_={target}: is {found.__module__}'s, so not allowed"])
-    return found
+        return allowlist.find(target, key.partition(".")[0])
+    except ValueError as error:
+        told = _shown(target) if str(target).isprintable() else ascii(target)
+        raise UsageError([f"{key}._target_={told}: {error}"]) from error
 
 
 def bind(
@@ -191,6 +171,7 @@ def bind(
     own = {n: p for n, p in _parameters(target).items() if n not in given and n not in around}
     values = {name: value for name, value in node.items() if name != "_target_"}
     for name, value in values.items():
+        faults += [f"{place}: {NO_NODES}" for place in _nodes(f"{key}.{name}", value)]
         home = target if name in own else envelope if name in outer else None
         if home is None:
             faults.append(f"{key}.{name}: unknown; {did_you_mean(name, sorted({*own, *outer}))}")
@@ -229,6 +210,18 @@ def check(key: str, value: Any, hint: Any) -> list[str]:
     if Increasing() in extras and any(later <= number for number, later in itertools.pairwise(value)):
         faults.append(f"{key}={_shown(value)}: must increase from each number to the next")
     return faults
+
+
+def _nodes(place: str, value: Any) -> Iterable[str]:
+    """Where in a value a target is named."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield f"{place}._target_={_shown(value['_target_'])}"
+        for name, item in value.items():
+            yield from _nodes(f"{place}.{name}", item)
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _nodes(f"{place}[{index}]", item)
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -5,8 +5,10 @@ from the files in conf/ and answered with what would have worked.
 """
 
 import importlib.util
+import os
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from sweepwise import allowlist
 from sweepwise.identity import name_fault, place_fault
 from sweepwise.schema import UsageError, check, did_you_mean
 
@@ -48,6 +51,10 @@ def _place(place: str) -> Path:
     """The folder that an entry of Hydra's search path names: pkg://package.conf or file://folder."""
     scheme, _, name = place.rpartition("://")
     try:
+        allowlist.refuse_package(place)
+    except ValueError as error:
+        raise UsageError([f"hydra.searchpath: {error}"]) from error
+    try:
         spec = importlib.util.find_spec(name) if scheme == "pkg" else None
     except ImportError:
         spec = None
@@ -80,14 +87,31 @@ def check_shape(config: Mapping[str, Any]) -> None:
         raise UsageError(faults)
 
 
+def show(text: str) -> None:
+    """Prints a text; a reader who has seen enough of it (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
+
+
 def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
     """The text of --help: every group, its options and when to use them, and their keys.
 
-    With groups (init) or options (init=xavier) among the arguments, all that their files say.
+    With groups (init) or options (init=xavier, regularizer=[l1,dropout]) among the arguments, all that their
+    files say.
+
+    Raises:
+        UsageError: there is no such group or option.
     """
-    asked = [a.partition("=") for a in arguments if a.partition("=")[0] in (*GROUPS, EXPERIMENT)]
-    if asked:
-        named = [(group, [option] if option else _options(confs, group)) for group, _, option in asked]
+    groups = (*GROUPS, EXPERIMENT)
+    asked = [a.partition("=") for a in arguments if not a.startswith("-")]
+    known = [word for word in asked if word[0] in groups]
+    for group, equals, _ in asked:
+        if not equals and group not in groups:
+            raise UsageError([f"--help {group}: no such group; {did_you_mean(group, groups)}"])
+    if known:
+        named = [(group, _words(options) or _options(confs, group)) for group, _, options in known]
         return "\n\n".join(_explained(confs, group, option) for group, options in named for option in options)
     chosen = _defaults(confs)
     lines = [
@@ -141,15 +165,17 @@ def _indented(label: str, text: str) -> list[str]:
 def option_faults(arguments: Sequence[str], confs: Sequence[Path]) -> list[str]:
     """What is wrong by the command line alone: options that Hydra dies of, and folders that it would make."""
     chosen = [argument.partition("=") for argument in arguments if not argument.startswith(("-", "+", "~"))]
-    options = [
+    faults = [
         fault
         for key, _, value in chosen
         if key in (*GROUPS, EXPERIMENT) and (fault := _option_fault(key, value, confs))
     ]
-    plain = [(key, value.strip("'\"")) for key, _, value in chosen if not re.search(r"[($]", value)]
-    names = [name_fault(name) for key, value in plain if key == "name" for name in value.split(",")]
-    places = [place_fault(value) for key, value in plain if key == "output_dir"]
-    return [*options, *filter(None, names), *filter(None, places)]
+    if {"-m", "--multirun"} & set(arguments):  # the folder of a sweep comes before any check of its runs
+        plain = [(key, value.strip("'\"")) for key, _, value in chosen if not re.search(r"[($]", value)]
+        told = [name_fault(name) for key, value in plain if key == "name" for name in value.split(",")]
+        told += [place_fault(value) for key, value in plain if key == "output_dir"]
+        faults += filter(None, told)
+    return faults
 
 
 def explain(message: str, arguments: Sequence[str], confs: Sequence[Path]) -> str:
@@ -193,10 +219,15 @@ def _fault(override: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> s
     return f"{override}: unknown; {did_you_mean(head, [*GROUPS, EXPERIMENT, *SETTINGS])}"
 
 
+def _words(value: str) -> list[str]:
+    """The options in an override's value: one, several of a sweep, or a list."""
+    return [word for word in re.split(r"[,\[\]\s]+", value.strip("'\"")) if word]
+
+
 def _option_fault(group: str, value: str, confs: Sequence[Path]) -> str:
     options = _options(confs, group)
-    for word in re.split(r"[,\[\]\s]+", value.strip("'\"")):
-        if not word or word in options:
+    for word in _words(value):
+        if word in options:
             continue
         if group == "seed" and re.fullmatch(r"[-+\d.e]+|range\(.*\)", word):
             written = f"seed.value={value.strip('[]')}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sweepwise.data import Arrays
-from sweepwise.data.download import Published, download, folder_of
+from sweepwise.data.download import Published, damaged, download, folder_of, is_there
 
 # The binary version: the others are pickles, which can run code when they are read.
 ARCHIVE = Published(
@@ -37,12 +37,16 @@ def cifar10(*, root: str | None = None) -> Arrays:
     """
     folder = folder_of("cifar10", root)
     path = folder / ARCHIVE.name
-    if not path.is_file():
+    if not is_there(path):
         download([ARCHIVE], MIRRORS, folder)
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise damaged(path, f"cannot be read: {error.strerror}") from error
     if found != ARCHIVE.sha256:
-        raise _wrong(path, f"must have the sha256 {ARCHIVE.sha256}: found {found}")
+        size = path.stat().st_size
+        raise damaged(path, f"must have the sha256 {ARCHIVE.sha256}: found {found}, of {size:,} bytes")
     records = _records(path)
     labels, pixels = records[:, 0].astype(np.int64), records[:, 1:].reshape(-1, *SHAPE)
     learned = len(BATCHES) * BATCH
@@ -66,14 +70,10 @@ def _records(path: Path) -> np.ndarray:
                     continue
                 content = file.read(size + 1)
                 if len(content) != size:
-                    raise _wrong(path, f"{member.name} must hold {size} bytes: found {member.size}")
+                    raise damaged(path, f"{member.name} must hold {size} bytes: found {member.size}")
                 records[place] = np.frombuffer(content, np.uint8).reshape(records[place].shape)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise _wrong(path, f"cannot be read: {error}") from error
+        raise damaged(path, f"cannot be read: {error}") from error
     if wanted:
-        raise _wrong(path, f"lacks {', '.join(wanted)}")
+        raise damaged(path, f"lacks {', '.join(wanted)}")
     return records.reshape(-1, records.shape[-1])
-
-
-def _wrong(path: Path, text: str) -> ValueError:
-    return ValueError(f"data: {path}: {text}; remove it to have it downloaded again")

@@ -7,11 +7,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from sweepwise.data.limits import memory, refuse_larger
+
 Cells = TypeVar("Cells")
 Columns = dict[str, np.ndarray]  # each (rows,) of float64, truth values or text
 
 MISSING = {"", "na", "n/a", "nan", "null"}
 LARGEST_FIELD = 2**20  # characters of a cell
+ROW_BYTES, CELL_BYTES = 128, 64  # that Python takes for a row of text and for each of its cells
 
 
 def read_csv(where: str, path: Path, delimiter: str, drop: Sequence[str]) -> Columns:
@@ -27,14 +30,25 @@ def read_csv(where: str, path: Path, delimiter: str, drop: Sequence[str]) -> Col
         ValueError: what is wrong with the file, by row or column.
     """
     csv.field_size_limit(LARGEST_FIELD)
+    most = memory() // 2
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+            rows = []
+            taken = path.stat().st_size
+            refuse_larger(where, taken)
+            for row in reader:
+                taken += ROW_BYTES + CELL_BYTES * len(row)
+                if taken > most:
+                    refuse_larger(where, taken, f"the text up to line {reader.line_num} alone")
+                if row:
+                    rows.append((reader.line_num, [cell.strip() for cell in row]))
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: must be UTF-8 ({error.reason} at byte {error.start})") from error
     except csv.Error as error:
         raise ValueError(f"{where}: line {reader.line_num}: {error}") from error
+    except OSError as error:
+        raise ValueError(f"{where}: cannot be read ({error.strerror})") from error
     if not rows:
         raise ValueError(f"{where}: is empty; the first row must have the names of the columns")
     header = _checked_header(where, rows[0][1], delimiter)
@@ -63,15 +77,29 @@ def read_parquet(where: str, path: Path, drop: Sequence[str]) -> Columns:
         from pyarrow import parquet
     except ImportError as error:
         raise ValueError(f"{where}: needs pyarrow; pip install 'sweepwise[table]'") from error
+    broken = (pyarrow.ArrowException, OSError, MemoryError, ValueError)
     try:
-        table = parquet.read_table(path, partitioning=None)  # folders called a=b add no columns
-    except (pyarrow.ArrowException, OSError) as error:
+        # Text stays as words and numbers of words: a word may stand in any number of rows.
+        file = parquet.ParquetFile(path, page_checksum_verification=True)
+        words = [
+            column.path for column in map(file.schema.column, range(len(file.schema))) if _is_text(column)
+        ]
+        file = parquet.ParquetFile(path, page_checksum_verification=True, read_dictionary=words)
+        fields = {field.name: field.type for field in file.schema_arrow}
+        asked = _decoded(file.metadata)
+    except broken as error:
         raise ValueError(f"{where}: cannot be read ({error})") from error
-    named = dict(zip(table.column_names, table.columns, strict=True))
-    if len(named) < table.num_columns:
+    if len(fields) < len(file.schema_arrow):
         raise ValueError(f"{where}: has columns of the same name")
-    kept = dropped(where, named, drop)
-    return checked(where, {name: _from_arrow(where, name, column) for name, column in kept.items()})
+    kept = dropped(where, fields, drop)
+    for name, kind in kept.items():
+        _refuse_kind(where, name, kind)
+    refuse_larger(where, asked)
+    try:
+        table = file.read(columns=list(kept), use_threads=False)
+    except broken as error:
+        raise ValueError(f"{where}: cannot be read ({error})") from error
+    return checked(where, {name: _from_arrow(where, name, table.column(name)) for name in kept})
 
 
 def dropped(where: str, columns: Mapping[str, Cells], drop: Sequence[str]) -> dict[str, Cells]:
@@ -133,23 +161,64 @@ def _typed(where: str, name: str, texts: Sequence[str]) -> np.ndarray:
             f"{where}: column {name!r}: {len(words)} of {len(texts)} values are no numbers, "
             f"such as {words[0]!r}; the others are"
         )
+    _refuse_long(where, name, texts, len(texts))
     return np.array(["" if text.lower() in MISSING else text for text in texts])
+
+
+def _refuse_long(where: str, name: str, words: Sequence[str], rows: int) -> None:
+    """Refuses text of which the longest word, in every row, is more than memory can have."""
+    longest = max(map(len, words), default=0)
+    refuse_larger(where, 4 * longest * rows, f"column {name!r}, with a text of {longest} characters,")
+
+
+def _is_text(column: Any) -> bool:
+    return column.physical_type == "BYTE_ARRAY" and column.logical_type.type == "STRING"
+
+
+def _decoded(metadata: Any) -> int:
+    """Bytes that the columns of a parquet file take when they are decoded, at least, by its own account."""
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
+    return max(
+        sum(8 * chunk.num_values for chunk in chunks),
+        sum(chunk.total_uncompressed_size for chunk in chunks),
+    )
+
+
+def _refuse_kind(where: str, name: str, kind: Any) -> None:
+    from pyarrow import types
+
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
+    if not (numbers or types.is_boolean(kind) or types.is_string(kind) or types.is_large_string(kind)):
+        raise ValueError(f"{where}: column {name!r}: {kind} is neither numbers, text nor truth values")
 
 
 def _from_arrow(where: str, name: str, column: Any) -> np.ndarray:
     """A column of pyarrow's as `_typed` would give it."""
     from pyarrow import float64, types
 
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     kind = column.type
+    if types.is_dictionary(kind) and not types.is_string(kind.value_type) | types.is_large_string(
+        kind.value_type
+    ):
+        column = column.cast(kind.value_type)
+        kind = column.type
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         return column.cast(float64()).to_numpy()  # NaN for what is missing
     if types.is_boolean(kind) and not column.null_count:
         return column.to_numpy()
-    if types.is_boolean(kind) or types.is_string(kind) or types.is_large_string(kind):
-        return np.array(["" if value is None else str(value).strip() for value in column.to_pylist()])
-    raise ValueError(f"{where}: column {name!r}: {kind} is neither numbers, text nor truth values")
+    if types.is_boolean(kind):
+        return np.array(["" if value is None else str(value) for value in column.to_pylist()])
+    if not types.is_dictionary(kind):
+        column = column.dictionary_encode()
+    chunks = column.unify_dictionaries().chunks
+    words = [
+        "" if word is None else word.strip() for word in (chunks[0].dictionary.to_pylist() if chunks else [])
+    ]
+    _refuse_long(where, name, words, len(column))
+    places = [chunk.indices.fill_null(len(words)).to_numpy(zero_copy_only=False) for chunk in chunks]
+    return np.array([*words, ""])[np.concatenate([np.empty(0, np.int64), *places]).astype(np.int64)]
 
 
 def _is_number(text: str) -> bool:

@@ -1,6 +1,10 @@
 """Handwritten digits of 8 x 8 pixels."""
 
+import gzip
+import hashlib
 import importlib.util
+import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +12,8 @@ import numpy as np
 from sweepwise.data import Arrays
 
 TABLE = "datasets/data/digits.csv.gz"
+SHA256 = "68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2"  # of its numbers as bytes
+LARGEST = 2**22  # bytes of the table, decompressed; it has 264,712
 
 
 def digits(*, image: bool = False) -> Arrays:
@@ -32,10 +38,27 @@ def _arrays() -> tuple[np.ndarray, np.ndarray]:
     if spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / TABLE
         if path.is_file():
-            table = np.loadtxt(path, delimiter=",")
-            return table[:, :-1], table[:, -1].astype(np.int64)
+            return _read(path)
 
     from sklearn.datasets import load_digits
 
     x, y = load_digits(return_X_y=True)
     return x, y.astype(np.int64)
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with gzip.open(path) as file:
+            content = file.read(LARGEST)
+        if not content:
+            raise EOFError("it is empty")
+        table = np.loadtxt(io.BytesIO(content), delimiter=",", ndmin=2)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ValueError(f"data: {path}: cannot be read: {error}; install scikit-learn again") from error
+    found = hashlib.sha256(table.astype(np.uint8).tobytes()).hexdigest()
+    if found != SHA256:
+        raise ValueError(
+            f"data: {path}: its {len(table)} examples must have the sha256 {SHA256}: found {found}; install "
+            "scikit-learn again"
+        )
+    return table[:, :-1], table[:, -1].astype(np.int64)

@@ -9,16 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sweepwise.data.download import damaged
+
 UNSIGNED_BYTE = 8
 
 
-def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> NDArray[np.uint8]:
+def read_idx(path: Path, shape: tuple[int, ...], sha256: str, published: str = "") -> NDArray[np.uint8]:
     """Reads an array whose shape and content are known.
 
     Args:
         path: of the file; one that ends in .gz is decompressed.
         shape: that the array must have.
         sha256: hex digest of the file, decompressed.
+        published: hex digest of the file as the mirrors have it; one compressed by others is read too.
 
     Returns:
         The array; it cannot be written to.
@@ -30,23 +33,22 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str) -> NDArray[np.uint
     """
     header = bytes([0, 0, UNSIGNED_BYTE, len(shape)]) + np.array(shape, ">u4").tobytes()
     size = len(header) + math.prod(shape)
+    packed = path.suffix == ".gz"
+    whole = published if packed else sha256
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            content = file.read(size + 1)
+        with gzip.open(path) if packed else path.open("rb") as file:
+            content = file.read(size + 1)  # no more, whatever it expands to
     except (OSError, EOFError, zlib.error) as error:
-        raise _wrong(path, "cannot be read", str(error)) from error
+        raise damaged(path, f"cannot be read: {error}", whole) from error
     if len(content) != size:
-        found = f"more than {size}" if len(content) > size else len(content)
-        raise _wrong(path, f"must hold {size} bytes", f"found {found}")
+        found = f"more than {size}" if len(content) > size else str(len(content))
+        raise damaged(path, f"must hold {size} bytes: found {found}", whole)
     if content[: len(header)] != header:
         axes = " x ".join(map(str, shape))
         rule = f"must begin as an idx file of {axes} unsigned bytes does ({header.hex()})"
-        raise _wrong(path, rule, f"found {content[: len(header)].hex()}")
+        raise damaged(path, f"{rule}: found {content[: len(header)].hex()}", whole)
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        raise _wrong(path, f"must have the sha256 {sha256}, decompressed", f"found {found}")
+        told = ", decompressed" if packed else ""
+        raise damaged(path, f"must have the sha256 {sha256}{told}: found {found}")
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)
-
-
-def _wrong(path: Path, rule: str, found: str) -> ValueError:
-    return ValueError(f"data: {path}: {rule}: {found}; remove it to have it downloaded again")

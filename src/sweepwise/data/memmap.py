@@ -6,6 +6,7 @@ from typing import Annotated
 import numpy as np
 
 from sweepwise.data import Arrays
+from sweepwise.data.arrays import read_npy
 from sweepwise.data.targets import find_targets
 from sweepwise.schema import Range
 
@@ -24,8 +25,8 @@ def memmap(*, x: str, y: str, classes: Annotated[int, Range(0)] | None = None) -
     Raises:
         ValueError: what is wrong with the files.
     """
-    features = _opened("data.x", x, mapped=True)
-    values = _opened("data.y", y, mapped=False)
+    features = read_npy(f"data.x={x}", Path(x), mapped=True)
+    values = read_npy(f"data.y={y}", Path(y))
     if features.ndim < 2 or features.dtype.kind not in "buif":
         raise ValueError(
             f"data.x={x}: must hold real numbers (examples, ...): found {features.dtype} {features.shape}"
@@ -47,15 +48,3 @@ def memmap(*, x: str, y: str, classes: Annotated[int, Range(0)] | None = None) -
             f"data.y={y}: must hold whole numbers from 0 to {classes - 1} with data.classes={classes}"
         )
     return Arrays(name, features, values.astype(np.int64), classes)
-
-
-def _opened(key: str, path: str, *, mapped: bool) -> np.ndarray:
-    if not Path(path).is_file():
-        raise ValueError(f"{key}={path}: no such file, seen from {Path.cwd()}")
-    try:
-        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{key}={path}: cannot be read as .npy ({error})") from error
-    if not isinstance(array, np.ndarray):
-        raise ValueError(f"{key}={path}: must be an .npy file")
-    return array

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from sweepwise.data import Arrays
-from sweepwise.data.download import Published, download, folder_of
+from sweepwise.data.download import Published, download, folder_of, is_there
 from sweepwise.data.idx import read_idx
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of its package dataset-fashion-mnist
@@ -129,10 +129,12 @@ def fashion_mnist(*, root: str | None = None) -> Arrays:
 
 
 def _images(name: str, folder: Path, files: Sequence[IdxFile], mirrors: Sequence[str]) -> Arrays:
-    absent = [file for file in files if not _path(folder, file).is_file()]
+    absent = [file for file in files if not is_there(_path(folder, file))]
     if absent:
         download(absent, mirrors, folder)
-    x, y, x_test, y_test = (read_idx(_path(folder, file), file.shape, file.content) for file in files)
+    x, y, x_test, y_test = (
+        read_idx(_path(folder, file), file.shape, file.content, file.sha256) for file in files
+    )
     return Arrays(name, x[:, None], y.astype(np.int64), 10, x_test[:, None], y_test.astype(np.int64))
 
 

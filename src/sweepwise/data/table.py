@@ -1,13 +1,14 @@
 """A table of the user's own: csv, parquet or npz."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sweepwise.data import Arrays
+from sweepwise.data.arrays import read_npz
 from sweepwise.data.columns import Columns, read_csv, read_parquet
+from sweepwise.data.limits import refuse_larger
 from sweepwise.data.targets import Task, find_targets
 from sweepwise.schema import did_you_mean
 
@@ -45,7 +46,8 @@ def table(
     if len(delimiter) != 1:
         raise ValueError(f"data.delimiter={delimiter}: must be one character")
     if not file.is_file():
-        raise ValueError(f"{where}: no such file, seen from {Path.cwd()}")
+        rule = "is no file, but a folder or device" if file.exists() else "no such file"
+        raise ValueError(f"{where}: {rule}, seen from {Path.cwd()}")
     kind = file.suffix.lower()
     if kind == ".npz":
         return _of_arrays(where, file, target, task, drop)
@@ -67,22 +69,22 @@ def _features(where: str, columns: Columns) -> tuple[np.ndarray, tuple[str, ...]
     """The columns side by side, those of text as one feature for each category; and a note on those."""
     if not columns:
         raise ValueError(f"{where}: has no column beside the target")
-    found, categories = [], []
-    for name, values in columns.items():
-        if values.dtype.kind != "U":
-            found.append(values[:, None].astype(np.float64))
-            continue
-        words = np.unique(values)
+    categories = {name: np.unique(values) for name, values in columns.items() if values.dtype.kind == "U"}
+    for name, words in categories.items():
         if len(words) > MOST_CATEGORIES:
             raise ValueError(
                 f"{where}: column {name!r} holds {len(words)} different texts, more than the "
                 f"{MOST_CATEGORIES} that can be categories; data.drop=[{name}] leaves it out"
             )
-        found.append((values[:, None] == words).astype(np.float64))
-        categories.append(f"{name} ({len(words)})")
-    notes = (
-        (f"columns of text as categories, one feature each: {', '.join(categories)}",) if categories else ()
-    )
+    width = len(columns) - len(categories) + sum(map(len, categories.values()))
+    rows = len(next(iter(columns.values())))
+    refuse_larger(where, 8 * rows * width, f"{width} features of {rows} rows")
+    found = [
+        (values[:, None] == categories[name] if name in categories else values[:, None]).astype(np.float64)
+        for name, values in columns.items()
+    ]
+    told = ", ".join(f"{name} ({len(words)})" for name, words in categories.items())
+    notes = (f"columns of text as categories, one feature each: {told}",) if categories else ()
     return np.concatenate(found, 1), notes
 
 
@@ -90,11 +92,7 @@ def _of_arrays(where: str, path: Path, target: str | None, task: Task, drop: Seq
     """The data set of an .npz file."""
     if drop:
         raise ValueError(f"data.drop={','.join(drop)}: an .npz file has no columns to leave out")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{where}: cannot be read as arrays ({error})") from error
+    arrays = read_npz(where, path)
     named = "y" if target is None else target
     if named not in arrays:
         raise ValueError(f"data.target={named}: no array of {path}; {did_you_mean(named, arrays)}")

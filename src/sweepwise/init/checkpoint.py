@@ -5,10 +5,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 
 from sweepwise.init.default import keep_all
+
+LARGEST_HEADER = 10_000_000  # bytes; some 100,000 tensors
 
 
 class Checkpoint:
@@ -38,8 +40,7 @@ class Checkpoint:
     @torch.no_grad()
     def complete_(self, model: nn.Module, examples: Tensor, generator: Generator) -> dict[str, str]:
         """Fills the model; returns what became of each parameter and buffer, by name."""
-        file, digest = self._read()
-        source = f"checkpoint sha256 {digest[:12]}"
+        file = self._read()
         saved = model.state_dict().keys()
         present = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         fits = {name for name in present.keys() & file.keys() if _fits(file[name], present[name])}
@@ -55,6 +56,7 @@ class Checkpoint:
         if faults and (self._strict or not fits):
             way_out = "init.strict=false takes what fits" if fits else "nothing in it fits"
             raise ValueError(f"{self._named}: does not fit the model ({way_out}): {'; '.join(faults)}")
+        source = f"checkpoint sha256 {self._digest()[:12]}"
         for name in fits:
             if not present[name].copy_(file[name]).isfinite().all():
                 raise ValueError(f"{self._named}: has values in {name} that are not finite in the model")
@@ -71,22 +73,32 @@ class Checkpoint:
     def _named(self) -> str:
         return f"init.path={self._path}"
 
-    def _read(self) -> tuple[dict[str, Tensor], str]:
-        """The tensors by name, and the sha256 of the file."""
+    def _read(self) -> dict[str, Tensor]:
+        """The tensors by name; they stay in the file until one is copied, however large it is."""
         if self._path.is_dir():
             raise ValueError(
                 f"{self._named}: is a folder; a run's weights are in checkpoints/best/weights.safetensors"
             )
         try:
-            content = self._path.read_bytes()
+            size = self._path.stat().st_size
+            if not self._path.is_file():
+                raise ValueError(f"{self._named}: is no file, but a device or pipe")
+            with self._path.open("rb") as file:
+                header = int.from_bytes(file.read(8), "little")
         except OSError as error:
             raise ValueError(f"{self._named}: cannot be read ({error.strerror})") from error
         try:
-            return load(content), hashlib.sha256(content).hexdigest()
-        except (SafetensorError, KeyError, ValueError, RuntimeError) as error:
+            if not 0 < header <= min(size - 8, LARGEST_HEADER):
+                raise ValueError(f"its header is said to have {header:,} bytes, the file has {size:,}")
+            return load_file(self._path)
+        except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             raise ValueError(
                 f"{self._named}: is no safetensors file, or only a part of one ({error})"
             ) from error
+
+    def _digest(self) -> str:
+        with self._path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fits(stored: Tensor, tensor: Tensor) -> bool:

@@ -1,0 +1,151 @@
+"""What Hydra itself imports, builds or unpickles before our code sees a config: only what is allowed.
+
+Hydra imports the packages of its search path, builds callbacks, launchers, sweepers and logging handlers
+from the config under `hydra`, sets environment variables from it, and with --experimental-rerun unpickles
+a file. `install` puts a check where each of these begins.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sweepwise import allowlist
+
+Path = tuple[Any, ...]  # of keys, below `hydra`
+
+PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
+HANDLERS = ("logging.StreamHandler", "logging.NullHandler")
+STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+FACTORIES = {"()", ".", "class", "factory", "queue", "listener"}  # where logging is told what to build
+
+
+class Foreign(HydraException):
+    """Hydra was asked to import, build or read what is not allowed; one line."""
+
+
+def install() -> None:
+    """Puts the checks in place, for the rest of the process; more than once does no more than once."""
+    if getattr(ConfigLoaderImpl.load_configuration, "guarded", False):
+        return
+    for place, name, checked in (
+        (ConfigLoaderImpl, "load_configuration", _composing),
+        (ConfigRepository, "initialize_sources", _importing),
+        (sys.modules["hydra.main"], "_get_rerun_conf", _unpickling),
+    ):
+        setattr(place, name, checked(getattr(place, name)))
+
+
+def refuse_foreign(config: DictConfig) -> None:
+    """Refuses a composed config whose `hydra` part names foreign code.
+
+    Raises:
+        Foreign: a target, a logging handler or an environment variable is not allowed.
+    """
+    for group in ("launcher", "sweeper", "callbacks"):
+        for path, value in _leaves((group,), config.hydra):
+            if "_target_" in path:
+                _refuse_target(path, value)
+    for group in ("hydra_logging", "job_logging"):
+        for path, value in _leaves((group,), config.hydra):
+            _refuse_logging(path, value)
+    for path, value in _leaves(("env_set",), config.hydra.job):
+        if os.environ.get(path[-1]) != value:
+            raise Foreign(
+                f"{_told(('job', *path))}={value}: a config must not change the environment; set it before "
+                f"the command: {path[-1]}={value} python train.py"
+            )
+
+
+def _refuse_target(path: Path, target: Any) -> None:
+    if path in (("launcher", "_target_"), ("sweeper", "_target_")):
+        # Hydra builds it only if it has found it under this name among its installed plugins.
+        if not isinstance(target, str) or not target.startswith(PLUGINS):
+            raise Foreign(f"{_told(path)}={target}: must be an installed plugin of Hydra's, hydra_plugins.*")
+        return
+    own = allowlist.own_packages()
+    if path[-1] != "_target_" or not str(target).startswith(tuple(f"{package}." for package in own)):
+        raise Foreign(
+            f"{_told(path)}={target}: must be {' or '.join(f'{name}.*' for name in own) or 'of your own'}; a "
+            "package of your own is allowed by its name in code: cli.main(train, packages=['PACKAGE'])"
+        )
+    try:
+        allowlist.find(target)
+    except ValueError as error:
+        raise Foreign(f"{_told(path)}={target}: {error}") from error
+
+
+def _refuse_logging(path: Path, value: Any) -> None:
+    if FACTORIES & {*path} and not (path[-1] == "class" and value in HANDLERS):
+        raise Foreign(
+            f"{_told(path)}={value}: must be one of {', '.join(HANDLERS)}, and nothing else of logging is "
+            "built; hydra/job_logging=stdout prints, a run's own files are in its folder"
+        )
+    if isinstance(value, str) and "://" in value and value not in STREAMS:
+        raise Foreign(f"{_told(path)}={value}: must be one of {', '.join(STREAMS)}")
+
+
+def _leaves(path: Path, parent: Any) -> Iterator[tuple[Path, Any]]:
+    """All values below a node with their paths, interpolations resolved, as Hydra will see them."""
+    if OmegaConf.is_missing(parent, path[-1]):
+        return
+    try:
+        value = parent[path[-1]]
+    except OmegaConfBaseException as error:
+        raise Foreign(
+            f"{_told(path)}: cannot be checked before it is used; write the value itself"
+        ) from error
+    if isinstance(value, DictConfig):
+        for name in value:
+            yield from _leaves((*path, name), value)
+    elif isinstance(value, ListConfig):
+        for index in range(len(value)):
+            yield from _leaves((*path, index), value)
+    else:
+        yield path, value
+
+
+def _told(path: Path) -> str:
+    return ".".join(map(str, ("hydra", *path)))
+
+
+def _composing(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
+    @functools.wraps(load)
+    def load_configuration(*args: Any, **kwargs: Any) -> DictConfig:
+        config = load(*args, **kwargs)
+        refuse_foreign(config)
+        return config
+
+    load_configuration.guarded = True  # type: ignore[attr-defined]
+    return load_configuration
+
+
+def _importing(initialize: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(initialize)
+    def initialize_sources(self: Any, config_search_path: ConfigSearchPath) -> None:
+        try:
+            for place in config_search_path.get_path():
+                allowlist.refuse_package(str(place.path))
+        except ValueError as error:
+            raise Foreign(str(error)) from error
+        initialize(self, config_search_path)
+
+    return initialize_sources
+
+
+def _unpickling(load: Callable[..., DictConfig]) -> Callable[..., NoReturn]:
+    @functools.wraps(load)
+    def get_rerun_conf(*_: Any) -> NoReturn:
+        raise Foreign(
+            "--experimental-rerun: would unpickle a file, which can run code; give the overrides again"
+        )
+
+    return get_rerun_conf
