@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ import torch
 
 from sweepwise import checkpoint, durable
 from sweepwise.checkpoint import BEST, FOLDER, MANIFEST, STATE, WEIGHTS, Checkpoints, Damaged
-from sweepwise.survival import die_at, forked
+from sweepwise.survival import Death, forked
 
 FLIPS = 1000
 
@@ -269,7 +270,7 @@ def die_later_and_later(folder, do):
         for number in range(1000):
             copy = folder.parent / "copy"
             shutil.copytree(folder, copy, symlinks=True)
-            code = forked(lambda number=number, when=when, copy=copy: (die_at(number, when), do(copy)))
+            code = forked(partial(do, copy), Death(operation=number, when=when))
             assert code in (0, -signal.SIGKILL)
             yield copy
             shutil.rmtree(copy)

@@ -8,7 +8,7 @@ import pytest
 
 from sweepwise import durable
 from sweepwise.durable import clear_aside, make_folder, point, write_aside, write_folder
-from sweepwise.survival import die_at, forked
+from sweepwise.survival import Death, forked
 
 MOMENTS = ("before", "half", "after")
 OLD, NEW = {"a": b"old" * 100}, {"a": b"new" * 100, "b": b""}
@@ -33,7 +33,7 @@ def killed_at_every_operation(do):
     """Does something in children that die later and later, until one does not; yields after each death."""
     for when in MOMENTS:
         for number in range(1000):
-            code = forked(lambda number=number, when=when: (die_at(number, when), do()))
+            code = forked(do, Death(operation=number, when=when))
             assert code in (0, -signal.SIGKILL)
             yield number, when
             if code == 0:

@@ -68,7 +68,30 @@ def data():
     return split(digits(), examples=200, batch_size=24)
 
 
-def train(folder, *, stop=None, kill=None, settings=None, save=4, disturbed=False, **chosen):
+class Late(Checkpoints):
+    """Looks at the end whether what it was given is still the same, as a thread would find it."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._given = []
+
+    def save(self, step, weights, best, state):
+        self._given.append((self._bytes(weights, best, state), weights, best, state))
+        super().save(step, weights, best, state)
+
+    def finish(self, *given):
+        super().finish(*given)
+        assert self._given
+        for before, *then in self._given:
+            assert self._bytes(*then) == before
+
+    def _bytes(self, weights, best, state):
+        return checkpoint._to_bytes({"weights": weights, "best": best, "state": state})
+
+
+def train(
+    folder, *, stop=None, kill=None, settings=None, save=4, disturbed=False, kind=Checkpoints, **chosen
+):
     """Trains a run, from where it was left if it was; returns it.
 
     Args:
@@ -78,13 +101,14 @@ def train(folder, *, stop=None, kill=None, settings=None, save=4, disturbed=Fals
         settings: of the trainer.
         save: steps between two checkpoints.
         disturbed: whether something draws from the global generators before the first step, as an import may.
+        kind: of checkpoints.
         chosen: parts for `build`; those with a memory as functions that make them.
     """
     folder.mkdir(exist_ok=True)
     parts = {"data": data, "model": partial(mlp, hidden=[12]), "optimizer": ADAM, "seed": 3} | chosen
     parts |= {name: parts[name]() for name in ("regularizers", "early_stop") if name in parts}
     parts = build(settings=Settings(**{"max_epochs": 3} | (settings or {})), **parts)
-    checkpoints = Checkpoints(folder, minutes=0, steps=save)
+    checkpoints = kind(folder, minutes=0, steps=save)
     saved = checkpoints.load()
     for log in [] if saved else folder.glob("[em]*"):
         log.unlink()
@@ -335,6 +359,13 @@ def test_what_is_drawn_before_the_first_step_changes_nothing(tmp_path):
 
 def test_seed_0_and_separate_streams(tmp_path):
     survives(tmp_path, seed=0, stops=(3,))
+
+
+@pytest.mark.parametrize("settings", [{}, {"ema": 0.9, "precision": "fp16"}, {"validate_every": 2}])
+def test_what_was_given_to_be_saved_changes_no_more(tmp_path, settings):
+    """So that a thread can write it while the training goes on."""
+    both = {"save": 2, "kind": Late, "model": MODELS["batch norm"], "regularizers": REGULARIZERS["a user's"]}
+    train(tmp_path, settings=settings | {"max_epochs": 4}, scheduler=SCHEDULERS["plateau"], **both)
 
 
 @pytest.mark.parametrize("save", [1, 3, 5, 100])

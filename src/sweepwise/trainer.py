@@ -184,7 +184,7 @@ class Run:
         return {
             "step": step,
             "epoch": epoch,
-            "history": self.history,
+            "history": list(self.history),  # a thread may write it later
             "gradient_seen": self.gradient_seen,
             "meter": meter,
             "log": self.monitor.mark(),

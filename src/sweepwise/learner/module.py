@@ -1,5 +1,6 @@
 """The learner of one run: any `nn.Module`, any `torch.optim` optimizer."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -246,7 +247,7 @@ class ModuleLearner:
         return {
             "optimizer": self._optimizer.memory(),
             "scaling": self._scaling.memory(),
-            "regularizers": [regularizer.memory() for regularizer in self._regularizers],
+            "regularizers": [copy.deepcopy(regularizer.memory()) for regularizer in self._regularizers],
         }
 
     @torch.no_grad()

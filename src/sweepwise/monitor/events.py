@@ -354,7 +354,7 @@ def _floats(values: NDArray[np.float32]) -> Any:
 def _hparams_summary(field: str, message: Any) -> bytes:
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    content = HParamsPluginData(version=0, **{field: message}).SerializeToString()
+    content = HParamsPluginData(version=0, **{field: message}).SerializeToString(deterministic=True)
     return _plugin_summary(f"_hparams_/{field}", "hparams", _texts(b""), content)
 
 

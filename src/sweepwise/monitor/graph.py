@@ -136,7 +136,7 @@ class _Trace(TorchFunctionMode):
 
     def serialised(self) -> bytes:
         """What was seen so far, as a GraphDef."""
-        return bytes(self._graph.SerializeToString())
+        return bytes(self._graph.SerializeToString(deterministic=True))
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
