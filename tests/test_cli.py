@@ -227,7 +227,7 @@ def test_a_gpu_that_is_not_there(command, place):
         ),
         (["optimizer.lrr=1", "modl.hidden=[3]", "lr=1"], ["optimizer.lrr", "modl.hidden", "lr"]),
         (["init=xavir", "scheduler=cosin", "seed=3"], ["init", "scheduler", "seed"]),
-        (["name=../x", "~model"], ["name"]),
+        (["name=../x", "~model"], ["model"]),
         (
             ["early_stop.metric=val/f1", "early_stop.patience=99"],
             ["early_stop.metric", "early_stop.patience"],

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import importlib.util
 import os
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,32 +17,25 @@ SAMPLE_BYTES = 2**16
 SAMPLES = 64
 
 
-def code(targets: Iterable[str], entry: str | None = None) -> dict[str, str]:
+def code(targets: Iterable[str]) -> dict[str, str]:
     """The source files that can change a run, with their hashes.
 
     Every .py file of sweepwise and of the packages that hold the targets, torch's aside (its version says
-    enough), and the script that was started. Other modules that those import are not among them.
+    enough). Neither the script that was started nor other modules that those import are among them.
 
     A file is hashed once a process, as what was loaded stays loaded: in a sweep during which a file is
     edited, each run says the code that it ran.
 
     Args:
         targets: a config's `_target_`s.
-        entry: path of the script that was started; None: that of this process.
 
     Returns:
         The first 16 hex digits of the sha256 by path, which begins with the package: 'sweepwise/trainer.py'.
     """
     found: dict[str, str] = {}
-    homes = code_folders(targets)
-    for home in homes.values():
+    for home in code_folders(targets).values():
         for path in _sources(home):
             found[path.relative_to(home.parent).as_posix()] = _hash(path)
-    script = Path(sys.argv[0] if entry is None else entry)
-    if script.suffix == ".py" and script.is_file():
-        script = script.resolve()
-        if not any(script.is_relative_to(home) for home in homes.values()):
-            found[script.name] = _hash(script)
     return dict(sorted(found.items()))
 
 
