@@ -19,6 +19,7 @@ from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from sweepwise import allowlist, folders, guard, importing, interrupt, provenance, record, usage
 from sweepwise.failure import Failure
@@ -122,6 +123,24 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
     except (HydraException, OmegaConfBaseException) as error:
         text = usage.explain(str(error).splitlines()[0], list(overrides), confs)
         raise UsageError(text.splitlines()) from error
+
+
+def recorded(folder: Path) -> Request:
+    """The run that lies in a folder, as it was asked for; for scripts.
+
+    Raises:
+        UsageError: it holds none.
+    """
+    guard.install()
+    known = record.read(folder)
+    try:
+        config = OmegaConf.load(folder / "config.yaml")
+        if not known or not isinstance(config, DictConfig):
+            raise ValueError("it has no record" if not known else "config.yaml holds no keys")
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        told = str(error).partition("\n")[0]
+        raise UsageError([f"{folder}: is not the folder of a run that has begun ({told})"]) from error
+    return _request(config, known["overrides"], {})
 
 
 def execute(config: DictConfig) -> float:

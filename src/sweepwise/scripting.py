@@ -58,6 +58,21 @@ def settings(arguments: Sequence[str], **defaults: str) -> tuple[dict[str, str],
     return chosen, rest
 
 
+def run_and_settings(arguments: Sequence[str], **defaults: str) -> tuple[Path, dict[str, str]]:
+    """The folder of a run, which comes first among the arguments, and a script's own settings.
+
+    Raises:
+        UsageError: it is missing, or what follows is no setting of the script.
+    """
+    if not arguments or arguments[0].partition("=")[0] in defaults:
+        raise UsageError(["RUN: must be given, the folder of a run; --help shows examples"])
+    chosen, rest = settings(arguments[1:], **defaults)
+    if rest:
+        known = ", ".join(f"{key}=" for key in defaults) or "nothing else"
+        raise UsageError([f"{argument}: is no setting here; there is {known}" for argument in rest])
+    return Path(arguments[0]), chosen
+
+
 def words(key: str, text: str) -> list[str]:
     """The items of a list that is written with commas, each once.
 

@@ -13,13 +13,14 @@ import select
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from sweepwise import interrupt, record
 from sweepwise.compare import Difference, compare
+from sweepwise.failure import Failure
 from sweepwise.record import Request
 from sweepwise.standing import ended
 
@@ -88,7 +89,7 @@ class Survivor:
     differences: list[Difference] = field(default_factory=list)
 
 
-class Unexpected(RuntimeError):
+class Unexpected(Failure):
     """An attempt has ended as none should."""
 
 
@@ -201,7 +202,7 @@ def leave_alone(train: Callable[[Request], Any], request: Request, scratch: Path
     Raises:
         Unexpected: it did not come to an end.
     """
-    request = _within(request, scratch)
+    request = elsewhere(request, scratch)
     told = scratch / "operations"
 
     def counted() -> None:
@@ -231,7 +232,7 @@ def survive(
     Raises:
         Unexpected: an attempt ended neither by its death nor by itself.
     """
-    request = _within(request, scratch)
+    request = elsewhere(request, scratch)
     survivor = Survivor(request.folder)
     while not ended(record.read(request.folder)):
         death = next(coming, None)
@@ -254,9 +255,17 @@ def _expected(death: Death | None) -> tuple[int, ...]:
     return 0, interrupt.exit_code(death.signal)
 
 
-def _within(request: Request, scratch: Path) -> Request:
-    here = {"output_dir": str(scratch), "fresh": False, "accept_changes": False, "progress": False}
-    return replace(request, config={**request.config, **here})
+def elsewhere(request: Request, folder: Path, **settings: Mapping[str, Any]) -> Request:
+    """The same run in the folder of another.
+
+    Args:
+        request: the run.
+        folder: to train in.
+        settings: keys of groups, by group, that get another value.
+    """
+    quiet = {"output_dir": str(folder), "fresh": False, "accept_changes": False, "progress": False}
+    changed = {group: {**request.config[group], **values} for group, values in settings.items()}
+    return replace(request, config={**request.config, **quiet, **changed})
 
 
 def _last(scratch: Path, lines: int = 20) -> str:

@@ -1,0 +1,64 @@
+"""Trains a run again from its record, and says whether the result is the same to the bit.
+
+  python scripts/reproduce.py RUN        RUN is the folder of a run that has ended
+
+The training is that of RUN/config.yaml, in a folder of its own that is removed
+at the end; RUN is only read. Compared are weights, best weights, all state of
+optimizer, schedule and generators, metrics.jsonl, every record of the event
+files and the results. Where they differ, the first step, tensor and tag is
+named, and what has changed since in code, files, versions and hardware.
+
+Exit codes: 0 identical, 1 not (the folder is kept then), 2 bad usage.
+"""
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from sweepwise import cli, provenance, record, scripting
+from sweepwise.schema import UsageError
+from sweepwise.standing import ended
+
+
+def main(arguments: list[str]) -> int:
+    """Trains it again and compares."""
+    folder, _ = scripting.run_and_settings(arguments)
+    request = cli.recorded(folder)
+    before = record.read(folder)
+    if not ended(before):
+        raise UsageError([f"{folder}: must have ended, but is {record.standing(folder)}"])
+
+    from sweepwise import survival
+    from sweepwise.compare import compare
+    from sweepwise.run import train
+
+    scratch = Path(tempfile.mkdtemp(prefix="sweepwise-reproduce-"))
+    request = survival.elsewhere(request, scratch)
+    with (scratch / survival.OUTPUT).open("w") as output, contextlib.redirect_stdout(output):
+        train(request)
+    after = record.read(request.folder)
+    found = compare(folder, request.folder)
+    print(f"run           {folder}: {before['status']}, {before['best']['metric']} {before['best']['value']}")
+    print(f"again         {after['seconds']:.1f} s, {after['best']['metric']} {after['best']['value']}")
+    if not found:
+        shutil.rmtree(scratch)
+        print("identical to the bit")
+        return 0
+    for difference in found:
+        print(f"differs       {difference}")
+    differs = provenance.differences(before, after)
+    changed = [*differs.code, *differs.inputs, *differs.versions, *differs.machine]
+    if before.get("data_sha256") != after["data_sha256"]:
+        changed.append("the data are not the same")
+    for line in changed or ["nothing of what is recorded"]:
+        print(f"changed       {line}")
+    if differs.code and before["environment"].get("git_commit"):
+        told = "" if before["environment"].get("git_clean") else f" and {folder / 'code.diff'}"
+        print(f"made by       commit {before['environment']['git_commit']}{told}")
+    print(f"kept          {request.folder}")
+    return 1
+
+
+if __name__ == "__main__":
+    cli.script(main, __doc__)
