@@ -271,4 +271,4 @@ def elsewhere(request: Request, folder: Path, **settings: Mapping[str, Any]) -> 
 def _last(scratch: Path, lines: int = 20) -> str:
     """What an attempt has said at last."""
     said = (scratch / OUTPUT).read_text(errors="replace").splitlines()
-    return "\n".join(said[-lines:])
+    return "\n".join([*said[-lines:], f"(in {scratch})"])

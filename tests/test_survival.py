@@ -1,0 +1,329 @@
+"""Whole trainings that are killed, started again until they end, and compared with one that was left alone.
+
+SWEEPWISE_KILLS says how many deaths each of the four trainings of `test_killed_again_and_again` gets. 750
+of them, 3,000 in all, take a quarter of an hour: SWEEPWISE_KILLS=750 pytest -m slow tests/test_survival.py
+"""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from itertools import islice, repeat
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweepwise import cli, interrupt, record, run, survival
+from sweepwise.optimizer import FlatOptimizer
+from sweepwise.survival import Alone, Death, Unexpected, deaths, forked, leave_alone, survive
+
+ROOT = Path(__file__).parents[1]
+KILLS = int(os.environ.get("SWEEPWISE_KILLS", "25"))
+SMALL = [
+    "data.examples=200",
+    "data.batch_size=24",
+    "trainer.max_epochs=3",
+    "trainer.device=cpu",
+    "monitor.scalars_every=2",
+    "monitor.histograms_every=3",
+    "progress=false",
+]
+TRAININGS = {
+    "plain": ["model.hidden=[16]", "regularizer=dropout", "scheduler=plateau"],
+    "averaged": [
+        *("model.hidden=[16]", "model.norm=batch", "optimizer=sgd", "regularizer=mixup"),
+        *("trainer.ema=0.9", "trainer.accumulate=2", "early_stop.patience=1"),
+    ],
+    "half precision": [
+        "model=gru",
+        "model.width=8",
+        "trainer.precision=fp16",
+        "scheduler=onecycle",
+        "seed=0",
+    ],
+    "workers": [
+        *("model.hidden=[16,12]", "optimizer=muon", "regularizer=spectral_norm"),
+        *("trainer.workers=2", "trainer.validate_every=2", "trainer.max_steps=13"),
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As a run has it: a process that has used several cannot be forked."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+
+
+def call(*command, **variables):
+    """Runs a program of this checkout in a process of its own."""
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **variables},
+    )
+
+
+def trained(tmp_path, *overrides):
+    """A run that has ended; its folder."""
+    done = call("train.py", f"output_dir={tmp_path}", *SMALL, *overrides)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("main/*/record.json")
+    return path.parent
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRAININGS)
+def test_killed_again_and_again(tmp_path, name):
+    """Through the script that a person would call, in a process that has trained nothing else."""
+    folder = trained(tmp_path / "runs", *TRAININGS[name])
+    before = contents(folder)
+    done = call("scripts/verify.py", folder, f"kills={KILLS}", "every=3", TMPDIR=tmp_path)
+    assert done.stderr == ""
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith("identical to the bit\n")
+    assert f" {KILLS} kills, " in done.stdout
+    assert contents(folder) == before
+    assert not list(tmp_path.glob("sweepwise-verify-*"))
+
+
+def test_verify(tmp_path):
+    folder = trained(tmp_path / "runs", *TRAININGS["plain"])
+    done = call("scripts/verify.py", folder, "kills=3", "seed=1", "max_steps=8", TMPDIR=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    first, *trainings, together, last = done.stdout.splitlines()
+    assert re.fullmatch(
+        r"left alone    [\d.]+ s, \d+ operations on the disk, a checkpoint every 1 steps", first
+    )
+    assert all(re.match(r"training \d+ +identical: (SIG|no death)", line) for line in trainings)
+    assert re.fullmatch(rf"together      {len(trainings)} trainings, 3 kills, \d+ starts", together)
+    assert last == "identical to the bit"
+
+
+BROKEN = """
+import runpy, sys
+from sweepwise.optimizer import FlatOptimizer
+FlatOptimizer.remember = lambda self, memory: None
+sys.argv[0] = "scripts/verify.py"
+runpy.run_path("scripts/verify.py", run_name="__main__")
+"""
+
+
+def test_verify_finds_what_is_not_remembered(tmp_path):
+    folder = trained(tmp_path / "runs", "model.hidden=[16]")
+    done = call("-c", BROKEN, folder, "kills=8", "every=3", TMPDIR=tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert "  differs: SIG" in done.stdout
+    assert "last/weights.safetensors: linear0.weight: " in done.stdout
+    assert "identical to the bit" not in done.stdout
+    (kept,) = tmp_path.glob("sweepwise-verify-*")
+    assert f"all folders are kept in {kept}" in done.stdout
+
+
+@pytest.mark.parametrize("script", ["verify", "reproduce"])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "RUN: must be given"),
+        (["nowhere"], "nowhere: is not the folder of a run"),
+        ([".", "epochs=3"], "epochs=3: is no setting here"),
+        ([".", "word"], "word: must be KEY=VALUE"),
+    ],
+)
+def test_bad_usage(script, arguments, told):
+    done = call(f"scripts/{script}.py", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {told}")
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("text", ["kills=0", "kills=x", "every=-1", "seed=0.5"])
+def test_numbers_of_verify(text):
+    done = call("scripts/verify.py", ".", text)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"error: {text}: must be a whole number" in done.stderr
+
+
+def test_reproduce(tmp_path):
+    folder = trained(tmp_path / "runs", *TRAININGS["plain"])
+    before = contents(folder)
+    done = call("scripts/reproduce.py", folder, TMPDIR=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.splitlines()[-1] == "identical to the bit"
+    assert contents(folder) == before
+    assert not list(tmp_path.glob("sweepwise-reproduce-*"))
+
+
+def test_reproduce_names_what_differs_and_what_has_changed(tmp_path):
+    folder = trained(tmp_path / "runs", *TRAININGS["plain"])
+    path = folder / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"lr/lr": 0.001', '"lr/lr": 0.002', 1))
+    path = folder / "record.json"
+    path.write_text(re.sub(r'"torch": "[^"]*"', '"torch": "1.0"', path.read_text()))
+    done = call("scripts/reproduce.py", folder, TMPDIR=tmp_path)
+    assert done.returncode == 1
+    assert "differs       metrics.jsonl: step 0, lr/lr: 0.002 and 0.001\n" in done.stdout
+    assert f"changed       torch 1.0 -> {torch.__version__}\n" in done.stdout
+    assert list(tmp_path.glob("sweepwise-reproduce-*"))
+
+
+def test_reproduce_wants_an_end(tmp_path):
+    folder = trained(tmp_path / "runs")
+    path = folder / "record.json"
+    path.write_text(path.read_text().replace('"status": "finished"', '"status": "interrupted"'))
+    done = call("scripts/reproduce.py", folder)
+    assert done.returncode == 2
+    assert f"error: {folder}: must have ended, but is interrupted" in done.stderr
+
+
+@pytest.fixture
+def request_(tmp_path):
+    overrides = [*SMALL, *TRAININGS["plain"], "checkpoint.minutes=0", "checkpoint.steps=3"]
+    return cli.composed([*overrides, f"output_dir={tmp_path}"], ROOT / "conf")
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    """Makes empty folders."""
+
+    def make(name):
+        folder = tmp_path / name
+        folder.mkdir()
+        return folder
+
+    return make
+
+
+def test_every_kind_of_signal(request_, scratch):
+    """A killed training and one that was asked to end leave their exit codes, and both go on."""
+    alone = leave_alone(run.train, request_, scratch("alone"))
+    assert alone.operations > 100
+    middle = alone.operations // 2
+    coming = [
+        Death(signal.SIGKILL, operation=40),
+        *(Death(kind, operation=middle) for kind in survival.SIGNALS),
+    ]
+    survivor = survive(run.train, request_, scratch("other"), alone, iter(coming))
+    assert survivor.deaths[0] == coming[0]
+    assert survivor.differences == []
+    known = record.read(survivor.folder)
+    assert known["status"] == "finished"
+    assert len(known["attempts"]) >= 2
+
+
+def test_what_is_not_remembered_is_found(request_, scratch, monkeypatch):
+    alone = leave_alone(run.train, request_, scratch("alone"))
+    monkeypatch.setattr(FlatOptimizer, "remember", lambda self, memory: None)
+    coming = iter([Death(operation=alone.operations * 2 // 3)])
+    survivor = survive(run.train, request_, scratch("other"), alone, coming)
+    kinds = [found.kind for found in survivor.differences]
+    assert kinds[0] == "metrics.jsonl"
+    assert "last/weights.safetensors" in kinds
+
+
+def test_an_attempt_that_fails_is_unexpected(request_, scratch):
+    def train(request):
+        raise RuntimeError("out of order")
+
+    with pytest.raises(Unexpected, match=r"(?s)exit code 1:.*RuntimeError: out of order"):
+        leave_alone(train, request_, scratch("alone"))
+    alone = Alone(scratch("nothing"), 1.0, 1)
+    with pytest.raises(Unexpected, match=r"(?s)exit code 1 after no death:.*out of order"):
+        survive(train, request_, scratch("other"), alone, iter([]))
+
+
+def test_deaths():
+    some = list(islice(deaths(random.Random(0), Alone(Path(), 2.0, 50)), 1000))
+    assert {death.signal for death in some} == {signal.SIGKILL, *survival.SIGNALS}
+    timed = [death for death in some if death.operation < 0]
+    assert 400 < len(timed) < 600
+    assert max(death.seconds for death in timed) < 2.2
+    assert {death.operation for death in some if death.operation >= 0} == set(range(50))
+    assert some == list(islice(deaths(random.Random(0), Alone(Path(), 2.0, 50)), 1000))
+    assert str(Death(signal.SIGTERM, 0.5)) == "SIGTERM after 0.50 s"
+    assert str(Death(operation=3, when="half")) == "SIGKILL in the middle of operation 3"
+
+
+@pytest.mark.parametrize(
+    ("do", "code", "told"),
+    [
+        (lambda: print("done"), 0, "done\n"),
+        (lambda: sys.exit(7), 7, ""),
+        (lambda: sys.exit("text"), 1, ""),
+        (lambda: 1 / 0, 1, "ZeroDivisionError: division by zero\n"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), -9, ""),
+        (lambda: os.kill(os.getpid(), signal.SIGTERM), 143, ""),
+        (lambda: os.kill(os.getpid(), signal.SIGINT), 130, ""),
+    ],
+)
+def test_children(tmp_path, do, code, told):
+    assert forked(do, output=tmp_path / "output") == code
+    assert (tmp_path / "output").read_text().endswith(told)
+
+
+def wait():
+    for _ in repeat(None):
+        signal.pause()
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_death_by_time(kind, code):
+    began = time.monotonic()
+    assert forked(wait, Death(kind, seconds=0.05)) == code
+    assert time.monotonic() - began >= 0.05
+
+
+def test_a_child_that_ends_before_its_death():
+    began = time.monotonic()
+    assert forked(lambda: None, Death(seconds=600)) == 0
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize(("when", "left"), [("before", b""), ("half", b"01234"), ("after", b"0123456789")])
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_a_death_at_an_operation(tmp_path, when, left, kind):
+    """The second of four; a signal that is only noted changes nothing."""
+    path = tmp_path / "file"
+
+    def write():
+        with interrupt.Interrupts() as noted:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT)
+            content = b"0123456789"
+            while content:
+                content = content[os.write(handle, content) :]
+            os.fsync(handle)
+            os.rename(path, tmp_path / "renamed")
+        sys.exit(3 if noted() else 0)
+
+    code = forked(write, Death(kind, operation=1, when=when))
+    if kind == signal.SIGKILL:
+        assert code == -9
+        assert path.read_bytes() == left
+    else:
+        assert code == 3
+        assert (tmp_path / "renamed").read_bytes() == b"0123456789"
+
+
+def test_reading_is_no_operation(tmp_path):
+    (tmp_path / "file").write_bytes(b"x")
+
+    def read():
+        os.close(os.open(tmp_path / "file", os.O_RDONLY))
+        os.listdir(tmp_path)
+
+    assert forked(read, Death(operation=0)) == 0
