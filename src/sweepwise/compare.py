@@ -168,9 +168,14 @@ def _state(content: bytes) -> dict[str, Any]:
     return {key: value for key, value in state.items() if key != LOG}
 
 
+def _weights(content: bytes) -> dict[str, Tensor]:
+    """By name, whose order in a file is left to chance."""
+    return dict(sorted(from_bytes(content).items()))
+
+
 CHECKPOINTS: Mapping[str, Callable[[bytes], Any]] = {
-    f"last/{WEIGHTS}": from_bytes,
-    f"last/{BEST}": from_bytes,
+    f"last/{WEIGHTS}": _weights,
+    f"last/{BEST}": _weights,
     f"last/{STATE}": _state,
-    f"best/{WEIGHTS}": from_bytes,
+    f"best/{WEIGHTS}": _weights,
 }
