@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sweepwise.durable import write_aside
 from sweepwise.folders import clear
 from sweepwise.identity import NOT_IDENTITY, Request, find_folder, folder_name, identity, keys
 from sweepwise.lock import Busy, Claim, claim, hold, is_held
@@ -43,25 +44,6 @@ __all__ = [
 ]
 
 BEST_WEIGHTS = "checkpoints/best/weights.safetensors"
-
-
-def write_aside(path: Path, content: bytes) -> None:
-    """Replaces a file in one step; after a crash it holds the old content or the new, never a part."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class Record:
@@ -130,7 +112,12 @@ class Record:
         self.fields["seconds"] = round(sum(attempt["seconds"] for attempt in self._attempts), 3)
 
     def _write(self) -> None:
-        write_aside(self._path, json.dumps(jsonable(self.fields), indent=2).encode() + b"\n")
+        content = json.dumps(jsonable(self.fields), indent=2).encode() + b"\n"
+        try:
+            write_aside(self._path, content)
+        except OSError as error:
+            why = f"{self._path}: cannot be written ({error.strerror}); the same command goes on once it can"
+            raise OSError(error.errno, why) from error
 
 
 def _attempts(before: Mapping[str, Any]) -> list[dict[str, Any]]:

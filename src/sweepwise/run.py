@@ -3,6 +3,8 @@
 Everything that can be wrong with a config is found before a folder is made.
 """
 
+import contextlib
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -181,8 +183,13 @@ def _train(request: Request, parts: Parts, folder: Path) -> Result:
                 raise failure from error
             raise
         finally:
+            # If the run fails for a reason of its own, that is said, and not what fails after it.
+            spared = contextlib.suppress(OSError) if sys.exception() else contextlib.nullcontext()
             monitor.close(run.status)
-            log.end(run.status, run.reason, **run.outcome())
+            with spared:
+                checkpoints.close()
+            with spared:
+                log.end(run.status, run.reason, **run.outcome())
     report.closing(folder, log.fields)
     return Result(run, exit_code(interrupts.signal) if interrupts() else ENDED[run.status])
 

@@ -1,6 +1,8 @@
 """A file that grows while a run trains, and whose failures never end the training."""
 
+import errno
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 from sweepwise import durable
 
 FLUSH_SECONDS = 2.0
+LEFT_FREE = 2**17  # bytes, for the record of how the run ended
 MOST_PENDING = 2**26  # bytes kept for a disk that is full; what comes after them is lost
 
 
@@ -37,8 +40,8 @@ class AppendedFile:
         if size is not None and self.size < size:
             print(f"warning: {path.name} has lost its last {size - self.size:,} bytes", file=sys.stderr)
         self.lost: list[tuple[int, int]] = []
-        self._pending = bytearray()
-        self._steps = (0, 0)  # of what is pending
+        self._pending: list[tuple[int, bytes]] = []  # step and record
+        self._held = 0  # bytes of them
         self._overflowing = False
         self._failure = ""
         self._named = False  # whether its name is known to be on the disk
@@ -51,13 +54,13 @@ class AppendedFile:
             first = self.lost.pop()[0] if before else step
             self.lost.append((first, step))
         else:
-            self._steps = (self._steps[0] if self._pending else step, step)
-            self._pending += content
+            self._pending.append((step, content))
+            self._held += len(content)
         if time.monotonic() - self._appended >= FLUSH_SECONDS:
             self.flush()
 
     def _full(self, content: bytes) -> bool:
-        return bool(self._failure) and len(self._pending) + len(content) > MOST_PENDING
+        return bool(self._failure) and self._held + len(content) > MOST_PENDING
 
     def flush(self, *, sync: bool = False) -> bool:
         """Appends what is pending; returns whether that succeeded.
@@ -67,7 +70,7 @@ class AppendedFile:
         """
         self._appended = time.monotonic()
         try:
-            self._append(sync)
+            self._append(len(self._pending), sync)
         except OSError as error:
             if not self._failure:
                 print(
@@ -80,21 +83,35 @@ class AppendedFile:
         return True
 
     def close(self) -> None:
-        """Appends what is pending; what fails now is lost."""
+        """Appends what is pending, as much of it as there is room for; the rest is lost."""
         failed = self._failure
         if not self.flush(sync=True):
-            if self._pending:
-                self.lost.append(self._steps)
             failed = self._failure
+            self._squeeze()
+            if self._pending:
+                steps = [step for step, _ in self._pending]
+                self.lost.append((min(steps), max(steps)))
         for first, last in self.lost:
             print(f"warning: {self.path.name} lacks steps {first} to {last} ({failed})", file=sys.stderr)
 
-    def _append(self, sync: bool) -> None:
+    def _squeeze(self) -> None:
+        """Appends the first of the pending records, until not one more finds room; some is left for others."""
+        records = len(self._pending) // 2
+        while records and self._pending:
+            try:
+                size = sum(len(content) for _, content in self._pending[:records])
+                if shutil.disk_usage(self.path.parent).free < size + LEFT_FREE:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._append(records, sync=True)
+            except OSError:
+                records //= 2
+
+    def _append(self, records: int, sync: bool) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             if os.fstat(handle).st_size > self.size:  # what an append that failed could not take back
                 os.ftruncate(handle, self.size)
-            left = content = bytes(self._pending)
+            left = content = b"".join(content for _, content in self._pending[:records])
             while left:
                 left = left[os.write(handle, left) :]
             if sync:
@@ -105,7 +122,8 @@ class AppendedFile:
         finally:
             os.close(handle)
         self.size += len(content)
-        self._pending.clear()
+        self._held -= len(content)
+        del self._pending[:records]
         if sync and not self._named:
             durable.sync(self.path.parent)
             self._named = True
