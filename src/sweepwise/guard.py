@@ -24,14 +24,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweepwise import allowlist
 
-Path = tuple[Any, ...]  # of keys, below `hydra`
+Keys = tuple[Any, ...]  # a place below `hydra`
 
 PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 HANDLERS = ("logging.StreamHandler", "logging.NullHandler")
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 FACTORIES = {"()", ".", "class", "factory", "queue", "listener"}  # where logging is told what to build
-
-
 MOST_NODES = 100_000  # of a yaml, its aliases expanded
 
 
@@ -73,7 +71,7 @@ def refuse_foreign(config: DictConfig) -> None:
             )
 
 
-def _refuse_target(path: Path, target: Any) -> None:
+def _refuse_target(path: Keys, target: Any) -> None:
     if path in (("launcher", "_target_"), ("sweeper", "_target_")):
         # Hydra builds it only if it has found it under this name among its installed plugins.
         if not isinstance(target, str) or not target.startswith(PLUGINS):
@@ -91,7 +89,7 @@ def _refuse_target(path: Path, target: Any) -> None:
         raise Foreign(f"{_told(path)}={target}: {error}") from error
 
 
-def _refuse_logging(path: Path, value: Any) -> None:
+def _refuse_logging(path: Keys, value: Any) -> None:
     if FACTORIES & {*path} and not (path[-1] == "class" and value in HANDLERS):
         raise Foreign(
             f"{_told(path)}={value}: must be one of {', '.join(HANDLERS)}, and nothing else of logging is "
@@ -101,7 +99,7 @@ def _refuse_logging(path: Path, value: Any) -> None:
         raise Foreign(f"{_told(path)}={value}: must be one of {', '.join(STREAMS)}")
 
 
-def _leaves(path: Path, parent: Any) -> Iterator[tuple[Path, Any]]:
+def _leaves(path: Keys, parent: Any) -> Iterator[tuple[Keys, Any]]:
     """All values below a node with their paths, interpolations resolved, as Hydra will see them."""
     if OmegaConf.is_missing(parent, path[-1]):
         return
@@ -121,7 +119,7 @@ def _leaves(path: Path, parent: Any) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
-def _told(path: Path) -> str:
+def _told(path: Keys) -> str:
     return ".".join(map(str, ("hydra", *path)))
 
 
