@@ -3,6 +3,7 @@
     scalars       scalars written every 20 steps and at each validation
     histograms    the same, and histograms of weights, gradients and activations every 50 steps
     silent        nothing written
+    unsafe        as scalars, but without checkpoints and without heeding signals
 
 The only file of the benchmarks that knows the package.
 """
@@ -18,7 +19,9 @@ from workload import Workload
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.data import Data, Part
 from sweepwise.early_stop.never import Never
+from sweepwise.interrupt import Interrupts
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.library import Unsaved
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.progress import Silent
@@ -46,13 +49,18 @@ def silent(workload: Workload, epochs: int) -> float:
     return fit(workload, epochs, monitor="silent")
 
 
-def fit(workload: Workload, epochs: int, monitor: str) -> float:
+def unsafe(workload: Workload, epochs: int) -> float:
+    return fit(workload, epochs, monitor="scalars", safe=False)
+
+
+def fit(workload: Workload, epochs: int, monitor: str, safe: bool = True) -> float:
     """Train with the product's trainer, as `train.py` does it.
 
     Args:
         workload: data and constants; pass each validation's result to `workload.report`.
         epochs: passes over the training part.
         monitor: "scalars", "histograms" or "silent".
+        safe: whether checkpoints are made, as often as by default, and signals heeded.
 
     Returns:
         Steps per second of the training: all steps, each epoch's validation, the writing of events and
@@ -74,9 +82,10 @@ def fit(workload: Workload, epochs: int, monitor: str) -> float:
     settings = Settings(max_epochs=epochs)
     with TemporaryDirectory() as name:
         writer = Monitor(Path(name), **MONITORS[monitor])
-        run = Run(schedule, Reporting(workload), 0, writer, Checkpoints(Path(name)))
+        kept, asked = (Checkpoints(Path(name)), Interrupts()) if safe else (Unsaved(), lambda: False)
+        run = Run(schedule, Reporting(workload), 0, writer, kept)
         started = time.perf_counter()
-        train_runs(learner, data, task, [run], settings, Silent())
+        train_runs(learner, data, task, [run], settings, Silent(), asked)
         writer.close("finished")
         seconds = time.perf_counter() - started
     return steps / seconds

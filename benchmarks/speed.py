@@ -3,6 +3,7 @@
     python benchmarks/speed.py w1                   steps per second, all contenders
     python benchmarks/speed.py w2
     python benchmarks/speed.py histograms w1        what histograms every 50 steps cost
+    python benchmarks/speed.py safety w1            what checkpoints and heeding signals cost
     python benchmarks/speed.py startup              a one-step job against `import torch`, whole processes
 
 One thread each, measured in turn (interleave.py). Timings are not tests: they never change the exit code.
@@ -31,6 +32,7 @@ from interleave import (
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = {"w1": 100, "w2": 4}
+LONG = {"w1": 7000, "w2": 120}  # epochs of more than a minute, which is between two checkpoints
 ROUNDS = 7
 FASTEST = "fastest hand-written loop"
 
@@ -38,7 +40,10 @@ OURS = ("ours_scalars", "ours_histograms", "ours_silent")
 HAND_WRITTEN = ("flat_kernel", "flat_adam", "plain_fused", "plain", "dataloader")
 OTHERS = ("summary_writer", "summary_writer_histograms", "lightning_default", "lightning_bare", "ignite")
 TRAINING = (*OURS, *HAND_WRITTEN, *OTHERS)
+SAFETY = {"ours_scalars": "ours_unsafe"}
 HISTOGRAMS = {"ours_histograms": "ours_scalars", "summary_writer_histograms": "summary_writer"}
+
+PAIRS: dict[str, dict[str, str]] = {"histograms": HISTOGRAMS, "safety": SAFETY}
 
 
 class Promise(NamedTuple):
@@ -60,6 +65,8 @@ PROMISES = (
     Promise("w2", "ours_scalars", FASTEST, 0.95, ANY, "scalars: >= 0.95 of the fastest hand-written loop"),
     Promise("histograms w1", "ours_scalars", "ours_histograms", 0, 1.08, "histograms: <= 8 % more time"),
     Promise("histograms w2", "ours_scalars", "ours_histograms", 0, 1.04, "histograms: <= 4 % more time"),
+    Promise("safety w1", "ours_unsafe", "ours_scalars", 0, 1.02, "safety: <= 2 % more time"),
+    Promise("safety w2", "ours_unsafe", "ours_scalars", 0, 1.02, "safety: <= 2 % more time"),
     Promise("startup", "one_step_job", "import_torch", 0, 1.4, "one-step job: <= 1.4 times import torch"),
 )
 
@@ -79,7 +86,7 @@ def measure(contender: str, workload_name: str, epochs: int) -> Sample:
 
 
 def _loop(contender: str) -> Callable:
-    if contender in OURS:
+    if contender in (*OURS, *SAFETY.values()):
         import ours
 
         return getattr(ours, contender.removeprefix("ours_"))
@@ -135,20 +142,21 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("measurement", choices=[*EPOCHS, "histograms", "startup"])
-    parser.add_argument("workload", nargs="?", choices=[*EPOCHS], help="for histograms only")
+    parser.add_argument("measurement", choices=[*EPOCHS, *PAIRS, "startup"])
+    parser.add_argument("workload", nargs="?", choices=[*EPOCHS], help="for histograms and safety")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"after the warm-up (default {ROUNDS})")
     parser.add_argument("--contenders", help="comma-separated names; default: all of the measurement")
     parser.add_argument("--epochs", type=int, help=f"of one measurement (default {EPOCHS})")
     parser.add_argument("--cpu", type=int, help="pin everything to this processor (Linux)")
     options = parser.parse_args()
-    if (options.measurement == "histograms") != (options.workload is not None):
-        parser.error("`histograms` needs a workload (w1 or w2), the other measurements take none")
+    if (options.measurement in PAIRS) != (options.workload is not None):
+        parser.error(f"{' and '.join(PAIRS)} need a workload (w1 or w2), the other measurements take none")
     for option in ("rounds", "epochs"):
         value = getattr(options, option)
         if value is not None and value < 1:
             parser.error(f"--{option} must be at least 1, not {value}")
-    special = {"histograms": [*HISTOGRAMS.values(), *HISTOGRAMS], "startup": list(startup_commands())}
+    special = {name: [*pairs.values(), *pairs] for name, pairs in PAIRS.items()}
+    special["startup"] = list(startup_commands())
     known = special.get(options.measurement, list(TRAINING))
     options.contenders = options.contenders.split(",") if options.contenders else known
     unknown = sorted(set(options.contenders) - set(known))
@@ -167,13 +175,14 @@ def main() -> None:
         reference_of = dict.fromkeys(samples, "import_torch")
     else:
         workload = options.workload or options.measurement
-        epochs = EPOCHS[workload] if options.epochs is None else options.epochs
+        lengths = LONG if options.measurement == "safety" else EPOCHS
+        epochs = lengths[workload] if options.epochs is None else options.epochs
         samples, failures = training_speed(workload, options.contenders, options.rounds, epochs)
         title = " ".join(filter(None, (options.measurement, options.workload)))
         unit, digits, names = "steps/s", 0, {FASTEST: fastest(samples)}
         reference_of = dict.fromkeys(samples, names[FASTEST])
-        if options.measurement == "histograms":
-            reference_of = {name: HISTOGRAMS.get(name, name) for name in samples}
+        if pairs := PAIRS.get(options.measurement):
+            reference_of = {name: pairs.get(name, name) for name in samples}
     print(f"\n{title}: {options.rounds} rounds, one thread\n")
     print(table(samples, reference_of, unit, digits))
     for name, reason in failures.items():

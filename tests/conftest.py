@@ -1,4 +1,4 @@
-"""Small files in the formats of the sets that cannot be had without a network."""
+"""One thread a worker; small files in the formats of the sets that cannot be had without a network."""
 
 import gzip
 import hashlib
@@ -8,10 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sweepwise.data import cifar10, mnist
 
 TRAIN, TEST, BATCH = 90, 30, 15  # images of the small MNISTs; images in a file of the small CIFAR
+
+
+def pytest_configure() -> None:
+    """The tests run side by side; with a thread a core in each, small products wait on one another."""
+    torch.set_num_threads(1)
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

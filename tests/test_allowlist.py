@@ -67,7 +67,7 @@ HOSTILE = [
         "sweepwise.scripting.run",
         "sweepwise.run.train",
         "sweepwise.library.fit",
-        "sweepwise.checkpoint.Checkpoints",
+        "sweepwise.durable.write_aside",
     ),
     *(
         "sweepwise.allowlist.allow",

@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -364,9 +365,8 @@ def test_a_folder_that_cannot_be_written_is_named(command, place):
 def test_a_run_that_another_process_trains_is_refused(command):
     command(*SHORT)
     (folder,) = folders()
-    lock = record.claim(folder)
-    code, _, err = command(*SHORT)
-    os.close(lock)
+    with record.hold(folder):
+        code, _, err = command(*SHORT, "fresh=true")
     assert code == 1 and f"is being trained by process {os.getpid()}" in err
 
 
@@ -462,9 +462,26 @@ def test_help_explains_a_group_or_an_option(command, place):
             path
         )
         assert not set(hidden) & set(told)
-    code, out, err = command("--help", "init=xavierr")
-    assert (code, out) == (2, "") and "did you mean 'xavier'?" in err
+    both = "\n\n".join(command("--help", f"regularizer={one}")[1].strip() for one in ("l1", "dropout"))
+    for several in ("regularizer=[l1,dropout]", "regularizer=l1,dropout"):
+        assert command("--help", several)[1].strip() == both
+    alone = command("--help", "scheduler=step")[1]
+    assert command("--help", "scheduler=step", "scheduler.gamma=0.5")[1] == alone
+    for wrong, hint in [
+        ("init=xavierr", "init=xavierr: no such option; did you mean 'xavier'?"),
+        ("regularizer=[l1,dropoot]", "regularizer=dropoot: no such option; did you mean 'dropout'?"),
+        ("schedular", "--help schedular: no such group; did you mean 'scheduler'?"),
+        ("optimizer.lr", "--help optimizer.lr: no such group; did you mean 'optimizer'?"),
+    ]:
+        code, out, err = command("--help", wrong)
+        assert (code, out) == (2, "") and hint in err
     assert not list(place.iterdir())
+
+
+def test_help_may_be_cut_short():
+    line = f"set -o pipefail; {shlex.quote(sys.executable)} {shlex.quote(TRAIN)} --help | head -1"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=ENV)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("python train.py")
 
 
 @pytest.mark.parametrize(
@@ -607,4 +624,5 @@ def test_a_killed_run_frees_its_folder(command):
         process.kill()
         process.wait()
         assert record.read(folder)["status"] == "running"
-        os.close(record.claim(folder))
+        assert record.standing(folder) == "interrupted"
+        record.hold(folder).release()

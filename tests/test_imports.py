@@ -167,7 +167,9 @@ def reached(start: str) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("module", ["cli", "usage", "record", "schema", "interrupt", "progress"])
+@pytest.mark.parametrize(
+    "module", ["cli", "usage", "record", "provenance", "schema", "interrupt", "progress"]
+)
 def test_what_answers_at_once_loads_no_torch(module):
     assert not roots(reached(f"sweepwise.{module}")) & HEAVY
 

@@ -1,10 +1,11 @@
 """Event files, read back by TensorBoard's own readers and plugins."""
 
+import errno
 import json
 import math
+import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.text.text_plugin import text_array_to_html
 
 from sweepwise.monitor import events
-from sweepwise.monitor.events import EventFile
+from sweepwise.monitor.events import EventFile, cut
 from sweepwise.monitor.histogram import histograms
 
 
@@ -300,43 +301,62 @@ def test_written_when_the_block_fails(tmp_path):
     assert len(read(file.path)) == 2
 
 
-def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
-    class Full:
-        """Takes seven bytes, then there is no room."""
-
-        def __init__(self, file):
-            self.file, self.room = file, 7
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *exception):
-            self.file.close()
-
-        def write(self, data):
-            if not self.room:
-                raise OSError(28, "No space left on device")
-            self.room = 0
-            return self.file.write(data[:7])
-
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, capsys):
+    """An append is whole or undone; it never raises, and is tried again."""
     file = EventFile(tmp_path)
     file.scalars(0, {"x": 0.0})
-    usual = Path.open
-    for size in (7, 14):
+    usual = os.write
+    for room in (0, 7, 14):
+        left = [room]
+
+        def write(handle, data, left=left):
+            if not left[0]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            taken = usual(handle, data[: left[0]])
+            left[0] -= taken
+            return taken
+
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "open", lambda *args, **options: Full(usual(*args, **options)))
-            with pytest.raises(OSError, match="No space"):
-                file.flush()
-        assert file.path.stat().st_size == size
+            patch.setattr(os, "write", write)
+            file.flush()
+        assert file.path.stat().st_size == 0
     file.scalars(1, {"x": 1.0})
     file.close()
     assert [event.step for event in read(file.path)] == [0, 0, 1]
+    said = capsys.readouterr().err
+    assert said.count("cannot be written (No space left on device); the training goes on") == 1
+    assert "lacks" not in said
+
+
+def test_marked_and_cut(tmp_path):
+    """A resume takes back what was written after a mark, in this file and in later ones."""
+    with EventFile(tmp_path) as file:
+        file.scalars(0, {"x": 0.0})
+        sizes = file.mark()
+        file.scalars(1, {"x": 1.0})
+    with EventFile(tmp_path) as later:
+        later.scalars(1, {"x": 1.0})
+    assert sizes[file.path.name] < file.path.stat().st_size
+    cut(tmp_path, sizes)
+    assert not later.path.exists()
+    assert [event.step for event in read(file.path)] == [0, 0]
+
+
+def test_a_file_that_has_lost_its_end_is_named(tmp_path, capsys):
+    with EventFile(tmp_path) as file:
+        file.scalars(0, {"x": 0.0})
+        sizes = file.mark()
+    os.truncate(file.path, 30)
+    cut(tmp_path, sizes | {"events.out.tfevents.1": 9})
+    said = capsys.readouterr().err
+    assert f"{file.path.name} has lost its last {sizes[file.path.name] - 30} bytes" in said
+    assert "events.out.tfevents.1 has lost its last 9 bytes" in said
 
 
 def test_tensorboard_is_not_imported_for_scalars_and_histograms(tmp_path):
     code = """
 import sys, pathlib, torch
-from sweepwise.monitor.events import EventFile
+from sweepwise.monitor.events import EventFile, cut
 from sweepwise.monitor.histogram import histograms
 with EventFile(pathlib.Path(sys.argv[1])) as file:
     file.scalars(0, {"x": 1.0})

@@ -1,259 +1,24 @@
-"""What a run is called, where it lives, and what is written of it: real files, locks and processes."""
+"""What is written of a run: real files and processes."""
 
-import contextlib
 import json
 import math
 import os
+import platform
 import re
-import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from sweepwise import record
-from sweepwise.record import Busy, Record, Request
+from sweepwise.record import Damaged, Record
 
 ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
-GROUPS = sorted(
-    path.name for path in CONF.iterdir() if list(path.glob("*.yaml")) and path.name != "experiment"
-)
-# Where results go, what is shown of them, who fetches the batches and where published files are kept.
-IGNORED = ("name", "output_dir", "fresh", "progress", "monitor", "trainer.workers", "data.root")
-
-
-def composed(*overrides: str) -> dict:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
-    assert isinstance(config, dict)
-    return config
-
-
-def leaves(node: dict, *path: str):
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from leaves(value, *path, key)
-        else:
-            yield (*path, key), value
-
-
-def changed(config: dict, path: tuple[str, ...], value) -> dict:
-    copy = json.loads(json.dumps(config))
-    node = copy
-    for key in path[:-1]:
-        node = node[key]
-    node[path[-1]] = value
-    return copy
-
-
-def other(value):
-    """A value of about the same kind that is not the same."""
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, (int, float)):
-        return value + 1
-    return [*value, 1] if isinstance(value, list) else f"{value}x"
-
-
-# --- identity
-
-
-def test_identity_changes_with_every_key_but_those_that_cannot_change_a_result():
-    options = {g: sorted(path.stem for path in (CONF / g).glob("*.yaml")) for g in GROUPS}
-    everything = [
-        [f"{group}={names[turn % len(names)]}" for group, names in options.items() if group != "regularizer"]
-        for turn in range(max(map(len, options.values())))
-    ]
-    everything.append([f"regularizer=[{','.join(options['regularizer'])}]"])
-    sides: dict[str, set[bool]] = {}
-    for overrides in everything:
-        config = composed(*overrides)
-        before = record.identity(config)
-        for path, value in leaves(config):
-            moved = record.identity(changed(config, path, other(value))) != before
-            sides.setdefault(".".join(path), set()).add(moved)
-    assert all(len(found) == 1 for found in sides.values())
-    assert {f"{group}._target_" for group in GROUPS if group != "regularizer"} <= sides.keys()
-    ignored = {key for key, found in sides.items() if found == {False}}
-    assert ignored == {key for key in sides if key in IGNORED or key.split(".")[0] in IGNORED}
-    assert {"monitor.scalars_every", "trainer.workers", "name", "fresh"} <= ignored
-    assert {
-        "seed.value",
-        "trainer.threads",
-        "trainer.validate_every",
-        "optimizer.lr",
-    } <= sides.keys() - ignored
-    assert {"regularizer.l1.coefficient", "data.split_seed", "model._target_"} <= sides.keys() - ignored
-
-
-def test_identity_changes_with_what_is_added_or_removed():
-    config = composed()
-    ids = {record.identity(config), record.identity({**config, "new": 1})}
-    ids |= {record.identity({key: value for key, value in config.items() if key != "init"})}
-    ids |= {record.identity(composed("regularizer=l1")), record.identity(composed("regularizer=[l1,l2]"))}
-    assert len(ids) == 5
-
-
-def test_identity_is_eight_hex_digits_whatever_the_order_or_the_process():
-    config = composed()
-    turned = {key: config[key] for key in reversed(config)}
-    found = record.identity(config)
-    assert re.fullmatch(r"[0-9a-f]{8}", found) and record.identity(turned) == found
-    code = "import json, sys; from sweepwise.record import identity; print(identity(json.load(sys.stdin)))"
-    for seed in ("1", "2"):
-        env = {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed}
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            input=json.dumps(config),
-            capture_output=True,
-            text=True,
-            env=env,
-            check=True,
-        )
-        assert done.stdout.strip() == found
-
-
-# --- names and folders
-
 ID = "1a2b3c4d"
-
-
-@pytest.mark.parametrize(
-    "overrides, name",
-    [
-        ([], "seed=0-1a2b3c4d"),
-        (["init=xavier", "optimizer.lr=0.01"], "init=xavier,optimizer.lr=0.01,seed=0-1a2b3c4d"),
-        (["seed.value=7", "init=xavier"], "init=xavier,seed=0-1a2b3c4d"),
-        (["name=a", "output_dir=/b", "fresh=true", "progress=false", "monitor=none"], "seed=0-1a2b3c4d"),
-        (["monitor.scalars_every=1", "trainer.workers=2"], "seed=0-1a2b3c4d"),
-        (["+new.key=1"], "+new.key=1,seed=0-1a2b3c4d"),
-        (["regularizer=[l1,dropout]"], "regularizer=_l1_dropout,seed=0-1a2b3c4d"),
-        (["model.x=../../etc/passwd"], "model.x=.._.._etc_passwd,seed=0-1a2b3c4d"),
-        (["model.x='größe 学习'"], "model.x=_gr_e,seed=0-1a2b3c4d"),
-    ],
-)
-def test_a_folder_says_what_was_overridden(overrides, name):
-    assert record.folder_name(overrides, 0, ID) == name
-
-
-def check_name(name: str, seed: int) -> None:
-    assert len(name.encode()) <= 120 and name.isascii()
-    assert name.endswith(f"seed={seed}-{ID}")
-    assert re.fullmatch(r"[A-Za-z0-9_.=+,-]+", name)
-    assert Path(name).name == name and name not in (".", "..")
-
-
-@given(st.lists(st.text(max_size=80), max_size=8), st.integers(0, 2**32 - 1))
-def test_a_folder_name_is_one_ascii_level_of_at_most_120_bytes(overrides, seed):
-    check_name(record.folder_name(overrides, seed, ID), seed)
-
-
-@pytest.mark.parametrize("length", range(60, 130))
-def test_long_names_are_cut_but_keep_seed_and_id(length):
-    check_name(record.folder_name(["k=" + "v" * (length - 2), "other=1"], 2**32 - 1, ID), 2**32 - 1)
-    check_name(record.folder_name(["a=1"] * length, 0, ID), 0)
-
-
-def test_a_run_is_found_by_its_id_however_it_was_asked_for(tmp_path):
-    home = tmp_path / "main"
-    new = record.find_folder(home, ["init=xavier"], 3, ID)
-    assert new == home / f"init=xavier,seed=3-{ID}"
-    assert not home.exists()  # asking makes nothing
-    new.mkdir(parents=True)
-    (home / "seed=3-ffffffff").mkdir()
-    assert record.find_folder(home, [], 3, ID) == new
-    assert record.find_folder(home, ["optimizer.lr=0.001"], 3, ID) == new
-    assert record.find_folder(home, [], 3, "00000000") == home / "seed=3-00000000"
-
-
-def test_a_request_knows_its_id_and_folder(tmp_path):
-    config = composed("seed.value=5", "name=trial", f"output_dir={tmp_path}", "init=xavier")
-    request = Request(config, ["seed.value=5", "name=trial", "init=xavier"])
-    assert request.id == record.identity(config)
-    assert request.folder == tmp_path / "trial" / f"init=xavier,seed=5-{request.id}"
-
-
-# --- claiming a folder
-
-HOLD = """
-import sys
-from pathlib import Path
-from sweepwise.record import claim
-claim(Path(sys.argv[1]))
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextlib.contextmanager
-def holder(folder: Path):
-    """Another process that has claimed the folder."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={"PYTHONPATH": str(ROOT / "src")},
-    )
-    try:
-        assert process.stdout.readline() == "held\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
-    folder = tmp_path / "deep" / "run"
-    with holder(folder) as first:
-        (folder / "metrics.jsonl").write_text("of the first")
-        with pytest.raises(Busy, match=rf"is being trained by process {first.pid} on \S+ since \d{{4}}-"):
-            record.claim(folder)
-        assert (folder / "metrics.jsonl").read_text() == "of the first"  # and nothing was touched
-        first.send_signal(signal.SIGKILL)
-        first.wait()
-        lock = record.claim(folder)
-        assert [path.name for path in folder.iterdir()] == [".lock"]
-        assert (folder / ".lock").read_text().startswith(f"process {os.getpid()} ")
-        os.close(lock)
-
-
-def test_a_claim_ends_with_its_descriptor_and_clears_what_was_left(tmp_path):
-    os.close(record.claim(tmp_path))
-    (tmp_path / "checkpoints" / "best").mkdir(parents=True)
-    (tmp_path / "checkpoints" / "best" / "weights.safetensors").write_bytes(b"old")
-    (tmp_path / "record.json").write_text("{}")
-    lock = record.claim(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
-    with pytest.raises(Busy):
-        record.claim(tmp_path)
-    os.close(lock)
-    os.close(record.claim(tmp_path))
-
-
-def test_a_link_in_a_claimed_folder_goes_and_what_it_points_to_stays(tmp_path):
-    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "run"
-    elsewhere.mkdir()
-    (elsewhere / "kept").write_text("kept")
-    folder.mkdir()
-    (folder / "link").symlink_to(elsewhere)
-    (folder / "broken").symlink_to(tmp_path / "nowhere")
-    os.close(record.claim(folder))
-    assert [path.name for path in folder.iterdir()] == [".lock"]
-    assert (elsewhere / "kept").read_text() == "kept"
-
-
-def test_a_folder_that_cannot_be_made_is_an_os_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError):
-        record.claim(tmp_path / "file" / "run")
-
 
 # --- files
 
@@ -359,16 +124,174 @@ def test_jsonable_is_strict_json_and_changes_only_what_is_not_finite(value):
     assert same(found, json.loads(json.dumps(found, allow_nan=False)))
 
 
-def test_the_environment_names_what_a_result_depends_on():
-    import numpy
-    import torch
+# --- going on
 
-    found = record.environment()
-    assert (found["torch"], found["numpy"]) == (torch.__version__, numpy.__version__)
-    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert found["threads"] == torch.get_num_threads()
-    assert found["pid"] == os.getpid() and found["command"] == sys.argv
-    assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
-    done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
-    assert found["git_commit"] == (done.stdout.strip() if done.returncode == 0 else None)
-    json.dumps(found, allow_nan=False)
+
+def test_a_record_that_goes_on_keeps_its_start_and_adds_its_attempts_up(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    first = Record(tmp_path, id=ID, data_sha256="d", notes=["a"])
+    clock[0] += 5
+    first.note(step=40)
+    clock[0] += 100  # and killed; what it had not written is not known
+    before = record.read(tmp_path)
+    assert (before["status"], before["seconds"], before["step"]) == ("running", 5.0, 40)
+    second = Record(tmp_path, going_on=True, from_step=40, notes=["b"])
+    found = record.read(tmp_path)
+    assert (found["status"], found["reason"], found["started"]) == ("running", "", before["started"])
+    assert (found["id"], found["data_sha256"], found["notes"], found["step"]) == (ID, "d", ["b"], 40)
+    assert "ended" not in found and "seconds" not in found
+    assert [attempt["status"] for attempt in found["attempts"]] == ["interrupted", "running"]
+    clock[0] += 2
+    second.end("interrupted", "after step 60")
+    third = Record(tmp_path, going_on=True, from_step=61)
+    clock[0] += 3
+    third.end("finished", "", best={"epoch": 1})
+    found = record.read(tmp_path)
+    assert (found["status"], found["seconds"], found["started"]) == ("finished", 10.0, before["started"])
+    assert [attempt["seconds"] for attempt in found["attempts"]] == [5.0, 2.0, 3.0]
+    assert [attempt["from_step"] for attempt in found["attempts"]] == [0, 40, 61]
+    assert [attempt["status"] for attempt in found["attempts"]] == ["interrupted", "interrupted", "finished"]
+    assert [attempt["ended"] is None for attempt in found["attempts"]] == [True, False, False]
+    host = {(attempt["host"], attempt["pid"]) for attempt in found["attempts"]}
+    assert host == {(platform.node(), os.getpid())}
+    assert found["ended"] == found["attempts"][-1]["ended"]
+
+
+def test_a_record_that_does_not_go_on_starts_over(tmp_path):
+    Record(tmp_path, id=ID, best=1).end("failed", "x")
+    Record(tmp_path, id=ID)
+    found = record.read(tmp_path)
+    assert len(found["attempts"]) == 1 and "best" not in found and found["reason"] == ""
+    Record(tmp_path / "..", going_on=True)  # without one to go on with
+    assert len(record.read(tmp_path / "..")["attempts"]) == 1
+
+
+def test_a_record_from_before_attempts_were_written_counts_as_one(tmp_path):
+    old = {"status": "interrupted", "started": "s", "ended": "e", "seconds": 7.0}
+    (tmp_path / "record.json").write_text(json.dumps(old | {"environment": {"host": "there", "pid": 3}}))
+    log = Record(tmp_path, going_on=True)
+    (first, _) = record.read(tmp_path)["attempts"]
+    assert first == {
+        "started": "s",
+        "ended": "e",
+        "seconds": 7.0,
+        "host": "there",
+        "pid": 3,
+        "from_step": 0,
+        "status": "interrupted",
+    }
+    log.end("finished", "")
+    assert record.read(tmp_path)["seconds"] >= 7.0
+
+
+def test_a_clock_that_is_set_back_changes_no_duration(tmp_path, monkeypatch):
+    now = [1_700_000_000.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    log = Record(tmp_path)
+    now[0] -= 1e7
+    log.note()
+    now[0] += 3e9
+    log.end("finished", "")
+    found = record.read(tmp_path)
+    assert 0 <= found["seconds"] < 60 and 0 <= found["attempts"][0]["seconds"] < 60
+    assert found["started"].startswith("2023-") and found["ended"].startswith("2118-")
+
+
+# --- how it stands
+
+
+@pytest.mark.parametrize("status", ["finished", "stopped early", "diverged", "failed", "interrupted"])
+def test_a_run_that_has_ended_stands_as_its_record_says(status, tmp_path):
+    Record(tmp_path).end(status, "")
+    with record.hold(tmp_path):
+        assert record.standing(tmp_path) == status
+
+
+def test_a_run_is_running_as_long_as_somebody_holds_it(tmp_path):
+    folder = tmp_path / "run"
+    assert record.standing(folder) == "" and not folder.exists()
+    with record.hold(folder):
+        assert record.standing(folder) == "running"  # and has not come to its record yet
+        Record(folder)
+        assert record.standing(folder) == "running"
+    assert record.standing(folder) == "interrupted"
+    assert record.read(folder)["status"] == "running"  # a look writes nothing
+    (folder / "record.json").unlink()
+    assert record.standing(folder) == ""
+
+
+def test_a_run_that_ends_while_it_is_looked_at_has_ended(tmp_path, monkeypatch):
+    log = Record(tmp_path)
+
+    def end_now(folder):
+        log.end("finished", "")
+        return False
+
+    monkeypatch.setattr(record, "is_held", end_now)
+    assert record.standing(tmp_path) == "finished"
+
+
+def test_where_a_lock_cannot_be_read_the_record_is_believed(tmp_path, monkeypatch):
+    Record(tmp_path)
+
+    def refuse(folder):
+        raise PermissionError
+
+    monkeypatch.setattr(record, "is_held", refuse)
+    assert record.standing(tmp_path) == "running"
+
+
+def test_how_a_run_stands_is_known_without_torch(tmp_path):
+    Record(tmp_path).end("finished", "")
+    code = (
+        "import sys; from pathlib import Path; from sweepwise import record\n"
+        "print(record.standing(Path(sys.argv[1])), {'torch', 'numpy'} & set(sys.modules) or '')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT / "src")},
+    )
+    assert done.stdout.split() == ["finished"]
+
+
+# --- damage
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\0" * 100, b"\xff\xfe{}", b"[]", b'"text"', b'{"status": "fin']
+)
+def test_a_damaged_record_is_told_with_its_name_and_the_way_out(content, tmp_path):
+    path = tmp_path / "record.json"
+    path.write_bytes(content)
+    for look in (record.read, record.standing, lambda folder: Record(folder, going_on=True)):
+        with pytest.raises(Damaged) as raised:
+            look(tmp_path)
+        text = str(raised.value)
+        assert text.startswith(f"{path} is damaged (") and "fresh=true" in text and "\n" not in text
+    assert path.read_bytes() == content
+
+
+def test_a_damaged_record_ends_the_command_unless_the_run_is_trained_anew(tmp_path):
+    def command(*more: str) -> subprocess.CompletedProcess:
+        small = ["data=wine", "model.hidden=[4]", "monitor=none", "early_stop=none", "trainer.max_epochs=1"]
+        return subprocess.run(
+            [sys.executable, str(ROOT / "train.py"), *small, "trainer.device=cpu", *more],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        )
+
+    assert command().returncode == 0
+    (path,) = tmp_path.glob("outputs/main/*/record.json")
+    content = path.read_bytes()
+    path.write_bytes(content[:-20])
+    done = command()
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert f"{path.relative_to(tmp_path)} is damaged" in done.stderr and path.read_bytes() == content[:-20]
+    assert command("fresh=true").returncode == 0
+    assert record.read(path.parent)["status"] == "finished"

@@ -99,7 +99,7 @@ def test_weights_are_the_same_to_the_bit_without_the_examination(trained, monkey
     examined = weights(trained(*overrides)[0])
     nothing = verdict.Start(Diagnosis(0, math.nan, failed="not looked at"), 1.0, "", 1.0, [])
     monkeypatch.setattr(verdict, "look", lambda parts: nothing)
-    folder, lines = trained(*overrides)
+    folder, lines = trained(*overrides, "fresh=true")
     assert by_key(lines)["signal"] == "not examined: not looked at"
     assert weights(folder) == examined
 

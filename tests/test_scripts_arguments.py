@@ -120,8 +120,11 @@ def test_a_grid_holds_all_panels_without_an_empty_row(panels):
 
 class Asked(Request):
     def __init__(self, folder: Path) -> None:
-        super().__init__({})
-        self.__dict__["folder"] = folder
+        super().__init__({"place": folder})
+
+    @property
+    def folder(self) -> Path:
+        return self.config["place"]
 
 
 @pytest.mark.parametrize(

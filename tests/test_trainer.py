@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import lr_scheduler
+from torch.utils._pytree import tree_map
 
 from sweepwise import meter
 from sweepwise.data import Data, Part
@@ -110,6 +111,12 @@ class Turns:
     def state(self, run, *, best):
         return self._learners[run].state(0, best=best)
 
+    def memory(self, run):
+        return self._learners[run].memory(0)
+
+    def resume(self, run, weights, best, memory):
+        self._learners[run].resume(0, weights, best, memory)
+
     def drop(self, run):
         self._dropped.add(run)
 
@@ -141,6 +148,9 @@ class Log:
         if self.look:
             self.weights.append(copy.deepcopy(self.look()))
 
+    def mark(self):
+        return {}
+
     def final(self, step, part, values, outputs, targets):
         self.finals[part] = (step, values, outputs.tolist(), targets.tolist())
 
@@ -149,19 +159,26 @@ class Log:
 
 
 class Memory:
-    """Checkpoints in memory."""
+    """Checkpoints in memory.
 
-    def __init__(self, due=False):
+    Args:
+        every: steps between two that are due; 0: none is.
+    """
+
+    def __init__(self, every=0):
         self.saved = {}
         self.writes = []
-        self._due = due
+        self._every = every
 
-    def due(self):
-        return self._due
+    def due(self, step, epochs=0):
+        return self._every != 0 and step % self._every == 0
 
-    def save(self, name, state):
-        self.saved[name] = state
-        self.writes.append(name)
+    def save(self, step, weights, best, state):
+        self.saved["last"], self.saved["state"] = weights, state
+        self.saved |= {"best": best[1]} if best else {}
+        self.writes.append((step, best and best[0]))
+
+    finish = save
 
 
 def exploding(optimizer, at=2, factor=1e30):
@@ -173,10 +190,10 @@ CONSTANT = partial(lr_scheduler.ConstantLR, factor=1.0, total_iters=0)
 PLATEAU = partial(lr_scheduler.ReduceLROnPlateau, factor=0.5, patience=0)
 
 
-def run_of(data, epochs, *, lr=0.1, scheduler=CONSTANT, stop=None, seed=0, log=None, per="epoch", due=False):
+def run_of(data, epochs, *, lr=0.1, scheduler=CONSTANT, stop=None, seed=0, log=None, per="epoch", every=0):
     per_epoch = -(-len(data.train.y) // data.batch_size)
     schedule = Schedule(scheduler, lr=lr, steps=epochs * per_epoch, steps_per_epoch=per_epoch, per=per)
-    return Run(schedule, stop or Never(), seed, log or Log(), Memory(due))
+    return Run(schedule, stop or Never(), seed, log or Log(), Memory(every))
 
 
 def train(data, runs, group, *, epochs=6, progress=None, interrupted=lambda: False, **settings):
@@ -214,9 +231,18 @@ def everything(run: Run) -> dict:
     weights = {
         f"{name}/{tensor}": value.numpy().tobytes()
         for name, state in run.checkpoints.saved.items()
+        if name != "state"
         for tensor, value in state.items()
     }
-    return {"numbers": numbers, "writes": run.checkpoints.writes, **weights}
+    state = {key: value for key, value in run.checkpoints.saved["state"].items() if key != "generators"}
+    return {"numbers": numbers, "writes": run.checkpoints.writes, "state": listed(state), **weights}
+
+
+def listed(value):
+    """State with its tensors as lists; as text, so that NaN equals NaN."""
+    return repr(
+        tree_map(lambda leaf: [leaf.dtype, leaf.tolist()] if isinstance(leaf, Tensor) else leaf, value)
+    )
 
 
 def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
@@ -258,7 +284,7 @@ KINDS = {
         "scheduler": partial(lr_scheduler.CosineAnnealingLR, T_max=18),
         "per": "step",
         "lr": 0.3,
-        "due": True,
+        "every": 2,
     },
     "plateau": {"scheduler": PLATEAU, "lr": 0.3},
     "stops early": {"stop": partial(Patience, patience=2, min_delta=100.0), "lr": 0.05},
@@ -451,11 +477,20 @@ def test_a_training_metric_chooses_at_every_epoch_although_validation_is_rare():
     assert len(losses) == 5 and losses.index(min(losses)) == run.best.epoch
 
 
-def test_best_weights_are_written_during_the_training_when_due():
-    seldom, _ = alone(dataset(), epochs=3)
-    often, _ = alone(dataset(), epochs=3, due=True)
-    assert seldom.checkpoints.writes == ["last", "best"]
-    assert often.checkpoints.writes == ["best"] * 3 + ["last", "best"]
+def test_checkpoints_are_made_when_due_and_at_the_end():
+    data = dataset()
+    seldom, _ = alone(data, epochs=3, lr=1e-30)
+    often, _ = alone(data, epochs=3, lr=1e-30, every=2)
+    first = PER_EPOCH  # the first epoch is the best, since the loss stands still
+    assert seldom.checkpoints.writes == [(9, first)]
+    assert often.checkpoints.writes == [(2, None), (4, first), (6, first), (8, first), (9, first)]
+
+
+def test_a_run_that_diverged_leaves_its_weights_but_nothing_to_go_on_from():
+    run, _ = alone(dataset(), lr=0.5, scheduler=exploding, every=2)
+    *before, last = run.checkpoints.writes
+    assert last == (run.step + 1, run.best.step + 1) and run.checkpoints.saved["state"] == {}
+    assert [step for step, _ in before] == [2, 4, 6, 8][: len(before)] and len(before) >= 3
 
 
 # --- when a run ends
@@ -530,8 +565,8 @@ def test_an_interruption_ends_the_training_after_the_running_step(calls):
     last = plain(data, 0, run.schedule.rates, calls)[-1][-1]
     for name, parameter in last.named_parameters():
         torch.testing.assert_close(run.checkpoints.saved["last"][name], parameter.detach())
+    assert same(one.state(0, best=False), run.checkpoints.saved["last"])
     if whole:
-        assert same(one.state(0, best=False), run.monitor.weights[run.best.epoch])
         assert same(run.checkpoints.saved["best"], run.monitor.weights[run.best.epoch])
     else:
         assert "best" not in run.checkpoints.saved

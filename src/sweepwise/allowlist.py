@@ -20,7 +20,7 @@ ENTRY_POINTS = "sweepwise.packages"  # of distributions that were installed with
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+")  # nothing private, ASCII, no empty part
 OURS = (
     *("seed", "data", "model", "init", "optimizer", "scheduler", "regularizer", "early_stop"),
-    *("trainer", "monitor"),
+    *("trainer", "checkpoint", "monitor"),
 )
 HYDRAS = ("hydra.conf", "hydra_plugins")  # packages with yamls that Hydra and its plugins bring
 
@@ -52,6 +52,7 @@ KINDS = {
     "optimizer": "torch.optim.Optimizer",
     "regularizer": "sweepwise.regularizer.Regularizer",
     "trainer": "sweepwise.trainer.Settings",
+    "checkpoint": "sweepwise.checkpoint.Checkpoints",
 }
 _named: set[str] = set()
 

@@ -1,43 +1,385 @@
-"""A run's weights on disk."""
+"""A run on disk: what is needed to go on as if it had never been interrupted.
 
+    checkpoints/
+      step-00001234/   weights.safetensors   parameters and buffers after so many steps, averages as ema/NAME
+                       best.safetensors      the best ones so far; not there before the first validation
+                       state.pt              everything else; torch.load(..., weights_only=True) reads it
+                       manifest.json         size and sha256 of each file, and of itself
+      best-00001100/   weights.safetensors and its manifest
+      last, best       links to the newest of each
+
+A folder is in place as a whole or not at all (`durable`), and is believed only if its manifest holds.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import shutil
+import sys
 import time
+import zipfile
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Annotated, Any, Literal
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from sweepwise.record import write_aside
+from sweepwise import durable
+from sweepwise.failure import Failure
+from sweepwise.schema import Range
+
+FOLDER = "checkpoints"
+WEIGHTS, BEST, STATE, MANIFEST = "weights.safetensors", "best.safetensors", "state.pt", "manifest.json"
+AFFORDABLE = 0.01  # of the time between two checkpoints: what takes longer is written by a thread
+FILES = {WEIGHTS, BEST, STATE}
+# What readers say of content that is not theirs.
+MALFORMED = (UnpicklingError, zipfile.BadZipFile, SafetensorError, RuntimeError, LookupError, TypeError)
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+Weights = Mapping[str, Tensor]
+
+
+class Damaged(Failure):
+    """Checkpoints are there, and none of them can be believed."""
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint that was read back.
+
+    Attributes:
+        step: how many steps had been taken.
+        weights: parameters and buffers by name, on the CPU.
+        best: the best ones so far; empty if there were none.
+        state: as given to `Checkpoints.save`.
+        damaged: newer checkpoints that could not be believed, and why.
+    """
+
+    step: int
+    weights: Weights
+    best: Weights
+    state: Mapping[str, Any]
+    damaged: tuple[str, ...] = field(default=())
 
 
 class Checkpoints:
-    """A run's weights as safetensors: `checkpoints/best/weights.safetensors`, and `last` beside it.
+    """The checkpoints of one run.
 
-    While the run trains, the best weights are written at most every `seconds`: they are kept in memory, so
-    nothing but a kill can lose them, and then no more than that. Writing at every improvement would cost
-    half the time of a small network.
+    Whichever interval has passed first makes one due; 0 means that this interval does not count. One is made
+    at the end in any case, and when a signal ends the training.
 
     Args:
         folder: the run's.
-        seconds: between two writes during the training.
+        minutes: between two checkpoints, >= 0.
+        steps: likewise; also in the middle of an epoch.
+        epochs: likewise.
+        keep: how many of the newest ones stay, >= 1. With more than one an older one takes over from one that
+            was damaged.
+        full_disk: 'continue': a checkpoint for which there is no room is left out, the older ones stay and
+            the training goes on; 'stop': it ends there as failed.
+
+    Attributes:
+        failures: what could not be written, one line each.
     """
 
-    def __init__(self, folder: Path, seconds: float = 10.0) -> None:
-        self._folder = folder / "checkpoints"
-        self._seconds = seconds
-        self._written = time.monotonic()
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        minutes: Annotated[float, Range(0)] = 1.0,
+        steps: Annotated[int, Range(0)] = 0,
+        epochs: Annotated[int, Range(0)] = 0,
+        keep: Annotated[int, Range(1)] = 2,
+        full_disk: Literal["continue", "stop"] = "continue",
+    ) -> None:
+        self._folder = folder / FOLDER
+        durable.make_folder(self._folder)
+        self._seconds = 60 * minutes
+        self._steps, self._epochs, self._keep = steps, epochs, keep
+        self._full_disk = full_disk
+        self._since = time.monotonic()
+        self._writer: ThreadPoolExecutor | None = None
+        self._writing: Future[None] | None = None
+        self.failures: list[str] = []
 
-    def due(self) -> bool:
-        """Whether the time between two writes has passed."""
-        return time.monotonic() - self._written >= self._seconds
-
-    def save(self, name: str, state: dict[str, Tensor]) -> None:
-        """Writes one set of weights.
+    def due(self, step: int, epochs: int = 0) -> bool:
+        """Whether it is time for a checkpoint.
 
         Args:
-            name: 'best' or 'last'.
-            state: tensors on the CPU by name.
+            step: how many steps have been taken.
+            epochs: how many epochs have been closed, if that has just happened; else 0.
         """
+        return (
+            (self._steps != 0 and step % self._steps == 0)
+            or (self._epochs != 0 and epochs != 0 and epochs % self._epochs == 0)
+            or (self._seconds != 0 and time.monotonic() - self._since >= self._seconds)
+        )
+
+    def save(
+        self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
+    ) -> None:
+        """Makes a checkpoint; by a thread, once that has turned out to be worth it.
+
+        Args:
+            step: how many steps have been taken.
+            weights: on the CPU, not changed any more.
+            best: the best weights and how many steps had led to them.
+            state: tensors on the CPU, numbers, texts, None, in dictionaries and lists.
+
+        Raises:
+            OSError: it could not be written; one for which the disk has no room only if `full_disk` says so.
+        """
+        began = time.monotonic()
+        self._wait()
+        if self._writer:
+            self._writing = self._writer.submit(self._save, step, weights, best, state)
+        else:
+            self._attempt(step, weights, best, state)
+            if time.monotonic() - began > AFFORDABLE * (began - self._since):
+                self._writer = ThreadPoolExecutor(1)
+        self._since = time.monotonic()
+
+    def finish(
+        self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
+    ) -> None:
+        """Makes a last checkpoint, with which the training ends, and waits until it is on the disk.
+
+        Args:
+            step: how many steps have been taken.
+            weights: see `save`.
+            best: see `save`.
+            state: see `save`; empty: the run cannot go on from here, so only its weights are written.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._wait()
+        self._save(step, weights, best, state)
+        self.close()
+
+    def close(self) -> None:
+        """Waits for what a thread is still writing.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        self._wait()
+        if self._writer:
+            self._writer.shutdown()
+            self._writer = None
+
+    def load(self) -> Saved | None:
+        """The newest checkpoint that holds what its manifest says; None if none was ever made.
+
+        What was written after it is no part of this run any more: damaged checkpoints are set aside as
+        'damaged-...', and best weights that are newer are removed.
+
+        Raises:
+            Damaged: there are checkpoints, and none of them is whole.
+        """
+        durable.clear_aside(self._folder)
+        reasons: list[str] = []
+        for path in sorted(self._folder.glob("step-*"), key=_number, reverse=True):
+            try:
+                saved = _read(path, tuple(reasons))
+            except ValueError as error:
+                reasons.append(f"{FOLDER}/{path.name}: {error}")
+                continue
+            self._forget_after(path, saved)
+            return saved
+        if reasons:
+            raise Damaged(
+                f"{self._folder}: no checkpoint is whole: {'; '.join(reasons)}. Put a good copy back, or "
+                "start anew with fresh=true"
+            )
+        return None
+
+    def _forget_after(self, newest: Path, saved: Saved) -> None:
+        for path in self._folder.glob("step-*"):
+            if _number(path) > saved.step:
+                aside = path.with_name(f"damaged-{path.name}")
+                shutil.rmtree(aside, ignore_errors=True)
+                path.rename(aside)
+        durable.point(self._folder / "last", newest.name)
+        if saved.best:
+            self._put_best(saved.state["best_step"], to_bytes(dict(saved.best)))
+        else:
+            _forget(self._folder / "best")
+            for path in self._folder.glob("best-*"):
+                shutil.rmtree(path)
+
+    def _wait(self) -> None:
+        if self._writing:
+            writing, self._writing = self._writing, None
+            try:
+                writing.result()
+            except OSError as error:
+                self._excuse(error)
+
+    def _attempt(self, *what: Any) -> None:
+        try:
+            self._save(*what)
+        except OSError as error:
+            self._excuse(error)
+
+    def _excuse(self, error: OSError) -> None:
+        """Only a full disk can be lived with, and only if that was wanted."""
+        if error.errno not in DISK_FULL or self._full_disk == "stop":
+            raise error
+        self.failures.append(str(error.strerror))
+        print(f"warning: {error.strerror}; the training goes on", file=sys.stderr)
+
+    def _save(
+        self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
+    ) -> None:
+        files = {WEIGHTS: to_bytes(dict(weights))}
+        if best:
+            kept = to_bytes(dict(best[1]))
+            self._put_best(best[0], kept)
+        if state:
+            files |= {BEST: kept} if best else {}
+            told = {"step": step, "best_step": best[0] if best else None, **state}
+            files |= {STATE: _to_bytes(told)}
+        name = f"{'step' if state else 'ended'}-{step:08d}"
+        self._put(name, step, files)
+        _show(self._folder / "last", name)
+        for old in sorted(self._folder.glob("step-*"), key=_number)[: -self._keep]:
+            if old.name != name:
+                shutil.rmtree(old, ignore_errors=True)
+
+    def _put_best(self, step: int, weights: bytes) -> None:
+        """Writes the best weights, and removes the others."""
+        name = f"best-{step:08d}"
+        self._put(name, step, {WEIGHTS: weights})
+        _show(self._folder / "best", name)
+        for other in self._folder.glob("best-*"):
+            if other.name != name:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _put(self, name: str, step: int, files: Mapping[str, bytes]) -> None:
+        """Writes a folder with its manifest, unless it is there and whole."""
         folder = self._folder / name
-        folder.mkdir(parents=True, exist_ok=True)
-        write_aside(folder / "weights.safetensors", to_bytes(state))
-        self._written = time.monotonic()
+        if folder.exists():
+            try:
+                _checked(folder)
+                return
+            except ValueError:
+                shutil.rmtree(folder)
+        content = {**files, MANIFEST: _manifest(step, files)}
+        needed = sum(map(len, content.values()))
+        try:
+            durable.write_folder(folder, content)
+        except FileNotFoundError as error:
+            raise OSError(errno.ENOENT, f"{self._folder}: was removed while the run trained") from error
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            free = shutil.disk_usage(self._folder).free
+            text = f"no room for {FOLDER}/{name}: it needs {needed:,} bytes, {free:,} are free"
+            raise OSError(error.errno, f"{text}; the checkpoints before it are kept") from error
+
+
+def _number(path: Path) -> int:
+    """The step in a checkpoint's name; -1: there is none."""
+    digits = path.name.partition("-")[2]
+    return int(digits) if digits.isdecimal() else -1
+
+
+def _show(link: Path, name: str) -> None:
+    """Points a link at what was just written."""
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)  # of before there were links
+    durable.point(link, name)
+
+
+def _forget(link: Path) -> None:
+    if link.is_symlink():
+        link.unlink()
+
+
+def _read(folder: Path, damaged: tuple[str, ...]) -> Saved:
+    """A checkpoint.
+
+    Raises:
+        ValueError: it is not what its manifest says, and how.
+    """
+    files = _checked(folder)
+    if STATE not in files:
+        raise ValueError(f"{STATE} is not in its manifest")
+    try:
+        state = _from_bytes(files[STATE])
+        if state["step"] != _number(folder) or isinstance(state["best_step"], int) != (BEST in files):
+            raise ValueError(f"{STATE} is of another checkpoint")
+        best = from_bytes(files[BEST]) if BEST in files else {}
+        return Saved(state["step"], from_bytes(files[WEIGHTS]), best, state, damaged)
+    except MALFORMED as error:
+        raise ValueError(f"holds what no checkpoint does ({str(error).partition(chr(10))[0]})") from error
+
+
+def _manifest(step: int, files: Mapping[str, bytes]) -> bytes:
+    about = {name: {"bytes": len(content), "sha256": _digest(content)} for name, content in files.items()}
+    told = {"step": step, "files": about}
+    return _json(told | {"sha256": _digest(_json(told))})
+
+
+def _checked(folder: Path) -> dict[str, bytes]:
+    """The files of a checkpoint, each as its manifest says.
+
+    Raises:
+        ValueError: one is missing or differs, or the manifest does.
+    """
+    try:
+        content = (folder / MANIFEST).read_bytes()
+        told = json.loads(content)
+        own = told.pop("sha256")
+        whole = content == _json(told | {"sha256": own}) and own == _digest(_json(told))
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"{MANIFEST} is missing or damaged") from error
+    if not whole or _number(folder) != told["step"] or not told["files"].keys() <= FILES:
+        raise ValueError(f"{MANIFEST} is damaged")
+    files = {}
+    for name, about in told["files"].items():
+        path = folder / name
+        try:
+            size = path.stat().st_size
+            if size != about["bytes"]:
+                raise ValueError(f"{name} has {size:,} bytes, not {about['bytes']:,}")
+            files[name] = path.read_bytes()
+        except OSError as error:
+            raise ValueError(f"{name} cannot be read ({error.strerror})") from error
+        if _digest(files[name]) != about["sha256"]:
+            raise ValueError(f"{name} has sha256 {_digest(files[name])}, not {about['sha256']}")
+    return files
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=1).encode() + b"\n"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _to_bytes(state: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    return buffer.getvalue()
+
+
+def _from_bytes(content: bytes) -> Any:
+    """What `_to_bytes` was given; nothing that could run code, or grow, is read."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError(f"{STATE} is packed, which torch never does")
+    if sum(entry.file_size for entry in entries) > len(content):
+        raise ValueError(f"{STATE} says that it holds more than it has bytes")
+    return torch.load(io.BytesIO(content), weights_only=True)

@@ -5,8 +5,8 @@ is a result like any other: its record says so, and the sweep is done.
 """
 
 import functools
-import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,18 +20,21 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from sweepwise import allowlist, guard, record, usage
+from sweepwise import allowlist, folders, guard, importing, interrupt, provenance, record, usage
+from sweepwise.failure import Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
+from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
 
 if TYPE_CHECKING:
     from sweepwise.run import Result
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
-_EXPECTED = (UsageError, record.Busy, OSError)
-ENDED = {"finished": 0, "stopped early": 0, "diverged": 1}
+_TOLD = "told"  # marks an error of a run of a sweep, which has been printed
+_EXPECTED = (UsageError, record.Busy, Failure, OSError)
 
 
+@interrupt.heeding()
 def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
     """Runs a `@hydra.main` function and exits with the code that says what became of it.
 
@@ -48,7 +51,7 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
     try:
         confs = usage.folders(conf, arguments)
         if {"--help", "-h"} & set(arguments):
-            print(usage.page(confs, arguments))
+            usage.show(usage.page(confs, arguments))
             return
         if faults := usage.option_faults(arguments, confs):
             raise UsageError(faults)
@@ -64,12 +67,16 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
         if isinstance(error, OverrideParseException):
             message = f"{error.override}: cannot be read ({message}); it may need quotes"
         raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
-    except KeyboardInterrupt:
-        raise SystemExit(_refused("interrupted", INTERRUPTED)) from None
-    except _EXPECTED as error:  # a run of a sweep; it has said so itself
-        raise SystemExit(_exit_code(error)) from None
+    except KeyboardInterrupt as stopped:
+        raise SystemExit(_stopped(stopped)) from None
+    except _EXPECTED as error:
+        code = _exit_code(error)
+        if _TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
+            _refused(folders.explained(Path(), error) if isinstance(error, OSError) else str(error), code)
+        raise SystemExit(code) from None
 
 
+@interrupt.heeding()
 def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
     """Runs a script's function of the command line's arguments, and exits as `main` does.
 
@@ -83,8 +90,8 @@ def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
         return
     try:
         raise SystemExit(task(arguments) or 0)
-    except KeyboardInterrupt:
-        raise SystemExit(_refused("interrupted", INTERRUPTED)) from None
+    except KeyboardInterrupt as stopped:
+        raise SystemExit(_stopped(stopped)) from None
     except _EXPECTED as error:
         raise SystemExit(_refused(str(error), _exit_code(error))) from None
 
@@ -127,6 +134,7 @@ def execute(config: DictConfig) -> float:
         which = "" if single else f"run {hydra.job.num} ({hydra.job.override_dirname}): "
         code = _refused("\n".join(which + line for line in str(error).splitlines()), _exit_code(error))
         if not single:
+            error.add_note(_TOLD)
             raise  # the sweep goes on with its other runs
         raise SystemExit(code) from None
     if code and (single or code >= INTERRUPTED):
@@ -139,15 +147,29 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may hold an interpolation
     assert isinstance(overrides, list)
     request = _request(config, overrides, hydra.runtime.choices)
-    known = record.read(request.folder)
-    if known.get("status") in ENDED and not request.config["fresh"]:
-        from sweepwise.report import closing
-
-        print(f"{known['status']} before, in {request.folder}; fresh=true trains again")
-        closing(request.folder, known)
-        return ENDED[known["status"]], known["best"]["value"]
-    result = _trainer()(request)
+    if not request.config["fresh"] and ended(record.read(request.folder)):
+        return _as_before(request.folder, request)
+    try:
+        result = _trainer()(request)
+    except Ended as meanwhile:  # in another process
+        return _as_before(meanwhile.folder, request)
     return result.exit_code, result.run.best.value
+
+
+def _as_before(folder: Path, request: Request) -> tuple[int, float | None]:
+    """Says what became of a run that has ended; its exit code and its best value.
+
+    Raises:
+        Changed: by other code.
+    """
+    from sweepwise.report import closing
+
+    known = record.read(folder)
+    differs = provenance.differences(known, made_by(request, provenance.versions()))
+    refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
+    print(f"{known['status']} before, in {folder}; fresh=true trains again")
+    closing(folder, known)
+    return ENDED[known["status"]], known["best"]["value"]
 
 
 def _request(config: DictConfig, overrides: Sequence[str], choices: Mapping[str, str | None]) -> Request:
@@ -168,16 +190,18 @@ def _request(config: DictConfig, overrides: Sequence[str], choices: Mapping[str,
 @functools.cache
 def _trainer() -> Callable[[Request], "Result"]:
     """Imports torch, which a finished run does not need; once, so that no run's garbage is frozen."""
-    gc.disable()  # else it looks through torch's many objects again and again, during the import and after
-    from sweepwise.run import train
-
-    gc.freeze()
-    gc.enable()
+    with importing.without_searches():
+        from sweepwise.run import train
     return train
 
 
 def _exit_code(error: Exception) -> int:
     return BAD_USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _stopped(error: KeyboardInterrupt) -> int:
+    number = error.signal if isinstance(error, interrupt.Stopped) else signal.SIGINT
+    return _refused(str(error) or "interrupted", interrupt.exit_code(number))
 
 
 def _refused(text: str, code: int) -> int:

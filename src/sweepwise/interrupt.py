@@ -1,11 +1,65 @@
-"""Ctrl-C and SIGTERM: the first one lets the running step end, a second Ctrl-C stops at once."""
+"""Signals that ask a program to end: at once before the training, at the end of the running step during it.
+
+SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal has gone), SIGUSR1 and SIGUSR2 (a cluster's
+warnings) are alike.
+"""
 
 import signal
-from types import FrameType, TracebackType
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import Any, Self
+
+ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+Handler = Callable[[int, FrameType | None], None]
 
 
-class Interrupts:
-    """While entered, notes the first SIGINT or SIGTERM instead of dying of it.
+class Stopped(KeyboardInterrupt):
+    """A signal has ended what was being done.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.signal = number
+
+
+def exit_code(number: int) -> int:
+    """What a shell expects of a program that a signal has ended: 130 for Ctrl-C, 143 for the others."""
+    return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+
+
+@contextmanager
+def heeding(answer: Handler | None = None) -> Iterator[None]:
+    """While entered, each of the signals is answered; one that is ignored (nohup) stays ignored.
+
+    Outside of the main thread, which alone can answer signals, nothing changes.
+
+    Args:
+        answer: a handler; without one, `Stopped` is raised.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in ASKING if main}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, answer or _stop)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stopped(number)
+
+
+class Interrupts(AbstractContextManager["Interrupts"]):
+    """While entered, notes the first signal instead of ending; a second Ctrl-C ends at once.
 
     Attributes:
         signal: the number of the signal that came, or 0.
@@ -13,24 +67,19 @@ class Interrupts:
 
     signal = 0
 
-    def __enter__(self) -> "Interrupts":
-        self._before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+    def __enter__(self) -> Self:
+        self._heeding = heeding(self._note)
+        self._heeding.__enter__()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def __exit__(self, *raised: Any) -> None:
+        self._heeding.__exit__(*raised)
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
         return self.signal != 0
 
-    @property
-    def exit_code(self) -> int:
-        """What a shell expects of a program that a signal has ended: 130 for Ctrl-C, 143 for SIGTERM."""
-        return 128 + self.signal
-
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
+        if self.signal and number == signal.SIGINT:
+            raise Stopped(number)
+        self.signal = self.signal or number

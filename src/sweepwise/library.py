@@ -114,7 +114,7 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)
     monitor = Monitor(Path(folder)) if folder else _Unwatched()
-    checkpoints = Checkpoints(Path(folder)) if folder else _Unsaved()
+    checkpoints = Checkpoints(Path(folder)) if folder else Unsaved()
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
     monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
     try:
@@ -163,6 +163,9 @@ class _Unwatched:
     def begin(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
         """Nothing."""
 
+    def mark(self) -> dict[str, int]:
+        return {}
+
     def final(
         self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
     ) -> None:
@@ -172,11 +175,15 @@ class _Unwatched:
         """Nothing."""
 
 
-class _Unsaved:
-    """Keeps no weights on disk."""
+class Unsaved:
+    """Keeps nothing on disk."""
 
-    def due(self) -> bool:
+    def due(self, step: int, epochs: int = 0) -> bool:
+        """Never."""
         return False
 
-    def save(self, name: str, state: dict[str, Tensor]) -> None:
+    def save(self, step: int, *what: object) -> None:
+        """Nothing."""
+
+    def finish(self, step: int, *what: object) -> None:
         """Nothing."""

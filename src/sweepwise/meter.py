@@ -1,6 +1,7 @@
 """The training metrics of an epoch, taken from the outputs that the steps make anyway."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +27,35 @@ class Meter:
         self._loss = np.zeros(self._runs)
         self._sums = np.zeros((self._runs, 1))
 
+    def memory(self, run: int) -> dict[str, Any]:
+        """What has been seen of a run in this epoch: sums, and the steps that have not been looked at yet."""
+        own = [[self._unfolded(tensor)[run].detach().cpu() for tensor in seen] for seen in self._seen]
+        return {
+            "examples": self._examples,
+            "loss": float(self._loss[run]),
+            "sums": self._sums[run].tolist(),
+            "seen": [[tensor.clone() for tensor in tensors] for tensors in own],
+        }
+
+    def remember(self, memories: Sequence[Mapping[str, Any]], device: torch.device) -> None:
+        """Takes up what `memory` gave of each run, in the middle of an epoch."""
+        self._examples = memories[0]["examples"]
+        self._loss = np.array([memory["loss"] for memory in memories])
+        self._sums = np.array([memory["sums"] for memory in memories])
+        for steps in zip(*(memory["seen"] for memory in memories), strict=True):
+            losses, outputs, targets = zip(*steps, strict=True)
+            self._seen.append(
+                (
+                    torch.stack(losses).to(device),
+                    torch.cat(outputs).to(device),
+                    torch.cat(targets).to(device),
+                )
+            )
+
+    def _unfolded(self, tensor: Tensor) -> Tensor:
+        """(runs, ...) from (runs * ...)."""
+        return tensor.reshape(self._runs, -1, *tensor.shape[1:]) if tensor.ndim else tensor[None]
+
     def add(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
         """Keeps a step's losses, outputs (runs * batch, outputs) and targets (runs * batch,)."""
         self._seen.append((losses, outputs, targets))
@@ -43,7 +73,7 @@ class Meter:
         losses, outputs, targets = zip(*self._seen, strict=True)
         self._seen.clear()
         examples = np.array([len(target) for target in targets]) / self._runs
-        values = torch.stack(losses).view(len(losses), self._runs).double().numpy(force=True)
+        values = torch.stack([loss.view(self._runs) for loss in losses]).double().numpy(force=True)
         self._examples += int(examples.sum())
         self._loss += (examples[:, None] * values).cumsum(0)[-1]  # in turn, so alike for any number of runs
         sums = self._task.sums(self._joined(outputs), self._joined(targets))
@@ -54,7 +84,7 @@ class Meter:
         """(runs, examples, ...) from batches of shape (runs * batch, ...)."""
         if self._runs == 1:  # nothing is folded, so a view of each batch can be saved
             return torch.cat(list(folded))[None]
-        return torch.cat([tensor.view(self._runs, -1, *tensor.shape[1:]) for tensor in folded], 1)
+        return torch.cat(list(map(self._unfolded, folded)), 1)
 
     def take(self) -> tuple[Means, Means]:
         """The epoch's mean loss (runs,) and means of the terms (runs, terms); the next one begins at zero."""

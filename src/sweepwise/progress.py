@@ -28,10 +28,12 @@ class Lines(Silent):
 
     Args:
         steps: of the whole training.
+        begin: steps that have been taken before.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, begin: int = 0) -> None:
         self._steps = steps
+        self._begin = begin
         self._next = 0.0
         self._started = time.monotonic()
 
@@ -39,7 +41,7 @@ class Lines(Silent):
         """Writes the line when it is time for one."""
         if step >= self._next:
             spent = time.monotonic() - self._started
-            left = spent / step * (self._steps - step)
+            left = spent / max(1, step - self._begin) * (self._steps - step)
             print(f"epoch {epoch:>4}  {_shown(values)}  lr {rate:.3g}  {left:.0f} s left", flush=True)
             self._next = step + self._steps / LINES
 
@@ -49,9 +51,10 @@ class Bar(Silent):
 
     Args:
         steps: of the whole training.
+        begin: steps that have been taken before.
     """
 
-    def __init__(self, steps: int) -> None:
+    def __init__(self, steps: int, begin: int = 0) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
         from rich.table import Column
@@ -70,7 +73,7 @@ class Bar(Silent):
             transient=True,
             expand=True,
         )
-        self._task = self._bar.add_task("", total=steps)
+        self._task = self._bar.add_task("", total=steps, completed=begin)
 
     def __enter__(self) -> "Bar":
         self._bar.start()
@@ -89,11 +92,11 @@ class Bar(Silent):
         self._bar.update(self._task, completed=step, description=text)
 
 
-def progress(steps: int, wanted: bool) -> Silent:
+def progress(steps: int, wanted: bool, begin: int = 0) -> Silent:
     """The right kind for where the output goes."""
     if not wanted:
         return Silent()
-    return Bar(steps) if sys.stdout.isatty() else Lines(steps)
+    return Bar(steps, begin) if sys.stdout.isatty() else Lines(steps, begin)
 
 
 def _shown(values: dict[str, float]) -> str:

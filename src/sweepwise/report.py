@@ -2,8 +2,11 @@
 
 import json
 import math
+import shlex
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
@@ -21,8 +24,15 @@ INDENT = 14  # of the texts behind their keys
 Hparam = bool | int | float | str
 
 
-def opening(request: Request, parts: "Parts", start: "Start") -> None:
-    """Says what will be trained, how the network starts, where it is written and how to look at it."""
+def opening(request: Request, parts: "Parts", folder: Path, said: Sequence[tuple[str, str]]) -> None:
+    """Says what will be trained, where it is written and how to look at it.
+
+    Args:
+        request: the run.
+        parts: of it.
+        folder: of it.
+        said: how it starts, or goes on: texts with their keys.
+    """
     data, settings = parts.data, parts.settings
     target = f"{data.classes} classes" if data.classes else "regression"
     counts = f"{len(data.train.y)} train, {len(data.validation.y)} val, {len(data.test.y)} test"
@@ -37,8 +47,8 @@ def opening(request: Request, parts: "Parts", start: "Start") -> None:
             f"{parts.steps} steps of batch {data.batch_size}, lr {request.config['optimizer']['lr']:g}, "
             f"{data.train.y.device}, {parallel}, {_seeds(parts)}",
         ),
-        *start_lines(start),
-        ("folder", str(request.folder)),
+        *said,
+        ("folder", str(folder)),
         ("look", f"tensorboard --logdir {request.config['output_dir']}"),
         *(("note", note) for note in parts.notes),
     ]
@@ -97,6 +107,9 @@ def closing(folder: object, ended: Mapping[str, Any]) -> None:
         )
         _line("best", f"{best['metric']} {best['value']:.6g} at epoch {best['epoch']} ({metrics})")
         _line("weights", f"{folder}/{record.BEST_WEIGHTS}")
+    if ended["status"] == "interrupted":
+        again = [word for word in sys.argv if word.replace(" ", "") != "fresh=true"]
+        _line("to go on", shlex.join(["python", *again]))
 
 
 def texts(request: Request, environment: Mapping[str, Any]) -> dict[str, str]:

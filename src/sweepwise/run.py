@@ -3,38 +3,41 @@
 Everything that can be wrong with a config is found before a folder is made.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from sweepwise import record, report, verdict
-from sweepwise.checkpoint import Checkpoints
+from sweepwise import provenance, record, report, verdict
+from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import split
+from sweepwise.failure import explained, reason
 from sweepwise.init import initialize_
-from sweepwise.interrupt import Interrupts
+from sweepwise.interrupt import Interrupts, exit_code
+from sweepwise.monitor import START as BEGINNING
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.parts import EXAMPLES, Parts, assemble
 from sweepwise.progress import progress
-from sweepwise.record import Record, Request, described
+from sweepwise.record import Record, Request
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
 from sweepwise.schema import Bound, UsageError, bind
+from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
 from sweepwise.trainer import Run, fit
 from sweepwise.usage import GROUPS
 
-EXIT_CODES = {"finished": 0, "stopped early": 0, "diverged": 1}
 # What the parts of a run are given by those before them, and no yaml can set.
 GIVEN = {
     "model": {"features", "outputs"},
     "init": {"tensor", "generator"},
     "optimizer": {"params"},
     "scheduler": {"optimizer", "last_epoch"},
-    "monitor": {"folder"},
+    "monitor": {"folder", "begin"},
+    "checkpoint": {"folder"},
 }
 LONG = 10**6  # stands for the horizon where only types and ranges are looked at
 # What stands around a group's target, whose keywords its yaml may set too.
@@ -55,19 +58,24 @@ class Result:
 
 
 def train(request: Request) -> Result:
-    """Trains one run and returns what became of it.
+    """Trains one run, from where it was left if it had begun, and returns what became of it.
 
     Raises:
         UsageError: the config asks for what cannot be; nothing was written.
         record.Busy: another process trains this run.
+        Ended: another process has trained it meanwhile.
+        Changed: it was begun by other code.
+        Failure: it was begun, and no checkpoint of it is whole; or it ended for want of memory.
         OSError: the folder cannot be written.
     """
-    parts = build(request)
-    lock = record.claim(request.folder)
     try:
-        return _train(request, parts)
-    finally:
-        os.close(lock)
+        parts = build(request)
+    except Exception as error:
+        if failure := explained(error):
+            raise failure from error
+        raise
+    with record.claim(request) as claim:
+        return _train(request, parts, claim.folder)
 
 
 def build(request: Request) -> Parts:
@@ -138,36 +146,93 @@ def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Sch
     return Schedule(bound.target, lr=lr, steps=steps, steps_per_epoch=steps_per_epoch, **bound.envelope)
 
 
-def _train(request: Request, parts: Parts) -> Result:
+def _train(request: Request, parts: Parts, folder: Path) -> Result:
     """Trains in a folder that is this process's own, and leaves a record however it ends."""
-    folder = request.folder
-    environment = record.environment()
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
-    about = {"id": request.id, "overrides": list(request.overrides), "environment": environment}
-    start = verdict.look(parts)
-    about |= {"data_sha256": parts.data.sha256, "init": parts.init, "notes": parts.notes}
-    about |= {"start": start.table()}
+    config = request.config
+    made = made_by(request, provenance.environment(request.targets))
+    made |= {"data_sha256": parts.data.sha256}
+    saved, said = _left_off(request, folder, made)
+    about = {"id": request.id, "overrides": list(request.overrides), "init": parts.init, "notes": parts.notes}
+    if not saved:
+        start = verdict.look(parts)
+        about |= {"start": start.table()}
+        said += report.start_lines(start)
+    checkpoints: Checkpoints = _own("checkpoint", config).target(folder)
+    monitor: Monitor = _own("monitor", config).target(folder, saved.state if saved else BEGINNING)
+    run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
     interrupts = Interrupts()
-    with Record(folder, **about) as log:
-        monitor: Monitor = bind("monitor", request.config["monitor"], [], given=GIVEN["monitor"]).target(
-            folder
-        )
-        checkpoints = Checkpoints(folder)
-        run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
+    begin = saved.step if saved else 0
+    with Record(folder, going_on=saved is not None, from_step=begin, **about, **made) as log:
         try:
-            settings, first = report.hparams(request), record.keys(request.overrides)
-            monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
-            monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
-            report.opening(request, parts, start)
-            with interrupts, progress(parts.steps, request.config["progress"]) as shown:
+            if saved:
+                parts.learner.resume(0, saved.weights, saved.best, saved.state["learner"])
+                run.resume(saved.state)
+            else:
+                _describe(request, parts, folder, made["environment"], monitor)
+            report.opening(request, parts, folder, said)
+            with interrupts, progress(parts.steps, config["progress"], begin) as shown:
                 fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)
-        except BaseException as error:
-            run.end("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", described(error))
-            if run.best.epoch >= 0:
-                checkpoints.save("best", parts.learner.state(0, best=True))
+        except KeyboardInterrupt as error:
+            run.end("interrupted", str(error))
+            raise
+        except Exception as error:
+            run.end("failed", reason(error))
+            if failure := explained(error):
+                raise failure from error
             raise
         finally:
             monitor.close(run.status)
             log.end(run.status, run.reason, **run.outcome())
-    report.closing(request.folder, log.fields)
-    return Result(run, interrupts.exit_code if interrupts() else EXIT_CODES[run.status])
+    report.closing(folder, log.fields)
+    return Result(run, exit_code(interrupts.signal) if interrupts() else ENDED[run.status])
+
+
+def _own(group: str, config: Mapping[str, Any]) -> Bound:
+    """The target of a group that is built in the run's folder; `bind_all` has checked it."""
+    return bind(group, config[group], [], given=GIVEN[group])
+
+
+def _describe(
+    request: Request, parts: Parts, folder: Path, environment: Mapping[str, Any], monitor: Monitor
+) -> None:
+    """Writes what does not change in a run."""
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
+    (folder / "code.diff").write_text(provenance.diff(request.targets))
+    settings, first = report.hparams(request), record.keys(request.overrides)
+    monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
+    monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
+
+
+def _left_off(
+    request: Request, folder: Path, made: Mapping[str, Any]
+) -> tuple[Saved | None, list[tuple[str, str]]]:
+    """Where a run goes on, and what there is to say about that. If it begins, its folder is empty now.
+
+    Raises:
+        Ended: there is nothing left to do.
+        Changed: it was begun by other code.
+        Damaged: no checkpoint is whole.
+    """
+    if request.config["fresh"]:
+        said = [("fresh", "over what was here")] if (folder / "record.json").exists() else []
+        record.clear(folder)
+        return None, said
+    known = record.read(folder)
+    if not known:
+        record.clear(folder)
+        return None, []
+    if ended(known):
+        raise Ended(folder)
+    differs = provenance.differences(known, made)
+    changed = [*differs.code, *differs.inputs]
+    changed += ["the data are not the same"] if known["data_sha256"] != made["data_sha256"] else []
+    refuse_changed(folder, known, request, changed)
+    saved = Checkpoints(folder).load()
+    if saved is None:
+        record.clear(folder)
+        return None, [("resume", f"{known['status']} before its first checkpoint: from the beginning")]
+    said = [("damaged", text) for text in saved.damaged]
+    said += [("resume", f"from step {saved.step}, epoch {saved.state['epoch']}")]
+    if changed := [*changed, *differs.versions, *differs.machine]:
+        said += [("", f"not bit-exact: {'; '.join(changed)}")]
+    return saved, said

@@ -8,8 +8,9 @@ that neither validation nor logging, nor another draw anywhere, can shift them.
 import os
 import random
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -141,6 +142,29 @@ class Noise:
             self._places[place] = torch.Generator(self._generator.device), zlib.crc32(place.encode())
         generator, number = self._places[place]
         return generator.manual_seed(stream(self._seed, step, number))
+
+
+def generators() -> dict[str, Any]:
+    """Where python's, numpy's and torch's global generators (CPU and every GPU) stand."""
+    version, words, following = random.getstate()
+    name, numbers, *rest = np.random.get_state()
+    return {
+        "python": [version, torch.tensor(words), following],
+        "numpy": [name, torch.from_numpy(np.asarray(numbers).astype(np.int64)), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def place_generators(state: Mapping[str, Any]) -> None:
+    """Puts them where they stood."""
+    version, words, following = state["python"]
+    random.setstate((version, tuple(words.tolist()), following))
+    name, numbers, *rest = state["numpy"]
+    np.random.set_state((name, numbers.numpy().astype(np.uint32), *rest))
+    torch.set_rng_state(state["torch"])
+    for index, generator in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(generator, index)
 
 
 def seed_worker(worker: int) -> None:

@@ -17,8 +17,10 @@ from sweepwise.learner import Learner, Precision, Watch, Watched
 from sweepwise.meter import Meter
 from sweepwise.scheduler import Schedule
 from sweepwise.schema import Range
+from sweepwise.seed import generators, place_generators
 from sweepwise.task import Task
 
+Weights = Mapping[str, Tensor]
 _Active = list[tuple[int, "Run"]]  # a run's place in the group, and the run
 
 
@@ -82,6 +84,10 @@ class Monitor(Protocol):
         """Takes the metrics of an epoch, by tag."""
         ...
 
+    def mark(self) -> dict[str, int]:
+        """Brings what was written to the disk; returns how many bytes each file has, by name."""
+        ...
+
     def final(
         self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
     ) -> None:
@@ -98,14 +104,22 @@ class Monitor(Protocol):
 
 
 class Checkpoints(Protocol):
-    """Keeps one run's weights on disk."""
+    """Keeps on disk what one run needs to go on; see `sweepwise.checkpoint.Checkpoints`."""
 
-    def due(self) -> bool:
-        """Whether the best weights in memory should be written now."""
+    def due(self, step: int, epochs: int = 0) -> bool:
+        """Whether it is time for a checkpoint, after so many steps; and epochs, if one has ended."""
         ...
 
-    def save(self, name: str, state: dict[str, Tensor]) -> None:
-        """Writes weights under a name, 'best' or 'last'."""
+    def save(
+        self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
+    ) -> None:
+        """Makes a checkpoint: present and best weights after so many steps, and everything else."""
+        ...
+
+    def finish(
+        self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
+    ) -> None:
+        """Makes the last one; with an empty state if the run cannot go on."""
         ...
 
 
@@ -121,11 +135,15 @@ class Progress(Protocol):
         ...
 
 
+START: Mapping[str, Any] = {"step": 0, "epoch": 0, "history": [], "gradient_seen": "none", "meter": None}
+
+
 @dataclass
 class Run:
     """One run of a group: what steers it, what watches it and what became of it.
 
     `status` is 'running' until it ends as 'finished', 'stopped early', 'diverged' or 'interrupted'.
+    What steers it follows from its history alone: so rules and schedules need no state to go on.
     """
 
     schedule: Schedule
@@ -143,9 +161,60 @@ class Run:
     best_metrics: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     final: dict[str, dict[str, Any]] = field(default_factory=dict)
+    begin: Mapping[str, Any] = field(default_factory=lambda: START)
 
     def __post_init__(self) -> None:
         self.best = Best(self.early_stop.metric, self.early_stop.mode)
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Puts it where it was when `memory` was asked for; the learner is put there apart from it."""
+        self.begin, self.gradient_seen = state, state["gradient_seen"]
+        for values in state["history"]:
+            tagged = {tag: value for tag, value in values.items() if tag not in ("epoch", "step")}
+            self.take(values["step"] + 1, values["epoch"], tagged)
+
+    def memory(self, step: int, epoch: int, meter: Mapping[str, Any]) -> dict[str, Any]:
+        """Where it is, for `resume`: texts, numbers and tensors on the CPU.
+
+        Args:
+            step: the next one.
+            epoch: that it belongs to.
+            meter: what has been seen of that epoch.
+        """
+        return {
+            "step": step,
+            "epoch": epoch,
+            "history": self.history,
+            "gradient_seen": self.gradient_seen,
+            "meter": meter,
+            "log": self.monitor.mark(),
+        }
+
+    def take(self, step: int, epoch: int, values: Mapping[str, float]) -> bool:
+        """Takes an epoch's metrics; rate, best and end follow from them. Returns whether it is the best.
+
+        Args:
+            step: the next one.
+            epoch: that has ended.
+            values: by tag.
+        """
+        self.epoch, self.step = epoch, step - 1
+        self.metrics |= values
+        self.history.append({"epoch": epoch, "step": step - 1, **values})
+        if not math.isfinite(values.get("val/loss", 0.0)):
+            self.end("diverged", f"val/loss is {values['val/loss']} after step {step - 1}")
+            return False
+        if self.schedule.metric in values:
+            self.schedule.observe(step, values[self.schedule.metric])
+        if self.best.metric not in values:
+            return False
+        improved = self.best.update(epoch, step - 1, values[self.best.metric])
+        if improved:
+            self.best_metrics = {tag: value for tag, value in values.items() if tag.startswith("val/")}
+        why = self.early_stop.update(epoch, values[self.early_stop.metric])
+        if why and step < len(self.schedule.rates):
+            self.end("stopped early", why)
+        return improved
 
     def see(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
         """Takes what was seen of a step."""
@@ -198,11 +267,11 @@ def fit(
     validation = evaluation_batches(data.validation)
     steps = settings.steps(len(batches))
     rates = np.stack([run.schedule.rates for run in runs], axis=1)
-    active = list(enumerate(runs))
+    active = _still_running(list(enumerate(runs)), learner)
     meter = Meter(task, len(runs))
-    step = epoch = 0
+    step, epoch, halted = _begin(runs, meter, data), runs[0].begin["epoch"], False
     while active and step < steps:
-        for x, y in batches.epoch(epoch):
+        for x, y in batches.epoch(epoch, step - epoch * len(batches)):
             watch = max(run.monitor.watch(step) for _, run in active)
             losses, outputs = learner.step(x, y, rates[step], step, watch)
             meter.add(losses, outputs, y)
@@ -216,48 +285,60 @@ def fit(
             halted = step < steps and interrupted()
             if halted or step == steps or not active:
                 break
-        active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
+            for k, run in active:
+                if run.checkpoints.due(step) and step % len(batches):
+                    run.checkpoints.save(step, *_memory(run, k, learner, meter, step, epoch))
         if halted:
+            for k, run in active:
+                run.checkpoints.finish(step, *_memory(run, k, learner, meter, step, epoch))
             _end_all(active, "interrupted", f"after step {step - 1}", epoch, step)
-        if halted or not active:
+            return
+        active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
+        if not active:
             break
         metrics = _tagged("train", task.finish(*meter.take()))
         if step == steps or (epoch + 1) % settings.validate_every == 0:
             metrics |= _tagged("val", task.finish(*learner.evaluate(validation)))
-        for k, run in active:
-            _close_epoch(run, k, learner, step, epoch, {tag: value[k] for tag, value in metrics.items()})
-            rates[step:, k] = run.schedule.rates[step:]
-        progress.epoch(step, epoch, rates[step - 1, active[0][0]], active[0][1].metrics)
-        active = _still_running(active, learner)
         epoch += 1
+        for k, run in active:
+            values = {tag: value[k] for tag, value in metrics.items()}
+            run.monitor.epoch(step - 1, epoch - 1, values)
+            if run.take(step, epoch - 1, values):
+                learner.keep(k)
+            rates[step:, k] = run.schedule.rates[step:]
+            ending = run.status == "stopped early" or (run.status == "running" and step == steps)
+            if ending or (run.status == "running" and run.checkpoints.due(step, epoch)):
+                save = run.checkpoints.finish if ending else run.checkpoints.save
+                save(step, *_memory(run, k, learner, meter, step, epoch))
+        progress.epoch(step, epoch - 1, rates[step - 1, active[0][0]], active[0][1].metrics)
+        active = _still_running(active, learner)
     _end_all(active, "finished", "", epoch - 1, step)
     _leave_best(runs, learner, task, data)
 
 
+def _begin(runs: Sequence[Run], meter: Meter, data: Data) -> int:
+    """Takes up the epoch where all runs have left it; returns the next step."""
+    if runs[0].begin["meter"] is not None:
+        meter.remember([run.begin["meter"] for run in runs], data.train.y.device)
+        place_generators(runs[0].begin["generators"])
+    return int(runs[0].begin["step"])
+
+
+def _memory(
+    run: Run, k: int, learner: Learner, meter: Meter, step: int, epoch: int
+) -> tuple[Weights, tuple[int, Weights] | None, dict[str, Any]]:
+    """What a checkpoint holds: present weights, the best ones with their step, and all the rest."""
+    state = run.memory(step, epoch, meter.memory(k))
+    state |= {"learner": learner.memory(k), "generators": generators()}
+    return learner.state(k, best=False), _best(run, k, learner), state
+
+
+def _best(run: Run, k: int, learner: Learner) -> tuple[int, Weights] | None:
+    return (run.best.step + 1, learner.state(k, best=True)) if run.best.epoch >= 0 else None
+
+
 def _tagged(family: str, metrics: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
     return {f"{family}/{name}": values.tolist() for name, values in metrics.items()}
-
-
-def _close_epoch(run: Run, k: int, learner: Learner, step: int, epoch: int, values: dict[str, float]) -> None:
-    """Takes a run's metrics after an epoch: logs, keeps the best weights, moves the rate, may stop it."""
-    run.epoch, run.step = epoch, step - 1
-    run.metrics |= values
-    run.history.append({"epoch": epoch, "step": step - 1, **values})
-    run.monitor.epoch(step - 1, epoch, values)
-    if not math.isfinite(values.get("val/loss", 0.0)):
-        run.end("diverged", f"val/loss is {values['val/loss']} after step {step - 1}")
-        return
-    if run.schedule.metric in values:
-        run.schedule.observe(step, values[run.schedule.metric])
-    if run.best.metric in values:
-        if run.best.update(epoch, step - 1, values[run.best.metric]):
-            learner.keep(k)
-            run.best_metrics = {tag: value for tag, value in values.items() if tag.startswith("val/")}
-        if run.checkpoints.due():
-            run.checkpoints.save("best", learner.state(k, best=True))
-        why = run.early_stop.update(epoch, values[run.early_stop.metric])
-        if why and step < len(run.schedule.rates):
-            run.end("stopped early", why)
 
 
 def _drop_diverged(
@@ -299,12 +380,11 @@ def _end_all(active: _Active, status: str, reason: str, epoch: int, step: int) -
 
 
 def _leave_best(runs: Sequence[Run], learner: Learner, task: Task, data: Data) -> None:
-    """Writes both sets of weights, puts the best ones back and measures them on validation and test part."""
+    """Puts the best weights back and measures them on validation and test part."""
     for k, run in enumerate(runs):
-        run.checkpoints.save("last", learner.state(k, best=False))
-        if run.best.epoch >= 0:
-            learner.restore(k)
-            run.checkpoints.save("best", learner.state(k, best=True))
+        if run.status == "diverged":
+            run.checkpoints.finish(run.step + 1, learner.state(k, best=False), _best(run, k, learner), {})
+        learner.restore(k)
     for name, part in {"val": data.validation, "test": data.test}.items():
         batches = evaluation_batches(part)
         outputs = learner.predict(batches)

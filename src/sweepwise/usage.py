@@ -5,8 +5,10 @@ from the files in conf/ and answered with what would have worked.
 """
 
 import importlib.util
+import os
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +17,7 @@ from typing import Any
 import yaml
 
 from sweepwise import allowlist
-from sweepwise.record import SAFE_NAME
+from sweepwise.identity import name_fault, place_fault
 from sweepwise.schema import UsageError, check, did_you_mean
 
 GROUPS = (
@@ -28,10 +30,11 @@ GROUPS = (
     "regularizer",
     "early_stop",
     "trainer",
+    "checkpoint",
     "monitor",
 )
 EXPERIMENT = "experiment"  # a group of whole settings, above all others; none is chosen by default
-SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "progress": bool}
+SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "accept_changes": bool, "progress": bool}
 
 
 def folders(conf: Path, arguments: Sequence[str]) -> list[Path]:
@@ -77,20 +80,38 @@ def check_shape(config: Mapping[str, Any]) -> None:
     ]
     for key, kind in SETTINGS.items():
         faults += check(key, config[key], kind) if key in config else [f"{key}: must be given"]
-    if not faults and not SAFE_NAME.fullmatch(str(config["name"])):
-        faults.append(f"name={config['name']}: must be letters, digits and any of . _ + - =, and no path")
+    if not faults:
+        told = name_fault(str(config["name"])), place_fault(config["output_dir"])
+        faults = [fault for fault in told if fault]
     if faults:
         raise UsageError(faults)
+
+
+def show(text: str) -> None:
+    """Prints a text; a reader who has seen enough of it (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
 
 
 def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
     """The text of --help: every group, its options and when to use them, and their keys.
 
-    With groups (init) or options (init=xavier) among the arguments, all that their files say.
+    With groups (init) or options (init=xavier, regularizer=[l1,dropout]) among the arguments, all that their
+    files say.
+
+    Raises:
+        UsageError: there is no such group or option.
     """
-    asked = [a.partition("=") for a in arguments if a.partition("=")[0] in (*GROUPS, EXPERIMENT)]
-    if asked:
-        named = [(group, [option] if option else _options(confs, group)) for group, _, option in asked]
+    groups = (*GROUPS, EXPERIMENT)
+    asked = [a.partition("=") for a in arguments if not a.startswith("-")]
+    known = [word for word in asked if word[0] in groups]
+    for group, equals, _ in asked:
+        if not equals and group not in groups:
+            raise UsageError([f"--help {group}: no such group; {did_you_mean(group, groups)}"])
+    if known:
+        named = [(group, _words(options) or _options(confs, group)) for group, _, options in known]
         return "\n\n".join(_explained(confs, group, option) for group, options in named for option in options)
     chosen = _defaults(confs)
     lines = [
@@ -142,13 +163,19 @@ def _indented(label: str, text: str) -> list[str]:
 
 
 def option_faults(arguments: Sequence[str], confs: Sequence[Path]) -> list[str]:
-    """Options that do not exist, found from the command line alone: Hydra dies of some of them."""
-    chosen = (argument.partition("=") for argument in arguments if not argument.startswith(("-", "+", "~")))
-    return [
+    """What is wrong by the command line alone: options that Hydra dies of, and folders that it would make."""
+    chosen = [argument.partition("=") for argument in arguments if not argument.startswith(("-", "+", "~"))]
+    faults = [
         fault
         for key, _, value in chosen
         if key in (*GROUPS, EXPERIMENT) and (fault := _option_fault(key, value, confs))
     ]
+    if {"-m", "--multirun"} & set(arguments):  # the folder of a sweep comes before any check of its runs
+        plain = [(key, value.strip("'\"")) for key, _, value in chosen if not re.search(r"[($]", value)]
+        told = [name_fault(name) for key, value in plain if key == "name" for name in value.split(",")]
+        told += [place_fault(value) for key, value in plain if key == "output_dir"]
+        faults += filter(None, told)
+    return faults
 
 
 def explain(message: str, arguments: Sequence[str], confs: Sequence[Path]) -> str:
@@ -192,10 +219,15 @@ def _fault(override: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> s
     return f"{override}: unknown; {did_you_mean(head, [*GROUPS, EXPERIMENT, *SETTINGS])}"
 
 
+def _words(value: str) -> list[str]:
+    """The options in an override's value: one, several of a sweep, or a list."""
+    return [word for word in re.split(r"[,\[\]\s]+", value.strip("'\"")) if word]
+
+
 def _option_fault(group: str, value: str, confs: Sequence[Path]) -> str:
     options = _options(confs, group)
-    for word in re.split(r"[,\[\]\s]+", value.strip("'\"")):
-        if not word or word in options:
+    for word in _words(value):
+        if word in options:
             continue
         if group == "seed" and re.fullmatch(r"[-+\d.e]+|range\(.*\)", word):
             written = f"seed.value={value.strip('[]')}"

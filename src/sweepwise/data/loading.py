@@ -1,6 +1,7 @@
 """Batches of an epoch, in an order that is decided beforehand."""
 
 import math
+import signal
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -43,9 +44,15 @@ class Batches:
     def __len__(self) -> int:
         return self._data.steps_per_epoch
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yields x: (runs * batch, *features) and y: (runs * batch,); the last batch may be smaller."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yields x: (runs * batch, *features) and y: (runs * batch,); the last batch may be smaller.
+
+        Args:
+            epoch: counted from 0.
+            first: how many of its batches are left out at the beginning.
+        """
         orders = torch.stack([self._data.order(seed, epoch) for seed in self._order_seeds])
+        orders = orders[:, first * self._data.batch_size :]
         if self._workers:
             return self._through_workers(orders)
         return self._in_memory(orders)
@@ -54,7 +61,8 @@ class Batches:
         """Collects small batches many at a time: one copy of a block costs less than one for each batch."""
         train = self._data.train
         batches = _folded(orders.to(train.y.device), self._data.batch_size)
-        together = max(1, BLOCK_BYTES // (FLOAT * math.prod(train.features) * len(batches[0])))
+        taken = len(self._order_seeds) * self._data.batch_size
+        together = max(1, BLOCK_BYTES // (FLOAT * math.prod(train.features) * taken))
         for start in range(0, len(batches), together):
             block = batches[start : start + together]
             x, y = train.take(torch.cat(block))
@@ -71,7 +79,7 @@ class Batches:
                 batch_size=None,
                 num_workers=self._workers,
                 persistent_workers=True,
-                worker_init_fn=seed_worker,
+                worker_init_fn=_begin_worker,
                 generator=torch.Generator().manual_seed(self._order_seeds[0]),
             )
         return ((x.to(device), y.to(device)) for x, y in self._loader)
@@ -100,4 +108,11 @@ class _Taken(Dataset[Batch]):
 
 def _folded(orders: Tensor, batch_size: int) -> list[Tensor]:
     """The index of each batch, (runs * batch,), from orders of shape (runs, examples)."""
-    return [index.reshape(-1) for index in orders.split(batch_size, 1)]
+    return [index.reshape(-1) for index in orders.split(batch_size, 1) if index.shape[1]]
+
+
+def _begin_worker(worker: int) -> None:
+    """Seeds a worker, and leaves it to the process that trains to answer signals that go to all of them."""
+    seed_worker(worker)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)

@@ -7,7 +7,7 @@ and outputs, which are handled at every step, carry it folded into their first a
 import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,26 @@ class Learner(Protocol):
         """The run's parameters and buffers by name, its best or its present ones, as copies on the CPU.
 
         With the present ones goes their moving average, if there is one, as 'ema/NAME'.
+        """
+        ...
+
+    def memory(self, run: int) -> dict[str, Any]:
+        """What the next step depends on beside what `state` gives: copies on the CPU, for torch.save."""
+        ...
+
+    def resume(
+        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], memory: Mapping[str, Any]
+    ) -> None:
+        """Puts a run where it was.
+
+        Args:
+            run: its place.
+            weights: from `state(run, best=False)`.
+            best: from `state(run, best=True)`; empty if there was none.
+            memory: from `memory`.
+
+        Raises:
+            ValueError: they are not those of such a model.
         """
         ...
 

@@ -1,8 +1,9 @@
 """The learner of one run: any `nn.Module`, any `torch.optim` optimizer."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -240,8 +241,44 @@ class ModuleLearner:
             named |= average if best else self._average.named(average)
         return {name: tensor.cpu().clone() for name, tensor in (named | buffers).items()}
 
+    def memory(self, run: int) -> dict[str, Any]:
+        """See `Learner.memory`."""
+        return {
+            "optimizer": self._optimizer.memory(),
+            "scaling": self._scaling.memory(),
+            "regularizers": [regularizer.memory() for regularizer in self._regularizers],
+        }
+
+    @torch.no_grad()
+    def resume(
+        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], memory: Mapping[str, Any]
+    ) -> None:
+        """See `Learner.resume`."""
+        present = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        present |= self._average.named(self._flat.views(self._average.row))
+        _copy_(present, weights)
+        if best:
+            self.keep(run)
+            buffers = dict(zip(dict(self.model.named_buffers()), self._kept[1:], strict=True))
+            kept = self._flat.views(self._kept[0]) | buffers
+            _copy_(kept, {name: best[name] for name in kept.keys() & best.keys()})
+        self._optimizer.remember(memory["optimizer"])
+        self._scaling.remember(memory["scaling"])
+        for regularizer, own in zip(self._regularizers, memory["regularizers"], strict=True):
+            regularizer.remember(own)
+
     def drop(self, run: int) -> None:
         """See `Learner.drop`."""
+
+
+def _copy_(present: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Copies tensors by name; all of them or none."""
+    other = [n for n in present.keys() | saved.keys() if n not in saved or n not in present]
+    other += [n for n in present.keys() & saved.keys() if present[n].shape != saved[n].shape]
+    if other:
+        raise ValueError(f"the checkpoint is of another model: {', '.join(sorted(other))}")
+    for name, tensor in present.items():
+        tensor.copy_(saved[name])
 
 
 def _ratio(update: float, weights: float) -> float:

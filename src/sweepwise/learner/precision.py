@@ -1,7 +1,7 @@
 """Mixed precision: the forward pass in 16 bits, parameters and loss in the parameters' own type."""
 
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -66,6 +66,13 @@ class Unscaled:
         """Nothing."""
         return {}
 
+    def memory(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Nothing."""
+
 
 class LossScaling:
     """Scales the loss, so that small gradients do not vanish in float16.
@@ -114,6 +121,15 @@ class LossScaling:
     def exhausted(self) -> bool:
         """Whether no scale keeps the gradients finite: the run has diverged, though its weights stay."""
         return self._scaler.get_scale() < LEAST_SCALE
+
+    def memory(self) -> dict[str, Any]:
+        """The scale, how long it has held, and the steps skipped so far."""
+        return {"scaler": self._scaler.state_dict(), "skipped": self.skipped}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Takes up what `memory` gave."""
+        self._scaler.load_state_dict(memory["scaler"])
+        self.skipped = memory["skipped"]
 
     def told(self) -> dict[str, float]:
         """What is logged of it: the scale and the steps skipped so far."""

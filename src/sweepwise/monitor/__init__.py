@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sweepwise.learner import Watch, Watched
+from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.curves import precision_recall
-from sweepwise.monitor.events import EventFile
+from sweepwise.monitor.events import EventFile, cut
 from sweepwise.monitor.graph import graph as graph_of
 from sweepwise.monitor.histogram import histograms
 from sweepwise.monitor.picture import Picture, drawable, examples, matrix
@@ -24,6 +25,8 @@ from sweepwise.schema import Range
 
 _STRICT = json.JSONEncoder(allow_nan=False).encode
 SATURATED = 0.97  # of the way to its limit; tanh has 6 % of its slope left there
+LINES = "metrics.jsonl"
+START: Mapping[str, Any] = {"step": 0, "log": {}}  # of a run that begins
 BOUNDED = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0)}
 
 
@@ -32,6 +35,7 @@ class Monitor:
 
     Args:
         folder: the run's; must exist.
+        begin: where the run goes on: its 'step', and what `mark` said then as 'log'.
         scalars_every: steps between two logs of batch loss, learning rate, gradient norm and update-to-weight
             ratios; 0: never.
         histograms_every: steps between two logs of all weights, gradients and activations; 0: never.
@@ -46,6 +50,7 @@ class Monitor:
     def __init__(
         self,
         folder: Path,
+        begin: Mapping[str, Any] = START,
         *,
         scalars_every: Annotated[int, Range(0)] = 20,
         histograms_every: Annotated[int, Range(0)] = 50,
@@ -57,8 +62,11 @@ class Monitor:
     ) -> None:
         self._scalars_every = scalars_every
         self._histograms_every = histograms_every
-        self._lines = (folder / "metrics.jsonl").open("w", buffering=1)
-        self._events: EventFile | NoEvents = EventFile(folder) if tensorboard else NoEvents()
+        self._lines = AppendedFile(folder / LINES, begin["log"].get(LINES, 0))
+        cut(folder, begin["log"])
+        again = begin["step"] if begin["log"] else None
+        self._events: EventFile | NoEvents = EventFile(folder, again) if tensorboard else NoEvents()
+        self._before: dict[str, int] = dict(begin["log"])
         self._graph = graph and tensorboard
         self._images = images * tensorboard
         self._confusion = confusion and tensorboard
@@ -101,7 +109,7 @@ class Monitor:
             text = _STRICT(line)
         except ValueError:
             text = _STRICT(jsonable(line))
-        self._lines.write(text + "\n")
+        self._lines.add(step, text.encode() + b"\n")
 
     def _tensors(self, step: int, watched: Watched) -> dict[str, float]:
         """Writes the histograms; returns the compact scalars that go with them."""
@@ -156,6 +164,12 @@ class Monitor:
             labels = "" if y.is_floating_point() else f"classes: {y[: self._images].tolist()}, row by row"
             picture = examples(x[: self._images].numpy(force=True))
             self._events.image("inputs/examples", picture, description=labels)
+
+    def mark(self) -> dict[str, int]:
+        """Brings both files to the disk; returns how many bytes they and those of earlier attempts have."""
+        self._lines.flush(sync=True)
+        self._before |= {LINES: self._lines.size} | self._events.mark()
+        return dict(self._before)
 
     def final(
         self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
@@ -223,6 +237,10 @@ class NoEvents:
 
     def tab(self, hparams: Mapping[str, object], metrics: Sequence[str], shown: Collection[str]) -> None:
         """Nothing."""
+
+    def mark(self) -> dict[str, int]:
+        """No files."""
+        return {}
 
     def close(self) -> None:
         """Nothing."""

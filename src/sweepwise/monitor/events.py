@@ -14,6 +14,7 @@ import math
 import os
 import socket
 import struct
+import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -23,10 +24,9 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.histogram import Histogram
 from sweepwise.monitor.picture import Picture, png
-
-FLUSH_SECONDS = 2.0
 
 _FILE_VERSION, _GRAPH, _SUMMARY, _SESSION_LOG = 3, 4, 5, 7  # fields of Event
 _SESSION_START = b"\x08\x01"  # SessionLog: status = START
@@ -40,24 +40,22 @@ _EXPERIMENT_FILE = "events.out.tfevents.0000000000.experiment"
 
 
 class EventFile:
-    """A new event file in the folder of a run.
-
-    Records are gathered in memory. They are appended to the file by `flush` and `close`, and by the first
-    write that comes `FLUSH_SECONDS` or more after the last append. The file is open only while appended to,
-    so the number of runs trained together is not limited by that of open files. An append that fails (full
-    disk) raises and keeps what was not written; the next goes on at that byte, so the file stays readable.
+    """A new event file in the folder of a run; see `AppendedFile` for when its records reach the disk.
 
     Args:
         folder: Folder of the run, made if missing.
         start_step: After a resume, the first step that will be written. TensorBoard then forgets what
             earlier files of the folder say about this step and later ones.
+
+    Attributes:
+        path: Of the file.
     """
 
     def __init__(self, folder: Path, start_step: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = _create(folder)
-        self._pending = bytearray(_record(0, _FILE_VERSION, b"brain.Event:2"))
-        self._appended = time.monotonic()
+        self._file = AppendedFile(self.path)
+        self._file.add(0, _record(0, _FILE_VERSION, b"brain.Event:2"))
         if start_step is not None:
             for _ in range(2):  # TensorBoard ignores the first start that it meets in a folder
                 self._write(start_step, _SESSION_LOG, _SESSION_START)
@@ -223,27 +221,48 @@ class EventFile:
         return columns
 
     def flush(self) -> None:
-        """Append everything that was written to the file.
+        """Append everything that was written to the file."""
+        self._file.flush()
 
-        Raises:
-            OSError: It could not be appended.
-        """
-        self._appended = time.monotonic()
-        with self.path.open("ab", buffering=0) as file:
-            while self._pending:
-                del self._pending[: file.write(self._pending)]
+    def mark(self) -> dict[str, int]:
+        """Bring everything that was written to the disk; returns the bytes of the file, by its name."""
+        self._file.flush(sync=True)
+        return {self.path.name: self._file.size}
 
-    close = flush
+    def close(self) -> None:
+        """Append everything that was written; what cannot be is lost, and said to be."""
+        self._file.close()
 
     def _write(self, step: int, field: int, payload: bytes) -> None:
-        self._pending += _record(step, field, payload)
-        if time.monotonic() - self._appended >= FLUSH_SECONDS:
-            self.flush()
+        self._file.add(step, _record(step, field, payload))
+
+
+def cut(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Take back what was written to the event files of a folder after a moment.
+
+    Args:
+        folder: Of a run that goes on from that moment.
+        sizes: Bytes that each file had then, by its name; event files without one came later.
+    """
+    found = {path.name: path for path in folder.glob("events.out.tfevents.*")}
+    for path in (path for name, path in found.items() if name not in sizes):
+        path.unlink()
+    for name in (name for name in sizes if name.startswith("events.out.tfevents.")):
+        size = found[name].stat().st_size if name in found else 0
+        if size > sizes[name]:
+            os.truncate(found[name], sizes[name])
+        if size < sizes[name]:
+            print(f"warning: {name} has lost its last {sizes[name] - size:,} bytes", file=sys.stderr)
 
 
 def _create(folder: Path) -> Path:
-    """A new empty file in the folder, with the name that TensorBoard looks for."""
-    stem = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+    """A new empty file in the folder, whose name TensorBoard looks for and reads after the others there.
+
+    It goes by the time in the name, which a clock that was set back would put too early.
+    """
+    others = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+    seconds = max([int(time.time()), *(int(other) + 1 for other in others if other.isdigit())])
+    stem = f"events.out.tfevents.{seconds:010d}.{socket.gethostname()}.{os.getpid()}"
     number = 0
     while True:
         path = folder / f"{stem}.{number}"

@@ -8,7 +8,7 @@ torch's own decorators wrap; Adam and AdamW go straight to torch's fused kernel 
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -77,6 +77,38 @@ class FlatOptimizer:
         self._shapes = shapes
         self._kernels: list[Step] = []
 
+    def memory(self) -> dict[str, Any]:
+        """What a step needs beside parameters and gradients, as copies on the CPU; see `remember`."""
+        groups = self.optimizer.param_groups
+        return {
+            "groups": [{k: _copy(v) for k, v in group.items() if k != "params"} for group in groups],
+            "state": [
+                {
+                    key: (_copy(value), _on(value, tensor))
+                    for key, value in self.optimizer.state[tensor].items()
+                }
+                if tensor in self.optimizer.state
+                else {}
+                for group in groups
+                for tensor in group["params"]
+            ],
+        }
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Takes up what `memory` gave, so that the next step is the one that would have followed."""
+        groups = self.optimizer.param_groups
+        for group, options in zip(groups, memory["groups"], strict=True):
+            group |= {key: _copy(value) for key, value in options.items()}
+        tensors = [tensor for group in groups for tensor in group["params"]]
+        for tensor, entries in zip(tensors, memory["state"], strict=True):
+            if entries:
+                self.optimizer.state[tensor] = {
+                    key: _copy(value).to(tensor.device) if beside else _copy(value)
+                    for key, (value, beside) in entries.items()
+                }
+        if self.optimizer.state:
+            self._kernels = _fused_adam(self.optimizer, self._shapes)
+
     @property
     def takes_parts(self) -> bool:
         """See the class."""
@@ -94,6 +126,15 @@ class FlatOptimizer:
         """The same update from the gradient of each parameter tensor, straight through the fused kernel."""
         for step_ in self._kernels:
             step_(rate, gradients)
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().cpu().clone() if isinstance(value, Tensor) else value
+
+
+def _on(value: Any, tensor: Tensor) -> bool:
+    """Whether a value belongs on the device of the parameters (a count of steps may stay on the CPU)."""
+    return isinstance(value, Tensor) and value.device == tensor.device
 
 
 def _decay_of(build: functools.partial[torch.optim.Optimizer]) -> float:

@@ -6,7 +6,8 @@ generator that is placed by (seed.noise, step, regularizer), so that what one dr
 that is reported, for training and validation, is free of all that a regularizer adds to it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,13 @@ class Regularizer:
 
     def after_step_(self, weights: Tensor, rate: float) -> None:
         """Acts after the optimizer's step of learning rate `rate`."""
+
+    def memory(self) -> dict[str, Any]:
+        """What it has learned in training and needs to go on; what lies in the model is saved with that."""
+        return {}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Takes up what `memory` gave."""
 
     def matrices(self, row: Tensor) -> list[Tensor]:
         """Each layer's part of a row of weights, as views (runs, out, in * kernel)."""

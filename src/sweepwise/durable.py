@@ -1,0 +1,118 @@
+"""Files that survive a crash and a power failure: written aside, synced, then put in place in one step.
+
+After a kill at any moment a name holds what it held before or the new content, never a part of it; after a
+power failure too, since contents are on the disk before the name that shows them.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+ASIDE = ".tmp"  # ends the names of what is not in place yet
+
+
+def write_aside(path: Path, content: bytes) -> None:
+    """Replaces a file.
+
+    Raises:
+        OSError: it could not be written; the old file is still there, and nothing beside it.
+    """
+    aside = _aside(path)
+    try:
+        _write(aside, content)
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Makes a folder that holds these files, all of them from the moment it is there.
+
+    Args:
+        folder: must not exist, the one that it is in must.
+        files: content by name.
+
+    Raises:
+        OSError: it could not be written; nothing is left of it.
+    """
+    aside = _aside(folder)
+    _remove(aside)
+    try:
+        aside.mkdir()
+        for name, content in files.items():
+            _write(aside / name, content)
+        sync(aside)
+        os.rename(aside, folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    sync(folder.parent)
+
+
+def point(link: Path, target: str) -> None:
+    """Makes a symbolic link lead to a target beside it, in place of an older link or folder.
+
+    Raises:
+        OSError: it could not be made; the old one is still there.
+    """
+    if link.is_symlink() and os.readlink(link) == target:
+        return
+    aside = _aside(link)
+    _remove(aside)
+    try:
+        os.symlink(target, aside)
+        os.replace(aside, link)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync(link.parent)
+
+
+def clear_aside(folder: Path) -> None:
+    """Removes what a killed process has left unfinished in a folder of this process's own."""
+    for path in folder.glob(f".*{ASIDE}"):
+        _remove(path)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it, as far as they are missing, and brings their names to the disk."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Brings the names in a folder to the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
+
+
+def _remove(path: Path) -> None:
+    """Removes whatever a process of the same number may have left there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a new file and brings it to the disk."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(handle, left) :]
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,157 @@
+"""What a run is: its id, the name of its folder and where that lies."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+NAME_BYTES = 120  # of one level of a path; file systems take 255, encrypted ones about 140
+LEVEL_BYTES = 255  # of one level that somebody else has named
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9_.+=-]*[A-Za-z0-9_+=-]")
+
+# What cannot change a run's result, so is no part of what it is: keys, or whole groups.
+NOT_IDENTITY = frozenset(
+    {
+        "name",  # where results go
+        "output_dir",  # where results go
+        "fresh",  # whether an earlier result is taken, not what it is
+        "accept_changes",  # whether an earlier result is taken, not what it is
+        "progress",  # what a terminal shows
+        "monitor",  # looks at a training and draws from no generator; test_run trains with and without
+        "checkpoint",  # when state is written; a training that goes on from it ends with the same bits
+        "trainer.workers",  # who collects a batch; which examples are in it is decided before
+        "data.root",  # where published files are kept, whose sha256 is in the code
+    }
+)
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """A short hash of all that can change the result, 8 hex digits.
+
+    Paths of the user's own files (`data.path`, `init.path`) count as they are written, so a folder that moves
+    with its project stays the same run. What the files hold is compared by `provenance.inputs`.
+
+    Args:
+        config: the resolved config, plain values.
+    """
+    return hashlib.sha256(json.dumps(_counted(config), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _counted(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    return {
+        key: _counted(value, f"{above}{key}.") if isinstance(value, Mapping) else value
+        for key, value in node.items()
+        if f"{above}{key}" not in NOT_IDENTITY
+    }
+
+
+def folder_name(overrides: Sequence[str], seed: int, run_id: str) -> str:
+    """A readable name for a run's folder: what was overridden, the seed last, and the id.
+
+    Args:
+        overrides: as given on the command line, such as 'init=xavier'.
+        seed: the run's seed.
+        run_id: from `identity`.
+
+    Returns:
+        ASCII, at most 120 bytes, safe as one level of a path: 'init=xavier,scheduler=cosine,seed=0-1a2b3c4d'.
+    """
+    told = [
+        override
+        for key, override in zip(keys(overrides), overrides, strict=True)
+        if NOT_IDENTITY.isdisjoint((key, key.split(".")[0])) and key not in ("seed", "seed.value")
+    ]
+    readable = ",".join(re.sub(r"[^A-Za-z0-9_.=+-]+", "_", item).strip("_") for item in told)
+    tail = f"seed={seed}-{run_id}"
+    room = NAME_BYTES - len(tail) - 1
+    return f"{readable[:room].rstrip(',')},{tail}" if readable else tail
+
+
+def keys(overrides: Sequence[str]) -> list[str]:
+    """What each override sets: 'init=xavier' sets 'init'."""
+    return [override.lstrip("+~").partition("=")[0] for override in overrides]
+
+
+def find_folder(home: Path, overrides: Sequence[str], seed: int, run_id: str) -> Path:
+    """Where a run lives: the folder that carries its id, however it was first asked for, else a new name."""
+    known = sorted(home.glob(f"*-{run_id}"))
+    return known[0] if known else home / folder_name(overrides, seed, run_id)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run as it was asked for.
+
+    Attributes:
+        config: resolved, plain values.
+        overrides: what was said on the command line; names the folder.
+        choices: the option chosen of each config group.
+    """
+
+    config: Mapping[str, Any]
+    overrides: Sequence[str] = ()
+    choices: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of what can change the result."""
+        return identity(self.config)
+
+    @property
+    def targets(self) -> list[str]:
+        """Every `_target_` in the config: the code that it names."""
+        return sorted(set(_targets(self.config)))
+
+    @property
+    def home(self) -> Path:
+        """The folder of the experiment, which holds those of its runs."""
+        return Path(self.config["output_dir"]) / str(self.config["name"])
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives; looked up anew each time, as another process may have made and named it."""
+        return find_folder(self.home, self.overrides, self.config["seed"]["value"], self.id)
+
+
+def _targets(node: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _targets(value)
+        elif key == "_target_":
+            yield str(value)
+
+
+def name_fault(name: str) -> str:
+    """Why a name cannot be that of an experiment's folder; '' if it can."""
+    if not SAFE_NAME.fullmatch(name):
+        return f"name={_shown(name)}: must be letters, digits and any of . _ + - =, and no path"
+    if len(name) > NAME_BYTES:
+        return f"name={_shown(name)}: must have at most {NAME_BYTES} letters, not {len(name)}"
+    return ""
+
+
+def place_fault(output_dir: str) -> str:
+    """Why no folder can have that path; '' if one can."""
+    told = f"output_dir={_shown(output_dir)}: must"
+    if not output_dir.strip():
+        return f"{told} be a folder; . is the one you are in"
+    if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", output_dir):
+        return f"{told} hold no control characters and be valid UTF-8"
+    longest = max(len(os.fsencode(level)) for level in output_dir.split("/"))
+    if longest > LEVEL_BYTES:
+        return f"{told} have at most {LEVEL_BYTES} bytes between two slashes, not {longest}"
+    return ""
+
+
+def _shown(text: str) -> str:
+    """A text in one line of bounded length, as it can be printed everywhere."""
+    plain = text if text.isprintable() else repr(text)[1:-1]
+    return plain if len(plain) <= 60 else f"{plain[:57]}..."

@@ -1,0 +1,111 @@
+"""A file that grows while a run trains, and whose failures never end the training."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from sweepwise import durable
+
+FLUSH_SECONDS = 2.0
+MOST_PENDING = 2**26  # bytes kept for a disk that is full; what comes after them is lost
+
+
+class AppendedFile:
+    """Gathers what is written and appends it to the file.
+
+    That happens at a `flush`, and at the first write that comes `FLUSH_SECONDS` or more after the last one.
+    The file is open only then, so the number of runs trained together is not limited by that of open files.
+    An append is whole or undone: one that fails (full disk) is tried again with what has come meanwhile.
+
+    Args:
+        path: of the file, made if missing.
+        size: bytes that stay of what is there; more are cut off. None: all.
+
+    Attributes:
+        path: of the file.
+        size: bytes in the file.
+        lost: the first and the last step whose records were given up, of each such time.
+    """
+
+    def __init__(self, path: Path, size: int | None = None) -> None:
+        self.path = path
+        with path.open("ab") as file:
+            if size is not None and file.tell() > size:
+                file.truncate(size)
+        self.size = path.stat().st_size
+        if size is not None and self.size < size:
+            print(f"warning: {path.name} has lost its last {size - self.size:,} bytes", file=sys.stderr)
+        self.lost: list[tuple[int, int]] = []
+        self._pending = bytearray()
+        self._steps = (0, 0)  # of what is pending
+        self._overflowing = False
+        self._failure = ""
+        self._named = False  # whether its name is known to be on the disk
+        self._appended = time.monotonic()
+
+    def add(self, step: int, content: bytes) -> None:
+        """Writes something that belongs to a step."""
+        before, self._overflowing = self._overflowing, self._full(content)
+        if self._overflowing:
+            first = self.lost.pop()[0] if before else step
+            self.lost.append((first, step))
+        else:
+            self._steps = (self._steps[0] if self._pending else step, step)
+            self._pending += content
+        if time.monotonic() - self._appended >= FLUSH_SECONDS:
+            self.flush()
+
+    def _full(self, content: bytes) -> bool:
+        return bool(self._failure) and len(self._pending) + len(content) > MOST_PENDING
+
+    def flush(self, *, sync: bool = False) -> bool:
+        """Appends what is pending; returns whether that succeeded.
+
+        Args:
+            sync: whether to wait until it is on the disk.
+        """
+        self._appended = time.monotonic()
+        try:
+            self._append(sync)
+        except OSError as error:
+            if not self._failure:
+                print(
+                    f"warning: {self.path.name} cannot be written ({error.strerror}); the training goes on",
+                    file=sys.stderr,
+                )
+            self._failure = str(error.strerror)
+            return False
+        self._failure = ""
+        return True
+
+    def close(self) -> None:
+        """Appends what is pending; what fails now is lost."""
+        failed = self._failure
+        if not self.flush(sync=True):
+            if self._pending:
+                self.lost.append(self._steps)
+            failed = self._failure
+        for first, last in self.lost:
+            print(f"warning: {self.path.name} lacks steps {first} to {last} ({failed})", file=sys.stderr)
+
+    def _append(self, sync: bool) -> None:
+        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            if os.fstat(handle).st_size > self.size:  # what an append that failed could not take back
+                os.ftruncate(handle, self.size)
+            left = content = bytes(self._pending)
+            while left:
+                left = left[os.write(handle, left) :]
+            if sync:
+                os.fsync(handle)
+        except BaseException:
+            os.ftruncate(handle, self.size)
+            raise
+        finally:
+            os.close(handle)
+        self.size += len(content)
+        self._pending.clear()
+        if sync and not self._named:
+            durable.sync(self.path.parent)
+            self._named = True

@@ -1,0 +1,212 @@
+"""What a run was made by: code, the user's files, versions and hardware; and what of it differs from now.
+
+Nothing here imports torch but `machine`, so that a finished run can be compared at once.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweepwise import __version__, git
+from sweepwise.sources import code, code_folders, inputs
+
+__all__ = [
+    "Differences",
+    "code",
+    "code_folders",
+    "diff",
+    "differences",
+    "environment",
+    "inputs",
+    "machine",
+    "versions",
+]
+
+PACKAGES = ("torch", "numpy", "hydra-core")
+# Environment variables that change what is computed or by how many, by their beginnings.
+VARIABLES = (
+    "ATEN_",
+    "CUBLAS_",
+    "CUDNN_",
+    "DNNL_",
+    "KMP_",
+    "MKL_",
+    "NVIDIA_TF32",
+    "OMP_",
+    "ONEDNN_",
+    "OPENBLAS_",
+)
+# Recorded beside them; they say where a run was, not what it computes.
+PLACES = ("CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", "SLURM_JOB_ID")
+# What of a machine can change the last bits of a result.
+COMPARED = {
+    "host": "host",
+    "processor": "processor",
+    "cpu": "CPU",
+    "cpu_capability": "CPU capability",
+    "threads": "threads",
+    "gpus": "GPUs",
+    "cuda": "CUDA",
+    "cudnn": "cuDNN",
+    "variables": "variables",
+}
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What is not now as it was, a line each; all empty when nothing is known to differ.
+
+    Attributes:
+        code: source files.
+        inputs: files that the config names.
+        versions: of Python and packages.
+        machine: host and hardware; only if now's is known.
+        unknown: what the earlier record does not say, as records of older versions do not.
+    """
+
+    code: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    machine: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
+    """What differs between two records.
+
+    Args:
+        before: a run's record: `code`, `inputs` and `environment`, where it has them.
+        now: the same of this process, as far as it is asked about; what it lacks is not compared.
+    """
+    was, is_now = before.get("environment", {}), now.get("environment", {})
+    versions = [name for name in ("python", *PACKAGES, "sweepwise") if name in is_now]
+    machine = [name for name in COMPARED if name in is_now]
+    unknown = [name for name in ("code", "inputs") if name in now and name not in before]
+    unknown += [name for name in (*versions, *machine) if name not in was]
+
+    def changed(names: Iterable[str]) -> list[str]:
+        return [name for name in names if name in was and was[name] != is_now[name]]
+
+    return Differences(
+        code=_files(before.get("code"), now.get("code")),
+        inputs=_files(before.get("inputs"), now.get("inputs")),
+        versions=tuple(f"{name} {_told(was[name])} -> {_told(is_now[name])}" for name in changed(versions)),
+        machine=tuple(
+            line for name in changed(machine) for line in _moved(COMPARED[name], was[name], is_now[name])
+        ),
+        unknown=tuple(unknown),
+    )
+
+
+def _files(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> tuple[str, ...]:
+    if before is None or now is None:
+        return ()
+    lines = {name: f"{name} is gone" for name in before.keys() - now.keys()}
+    lines |= {name: f"{name} is new" for name in now.keys() - before.keys()}
+    lines |= {name: f"{name} changed" for name in before.keys() & now.keys() if before[name] != now[name]}
+    return tuple(lines[name] for name in sorted(lines))
+
+
+def _moved(label: str, was: Any, is_now: Any) -> list[str]:
+    """A line; of a mapping one for each key that differs."""
+    if isinstance(was, Mapping) and isinstance(is_now, Mapping):
+        names = sorted(name for name in was.keys() | is_now.keys() if was.get(name) != is_now.get(name))
+        return [f"{name} {_told(was.get(name))} -> {_told(is_now.get(name))}" for name in names]
+    return [f"{label} {_told(was)} -> {_told(is_now)}"]
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the packages that a result depends on, none of them imported for it."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "sweepwise": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Host and hardware, as torch uses it. Call it once threads and device are set."""
+    import torch
+
+    cuda = torch.cuda.is_available()
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())] if cuda else []
+    return {
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpu": _cpu(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "gpus": [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for gpu in gpus],
+        "cuda": torch.version.cuda if cuda else None,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "variables": {
+            name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)
+        },
+    }
+
+
+def environment(targets: Iterable[str] = ()) -> dict[str, Any]:
+    """Versions, hardware, git's word on the code, and how this process was started.
+
+    Args:
+        targets: a config's `_target_`s; their packages' checkouts count to `git_clean`.
+    """
+    homes = code_folders(targets)
+    ours, *others = homes
+    return {
+        **versions(),
+        "git_commit": git.commit(homes[ours]),
+        "git_commits": {name: git.commit(homes[name]) for name in others},
+        "git_clean": git.is_clean(homes.values()),
+        **machine(),
+        "places": {name: os.environ[name] for name in PLACES if name in os.environ},
+        "pid": os.getpid(),
+        "command": sys.argv,
+        "working_directory": os.getcwd(),
+    }
+
+
+def diff(targets: Iterable[str] = ()) -> str:
+    """How the code that runs differs from its last commit, untracked .py files included.
+
+    Args:
+        targets: a config's `_target_`s.
+
+    Returns:
+        Text for `git apply`, at most 5 MiB of a checkout; '' if there is none, or no git.
+    """
+    homes = list(code_folders(targets).values())
+    script = Path(sys.argv[0])
+    if script.suffix == ".py" and script.is_file():
+        homes.append(script.resolve())
+    return git.diff(homes)
+
+
+def _cpu() -> str:
+    """The processor's name, as it calls itself."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,107 @@
+"""The files that can change a run: its source code, and those of the user's own that a config names."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from sweepwise.identity import NOT_IDENTITY
+
+WHOLE_BYTES = 64 * 2**20  # of a user's file that is read as a whole; of a larger one a sample is
+SAMPLE_BYTES = 2**16
+SAMPLES = 64
+
+
+def code(targets: Iterable[str]) -> dict[str, str]:
+    """The source files that can change a run, with their hashes.
+
+    Every .py file of sweepwise and of the packages that hold the targets, torch's aside (its version says
+    enough). Neither the script that was started nor other modules that those import are among them.
+
+    A file is hashed once a process, as what was loaded stays loaded: in a sweep during which a file is
+    edited, each run says the code that it ran.
+
+    Args:
+        targets: a config's `_target_`s.
+
+    Returns:
+        The first 16 hex digits of the sha256 by path, which begins with the package: 'sweepwise/trainer.py'.
+    """
+    found: dict[str, str] = {}
+    for home in code_folders(targets).values():
+        for path in _sources(home):
+            found[path.relative_to(home.parent).as_posix()] = _hash(path)
+    return dict(sorted(found.items()))
+
+
+def code_folders(targets: Iterable[str]) -> dict[str, Path]:
+    """Where sweepwise and the packages that hold the targets lie, by their names; a module is a file.
+
+    Nothing is imported for it.
+    """
+    found = {"sweepwise": Path(__file__).resolve().parent}
+    for root in sorted({target.split(".")[0] for target in targets} - {"torch", "sweepwise"}):
+        try:
+            spec = importlib.util.find_spec(root)
+        except (ImportError, ValueError):
+            spec = None
+        if spec and spec.submodule_search_locations:
+            found[root] = Path(next(iter(spec.submodule_search_locations))).resolve()
+        elif spec and spec.has_location and spec.origin:
+            found[root] = Path(spec.origin).resolve()
+    return found
+
+
+def _sources(home: Path) -> Iterator[Path]:
+    if home.is_file():
+        yield home
+    for folder, folders, names in os.walk(home):
+        folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+        yield from (Path(folder, name) for name in names if name.endswith(".py"))
+
+
+@functools.cache
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def inputs(config: Mapping[str, Any]) -> dict[str, str]:
+    """The user's own files that a config names, such as `data.path` or `init.path`, with what is in them.
+
+    Args:
+        config: the resolved config, plain values.
+
+    Returns:
+        By 'data.path=FILE' the number of bytes and the first 16 hex digits of the sha256; of more than 64 MiB
+        that of 64 pieces of 64 KiB, evenly spread from the first to the last byte.
+    """
+    return {f"{key}={value}": _content(Path(value)) for key, value in _named(config)}
+
+
+def _named(node: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in node.items():
+        path = f"{above}{key}"
+        if path in NOT_IDENTITY or key == "_target_":
+            continue
+        if isinstance(value, Mapping):
+            yield from _named(value, f"{path}.")
+        elif isinstance(value, str) and "\0" not in value and os.path.isfile(value):
+            yield path, value
+
+
+def _content(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= WHOLE_BYTES:
+            digest.update(file.read())
+        else:
+            for piece in range(SAMPLES):
+                file.seek(piece * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
+    return f"{size} bytes, {'' if size <= WHOLE_BYTES else 'sample '}{digest.hexdigest()[:16]}"

@@ -1,0 +1,52 @@
+"""What becomes of a run that is asked for again: taken as it is, gone on with, or asked about."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sweepwise import provenance
+from sweepwise.failure import Failure
+from sweepwise.record import Request
+
+ENDED = {"finished": 0, "stopped early": 0, "diverged": 1}  # statuses with nothing left to do: the exit code
+
+
+class Ended(RuntimeError):
+    """A run has nothing left to do.
+
+    Attributes:
+        folder: the run's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} has ended before")
+        self.folder = folder
+
+
+class Changed(Failure):
+    """A run was made by other code, and nothing was said of what to do about it."""
+
+
+def ended(known: Mapping[str, Any]) -> bool:
+    """Whether a run's record leaves nothing to do."""
+    return known.get("status") in ENDED
+
+
+def made_by(request: Request, environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says of how a run came about, for `provenance.differences`."""
+    code, inputs = provenance.code(request.targets), provenance.inputs(request.config)
+    return {"code": code, "inputs": inputs, "environment": environment}
+
+
+def refuse_changed(folder: Path, known: Mapping[str, Any], request: Request, changes: Sequence[str]) -> None:
+    """Asks what to do with a run that was made by something else than what is here now.
+
+    Raises:
+        Changed: with all that differs, unless that was accepted.
+    """
+    if changes and not request.config["accept_changes"]:
+        way = "takes it as it is" if known["status"] in ENDED else "goes on with it"
+        raise Changed(
+            f"{folder}: {known['status']}, but made by something else: {'; '.join(changes)}. "
+            f"fresh=true trains it anew, over what is there; accept_changes=true {way}"
+        )

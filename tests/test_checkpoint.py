@@ -1,0 +1,598 @@
+"""Checkpoints that are damaged, killed in the making, out of room, forged; the real files of each."""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from sweepwise import checkpoint, durable
+from sweepwise.checkpoint import BEST, FOLDER, MANIFEST, STATE, WEIGHTS, Checkpoints, Damaged
+from sweepwise.survival import die_at, forked
+
+FLIPS = 1000
+
+
+def weights(step, size=40):
+    generator = torch.Generator().manual_seed(step)
+    return {"layer.weight": torch.randn(size, generator=generator), "layer.bias": torch.full((), float(step))}
+
+
+def state(step):
+    moments = {"exp_avg": torch.arange(20.0) * step, "step": torch.tensor(float(step))}
+    return {
+        "epoch": step // 3,
+        "history": [{"step": step, "val/loss": 1 / step}],
+        "learner": [moments],
+        "log": {},
+    }
+
+
+def save(checkpoints, step, *, best=None, size=40):
+    kept = step if best is None else best
+    checkpoints.save(step, weights(step, size), (kept, weights(kept, size)), state(step))
+
+
+def load(folder, **options):
+    return Checkpoints(folder, **options).load()
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def is_whole(saved, step, best=None, size=40):
+    assert saved.step == step
+    assert equal(saved.weights, weights(step, size))
+    assert equal(saved.best, weights(step if best is None else best, size))
+    told = {key: value for key, value in saved.state.items() if key not in ("step", "best_step")}
+    moments, expected = told.pop("learner")[0], state(step).pop("learner")[0]
+    assert equal(moments, expected)
+    assert told == {key: value for key, value in state(step).items() if key != "learner"}
+
+
+def links_lead_somewhere(folder):
+    for link in ("last", "best"):
+        path = folder / FOLDER / link
+        assert path.is_symlink()
+        checkpoint._checked(path.resolve(strict=True))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """With checkpoints after steps 3 and 6, of which those of step 6 are the best."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    checkpoints = Checkpoints(folder)
+    for step in (3, 6):
+        save(checkpoints, step)
+    checkpoints.close()
+    return folder
+
+
+def test_none_yet(tmp_path):
+    assert load(tmp_path) is None
+
+
+def test_the_newest_is_loaded(folder):
+    is_whole(load(folder), 6)
+    links_lead_somewhere(folder)
+    assert sorted(os.listdir(folder / FOLDER)) == [
+        "best",
+        "best-00000006",
+        "last",
+        "step-00000003",
+        "step-00000006",
+    ]
+
+
+def test_the_newest_goes_by_its_number(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=3)
+    for step in (10**8 - 1, 10**8, 10**8 + 1):
+        save(checkpoints, step)
+    checkpoints.close()
+    assert load(tmp_path).step == 10**8 + 1
+    shutil.rmtree(tmp_path / FOLDER / f"step-{10**8 + 1}")
+    assert load(tmp_path).step == 10**8
+    assert (tmp_path / FOLDER / "best").resolve().name == f"best-{10**8}"
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_keep(tmp_path, keep):
+    checkpoints = Checkpoints(tmp_path, keep=keep)
+    for step in range(1, 7):
+        save(checkpoints, step, best=2 if step > 1 else 1)
+    checkpoints.close()
+    there = sorted(path.name for path in (tmp_path / FOLDER).iterdir())
+    assert there == ["best", "best-00000002", "last", *(f"step-{step:08d}" for step in range(7 - keep, 7))]
+
+
+def test_without_a_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.finish(1, weights(1), None, state(1))
+    saved = load(tmp_path)
+    assert saved.best == {}
+    assert not (tmp_path / FOLDER / "best").is_symlink()
+
+
+def test_an_end_from_which_no_run_goes_on(folder):
+    Checkpoints(folder).finish(8, weights(8), (3, weights(3)), {})
+    assert (folder / FOLDER / "last").resolve().name == "ended-00000008"
+    links_lead_somewhere(folder)
+    is_whole(load(folder), 6)
+
+
+def test_due():
+    class Still(Checkpoints):
+        def __init__(self, **options):
+            super().__init__(Path(os.devnull).parent / "nowhere", **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        now = [100.0]
+        patch.setattr(checkpoint.durable, "make_folder", lambda folder: None)
+        patch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+        never, steps, epochs, minutes = (
+            Still(minutes=0),
+            Still(minutes=0, steps=4),
+            Still(minutes=0, epochs=2),
+            Still(),
+        )
+        assert [step for step in range(1, 13) if steps.due(step)] == [4, 8, 12]
+        assert [epoch for epoch in range(1, 6) if epochs.due(10 * epoch, epoch)] == [2, 4]
+        assert not epochs.due(4)
+        assert not minutes.due(1)
+        now[0] = 160.0
+        assert minutes.due(1)
+        assert not never.due(1, 1)
+
+
+def found_out(folder, name, reason):
+    """That a changed checkpoint of step 6 is not believed, and that of step 3 is."""
+    saved = load(folder)
+    is_whole(saved, 3)
+    (text,) = saved.damaged
+    assert text.startswith(f"{FOLDER}/step-00000006: ")
+    assert reason in text, text
+    aside = folder / FOLDER / "damaged-step-00000006"
+    assert (aside / name).exists()
+    links_lead_somewhere(folder)
+    assert (folder / FOLDER / "best").resolve().name == "best-00000003"
+    return aside
+
+
+def put_back(folder, aside):
+    aside.rename(folder / FOLDER / "step-00000006")
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, BEST, STATE, MANIFEST])
+def test_truncated_at_every_64th_byte(folder, name):
+    path = folder / FOLDER / "step-00000006" / name
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 64):
+        path.write_bytes(whole[:size])
+        aside = found_out(folder, name, "damaged" if name == MANIFEST else f"{name} has {size:,} bytes")
+        put_back(folder, aside)
+    path.write_bytes(whole)
+    is_whole(load(folder), 6)
+
+
+def test_flipped_bits(folder):
+    """Of all files together, each place equally likely."""
+    draw = random.Random(0)
+    step = folder / FOLDER / "step-00000006"
+    files = {name: (step / name).read_bytes() for name in (WEIGHTS, BEST, STATE, MANIFEST)}
+    names = draw.choices(list(files), weights=[len(content) for content in files.values()], k=FLIPS)
+    assert set(names) == set(files)
+    for name in names:
+        flipped = bytearray(files[name])
+        flipped[draw.randrange(len(flipped))] ^= 1 << draw.randrange(8)
+        (step / name).write_bytes(flipped)
+        aside = found_out(folder, name, MANIFEST if name == MANIFEST else f"{name} has sha256")
+        put_back(folder, aside)
+        (step / name).write_bytes(files[name])
+    is_whole(load(folder), 6)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, BEST, STATE, MANIFEST])
+def test_a_file_that_is_missing(folder, name):
+    (folder / FOLDER / "step-00000006" / name).unlink()
+    saved = load(folder)
+    is_whole(saved, 3)
+    assert name in saved.damaged[0]
+
+
+def test_all_damaged(folder):
+    for path in (folder / FOLDER).glob("step-*"):
+        (path / STATE).write_bytes(b"")
+    before = sorted(str(path) for path in folder.rglob("*"))
+    for _ in range(2):
+        with pytest.raises(Damaged) as refused:
+            load(folder)
+        for word in ("step-00000003", "step-00000006", STATE, "fresh=true"):
+            assert word in str(refused.value)
+        assert sorted(str(path) for path in folder.rglob("*")) == before
+
+
+def test_after_a_fallback_it_goes_on(folder):
+    (folder / FOLDER / "step-00000006" / STATE).write_bytes(b"")
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.load().step == 3
+    save(checkpoints, 6)
+    save(checkpoints, 9, best=6)
+    checkpoints.close()
+    is_whole(load(folder), 9, best=6)
+    assert (folder / FOLDER / "damaged-step-00000006").is_dir()
+
+
+def test_damaged_best_weights_are_written_again(folder):
+    (folder / FOLDER / "best-00000006" / WEIGHTS).write_bytes(b"")
+    is_whole(load(folder), 6)
+    links_lead_somewhere(folder)
+
+
+def die_later_and_later(folder, do):
+    """Does something to copies of a folder, in children that die at every operation; yields each copy."""
+    for when in ("before", "half", "after"):
+        for number in range(1000):
+            copy = folder.parent / "copy"
+            shutil.copytree(folder, copy, symlinks=True)
+            code = forked(lambda number=number, when=when, copy=copy: (die_at(number, when), do(copy)))
+            assert code in (0, -signal.SIGKILL)
+            yield copy
+            shutil.rmtree(copy)
+            if code == 0:
+                break
+        else:
+            raise AssertionError("it never went through")
+
+
+def goes_on(copy):
+    save(checkpoints := Checkpoints(copy), 12)
+    checkpoints.close()
+    is_whole(load(copy), 12)
+    links_lead_somewhere(copy)
+    there = sorted(path.name for path in (copy / FOLDER).iterdir() if path.name.startswith((".", "best-")))
+    assert there == ["best-00000012"]
+
+
+def one_save(copy):
+    save(Checkpoints(copy), 9)
+
+
+def test_killed_at_every_operation_of_a_save(folder):
+    seen = set()
+    for copy in die_later_and_later(folder, one_save):
+        links_lead_somewhere(copy)
+        saved = load(copy)
+        seen.add(saved.step)
+        is_whole(saved, saved.step)
+        assert not saved.damaged
+        links_lead_somewhere(copy)
+        goes_on(copy)
+    assert seen == {6, 9}
+
+
+def test_killed_at_every_operation_of_a_load(folder):
+    """Of one that has much to do: the newest is damaged, and an unfinished one is there."""
+    (folder / FOLDER / "step-00000006" / WEIGHTS).write_bytes(b"")
+    durable.write_folder(folder / FOLDER / ".step-00000009.1.tmp", {WEIGHTS: b""})
+    for copy in die_later_and_later(folder, load):
+        is_whole(load(copy), 3)
+        links_lead_somewhere(copy)
+        goes_on(copy)
+
+
+def test_killed_at_every_operation_of_the_first_save(tmp_path):
+    folder = tmp_path / "new"
+    folder.mkdir()
+    seen = set()
+    for copy in die_later_and_later(folder, one_save):
+        saved = load(copy)
+        seen.add(saved and saved.step)
+        if saved:
+            is_whole(saved, 9)
+        goes_on(copy)
+    assert seen == {None, 9}
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 256 KiB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs leave to mount a disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill(disk):
+    path = disk / "filling"
+    with path.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(bytes(4096))
+    return path
+
+
+def test_a_full_disk_keeps_the_old_one(small_disk, capsys):
+    checkpoints = Checkpoints(small_disk)
+    save(checkpoints, 3)
+    filling = fill(small_disk)
+    save(checkpoints, 6)
+    checkpoints._wait()
+    (failure,) = checkpoints.failures
+    assert "no room for checkpoints/best-00000006: it needs" in failure
+    assert "0 are free" in failure
+    assert "kept" in failure
+    assert "the training goes on" in capsys.readouterr().err
+    links_lead_somewhere(small_disk)
+    is_whole(Checkpoints(small_disk).load(), 3)
+    filling.unlink()
+    save(checkpoints, 9)
+    checkpoints.close()
+    is_whole(load(small_disk), 9)
+    assert len(checkpoints.failures) == 1
+
+
+def test_a_disk_that_has_room_for_a_part_only(small_disk):
+    checkpoints = Checkpoints(small_disk)
+    save(checkpoints, 3)
+    save(checkpoints, 6, size=40_000)  # 160 kB each: the best weights fit, the checkpoint does not
+    checkpoints._wait()
+    (failure,) = checkpoints.failures
+    assert "no room for checkpoints/step-00000006: it needs 32" in failure
+    links_lead_somewhere(small_disk)
+    is_whole(load(small_disk), 3)
+    save(checkpoints, 9)
+    checkpoints.close()
+    is_whole(load(small_disk), 9)
+
+
+def test_a_full_disk_stops_the_training_if_that_is_wanted(small_disk):
+    checkpoints = Checkpoints(small_disk, full_disk="stop")
+    save(checkpoints, 3)
+    fill(small_disk)
+    with pytest.raises(OSError, match=r"it needs [\d,]+ bytes, 0 are free") as refused:
+        for step in (6, 9):  # a thread says so one save later
+            save(checkpoints, step)
+    assert refused.value.errno == errno.ENOSPC
+    is_whole(load(small_disk), 3)
+
+
+def test_the_last_one_must_be_written(small_disk):
+    checkpoints = Checkpoints(small_disk)
+    save(checkpoints, 3)
+    fill(small_disk)
+    with pytest.raises(OSError, match="no room"):
+        checkpoints.finish(6, weights(6), None, state(6))
+
+
+@pytest.mark.parametrize("removed", [".", FOLDER])
+def test_a_folder_that_was_removed(folder, removed):
+    checkpoints = Checkpoints(folder)
+    shutil.rmtree(folder / removed)
+    with pytest.raises(OSError, match="was removed while the run trained") as refused:
+        for step in (9, 12):
+            save(checkpoints, step)
+    assert refused.value.errno == errno.ENOENT
+    assert not (folder / FOLDER).exists()
+
+
+def test_another_fault_is_not_excused(folder, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    checkpoints = Checkpoints(folder)
+    monkeypatch.setattr(durable, "_write", refused)
+    with pytest.raises(PermissionError):
+        for step in (9, 12):
+            save(checkpoints, step)
+    assert not checkpoints.failures
+
+
+def forge(folder, content):
+    """Puts another state into the newest checkpoint, with a manifest that fits."""
+    step = folder / FOLDER / "step-00000006"
+    (step / STATE).write_bytes(content)
+    files = {name: (step / name).read_bytes() for name in (WEIGHTS, BEST, STATE)}
+    (step / MANIFEST).write_bytes(checkpoint._manifest(6, files))
+
+
+WHOLE = {"step": 6, "best_step": 6}
+
+
+def saved_with(value):
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+class Hostile:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_packed_state_is_refused(folder):
+    """A few bytes that would fill the memory."""
+    whole, packed = saved_with(WHOLE | {"zeros": torch.zeros(100_000)}), io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(whole)) as source,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    forge(folder, packed.getvalue())
+    saved = load(folder)
+    is_whole(saved, 3)
+    assert "is packed, which torch never does" in saved.damaged[0]
+
+
+def test_a_state_that_claims_too_much_is_refused(folder):
+    """Two entries of a zip file that share their bytes."""
+    content = bytearray(saved_with(WHOLE | {"zeros": torch.zeros(1000)}))
+    end = content.rindex(b"PK\x05\x06")
+    first = int.from_bytes(content[end + 16 : end + 20], "little")
+    directory = bytes(content[first : first + int.from_bytes(content[end + 12 : end + 16], "little")])
+    count = int.from_bytes(content[end + 10 : end + 12], "little")
+    tail = bytearray(content[end:])
+    tail[8:10] = tail[10:12] = (20 * count).to_bytes(2, "little")
+    tail[12:16] = (20 * len(directory)).to_bytes(4, "little")
+    forge(folder, bytes(content[:first]) + 20 * directory + bytes(tail))
+    saved = load(folder)
+    is_whole(saved, 3)
+    assert "says that it holds more than it has bytes" in saved.damaged[0]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK",
+        b"no zip at all",
+        saved_with([1]),
+        saved_with({"epoch": 1}),
+        saved_with(WHOLE | {"step": {1}}),
+        saved_with(WHOLE | {"best_step": None}),
+        saved_with(WHOLE | {"step": 3}),
+    ],
+)
+def test_a_state_that_is_none_is_refused(folder, content):
+    forge(folder, content)
+    saved = load(folder)
+    is_whole(saved, 3)
+    assert "step-00000006" in saved.damaged[0]
+
+
+def test_a_state_with_code_is_refused(folder, tmp_path):
+    made = tmp_path / "made"
+    forge(folder, saved_with(WHOLE | {"learner": Hostile(made)}))
+    saved = load(folder)
+    is_whole(saved, 3)
+    assert "step-00000006" in saved.damaged[0]
+    assert not made.exists()
+    torch.load(folder / FOLDER / "damaged-step-00000006" / STATE, weights_only=False)
+    assert made.exists(), "the code would have run"
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/etc/hostname", "more"])
+def test_a_manifest_that_names_other_files_is_refused(folder, name):
+    step = folder / FOLDER / "step-00000006"
+    (folder / "outside").write_bytes(b"x")
+    (step / "more").write_bytes(b"x")
+    files = {known: (step / known).read_bytes() for known in (WEIGHTS, BEST, STATE)}
+    (step / MANIFEST).write_bytes(checkpoint._manifest(6, files | {name: b"x"}))
+    is_whole(load(folder), 3)
+
+
+def test_a_checkpoint_under_another_name_is_refused(folder):
+    shutil.copytree(folder / FOLDER / "step-00000006", folder / FOLDER / "step-00000009")
+    saved = load(folder)
+    is_whole(saved, 6)
+    assert "step-00000009" in saved.damaged[0]
+
+
+def test_the_manifest_holds_the_sums(folder):
+    step = folder / FOLDER / "step-00000006"
+    told = json.loads((step / MANIFEST).read_text())
+    assert told["step"] == 6
+    for name, about in told["files"].items():
+        content = (step / name).read_bytes()
+        assert about == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+class SlowDisk:
+    """One on which the first sync waits until it is let go, and can then be refused."""
+
+    def __init__(self, monkeypatch):
+        self.reached, self.go = threading.Event(), threading.Event()
+        self.refuse = False
+        self.usual = os.fsync
+        monkeypatch.setattr(durable.os, "fsync", self.fsync)
+
+    def fsync(self, handle):
+        self.reached.set()
+        assert self.go.wait(60)
+        if self.refuse:
+            raise OSError(errno.EIO, "Input/output error")
+        self.usual(handle)
+
+
+@pytest.fixture
+def slow(folder, monkeypatch):
+    """A run whose checkpoints a thread writes, and the disk that holds it up."""
+    monkeypatch.setattr(checkpoint, "AFFORDABLE", 0.0)  # each save costs too much
+    checkpoints = Checkpoints(folder)
+    save(checkpoints, 9)
+    assert checkpoints._writer
+    return checkpoints, SlowDisk(monkeypatch)
+
+
+def test_a_slow_disk_is_left_to_a_thread(folder, slow):
+    checkpoints, disk = slow
+    save(checkpoints, 12)  # comes back
+    assert disk.reached.wait(60)
+    assert not (folder / FOLDER / "step-00000012").exists()
+    disk.go.set()
+    checkpoints.close()
+    is_whole(load(folder), 12)
+
+
+def test_a_save_waits_for_the_one_before(folder, slow):
+    checkpoints, disk = slow
+    save(checkpoints, 12)
+    assert disk.reached.wait(60)
+    second = threading.Thread(target=save, args=(checkpoints, 15))
+    second.start()
+    assert second.is_alive()
+    disk.go.set()
+    second.join(60)
+    assert (folder / FOLDER / "step-00000012").exists()
+    checkpoints.close()
+    is_whole(load(folder), 15)
+
+
+def test_a_fault_in_the_thread_is_raised_at_the_next_save(folder, slow):
+    checkpoints, disk = slow
+    save(checkpoints, 12)
+    disk.refuse = True
+    disk.go.set()
+    with pytest.raises(OSError, match="Input/output"):
+        save(checkpoints, 15)
+    disk.refuse = False
+    is_whole(load(folder), 9)
+
+
+def test_the_end_waits_and_raises(folder, slow):
+    checkpoints, disk = slow
+    save(checkpoints, 12)
+    assert disk.reached.wait(60)
+    disk.go.set()
+    checkpoints.finish(15, weights(15), (15, weights(15)), state(15))
+    is_whole(load(folder), 15)
+    disk.refuse = True
+    with pytest.raises(OSError, match="Input/output"):
+        checkpoints.finish(18, weights(18), (18, weights(18)), state(18))
+
+
+def test_a_cheap_save_stays_without_a_thread(folder, monkeypatch):
+    monkeypatch.setattr(checkpoint, "AFFORDABLE", 1e9)
+    checkpoints = Checkpoints(folder)
+    for step in (9, 12):
+        save(checkpoints, step)
+    assert checkpoints._writer is None

@@ -1,0 +1,167 @@
+"""Files and folders that are in place as a whole or not at all, whenever the process dies."""
+
+import errno
+import os
+import signal
+
+import pytest
+
+from sweepwise import durable
+from sweepwise.durable import clear_aside, make_folder, point, write_aside, write_folder
+from sweepwise.survival import die_at, forked
+
+MOMENTS = ("before", "half", "after")
+OLD, NEW = {"a": b"old" * 100}, {"a": b"new" * 100, "b": b""}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def refuse(monkeypatch, name, number=errno.ENOSPC):
+    usual = getattr(os, name)
+
+    def refused(*arguments, **options):
+        if name == "open" and not arguments[1] & os.O_WRONLY:
+            return usual(*arguments, **options)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(durable.os, name, refused)
+
+
+def killed_at_every_operation(do):
+    """Does something in children that die later and later, until one does not; yields after each death."""
+    for when in MOMENTS:
+        for number in range(1000):
+            code = forked(lambda number=number, when=when: (die_at(number, when), do()))
+            assert code in (0, -signal.SIGKILL)
+            yield number, when
+            if code == 0:
+                break
+        else:
+            raise AssertionError("it never went through")
+
+
+def test_write_aside(tmp_path):
+    path = tmp_path / "file"
+    for content in (b"", b"x" * 3_000_000, b"short"):
+        write_aside(path, content)
+        assert contents(tmp_path) == {"file": content}
+
+
+def test_write_aside_killed(tmp_path):
+    path = tmp_path / "file"
+    seen = set()
+    path.write_bytes(b"old" * 100)
+    for _ in killed_at_every_operation(lambda: write_aside(path, b"new" * 100)):
+        seen.add(path.read_bytes())
+        clear_aside(tmp_path)
+        assert list(contents(tmp_path)) == ["file"]
+        path.write_bytes(b"old" * 100)
+    assert seen == {b"old" * 100, b"new" * 100}
+
+
+@pytest.mark.parametrize("operation", ["open", "write", "fsync", "replace"])
+def test_write_aside_refused(tmp_path, monkeypatch, operation):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    refuse(monkeypatch, operation)
+    with pytest.raises(OSError, match="No space"):
+        write_aside(path, b"new")
+    assert contents(tmp_path) == {"file": b"old"}
+
+
+def test_a_write_that_takes_a_part_goes_on(tmp_path, monkeypatch):
+    usual = os.write
+    monkeypatch.setattr(durable.os, "write", lambda handle, data: usual(handle, data[:7]))
+    write_aside(tmp_path / "file", bytes(range(100)))
+    assert contents(tmp_path) == {"file": bytes(range(100))}
+
+
+def test_write_folder(tmp_path):
+    write_folder(tmp_path / "folder", NEW)
+    assert contents(tmp_path / "folder") == NEW
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_write_folder_killed(tmp_path):
+    folder = tmp_path / "folder"
+    seen = []
+    for _ in killed_at_every_operation(lambda: write_folder(folder, NEW)):
+        seen.append(folder.exists())
+        if folder.exists():
+            assert contents(folder) == NEW
+            durable._remove(folder)
+        clear_aside(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+    assert True in seen
+    assert False in seen
+
+
+@pytest.mark.parametrize("operation", ["open", "write", "fsync", "rename", "mkdir"])
+def test_write_folder_refused(tmp_path, monkeypatch, operation):
+    refuse(monkeypatch, operation)
+    with pytest.raises(OSError, match="No space"):
+        write_folder(tmp_path / "folder", NEW)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_process_of_the_same_number_has_left(tmp_path):
+    aside = tmp_path / f".folder.{os.getpid()}.tmp"
+    aside.mkdir()
+    (aside / "stale").touch()
+    (tmp_path / f".link.{os.getpid()}.tmp").touch()
+    write_folder(tmp_path / "folder", NEW)
+    point(tmp_path / "link", "folder")
+    assert contents(tmp_path / "folder") == NEW
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link"]
+
+
+def test_point_killed(tmp_path):
+    for name, files in (("one", OLD), ("two", NEW)):
+        write_folder(tmp_path / name, files)
+    link = tmp_path / "link"
+    link.symlink_to("one")
+    seen = set()
+    for _ in killed_at_every_operation(lambda: point(link, "two")):
+        seen.add(os.readlink(link))
+        clear_aside(tmp_path)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "one", "two"]
+        link.unlink()
+        link.symlink_to("one")
+    assert seen == {"one", "two"}
+
+
+def test_point_refused(tmp_path, monkeypatch):
+    link = tmp_path / "link"
+    link.symlink_to("one")
+    refuse(monkeypatch, "replace")
+    with pytest.raises(OSError, match="No space"):
+        point(link, "two")
+    assert os.readlink(link) == "one"
+    assert list(tmp_path.iterdir()) == [link]
+
+
+def test_point_again_writes_nothing(tmp_path, monkeypatch):
+    link = tmp_path / "link"
+    point(link, "one")
+    refuse(monkeypatch, "symlink")
+    point(link, "one")
+    assert os.readlink(link) == "one"
+
+
+def test_clear_aside_leaves_the_rest(tmp_path):
+    for name in (".a.1.tmp", ".link.2.tmp", "b.tmp", ".lock", "c"):
+        (tmp_path / name).mkdir() if name == ".a.1.tmp" else (tmp_path / name).touch()
+    clear_aside(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "b.tmp", "c"]
+
+
+def test_make_folder(tmp_path):
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b" / "c")
+        assert (tmp_path / "a" / "b" / "c").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError):
+        make_folder(tmp_path / "file" / "a")

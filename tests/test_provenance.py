@@ -1,0 +1,364 @@
+"""What a run was made by, and what of it differs: real files, packages, checkouts and processes."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sweepwise import git, provenance, sources
+
+ROOT = Path(__file__).parents[1]
+SRC = ROOT / "src"
+
+
+@pytest.fixture(autouse=True)
+def forget():
+    """A process hashes a file and asks git once; each test is to be like a process of its own."""
+
+    def clear() -> None:
+        for cached in (sources._hash, git._checkout, git._diff):
+            cached.cache_clear()
+
+    clear()
+    yield
+    clear()
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> Path:
+    """A package of a user's own."""
+    package = tmp_path / "project" / "mine_of_test"
+    (package / "deep").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('nothing is imported')\n")
+    (package / "deep" / "net.py").write_text("x = 1\n")
+    for skipped in (".hidden", "__pycache__"):
+        (package / skipped).mkdir()
+        (package / skipped / "no.py").write_text("")
+    (package / "data.csv").write_text("1\n")
+    monkeypatch.syspath_prepend(str(package.parent))
+    monkeypatch.setattr(sys, "argv", ["train"])
+    return package
+
+
+def in_process(code: str, *arguments: str, **options) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(SRC)},
+        **options,
+    )
+    return done.stdout
+
+
+# --- code
+
+
+def test_the_code_is_every_file_of_ours_and_of_the_packages_of_targets(own):
+    found = provenance.code(
+        ["torch.nn.init.xavier_normal_", "sweepwise.data.digits", "mine_of_test.deep.net.Net"]
+    )
+    ours = {f"sweepwise/{path.relative_to(SRC / 'sweepwise')}" for path in (SRC / "sweepwise").rglob("*.py")}
+    assert found.keys() == ours | {"mine_of_test/__init__.py", "mine_of_test/deep/net.py"}
+    for name, told in found.items():
+        path = SRC / name if name.startswith("sweepwise") else own.parent / name
+        assert told == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    assert list(found) == sorted(found) and "mine_of_test" not in sys.modules
+    assert provenance.code([]).keys() == ours
+
+
+def test_a_module_alone_and_a_package_that_is_not_there(tmp_path, own):
+    (own.parent / "alone_of_test.py").write_text("")
+    found = provenance.code(["alone_of_test.f", "nowhere_of_test.f", "", "sys.x"])
+    assert {name for name in found if not name.startswith("sweepwise")} == {"alone_of_test.py"}
+
+
+def test_the_script_that_was_started_is_no_part_of_a_run(own, monkeypatch):
+    """Else a run that train.py has made would be another's when a script asks for it."""
+    before = provenance.code([])
+    script = own.parent / "train_it.py"
+    script.write_text("pass\n")
+    monkeypatch.setattr(sys, "argv", [str(script)])
+    assert provenance.code([]) == before
+
+
+def test_a_file_that_is_edited_during_a_process_is_told_as_it_was_loaded(own):
+    before = provenance.code(["mine_of_test.x"])
+    (own / "deep" / "net.py").write_text("x = 2\n")
+    assert provenance.code(["mine_of_test.x"]) == before
+    sources._hash.cache_clear()
+    now = provenance.code(["mine_of_test.x"])
+    assert {name for name in now if now[name] != before[name]} == {"mine_of_test/deep/net.py"}
+
+
+def test_code_and_versions_are_known_at_once_and_without_torch():
+    told = in_process(
+        "import json, sys, time\nfrom sweepwise import provenance\n"
+        "start = time.perf_counter()\ncode = provenance.code(['torch.nn.Linear', 'sweepwise.x'])\n"
+        "first = time.perf_counter()\nversions = provenance.versions()\n"
+        "second = time.perf_counter()\n"
+        "loaded = sorted({'torch', 'numpy'} & set(sys.modules))\n"
+        "print(json.dumps([first - start, second - first, versions, loaded]))"
+    )
+    for_code, for_versions, versions, loaded = json.loads(told)
+    assert loaded == [] and versions == provenance.versions()
+    assert for_code < 0.1 and for_versions < 0.1  # 3 ms each on an idle machine
+
+
+# --- the user's files
+
+
+def test_files_that_a_config_names_are_told_with_their_content(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "set.csv").write_bytes(b"1,2\n")
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    (tmp_path / "sweepwise.x").touch()
+    config = {
+        "name": "set.csv",
+        "output_dir": "set.csv",
+        "data": {"_target_": "sweepwise.x", "path": "set.csv", "root": "set.csv", "drop": ["set.csv"]},
+        "init": {
+            "path": f"{tmp_path}/w.safetensors",
+            "other": "a\0b",
+            "much": "x" * 5000,
+            "n": 1,
+            "none": None,
+        },
+    }
+    found = provenance.inputs(config)
+    digest = hashlib.sha256(b"1,2\n").hexdigest()[:16]
+    assert found["data.path=set.csv"] == f"4 bytes, {digest}"
+    assert found.keys() == {"data.path=set.csv", f"init.path={tmp_path}/w.safetensors"}
+
+
+@pytest.mark.parametrize("place", [0, 10_000, 99_999, None])
+def test_a_large_file_is_known_by_a_sample_that_holds_its_ends(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "WHOLE_BYTES", 1000)
+    monkeypatch.setattr(sources, "SAMPLE_BYTES", 100)
+    path, content = tmp_path / "x.npy", bytearray(os.urandom(100_000))
+    path.write_bytes(content)
+    before = provenance.inputs({"x": str(path)})
+    if place is None:
+        path.write_bytes(content + b"1")
+    else:
+        content[place] ^= place != 10_000  # between two pieces
+        path.write_bytes(content)
+    (told,) = before.values()
+    assert told.startswith("100000 bytes, sample ")
+    assert (provenance.inputs({"x": str(path)}) == before) == (place == 10_000)
+
+
+# --- differences
+
+ENVIRONMENT = {
+    "python": "3.11.7",
+    "torch": "2.12.0",
+    "numpy": "2.4.6",
+    "sweepwise": "0.1.0",
+    "hydra-core": "1.3.8",
+    "host": "a",
+    "processor": "x86_64",
+    "cpu": "C",
+    "cpu_capability": "AVX2",
+    "threads": 1,
+    "gpus": [],
+    "cuda": None,
+    "cudnn": None,
+    "variables": {"MKL_CBWR": "AVX2"},
+    "pid": 1,
+    "platform": "p",
+}
+BEFORE = {
+    "code": {"sweepwise/a.py": "1", "train.py": "2"},
+    "inputs": {"data.path=x": "1"},
+    "environment": ENVIRONMENT,
+}
+
+
+def now(**changed) -> dict:
+    return {**BEFORE, "environment": {**ENVIRONMENT, **changed}}
+
+
+def test_nothing_differs_from_itself_nor_in_what_cannot_matter():
+    assert provenance.differences(BEFORE, BEFORE) == provenance.Differences()
+    assert provenance.differences(BEFORE, now(pid=2, platform="q")) == provenance.Differences()
+    assert provenance.differences(json.loads(json.dumps(BEFORE)), now(gpus=[])) == provenance.Differences()
+
+
+def test_code_and_files_that_differ_are_named():
+    other = {**BEFORE, "code": {"sweepwise/a.py": "9", "mine/b.py": "2"}, "inputs": {"data.path=x": "2"}}
+    assert provenance.differences(BEFORE, other) == provenance.Differences(
+        code=("mine/b.py is new", "sweepwise/a.py changed", "train.py is gone"),
+        inputs=("data.path=x changed",),
+    )
+
+
+@pytest.mark.parametrize(
+    "changed, versions, machine",
+    [
+        ({"torch": "2.13.0"}, ("torch 2.12.0 -> 2.13.0",), ()),
+        ({"hydra-core": None}, ("hydra-core 1.3.8 -> none",), ()),
+        ({"python": "3.12.1", "numpy": "3"}, ("python 3.11.7 -> 3.12.1", "numpy 2.4.6 -> 3"), ()),
+        ({"host": "b"}, (), ("host a -> b",)),
+        ({"threads": 2}, (), ("threads 1 -> 2",)),
+        ({"cpu_capability": "AVX512"}, (), ("CPU capability AVX2 -> AVX512",)),
+        ({"gpus": ["H100, 80 GiB"]}, (), ("GPUs none -> H100, 80 GiB",)),
+        ({"cuda": "13.0", "cudnn": 91000}, (), ("CUDA none -> 13.0", "cuDNN none -> 91000")),
+        ({"variables": {"OMP_NUM_THREADS": "2"}}, (), ("MKL_CBWR AVX2 -> none", "OMP_NUM_THREADS none -> 2")),
+    ],
+)
+def test_versions_and_hardware_that_differ_are_named(changed, versions, machine):
+    found = provenance.differences(BEFORE, now(**changed))
+    assert found == provenance.Differences(versions=versions, machine=machine)
+
+
+def test_what_is_not_asked_about_now_is_not_compared():
+    versions = {"environment": {"torch": "2.13.0"}}
+    assert provenance.differences(BEFORE, versions) == provenance.Differences(
+        versions=("torch 2.12.0 -> 2.13.0",)
+    )
+
+
+def test_what_an_older_record_does_not_say_is_told_once_and_no_difference():
+    assert provenance.differences({}, BEFORE).unknown[:2] == ("code", "inputs")
+    old = {"environment": {key: ENVIRONMENT[key] for key in ("python", "torch", "host", "threads")}}
+    found = provenance.differences(old, now(threads=3))
+    assert found.machine == ("threads 1 -> 3",) and found.code == found.versions == found.inputs == ()
+    assert set(found.unknown) == {"code", "inputs", *ENVIRONMENT} - old["environment"].keys() - {
+        "pid",
+        "platform",
+    }
+
+
+# --- environment
+
+
+def test_the_environment_names_what_a_result_depends_on(monkeypatch):
+    import numpy
+    import torch
+
+    monkeypatch.setenv("OMP_SOMETHING", "3")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("SECRET_TOKEN", "s")
+    found = provenance.environment()
+    assert (found["torch"], found["numpy"]) == (torch.__version__, numpy.__version__)
+    assert found["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["threads"] == torch.get_num_threads()
+    assert found["pid"] == os.getpid() and found["command"] == sys.argv
+    assert found["cpu_capability"] == torch.backends.cpu.get_cpu_capability()
+    assert found["cpu"] and found["cores"] >= 1 and found["memory_gib"] > 0
+    assert found["working_directory"] == os.getcwd()
+    assert found["variables"]["OMP_SOMETHING"] == "3" and found["places"]["CUDA_VISIBLE_DEVICES"] == "1"
+    assert "SECRET_TOKEN" not in json.dumps(found, allow_nan=False)
+    done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert found["git_commit"] == (done.stdout.strip() if done.returncode == 0 else None)
+    assert provenance.differences({"environment": found}, {"environment": found}) == provenance.Differences()
+
+
+# --- git
+
+
+@pytest.fixture
+def checkout(own, monkeypatch) -> Path:
+    """The user's project as a checkout of its own, with nothing to commit."""
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL"):
+        monkeypatch.setenv(name, "x")
+    top = own.parent
+    (top / ".gitignore").write_text("ignored*\n__pycache__\n.hidden\n")
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", str(top), *arguments], check=True)
+    monkeypatch.setattr(sources, "code_folders", lambda targets: {"mine_of_test": own})
+    monkeypatch.setattr(provenance, "code_folders", lambda targets: {"mine_of_test": own})
+    return top
+
+
+def status(top: Path) -> str:
+    done = subprocess.run(["git", "-C", str(top), "status", "--porcelain"], capture_output=True, text=True)
+    return done.stdout
+
+
+def test_a_clean_checkout_has_no_diff(checkout):
+    (checkout / "notes.txt").write_text("not code")
+    (checkout / "ignored.py").write_text("1")
+    assert provenance.diff() == ""
+    found = provenance.environment()
+    assert found["git_clean"] is True and len(found["git_commit"]) == 40
+
+
+def test_a_diff_with_edited_staged_removed_and_new_files_makes_the_code_again(checkout, own, tmp_path):
+    (own / "deep" / "net.py").write_text("x = 'größe'\n")
+    (own / "__init__.py").unlink()
+    (own / "staged.py").write_text("1\n")
+    subprocess.run(["git", "-C", str(checkout), "add", "mine_of_test/staged.py"], check=True)
+    (own / "neu und größer.py").write_text("new\n")
+    (own / "empty.py").touch()
+    before, index = status(checkout), (checkout / ".git" / "index").read_bytes()
+    told = provenance.diff()
+    assert status(checkout) == before and (checkout / ".git" / "index").read_bytes() == index
+    assert "+x = 'größe'" in told and "+new" in told and provenance.environment()["git_clean"] is False
+    again = tmp_path / "again"
+    subprocess.run(["git", "clone", "-q", str(checkout), str(again)], check=True)
+    subprocess.run(["git", "-C", str(again), "apply"], input=told, text=True, check=True)
+    for path in [*own.rglob("*.py")]:
+        if not {".hidden", "__pycache__"} & set(path.parts):
+            assert (again / path.relative_to(checkout)).read_bytes() == path.read_bytes()
+    assert not (again / "mine_of_test" / "__init__.py").exists()
+
+
+def test_a_long_diff_is_cut_and_says_so(checkout, own, monkeypatch):
+    monkeypatch.setattr(git, "DIFF_BYTES", 2000)
+    (own / "long.py").write_text("x = 1\n" * 100_000)
+    told = provenance.diff()
+    assert len(told) < 2100 and told.endswith("\n# cut after 2000 bytes\n") and "+x = 1" in told
+
+
+@pytest.mark.parametrize("missing", ["git", "checkout", "commit", "time"])
+def test_without_git_there_is_nothing_to_say(missing, checkout, own, monkeypatch, tmp_path):
+    (own / "deep" / "net.py").write_text("x = 3\n")
+    if missing == "git":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    elif missing == "time":
+        slow = tmp_path / "bin" / "git"
+        slow.parent.mkdir()
+        slow.write_text("#!/bin/sh\nexec sleep 60\n")
+        slow.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+        monkeypatch.setattr(git, "SECONDS", 0.1)
+    else:
+        (checkout / ".git").rename(checkout / "not.git")
+        if missing == "commit":
+            subprocess.run(["git", "-C", str(checkout), "init", "-q"], check=True)
+    start = time.monotonic()
+    assert provenance.diff() == ""
+    found = provenance.environment()
+    assert (found["git_commit"], found["git_clean"]) == (None, False)
+    assert time.monotonic() - start < 20
+
+
+def test_no_program_that_a_checkout_names_is_run(checkout, own):
+    for key in ("core.fsmonitor", "diff.external", "diff.x.textconv", "core.pager"):
+        command = f"touch {checkout}/ran; cat"
+        subprocess.run(["git", "-C", str(checkout), "config", key, command], check=True)
+    (checkout / ".git" / "info" / "attributes").write_text("*.py diff=x\n")
+    (own / "deep" / "net.py").write_text("x = 3\n")
+    (own / "new.py").write_text("x = 3\n")
+    assert provenance.diff().count("+x = 3") == 2
+    assert not (checkout / "ran").exists()
+
+
+def test_a_script_beside_the_package_brings_its_own_checkout(checkout, own, tmp_path, monkeypatch):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "go.py").write_text("1\n")
+    for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
+        subprocess.run(["git", "-C", str(other), *arguments], check=True)
+    (other / "go.py").write_text("2\n")
+    assert provenance.diff() == ""
+    monkeypatch.setattr(sys, "argv", [str(other / "go.py")])
+    assert "+2" in provenance.diff()
