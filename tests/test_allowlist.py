@@ -1,6 +1,7 @@
 """What a config can make a run build: targets by name, before anything is imported."""
 
 import inspect
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from sweepwise.allowlist import OURS, find
 from sweepwise.run import bind_all
 from sweepwise.schema import UsageError, bind
 
-CONF = Path(__file__).parents[1] / "conf"
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
 
 HOSTILE = [
     *("torch.load", "torch.save", "torch.hub.load", "torch.jit.load", "torch.package.PackageImporter"),
@@ -184,6 +186,16 @@ def test_there_are_more_than_forty():
     assert len(HOSTILE) > 140
 
 
+def test_every_test_that_the_page_on_security_names_is_there():
+    named = set(re.findall(r"\btest_[a-z0-9_]+\b(?!\.py)", (ROOT / "docs" / "security.md").read_text()))
+    there = {
+        function
+        for path in (ROOT / "tests").glob("test_*.py")
+        for function in re.findall(r"^def (test_[a-z0-9_]+)", path.read_text(), re.MULTILINE)
+    }
+    assert len(named) > 15 and named <= there
+
+
 @pytest.mark.parametrize("target", HOSTILE, ids=lambda target: ascii(target)[:60])
 def test_a_hostile_target_is_refused_in_every_group_and_nothing_is_imported(target, no_import):
     for group in (*OURS, "regularizer.l1", "group"):
@@ -266,6 +278,7 @@ def names_below(module: str, depth: int = 3) -> set[str]:
 @pytest.mark.parametrize(
     "module", ["torch.nn.init", "torch.optim", "torch.optim.lr_scheduler", "torch.nn.modules.linear"]
 )
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
 def test_no_chain_of_attributes_leads_out_of_torchs_harmless_parts(module):
     """Whatever is reached by a name is a module, an optimizer, a scheduler or an initialisation."""
     names = {name for name in names_below(module) if name.count(".") < 7}

@@ -4,8 +4,10 @@ import sys
 
 import numpy as np
 import pandas
+import pyarrow
 import pytest
 import sklearn.datasets
+from pyarrow import parquet
 
 from sweepwise.data import split
 from sweepwise.data.table import table
@@ -294,3 +296,25 @@ def test_the_fingerprint_covers_the_content_and_not_the_path(tmp_path):
         for name, change in (("a.csv", "5,2.5"), ("b.csv", "5,2.5"), ("a.csv", "5,2.6"))
     ]
     assert sums[0] == sums[1] != sums[2]
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "dictionary", "whole numbers"])
+def test_text_of_parquet_is_the_same_in_any_number_of_row_groups(kind, tmp_path):
+    words = [f" {'abcd'[n % 4]}{n % 3}" for n in range(60)]
+    column = pyarrow.array(words, pyarrow.large_string() if kind == "large_string" else pyarrow.string())
+    if kind == "dictionary":
+        column = column.dictionary_encode()
+    if kind == "whole numbers":
+        column = pyarrow.array([n % 7 for n in range(60)]).dictionary_encode()
+    rows = pyarrow.table({"word": column, "a.b": [n / 2 for n in range(60)], "y": [n % 2 for n in range(60)]})
+    found = []
+    for size in (1, 7, 60):
+        parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=size)
+        found.append(table(path=str(tmp_path / "a.parquet")).x)
+    frame = pandas.DataFrame({"word": [word.strip() for word in words], "a.b": [n / 2 for n in range(60)]})
+    expected = pandas.get_dummies(frame, columns=["word"], dtype=float)
+    expected = expected[[*sorted(set(expected) - {"a.b"}), "a.b"]].to_numpy()
+    if kind == "whole numbers":
+        expected = np.array([[n % 7, n / 2] for n in range(60)])
+    for x in found:
+        np.testing.assert_array_equal(x, expected)

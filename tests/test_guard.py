@@ -163,6 +163,9 @@ def hostile(tmp_path) -> Path:
     (yamls / "calling.yaml").write_text(
         head + "evil: {_target_: hostile.act}\nhydra: {callbacks: {x: '${evil}'}}\n"
     )
+    levels = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 12)]
+    (yamls / "bomb.yaml").write_text("\n".join([head + "a0: &a0 [x]", *levels]))
+    (yamls / "endless.yaml").write_text(head + "x: &x [*x]\n")
     (tmp_path / "place").mkdir()
     return tmp_path
 
@@ -181,6 +184,8 @@ COMMANDS = [
     "--config-dir HOME/yamls --config-name structured",
     "--config-dir HOME/yamls --config-name calling",
     "--config-dir HOME/yamls -cn calling --cfg all",
+    "--config-dir HOME/yamls -cn bomb",
+    "--config-dir HOME/yamls -cn endless",
     "+hydra.callbacks.x._target_=hostile.act",
     "-m +hydra.callbacks.x._target_=hostile.act seed.value=1,2",
     "-m hydra.launcher._target_=hostile.act seed.value=1,2",
@@ -197,6 +202,19 @@ def test_nothing_foreign_is_imported_or_unpickled_by_a_command(command, hostile)
     assert not (hostile / "told").exists()
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr
     assert not list((hostile / "place").iterdir())
+
+
+def test_aliases_that_stand_for_much_are_refused_by_number(tmp_path):
+    (tmp_path / "model").mkdir()
+    few, many = tmp_path / "model" / "few.yaml", tmp_path / "model" / "many.yaml"
+    text = "x: &x [1, 2, 3]\ny: &y [*x, *x]\nz: [*y, *y]\n"
+    few.write_text(text)
+    search = f"hydra.searchpath=[file://{tmp_path}]"
+    assert cli.composed([search, "model=few"], CONF).config["model"]["z"] == [[[1, 2, 3]] * 2] * 2
+    many.write_text(f"x: &x [{', '.join(['1'] * 1000)}]\ny: [{', '.join(['*x'] * 1000)}]\n")
+    assert refused(search, "model=many").endswith(
+        "its aliases stand for 1,002,005 values; must stand for 100,000 at most: write it out"
+    )
 
 
 def test_the_hostile_files_would_tell(hostile):

@@ -97,13 +97,10 @@ def refuse_package(path: str) -> None:
         ValueError: it would.
     """
     scheme, _, name = path.rpartition("://")
+    if scheme in ("", "file") or path == "structured://":
+        return
     package = re.sub("[/.]+", ".", name).strip(".")
-    known = *own_packages(), *HYDRAS
-    if (
-        scheme not in ("", "file")
-        and path != "structured://"
-        and not (scheme == "pkg" and _within(package, known))
-    ):
+    if scheme != "pkg" or not _within(package, [*HYDRAS, *own_packages()]):
         raise ValueError(
             f"search path {path}: must be file://FOLDER or pkg:// with one of "
             f"{', '.join(own_packages()) or 'your own packages'}; a package is allowed by its name in code: "

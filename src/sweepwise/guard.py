@@ -2,15 +2,19 @@
 
 Hydra imports the packages of its search path, builds callbacks, launchers, sweepers and logging handlers
 from the config under `hydra`, sets environment variables from it, and with --experimental-rerun unpickles
-a file. `install` puts a check where each of these begins.
+a file. OmegaConf copies what an alias of a yaml stands for each time it is used, so that a few lines could
+fill the memory. `install` puts a check where each of these begins.
 """
 
 import functools
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
+import omegaconf._utils
+import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
@@ -20,12 +24,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweepwise import allowlist
 
-Path = tuple[Any, ...]  # of keys, below `hydra`
+Keys = tuple[Any, ...]  # a place below `hydra`
 
 PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 HANDLERS = ("logging.StreamHandler", "logging.NullHandler")
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 FACTORIES = {"()", ".", "class", "factory", "queue", "listener"}  # where logging is told what to build
+MOST_NODES = 100_000  # of a yaml, its aliases expanded
 
 
 class Foreign(HydraException):
@@ -40,6 +45,7 @@ def install() -> None:
         (ConfigLoaderImpl, "load_configuration", _composing),
         (ConfigRepository, "initialize_sources", _importing),
         (sys.modules["hydra.main"], "_get_rerun_conf", _unpickling),
+        (omegaconf._utils, "get_yaml_loader", _reading),
     ):
         setattr(place, name, checked(getattr(place, name)))
 
@@ -65,7 +71,7 @@ def refuse_foreign(config: DictConfig) -> None:
             )
 
 
-def _refuse_target(path: Path, target: Any) -> None:
+def _refuse_target(path: Keys, target: Any) -> None:
     if path in (("launcher", "_target_"), ("sweeper", "_target_")):
         # Hydra builds it only if it has found it under this name among its installed plugins.
         if not isinstance(target, str) or not target.startswith(PLUGINS):
@@ -83,7 +89,7 @@ def _refuse_target(path: Path, target: Any) -> None:
         raise Foreign(f"{_told(path)}={target}: {error}") from error
 
 
-def _refuse_logging(path: Path, value: Any) -> None:
+def _refuse_logging(path: Keys, value: Any) -> None:
     if FACTORIES & {*path} and not (path[-1] == "class" and value in HANDLERS):
         raise Foreign(
             f"{_told(path)}={value}: must be one of {', '.join(HANDLERS)}, and nothing else of logging is "
@@ -93,7 +99,7 @@ def _refuse_logging(path: Path, value: Any) -> None:
         raise Foreign(f"{_told(path)}={value}: must be one of {', '.join(STREAMS)}")
 
 
-def _leaves(path: Path, parent: Any) -> Iterator[tuple[Path, Any]]:
+def _leaves(path: Keys, parent: Any) -> Iterator[tuple[Keys, Any]]:
     """All values below a node with their paths, interpolations resolved, as Hydra will see them."""
     if OmegaConf.is_missing(parent, path[-1]):
         return
@@ -113,7 +119,7 @@ def _leaves(path: Path, parent: Any) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
-def _told(path: Path) -> str:
+def _told(path: Keys) -> str:
     return ".".join(map(str, ("hydra", *path)))
 
 
@@ -139,6 +145,37 @@ def _importing(initialize: Callable[..., None]) -> Callable[..., None]:
         initialize(self, config_search_path)
 
     return initialize_sources
+
+
+def _reading(loader_class: Callable[[], Any]) -> Callable[[], Any]:
+    @functools.wraps(loader_class)
+    def get_yaml_loader() -> Any:
+        loader = loader_class()  # a class made anew
+        compose = loader.get_single_node
+
+        def get_single_node(self: Any) -> Any:
+            node = compose(self)
+            size = _nodes(node, {})
+            if size > MOST_NODES:
+                told = f"{size:,.0f} values" if math.isfinite(size) else "what they are a part of"
+                rule = f"must stand for {MOST_NODES:,} at most"
+                raise Foreign(f"{self.name}: its aliases stand for {told}; {rule}: write it out")
+            return node
+
+        loader.get_single_node = get_single_node
+        return loader
+
+    return get_yaml_loader
+
+
+def _nodes(node: Any, known: dict[Any, float]) -> float:
+    """Values in a node of a yaml, its aliases expanded; infinitely many if it holds itself."""
+    if node not in known:
+        known[node] = math.inf
+        inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for item in inner for part in (item if isinstance(item, tuple) else (item,)))
+        known[node] = 1 + sum(_nodes(part, known) for part in parts)
+    return known[node]
 
 
 def _unpickling(load: Callable[..., DictConfig]) -> Callable[..., NoReturn]:

@@ -29,14 +29,28 @@ def read_csv(where: str, path: Path, delimiter: str, drop: Sequence[str]) -> Col
     Raises:
         ValueError: what is wrong with the file, by row or column.
     """
+    rows = _rows(where, path, delimiter)
+    if not rows:
+        raise ValueError(f"{where}: is empty; the first row must have the names of the columns")
+    header = _checked_header(where, rows[0][1], delimiter)
+    for line, row in rows[1:]:
+        if len(row) != len(header):
+            raise ValueError(f"{where}: line {line} has {len(row)} cells, the header {len(header)}")
+    cells = zip(*(row for _, row in rows[1:]), strict=True)
+    columns: dict[str, Sequence[str]] = dict.fromkeys(header, ()) | dict(zip(header, cells, strict=False))
+    kept = dropped(where, columns, drop)
+    return checked(where, {name: _typed(where, name, texts) for name, texts in kept.items()})
+
+
+def _rows(where: str, path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
+    """The rows that are not empty, each with the number of its last line; counted while they are read."""
     csv.field_size_limit(LARGEST_FIELD)
-    most = memory() // 2
+    most, rows = memory() // 2, []
     try:
+        taken = path.stat().st_size
+        refuse_larger(where, taken)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
-            rows = []
-            taken = path.stat().st_size
-            refuse_larger(where, taken)
             for row in reader:
                 taken += ROW_BYTES + CELL_BYTES * len(row)
                 if taken > most:
@@ -49,16 +63,7 @@ def read_csv(where: str, path: Path, delimiter: str, drop: Sequence[str]) -> Col
         raise ValueError(f"{where}: line {reader.line_num}: {error}") from error
     except OSError as error:
         raise ValueError(f"{where}: cannot be read ({error.strerror})") from error
-    if not rows:
-        raise ValueError(f"{where}: is empty; the first row must have the names of the columns")
-    header = _checked_header(where, rows[0][1], delimiter)
-    for line, row in rows[1:]:
-        if len(row) != len(header):
-            raise ValueError(f"{where}: line {line} has {len(row)} cells, the header {len(header)}")
-    cells = zip(*(row for _, row in rows[1:]), strict=True)
-    columns: dict[str, Sequence[str]] = dict.fromkeys(header, ()) | dict(zip(header, cells, strict=False))
-    kept = dropped(where, columns, drop)
-    return checked(where, {name: _typed(where, name, texts) for name, texts in kept.items()})
+    return rows
 
 
 def read_parquet(where: str, path: Path, drop: Sequence[str]) -> Columns:
