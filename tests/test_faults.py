@@ -1,6 +1,6 @@
 """What is in the way of a run: each fault with its exit code, what is said, and what is left on the disk.
 
-Each command is a process of its own, forked when everything is imported, so that it costs no more than its training.
+Each command is a process of its own, forked when all is imported, so that it costs no more than its training.
 """
 
 import json
@@ -260,7 +260,7 @@ def test_a_signal_before_the_training_leaves_nothing_that_blocks_the_next(start,
         with monkeypatch.context() as patch:
             patch.setattr(place, slow)
             first = start(*SHORT)
-            until(lambda: "slow" in first.out)
+            until(lambda first=first: "slow" in first.out)
             os.kill(first.pid, signal.SIGTERM)
             assert first.wait() == 143 and first.err == "error: stopped by SIGTERM\n"
     again = start(*SHORT)

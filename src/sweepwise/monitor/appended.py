@@ -95,7 +95,7 @@ class AppendedFile:
             print(f"warning: {self.path.name} lacks steps {first} to {last} ({failed})", file=sys.stderr)
 
     def _squeeze(self) -> None:
-        """Appends the first of the pending records, until not one more finds room; some is left for others."""
+        """Appends the first of the pending records until no more finds room, of which some stays free."""
         records = len(self._pending) // 2
         while records and self._pending:
             try:
