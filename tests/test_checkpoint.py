@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from sweepwise import checkpoint, durable
-from sweepwise.checkpoint import BEST, FOLDER, MANIFEST, STATE, WEIGHTS, Checkpoints, Damaged
-from sweepwise.survival import Death, forked
+from sweepwise import checkpoint, durable, sealed
+from sweepwise.checkpoint import BEST, FOLDER, STATE, WEIGHTS, Checkpoints, Damaged
+from sweepwise.death import Death, forked
+from sweepwise.sealed import MANIFEST
 
 FLIPS = 1000
 
@@ -66,7 +67,7 @@ def links_lead_somewhere(folder):
     for link in ("last", "best"):
         path = folder / FOLDER / link
         assert path.is_symlink()
-        checkpoint._checked(path.resolve(strict=True))
+        sealed.opened(path.resolve(strict=True))
 
 
 @pytest.fixture
@@ -430,7 +431,7 @@ def forge(folder, content):
     step = folder / FOLDER / "step-00000006"
     (step / STATE).write_bytes(content)
     files = {name: (step / name).read_bytes() for name in (WEIGHTS, BEST, STATE)}
-    (step / MANIFEST).write_bytes(checkpoint._manifest(6, files))
+    (step / MANIFEST).write_bytes(sealed.manifest(6, files))
 
 
 WHOLE = {"step": 6, "best_step": 6}
@@ -520,7 +521,7 @@ def test_a_manifest_that_names_other_files_is_refused(folder, name):
     (folder / "outside").write_bytes(b"x")
     (step / "more").write_bytes(b"x")
     files = {known: (step / known).read_bytes() for known in (WEIGHTS, BEST, STATE)}
-    (step / MANIFEST).write_bytes(checkpoint._manifest(6, files | {name: b"x"}))
+    (step / MANIFEST).write_bytes(sealed.manifest(6, files | {name: b"x"}))
     is_whole(load(folder), 3)
 
 

@@ -11,8 +11,8 @@ import shutil
 import pytest
 import torch
 
-from sweepwise import checkpoint
-from sweepwise.checkpoint import FOLDER, Checkpoints
+from sweepwise import sealed
+from sweepwise.checkpoint import BEST, FOLDER, STATE, WEIGHTS, Checkpoints, Damaged
 from sweepwise.monitor import Monitor
 
 RECORDED = ("open", "write", "fsync", "ftruncate", "mkdir", "rename", "replace", "symlink", "unlink", "rmdir")
@@ -204,7 +204,7 @@ def is_sound(folder, expected):
         for name, size in saved.state["log"].items():
             assert (folder / name).stat().st_size >= size, name
         for link in ("last", "best"):
-            checkpoint._checked((folder / FOLDER / link).resolve(strict=True))
+            sealed.opened((folder / FOLDER / link).resolve(strict=True))
     return step
 
 
@@ -263,13 +263,13 @@ def test_a_missing_sync_is_found(tmp_path, files):
     folder.mkdir()
     disk = Disk(folder)
     for kind, path, extra in recorded(lambda: Training(folder).save(3)):
-        if kind != "fsync" or (os.path.basename(path) in (*checkpoint.FILES, checkpoint.MANIFEST)) != files:
+        if kind != "fsync" or (os.path.basename(path) in (WEIGHTS, BEST, STATE, sealed.MANIFEST)) != files:
             disk.do(kind, path, extra)
     for image in disk.states(random.Random(0)):
         make(image, left)
         try:
             is_sound(left, {3})
-        except (AssertionError, OSError, checkpoint.Damaged):
+        except (AssertionError, OSError, Damaged):
             lost += 1
         shutil.rmtree(left)
     assert lost

@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from sweepwise import durable
+from sweepwise.death import Death, forked
 from sweepwise.durable import clear_aside, make_folder, point, write_aside, write_folder
-from sweepwise.survival import Death, forked
 
 MOMENTS = ("before", "half", "after")
 OLD, NEW = {"a": b"old" * 100}, {"a": b"new" * 100, "b": b""}

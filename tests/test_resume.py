@@ -22,7 +22,7 @@ from tensorboard.backend.event_processing import event_accumulator, plugin_event
 from torch import nn
 from torch.optim import lr_scheduler
 
-from sweepwise import build, checkpoint
+from sweepwise import build, checkpoint, sealed
 from sweepwise.checkpoint import FOLDER, STATE, Checkpoints
 from sweepwise.compare import compare
 from sweepwise.data import split
@@ -86,7 +86,7 @@ class Late(Checkpoints):
             assert self._bytes(*then) == before
 
     def _bytes(self, weights, best, state):
-        return checkpoint._to_bytes({"weights": weights, "best": best, "state": state})
+        return sealed.packed({"weights": weights, "best": best, "state": state})
 
 
 def train(

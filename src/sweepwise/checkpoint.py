@@ -13,23 +13,16 @@ A folder is in place as a whole or not at all (`durable`), and is believed only 
 """
 
 import errno
-import hashlib
-import io
 import itertools
-import json
 import shutil
 import sys
 import time
-import zipfile
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Annotated, Any, Literal
 
-import torch
-from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -37,13 +30,11 @@ from torch import Tensor
 from sweepwise import durable
 from sweepwise.failure import Failure
 from sweepwise.schema import Range
+from sweepwise.sealed import MALFORMED, MANIFEST, manifest, opened, order, packed, unpacked
 
 FOLDER = "checkpoints"
-WEIGHTS, BEST, STATE, MANIFEST = "weights.safetensors", "best.safetensors", "state.pt", "manifest.json"
+WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
 AFFORDABLE = 0.01  # of the time between two checkpoints: what takes longer is written by a thread
-FILES = {WEIGHTS, BEST, STATE}
-# What readers say of content that is not theirs.
-MALFORMED = (UnpicklingError, zipfile.BadZipFile, SafetensorError, RuntimeError, LookupError, TypeError)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Weights = Mapping[str, Tensor]
@@ -189,7 +180,7 @@ class Checkpoints:
         """
         durable.clear_aside(self._folder)
         reasons: list[str] = []
-        for path in sorted(self._folder.glob("step-*"), key=_order, reverse=True):
+        for path in sorted(self._folder.glob("step-*"), key=order, reverse=True):
             try:
                 saved = _read(path, tuple(reasons))
             except ValueError as error:
@@ -206,7 +197,7 @@ class Checkpoints:
 
     def _forget_after(self, newest: Path, saved: Saved) -> None:
         for path in self._folder.glob("step-*"):
-            if _order(path) > _order(newest):
+            if order(path) > order(newest):
                 aside = path.with_name(f"damaged-{path.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
@@ -249,10 +240,10 @@ class Checkpoints:
         if state:
             files |= {BEST: kept} if best else {}
             told = {"step": step, "best_step": best[0] if best else None, **state}
-            files |= {STATE: _to_bytes(told)}
+            files |= {STATE: packed(told)}
         name = self._put(f"{'step' if state else 'ended'}-{step:08d}", step, files)
         _show(self._folder / "last", name)
-        for old in sorted(self._folder.glob("step-*"), key=_order)[: -self._keep]:
+        for old in sorted(self._folder.glob("step-*"), key=order)[: -self._keep]:
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
 
@@ -270,13 +261,13 @@ class Checkpoints:
         One of the same step with other content stays, and the new one gets a number behind the step: a run
         that was stopped by the last step of an epoch closes that epoch without another step.
         """
-        content = {**files, MANIFEST: _manifest(step, files)}
+        content = {**files, MANIFEST: manifest(step, files)}
         for number in itertools.count():
             folder = self._folder / (f"{name}.{number}" if number else name)
             if not folder.exists():
                 break
             try:
-                _checked(folder)
+                opened(folder)
             except ValueError:
                 shutil.rmtree(folder)
                 break
@@ -294,12 +285,6 @@ class Checkpoints:
             text = f"no room for {FOLDER}/{folder.name}: it needs {needed:,} bytes, {free:,} are free"
             raise OSError(error.errno, f"{text}; the checkpoints before it are kept") from error
         return folder.name
-
-
-def _order(path: Path) -> tuple[int, ...]:
-    """The numbers in a checkpoint's name, by which the newest comes last; the first is the step."""
-    digits = path.name.partition("-")[2].split(".")
-    return tuple(map(int, digits)) if all(map(str.isdecimal, digits)) else (-1,)
 
 
 def _show(link: Path, name: str) -> None:
@@ -320,75 +305,14 @@ def _read(folder: Path, damaged: tuple[str, ...]) -> Saved:
     Raises:
         ValueError: it is not what its manifest says, and how.
     """
-    files = _checked(folder)
-    if STATE not in files:
-        raise ValueError(f"{STATE} is not in its manifest")
+    files = opened(folder)
+    if not {STATE, WEIGHTS} <= files.keys() <= {STATE, WEIGHTS, BEST}:
+        raise ValueError(f"{MANIFEST} names {', '.join(files) or 'no files'}")
     try:
-        state = _from_bytes(files[STATE])
-        if state["step"] != _order(folder)[0] or isinstance(state["best_step"], int) != (BEST in files):
+        state = unpacked(files[STATE])
+        if state["step"] != order(folder)[0] or isinstance(state["best_step"], int) != (BEST in files):
             raise ValueError(f"{STATE} is of another checkpoint")
         best = from_bytes(files[BEST]) if BEST in files else {}
         return Saved(state["step"], from_bytes(files[WEIGHTS]), best, state, damaged)
     except MALFORMED as error:
         raise ValueError(f"holds what no checkpoint does ({str(error).partition(chr(10))[0]})") from error
-
-
-def _manifest(step: int, files: Mapping[str, bytes]) -> bytes:
-    about = {name: {"bytes": len(content), "sha256": _digest(content)} for name, content in files.items()}
-    told = {"step": step, "files": about}
-    return _json(told | {"sha256": _digest(_json(told))})
-
-
-def _checked(folder: Path) -> dict[str, bytes]:
-    """The files of a checkpoint, each as its manifest says.
-
-    Raises:
-        ValueError: one is missing or differs, or the manifest does.
-    """
-    try:
-        content = (folder / MANIFEST).read_bytes()
-        told = json.loads(content)
-        own = told.pop("sha256")
-        whole = content == _json(told | {"sha256": own}) and own == _digest(_json(told))
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{MANIFEST} is missing or damaged") from error
-    if not whole or _order(folder)[0] != told["step"] or not told["files"].keys() <= FILES:
-        raise ValueError(f"{MANIFEST} is damaged")
-    files = {}
-    for name, about in told["files"].items():
-        path = folder / name
-        try:
-            size = path.stat().st_size
-            if size != about["bytes"]:
-                raise ValueError(f"{name} has {size:,} bytes, not {about['bytes']:,}")
-            files[name] = path.read_bytes()
-        except OSError as error:
-            raise ValueError(f"{name} cannot be read ({error.strerror})") from error
-        if _digest(files[name]) != about["sha256"]:
-            raise ValueError(f"{name} has sha256 {_digest(files[name])}, not {about['sha256']}")
-    return files
-
-
-def _json(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, indent=1).encode() + b"\n"
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _to_bytes(state: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
-    return buffer.getvalue()
-
-
-def _from_bytes(content: bytes) -> Any:
-    """What `_to_bytes` was given; nothing that could run code, or grow, is read."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise ValueError(f"{STATE} is packed, which torch never does")
-    if sum(entry.file_size for entry in entries) > len(content):
-        raise ValueError(f"{STATE} says that it holds more than it has bytes")
-    return torch.load(io.BytesIO(content), weights_only=True)

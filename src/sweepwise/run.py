@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from sweepwise import provenance, record, report, verdict
+from sweepwise import durable, provenance, record, report, verdict
 from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import split
@@ -203,8 +203,9 @@ def _describe(
     request: Request, parts: Parts, folder: Path, environment: Mapping[str, Any], monitor: Monitor
 ) -> None:
     """Writes what does not change in a run."""
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(dict(request.config))))
-    (folder / "code.diff").write_text(provenance.diff(request.targets))
+    config = OmegaConf.to_yaml(OmegaConf.create(dict(request.config)))
+    durable.write_aside(folder / "config.yaml", config.encode())
+    durable.write_aside(folder / "code.diff", provenance.diff(request.targets).encode())
     settings, first = report.hparams(request), record.keys(request.overrides)
     monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
     monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
