@@ -99,6 +99,14 @@ REFUSED = {
         ["early_stop.patience=3", "early_stop=none has no 'patience'", "early_stop=patience"],
         "early_stop=patience early_stop.patience=3",
     ),
+    "key of a class that is named": (
+        "scheduler=other scheduler._target_=torch.optim.swa_utils.SWALR scheduler.swa_lr=0.1",
+        [
+            "scheduler.swa_lr=0.1: the keys of scheduler=other that belong to its _target_",
+            ": +scheduler.swa_lr=0.1",
+        ],
+        "scheduler=other scheduler._target_=torch.optim.swa_utils.SWALR +scheduler.swa_lr=0.1",
+    ),
     "key of a scheduler not chosen": (
         "scheduler.gamma=0.5",
         ["scheduler.gamma=0.5", "scheduler=constant has no 'gamma'", "scheduler=exponential"],
