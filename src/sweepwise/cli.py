@@ -52,7 +52,8 @@ def main(task: Callable[[], Any]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error).splitlines()[0]
         if isinstance(error, OverrideParseException):
-            message = f"{error.override}: cannot be read ({message}); it may need quotes"
+            key, _, value = str(error.override).partition("=")
+            message = f"{error.override}: cannot be read ({message}); it may need quotes: '{key}=\"{value}\"'"
         raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
     except KeyboardInterrupt:
         raise SystemExit(_refused("interrupted", INTERRUPTED)) from None
