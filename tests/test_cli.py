@@ -253,8 +253,9 @@ def test_several_faults_are_told_at_once(arguments, keys, command, place):
 
 def test_a_path_that_hydra_cannot_read_is_shown_with_its_quotes(command, place):
     path = "outputs/main/init=xavier,seed=0-01234567/checkpoints/best/weights.safetensors"
+    quoted = f'init.path="{path}"'
     code, out, err = command("init=checkpoint", f"init.path={path}")
-    assert (code, out) == (2, "") and (quoted := f'init.path="{path}"') in err
+    assert (code, out) == (2, "") and quoted in err
     code, _, err = command("init=checkpoint", quoted)
     assert code == 2 and err.startswith(f"error: init.path={path}: ") and "No such file" in err
     assert not list(place.iterdir())
