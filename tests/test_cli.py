@@ -99,6 +99,14 @@ REFUSED = {
         ["early_stop.patience=3", "early_stop=none has no 'patience'", "early_stop=patience"],
         "early_stop=patience early_stop.patience=3",
     ),
+    "key of a class that is named": (
+        "scheduler=other scheduler._target_=torch.optim.swa_utils.SWALR scheduler.swa_lr=0.1",
+        [
+            "scheduler.swa_lr=0.1: the keys of scheduler=other that belong to its _target_",
+            ": +scheduler.swa_lr=0.1",
+        ],
+        "scheduler=other scheduler._target_=torch.optim.swa_utils.SWALR +scheduler.swa_lr=0.1",
+    ),
     "key of a scheduler not chosen": (
         "scheduler.gamma=0.5",
         ["scheduler.gamma=0.5", "scheduler=constant has no 'gamma'", "scheduler=exponential"],
@@ -240,6 +248,16 @@ def test_several_faults_are_told_at_once(arguments, keys, command, place):
     assert code == 2
     for key in keys:
         assert any(line.startswith(f"error: {key}") for line in err.splitlines()), err
+    assert not list(place.iterdir())
+
+
+def test_a_path_that_hydra_cannot_read_is_shown_with_its_quotes(command, place):
+    path = "outputs/main/init=xavier,seed=0-01234567/checkpoints/best/weights.safetensors"
+    quoted = f'init.path="{path}"'
+    code, out, err = command("init=checkpoint", f"init.path={path}")
+    assert (code, out) == (2, "") and quoted in err
+    code, _, err = command("init=checkpoint", quoted)
+    assert code == 2 and err.startswith(f"error: init.path={path}: ") and "No such file" in err
     assert not list(place.iterdir())
 
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -202,10 +203,15 @@ def test_files_may_lie_there_decompressed_or_compressed_by_others(data_files):
     assert np.array_equal(found.x, expected.x) and np.array_equal(found.y_test, expected.y_test)
 
 
-def test_debians_files_come_first(data_files, monkeypatch):
-    shutil.move(data_files / "fashion_mnist", data_files / "debian")
+def test_debians_files_come_first_unless_a_root_is_named(data_files, monkeypatch):
+    shutil.copytree(data_files / "fashion_mnist", data_files / "debian")
     monkeypatch.setattr(mnist_module, "DEBIAN", data_files / "debian")
-    assert fashion_mnist(root="/nonexistent").x.shape == (90, 1, 28, 28)
+    monkeypatch.setenv("SWEEPWISE_DATA", "/nonexistent")
+    assert fashion_mnist().x.shape == (90, 1, 28, 28)
+    damaged = data_files / "fashion_mnist" / "train-images-idx3-ubyte.gz"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(ValueError, match=re.escape(str(damaged))):
+        fashion_mnist(root=str(data_files))
 
 
 HEADER = bytes([0, 0, 8, 2, 0, 0, 0, 2, 0, 0, 0, 3])

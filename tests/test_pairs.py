@@ -133,6 +133,7 @@ NEEDS = {
     "data=table": ["data.path=FILES/table.csv"],
     "init=checkpoint": ["init.path=WEIGHTS"],
     "optimizer=other": ["optimizer._target_=torch.optim.Adamax", "optimizer.lr=0.002"],
+    "scheduler=other": ["scheduler._target_=torch.optim.swa_utils.SWALR", "+scheduler.swa_lr=1e-4"],
     "early_stop=patience": ["early_stop.patience=0"],
 }
 

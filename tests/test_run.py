@@ -38,6 +38,7 @@ NEEDS = {
     "model=cnn2d": IMAGES,
     "model=resnet": IMAGES,
     "optimizer=other": ["optimizer._target_=torch.optim.Adamax", "optimizer.lr=0.002"],
+    "scheduler=other": ["scheduler._target_=torch.optim.swa_utils.SWALR", "+scheduler.swa_lr=1e-4"],
     **{f"regularizer={name}": IMAGES for name in ("cutout", "flip", "shift_crop", "rotation")},
 }
 SMALL = ["data=wine", "model.hidden=[16]", "trainer.device=cpu", "early_stop=none", "progress=false"]

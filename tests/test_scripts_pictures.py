@@ -371,6 +371,20 @@ def test_labels_are_chinese_where_the_locale_asks_and_a_font_can(name, command, 
     assert is_picture(place / "zh.png")
 
 
+def test_a_font_that_matplotlib_has_not_listed_yet_is_found(monkeypatch):
+    from matplotlib import font_manager
+
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    figure.chinese_font.cache_clear()
+    if not (found := figure.chinese_font()):
+        pytest.skip("no Chinese font is installed")
+    manager = font_manager.fontManager
+    files = {font.fname for font in manager.ttflist if font.name == found}  # one may hold several fonts
+    monkeypatch.setattr(manager, "ttflist", [font for font in manager.ttflist if font.fname not in files])
+    figure.chinese_font.cache_clear()
+    assert figure.chinese_font() == found
+
+
 def test_labels_are_english_without_a_font(monkeypatch):
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     monkeypatch.setattr(figure, "CHINESE_FONTS", ("No Such Font",))

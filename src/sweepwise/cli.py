@@ -66,7 +66,8 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error).splitlines()[0]
         if isinstance(error, OverrideParseException):
-            message = f"{error.override}: cannot be read ({message}); it may need quotes"
+            key, _, value = str(error.override).partition("=")
+            message = f"{error.override}: cannot be read ({message}); it may need quotes: '{key}=\"{value}\"'"
         raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
     except KeyboardInterrupt as stopped:
         raise SystemExit(_stopped(stopped)) from None

@@ -3,6 +3,7 @@
 Labels are English. Where the locale asks for Chinese and a font for it is installed, they are Chinese.
 """
 
+import contextlib
 import functools
 import locale
 import os
@@ -24,10 +25,25 @@ def chinese_font() -> str:
     asked = next((v for k in ("LC_ALL", "LC_MESSAGES", "LANG") if (v := os.environ.get(k))), "")
     if not (asked or locale.getlocale()[0] or "").startswith("zh"):
         return ""
+    return _known_font() or _new_font()
+
+
+def _known_font() -> str:
     from matplotlib import font_manager
 
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return next((font for font in CHINESE_FONTS if font in installed), "")
+
+
+def _new_font() -> str:
+    """One that was installed after matplotlib had made its list, which it keeps for good."""
+    from matplotlib import font_manager
+
+    listed = {font.fname for font in font_manager.fontManager.ttflist}
+    for path in set(font_manager.findSystemFonts()) - listed:
+        with contextlib.suppress(OSError, RuntimeError):  # a format that matplotlib does not read
+            font_manager.fontManager.addfont(path)
+    return _known_font()
 
 
 def label(english: str, chinese: str) -> str:

@@ -251,8 +251,11 @@ def _key_fault(override: str, group: str, key: str, chosen: Mapping[str, str], c
         keys = _values(confs, group, option)
         if key in keys:
             return f"{override}: that regularizer is not chosen; add regularizer={option}"
-    if key in keys or key.split(".")[0] in keys:
+    if key == "_target_" or key.split(".")[0] in keys:
         return ""
+    if _load(_file(confs, group, option)).get("_target_") == "???":
+        own = f"{override}: the keys of {group}={option} that belong to its _target_ have a + in front"
+        return "" if override.startswith("+") else f"{own}: +{override}"
     others = [other for other in _options(confs, group) if key in _values(confs, group, other)]
     if others:
         return (

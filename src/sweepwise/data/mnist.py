@@ -109,7 +109,7 @@ def mnist(*, root: str | None = None) -> Arrays:
 def fashion_mnist(*, root: str | None = None) -> Arrays:
     """70,000 pictures of clothes, 28 x 28 pixels from 0 to 255; the published 10,000 are the test part.
 
-    Debian's package dataset-fashion-mnist is used where it is installed.
+    Debian's package dataset-fashion-mnist is used where it is installed, unless a root is named.
 
     Args:
         root: folder that has or gets fashion_mnist/; null: $SWEEPWISE_DATA, else ~/.cache/sweepwise.
@@ -123,7 +123,7 @@ def fashion_mnist(*, root: str | None = None) -> Arrays:
     Source: H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
     Learning Algorithms", arXiv 1708.07747.
     """
-    there = all((DEBIAN / file.name).is_file() for file in FASHION_MNIST)
+    there = root is None and all((DEBIAN / file.name).is_file() for file in FASHION_MNIST)
     folder = DEBIAN if there else folder_of("fashion_mnist", root)
     return _images("fashion_mnist", folder, FASHION_MNIST, FASHION_MIRRORS)
 
