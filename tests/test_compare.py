@@ -14,7 +14,7 @@ from sweepwise.compare import compare
 from sweepwise.monitor import Monitor
 from sweepwise.monitor.events import EventFile
 from sweepwise.monitor.histogram import histograms
-from sweepwise.record import write_aside
+from sweepwise.durable import write_aside
 
 STATE = {
     "epoch": 1,

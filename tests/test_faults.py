@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[1]
 TRAIN = str(ROOT / "train.py")
 SMALL = ["data=wine", "model.hidden=[8]", "trainer.device=cpu", "early_stop=none", "progress=false"]
 SHORT = [*SMALL, "trainer.max_epochs=3"]
-LONG = [*SMALL, "trainer.max_epochs=100000", "checkpoint.steps=20"]
+LONG = [*SMALL, "trainer.max_epochs=4000", "checkpoint.steps=20"]
 SECONDS = 30  # after which a condition that does not come true is a failure
 
 

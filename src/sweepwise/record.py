@@ -40,7 +40,6 @@ __all__ = [
     "keys",
     "read",
     "standing",
-    "write_aside",
 ]
 
 BEST_WEIGHTS = "checkpoints/best/weights.safetensors"
