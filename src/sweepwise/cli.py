@@ -8,7 +8,8 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,21 @@ _TOLD = "told"  # marks an error of a run of a sweep, which has been printed
 _EXPECTED = (UsageError, record.Busy, Failure, OSError)
 
 
-@interrupt.heeding()
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Signals are answered, and end the program with the code that a shell expects."""
+    with interrupt.heeding():
+        try:
+            yield
+        except KeyboardInterrupt as stopped:
+            raise SystemExit(_stopped(stopped)) from None
+        except Exception:
+            if torn := interrupt.torn():
+                raise SystemExit(_stopped(torn)) from None
+            raise
+
+
+@_answering()
 def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
     """Runs a `@hydra.main` function and exits with the code that says what became of it.
 
@@ -69,8 +84,6 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
             key, _, value = str(error.override).partition("=")
             message = f"{error.override}: cannot be read ({message}); it may need quotes: '{key}=\"{value}\"'"
         raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
-    except KeyboardInterrupt as stopped:
-        raise SystemExit(_stopped(stopped)) from None
     except _EXPECTED as error:
         code = _exit_code(error)
         if _TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
@@ -78,7 +91,7 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
         raise SystemExit(code) from None
 
 
-@interrupt.heeding()
+@_answering()
 def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
     """Runs a script's function of the command line's arguments, and exits as `main` does.
 
@@ -92,8 +105,6 @@ def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
         return
     try:
         raise SystemExit(task(arguments) or 0)
-    except KeyboardInterrupt as stopped:
-        raise SystemExit(_stopped(stopped)) from None
     except _EXPECTED as error:
         raise SystemExit(_refused(str(error), _exit_code(error))) from None
 
@@ -210,7 +221,7 @@ def _request(config: DictConfig, overrides: Sequence[str], choices: Mapping[str,
 @functools.cache
 def _trainer() -> Callable[[Request], "Result"]:
     """Imports torch, which a finished run does not need; once, so that no run's garbage is frozen."""
-    with importing.without_searches():
+    with interrupt.deferred(), importing.without_searches():
         from sweepwise.run import train
     return train
 

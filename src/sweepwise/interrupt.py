@@ -52,10 +52,25 @@ def heeding(answer: Handler | None = None) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)
+        if answer is None:
+            _raised.clear()
+
+
+_raised: list[int] = []
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    _raised.append(number)
     raise Stopped(number)
+
+
+def torn() -> Stopped | None:
+    """What has been raised since signals are answered; asked where another exception has taken its place.
+
+    Compiled code that is imported may turn the one into the other (ImportError: initialization failed), or
+    swallow it.
+    """
+    return Stopped(_raised[-1]) if _raised else None
 
 
 class Interrupts(AbstractContextManager["Interrupts"]):
@@ -68,6 +83,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     signal = 0
 
     def __enter__(self) -> Self:
+        self.signal = _raised[-1] if _raised else 0
         self._heeding = heeding(self._note)
         self._heeding.__enter__()
         return self
@@ -83,3 +99,15 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         if self.signal and number == signal.SIGINT:
             raise Stopped(number)
         self.signal = self.signal or number
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """While entered, a signal waits until the end, and is raised there as `Stopped`.
+
+    For what must not be torn: torch's C code goes on without numpy if its import is interrupted.
+    """
+    with Interrupts() as interrupts:
+        yield
+    if interrupts():
+        raise Stopped(interrupts.signal)

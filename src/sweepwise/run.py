@@ -19,7 +19,7 @@ from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import split
 from sweepwise.failure import explained, reason
 from sweepwise.init import initialize_
-from sweepwise.interrupt import Interrupts, exit_code
+from sweepwise.interrupt import Interrupts, exit_code, torn
 from sweepwise.monitor import START as BEGINNING
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
@@ -178,6 +178,9 @@ def _train(request: Request, parts: Parts, folder: Path) -> Result:
             run.end("interrupted", str(error))
             raise
         except Exception as error:
+            if stopped := torn():
+                run.end("interrupted", str(stopped))
+                raise stopped from error
             run.end("failed", reason(error))
             if failure := explained(error):
                 raise failure from error
