@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,8 +74,9 @@ def test_mistakes_are_named(installed, tmp_path, arguments, message):
     assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
-def test_a_package_that_is_not_installed_as_ours_may_not_be_built(tmp_path):
-    source = ROOT / "examples" / "spirals"  # can be imported, but declares nothing
+def test_a_package_that_is_not_installed_as_ours_may_not_be_built(tmp_path, tmp_path_factory):
+    source = tmp_path_factory.mktemp("source")  # can be imported, but declares nothing
+    shutil.copytree(ROOT / "examples" / "spirals" / "spirals", source / "spirals")
     done = train(tmp_path, source, SEARCH, "data=spirals")
     assert done.returncode == 2 and not list(tmp_path.iterdir())
     assert "data._target_=spirals.spirals.spirals: must be one of sweepwise.*" in done.stderr
