@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -77,12 +78,11 @@ def test_mistakes_are_named(installed, tmp_path, arguments, message):
     assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "search", [SEARCH, f"hydra.searchpath=[file://{ROOT}/examples/spirals/spirals/conf]"]
-)
-def test_a_package_that_is_not_installed_as_ours_may_not_be_built(search, tmp_path):
-    source = ROOT / "examples" / "spirals"  # can be imported, but declares nothing
-    done = train(tmp_path, source, search, "data=spirals")
+@pytest.mark.parametrize("search", [SEARCH, "hydra.searchpath=[file://SOURCE/spirals/conf]"])
+def test_a_package_that_is_not_installed_as_ours_may_not_be_built(search, tmp_path, tmp_path_factory):
+    source = tmp_path_factory.mktemp("source")  # can be imported, but declares nothing
+    shutil.copytree(ROOT / "examples" / "spirals" / "spirals", source / "spirals")
+    done = train(tmp_path, source, search.replace("SOURCE", str(source)), "data=spirals")
     assert done.returncode == 2 and not list(tmp_path.iterdir())
     assert "packages=['PACKAGE']" in done.stderr and len(done.stderr.splitlines()) == 1
 
