@@ -8,6 +8,7 @@ import os
 import re
 import resource
 import runpy
+import shlex
 import shutil
 import signal
 import subprocess
@@ -87,8 +88,8 @@ class Command:
         return self.code
 
 
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + SECONDS
+def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
+    end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.005)
@@ -285,6 +286,52 @@ def test_a_real_start_up_can_be_ended_at_any_moment(tmp_path, monkeypatch):
         process.terminate()
         _, err = process.communicate(timeout=SECONDS)
         assert process.returncode == 143 and b"Traceback" not in err
+
+
+# --- readers
+
+
+@pytest.mark.parametrize("reader", ["| head -1", "> /dev/full", ">&- 2>&-"])
+def test_a_run_outlives_those_who_read_what_it_prints(reader, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = shlex.join([sys.executable, TRAIN, *SHORT, "progress=true"])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} {reader}"],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert record.read(the_folder())["status"] == "finished"
+
+
+@pytest.mark.slow
+def test_fifty_starts_in_the_same_second_are_one_run_and_forty_nine_refusals(start):
+    commands = [start(*LONG) for _ in range(50)]
+    until(lambda: sum(command.ended() for command in commands) == 49, 240)
+    (trains,) = (command for command in commands if command.code is None)
+    others = [command for command in commands if command is not trains]
+    assert all(command.code == 1 for command in others)
+    assert all(f"is being trained by process {trains.pid} on " in command.err for command in others)
+    assert len(list(Path("outputs/main").glob("*/"))) == 1
+    os.kill(trains.pid, signal.SIGTERM)
+    assert trains.wait() == 143
+    assert record.read(the_folder())["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_fifty_runs_in_the_same_second_are_fifty_whole_folders(start):
+    commands = [start(*SMALL, "trainer.max_epochs=2", f"seed.value={seed}") for seed in range(50)]
+    until(lambda: all(command.ended() for command in commands), 240)
+    assert {command.code for command in commands} == {0}
+    folders = list(Path("outputs/main").glob("*/"))
+    assert len(folders) == 50
+    for folder in folders:
+        assert record.read(folder)["status"] == "finished"
+        assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2 + 1
+        assert len(list(folder.glob("events.out.tfevents.*"))) == 1
+        assert load_file(folder / "checkpoints/best/weights.safetensors")
 
 
 # --- disks

@@ -22,7 +22,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from sweepwise import allowlist, folders, guard, importing, interrupt, provenance, record, usage
+from sweepwise import allowlist, console, folders, guard, importing, interrupt, provenance, record, usage
 from sweepwise.failure import Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
@@ -38,8 +38,8 @@ _EXPECTED = (UsageError, record.Busy, Failure, OSError)
 
 @contextmanager
 def _answering() -> Iterator[None]:
-    """Signals are answered, and end the program with the code that a shell expects."""
-    with interrupt.heeding():
+    """Signals end the program with the code that a shell expects; a reader that has gone does not end it."""
+    with console.lasting(), interrupt.heeding():
         try:
             yield
         except KeyboardInterrupt as stopped:

@@ -96,7 +96,7 @@ def progress(steps: int, wanted: bool, begin: int = 0) -> Silent:
     """The right kind for where the output goes."""
     if not wanted:
         return Silent()
-    return Bar(steps, begin) if sys.stdout.isatty() else Lines(steps, begin)
+    return Bar(steps, begin) if sys.stdout and sys.stdout.isatty() else Lines(steps, begin)
 
 
 def _shown(values: dict[str, float]) -> str:
