@@ -32,7 +32,7 @@ from interleave import (
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = {"w1": 100, "w2": 4}
-LONG = {"w1": 7000, "w2": 120}  # epochs of more than a minute, which is between two checkpoints
+LONG = {"w1": 10_000, "w2": 200}  # epochs of more than a minute, which is between two checkpoints
 ROUNDS = 7
 FASTEST = "fastest hand-written loop"
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from sweepwise.learner import Watch
 from sweepwise.learner.module import ModuleLearner
-from sweepwise.learner.passes import refuse_pieces
+from sweepwise.learner.passes import differentiate, refuse_pieces
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer
 from sweepwise.task import task_of
@@ -180,3 +180,19 @@ def test_batch_norm_is_not_given_single_examples(examples, most):
         else:
             with pytest.raises(ValueError, match=f"batch norm cannot normalise; use at most {most}"):
                 refuse_pieces(model, accumulate, 8, examples)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_differentiating_is_torchs_backward(dtype):
+    torch.manual_seed(0)
+    model, x = (
+        nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1)).to(dtype),
+        torch.randn(5, 4).to(dtype),
+    )
+    found = []
+    for backward in (Tensor.backward, differentiate):
+        model.zero_grad()
+        for _ in range(2):  # gradients add up
+            backward(model(x).square().mean())
+        found.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert all(map(torch.equal, *found))

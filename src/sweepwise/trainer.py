@@ -265,13 +265,14 @@ def fit(
     """
     batches = Batches(data, [run.order_seed for run in runs], settings.workers)
     validation = evaluation_batches(data.validation)
-    steps = settings.steps(len(batches))
+    per_epoch = len(batches)
+    steps = settings.steps(per_epoch)
     rates = np.stack([run.schedule.rates for run in runs], axis=1)
     active = _still_running(list(enumerate(runs)), learner)
     meter = Meter(task, len(runs))
     step, epoch, halted = _begin(runs, meter, data), runs[0].begin["epoch"], False
     while active and step < steps:
-        for x, y in batches.epoch(epoch, step - epoch * len(batches)):
+        for x, y in batches.epoch(epoch, step - epoch * per_epoch):
             watch = max(run.monitor.watch(step) for _, run in active)
             losses, outputs = learner.step(x, y, rates[step], step, watch)
             meter.add(losses, outputs, y)
@@ -286,7 +287,7 @@ def fit(
             if halted or step == steps or not active:
                 break
             for k, run in active:
-                if run.checkpoints.due(step) and step % len(batches):
+                if run.checkpoints.due(step) and step % per_epoch:
                     run.checkpoints.save(step, *_memory(run, k, learner, meter, step, epoch))
         if halted:
             for k, run in active:
