@@ -11,6 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -43,13 +44,14 @@ __all__ = [
 ]
 
 BEST_WEIGHTS = "checkpoints/best/weights.safetensors"
+LAST_MANIFEST = "checkpoints/last/manifest.json"
 
 
 class Record:
     """`record.json`, rewritten as a whole whenever something is learned about the run.
 
-    Each process that trains the run is an attempt of its own; `seconds` is the sum over all of them, so far
-    as they have written it.
+    Each process that trains the run is an attempt of its own; `seconds` is the sum over all of them, of one that
+    was killed up to its last checkpoint.
 
     Args:
         folder: the run's; must exist.
@@ -68,7 +70,7 @@ class Record:
         self._path = folder / "record.json"
         self._started = time.monotonic()
         before = read(folder) if going_on else {}
-        self._attempts = _attempts(before)
+        self._attempts = _attempts(before, folder)
         self._attempts.append(
             {
                 "started": _now(),
@@ -92,23 +94,14 @@ class Record:
         if error is not None and self.fields["status"] == "running":
             self.end("failed", described(error))
 
-    def note(self, **fields: Any) -> None:
-        """Writes what was learned on the way, and the time so far, which a killed attempt leaves behind."""
-        self._count()
-        self.fields |= fields
-        self._write()
-
     def end(self, status: str, reason: str, **fields: Any) -> None:
         """Writes how the run ended."""
-        self._count()
-        self._attempts[-1] |= {"ended": _now(), "status": status}
-        self.fields |= {"status": status, "reason": reason, "ended": self._attempts[-1]["ended"], **fields}
+        own = round(time.monotonic() - self._started, 3)  # by a clock that nobody sets
+        self._attempts[-1] |= {"ended": _now(), "status": status, "seconds": own}
+        seconds = round(sum(attempt["seconds"] for attempt in self._attempts), 3)
+        self.fields |= {"status": status, "reason": reason, "ended": self._attempts[-1]["ended"]}
+        self.fields |= {"seconds": seconds, **fields}
         self._write()
-
-    def _count(self) -> None:
-        """Adds the time up, by a clock that nobody sets."""
-        self._attempts[-1]["seconds"] = round(time.monotonic() - self._started, 3)
-        self.fields["seconds"] = round(sum(attempt["seconds"] for attempt in self._attempts), 3)
 
     def _write(self) -> None:
         content = json.dumps(jsonable(self.fields), indent=2).encode() + b"\n"
@@ -119,8 +112,8 @@ class Record:
             raise OSError(error.errno, why) from error
 
 
-def _attempts(before: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The attempts that a record names; one that was killed could not say so itself."""
+def _attempts(before: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The attempts that a record names; one that was killed could not say so itself, nor how long it took."""
     found = [dict(attempt) for attempt in before.get("attempts", [])]
     if before and not found:  # a record from before attempts were written
         about = before.get("environment", {})
@@ -137,8 +130,17 @@ def _attempts(before: Mapping[str, Any]) -> list[dict[str, Any]]:
         ]
     for attempt in found:
         if attempt["status"] == "running":
-            attempt["status"] = "interrupted"
+            attempt |= {"status": "interrupted", "seconds": _until_saved(folder, attempt["started"])}
     return found
+
+
+def _until_saved(folder: Path, started: Any) -> float:
+    """Seconds from the start of an attempt to its last checkpoint, from where the next one goes on."""
+    try:
+        saved = (folder / LAST_MANIFEST).stat().st_mtime
+        return round(max(0.0, saved - datetime.fromisoformat(started).timestamp()), 3)
+    except (OSError, ValueError, TypeError):
+        return 0.0
 
 
 def described(error: BaseException) -> str:
