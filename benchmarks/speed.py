@@ -32,10 +32,7 @@ from interleave import (
 
 ROOT = Path(__file__).resolve().parent.parent
 EPOCHS = {"w1": 100, "w2": 4}
-LONG = {
-    "w1": 1200,
-    "w2": 24,
-}  # epochs of about ten seconds, each with a checkpoint: six times the default of one a minute
+LONG = {"w1": 1200, "w2": 24}  # epochs: ten seconds and one checkpoint, of which there is one a minute
 ROUNDS = 7
 FASTEST = "fastest hand-written loop"
 

@@ -50,8 +50,8 @@ LAST_MANIFEST = "checkpoints/last/manifest.json"
 class Record:
     """`record.json`, rewritten as a whole whenever something is learned about the run.
 
-    Each process that trains the run is an attempt of its own; `seconds` is the sum over all of them, of one that
-    was killed up to its last checkpoint.
+    Each process that trains the run is an attempt of its own; `seconds` is the sum over all of them, of one
+    that was killed up to its last checkpoint.
 
     Args:
         folder: the run's; must exist.
