@@ -508,3 +508,40 @@ def test_damaged_checkpoints_are_never_started_over_from(start):
     assert {p.name: c for p, c in before.items() if p.name != ".lock"} == {
         p.name: c for p, c in after.items() if p.name != ".lock"
     }
+
+
+def test_a_record_that_is_gone_or_damaged_is_never_started_over_from(start):
+    first = start(*LONG)
+    until(has_checkpoints)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    path = the_folder() / "record.json"
+    content = path.read_bytes()
+    path.write_bytes(content[:100])
+    damaged = start(*LONG)
+    assert damaged.wait() == 1 and "record.json is damaged" in damaged.err and "fresh=true" in damaged.err
+    path.unlink()
+    gone = start(*LONG)
+    assert gone.wait() == 1 and "has checkpoints but no record.json" in gone.err and "fresh=true" in gone.err
+    path.write_bytes(content)
+    going = start(*LONG)
+    until(lambda: "folder" in going.out)
+    assert "resume        from step " in going.out
+
+
+def test_logs_that_are_gone_are_named_once_and_the_run_goes_on(start):
+    def killed_after_another() -> Command:
+        before = {path.name for path in Path("outputs").glob("*/*/checkpoints/step-*")}
+        command = start(*LONG)
+        until(lambda: {path.name for path in Path("outputs").glob("*/*/checkpoints/step-*")} - before)
+        until(lambda: has_checkpoints() and (the_folder() / "checkpoints" / "last").exists())
+        os.kill(command.pid, signal.SIGKILL)
+        command.wait()
+        return command
+
+    killed_after_another()
+    for path in (*the_folder().glob("events.out.tfevents.*"), the_folder() / "metrics.jsonl"):
+        path.unlink()
+    told = killed_after_another().err.splitlines()
+    assert len(told) == 2 and all("has lost its last" in line for line in told)
+    assert killed_after_another().err == ""

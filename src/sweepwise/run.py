@@ -14,10 +14,11 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sweepwise import durable, provenance, record, report, verdict
+from sweepwise.checkpoint import FOLDER as CHECKPOINTS
 from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import split
-from sweepwise.failure import explained, reason
+from sweepwise.failure import Failure, explained, reason
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts, exit_code, torn
 from sweepwise.monitor import START as BEGINNING
@@ -229,6 +230,11 @@ def _left_off(
         record.clear(folder)
         return None, said
     known = record.read(folder)
+    if not known and any((folder / CHECKPOINTS).glob("step-*")):
+        raise Failure(
+            f"{folder}: has checkpoints but no record.json, so it is unknown what they are; put it back, or "
+            "fresh=true trains the run anew, over what is there"
+        )
     if not known:
         record.clear(folder)
         return None, []

@@ -66,7 +66,8 @@ class Monitor:
         again = begin["step"] if begin["log"] else None
         self._events: EventFile | NoEvents = EventFile(folder, again) if tensorboard else NoEvents()
         cut(folder, begin["log"], self._events.path)  # only now: its name must follow those that go
-        self._before: dict[str, int] = dict(begin["log"])
+        left = (folder / name for name in begin["log"])
+        self._before = {path.name: path.stat().st_size for path in left if path.exists()}
         self._graph = graph and tensorboard
         self._images = images * tensorboard
         self._confusion = confusion and tensorboard
