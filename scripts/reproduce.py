@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
     changed = [*differs.code, *differs.inputs, *differs.versions, *differs.machine]
     if before.get("data_sha256") != after["data_sha256"]:
         changed.append("the data are not the same")
+    changed += [f"{line}, while it was trained" for line in before.get("not_bit_exact", [])]
     for line in changed or ["nothing of what is recorded"]:
         print(f"changed       {line}")
     if differs.code and before["environment"].get("git_commit"):

@@ -35,6 +35,7 @@ from sweepwise.sealed import MALFORMED, MANIFEST, manifest, opened, order, packe
 FOLDER = "checkpoints"
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
 AFFORDABLE = 0.01  # of the time between two checkpoints: what takes longer is written by a thread
+TOLD = 3  # checkpoints for which there is no room are named; that there is none is clear then
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Weights = Mapping[str, Tensor]
@@ -228,7 +229,8 @@ class Checkpoints:
         if error.errno not in DISK_FULL or self._full_disk == "stop":
             raise error
         self.failures.append(str(error.strerror))
-        print(f"warning: {error.strerror}; the training goes on", file=sys.stderr)
+        if len(self.failures) <= TOLD:
+            print(f"warning: {error.strerror}; the training goes on", file=sys.stderr)
 
     def _save(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
@@ -283,6 +285,8 @@ class Checkpoints:
                 raise
             free = shutil.disk_usage(self._folder).free
             text = f"no room for {FOLDER}/{folder.name}: it needs {needed:,} bytes, {free:,} are free"
+            if free > needed:
+                text += ", so it is the number of files or a quota that is exhausted"
             raise OSError(error.errno, f"{text}; the checkpoints before it are kept") from error
         return folder.name
 

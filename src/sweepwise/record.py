@@ -152,6 +152,14 @@ class Damaged(OSError):
     """A record that cannot be read."""
 
 
+def read_or_nothing(folder: Path) -> dict[str, Any]:
+    """A run's record; empty also if it is damaged."""
+    try:
+        return read(folder)
+    except Damaged:
+        return {}
+
+
 def read(folder: Path) -> dict[str, Any]:
     """A run's record; empty if the folder has none.
 

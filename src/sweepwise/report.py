@@ -107,8 +107,10 @@ def closing(folder: object, ended: Mapping[str, Any]) -> None:
         )
         _line("best", f"{best['metric']} {best['value']:.6g} at epoch {best['epoch']} ({metrics})")
         _line("weights", f"{folder}/{record.BEST_WEIGHTS}")
+    if ended.get("not_bit_exact"):
+        print(wrapped("note", f"not bit-exact: went on although {'; '.join(ended['not_bit_exact'])}"))
     if ended["status"] == "interrupted":
-        again = [word for word in sys.argv if word.replace(" ", "") != "fresh=true"]
+        again = [word for word in sys.argv if word not in ("fresh=true", "accept_changes=true")]
         _line("to go on", shlex.join(["python", *again]))
 
 

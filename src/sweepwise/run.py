@@ -216,7 +216,7 @@ def _describe(
 
 
 def _left_off(
-    request: Request, folder: Path, made: Mapping[str, Any]
+    request: Request, folder: Path, made: dict[str, Any]
 ) -> tuple[Saved | None, list[tuple[str, str]]]:
     """Where a run goes on, and what there is to say about that. If it begins, its folder is empty now.
 
@@ -226,7 +226,8 @@ def _left_off(
         Damaged: no checkpoint is whole.
     """
     if request.config["fresh"]:
-        said = [("fresh", "over what was here")] if (folder / "record.json").exists() else []
+        here = record.read_or_nothing(folder).get("status", "a damaged record")
+        said = [("fresh", f"over what was here: {here}")] if (folder / "record.json").exists() else []
         record.clear(folder)
         return None, said
     known = record.read(folder)
@@ -250,6 +251,7 @@ def _left_off(
         return None, [("resume", f"{known['status']} before its first checkpoint: from the beginning")]
     said = [("damaged", text) for text in saved.damaged]
     said += [("resume", f"from step {saved.step}, epoch {saved.state['epoch']}")]
-    if changed := [*changed, *differs.versions, *differs.machine]:
-        said += [("", f"not bit-exact: {'; '.join(changed)}")]
+    made["not_bit_exact"] = [*known.get("not_bit_exact", []), *changed, *differs.versions, *differs.machine]
+    if made["not_bit_exact"]:
+        said += [("", f"not bit-exact: {'; '.join(made['not_bit_exact'])}")]
     return saved, said

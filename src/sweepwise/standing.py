@@ -45,8 +45,9 @@ def refuse_changed(folder: Path, known: Mapping[str, Any], request: Request, cha
         Changed: with all that differs, unless that was accepted.
     """
     if changes and not request.config["accept_changes"]:
+        status = known["status"] if known["status"] != "running" else "killed"
         way = "takes it as it is" if known["status"] in ENDED else "goes on with it"
         raise Changed(
-            f"{folder}: {known['status']}, but made by something else: {'; '.join(changes)}. "
+            f"{folder}: {status}, but made by something else: {'; '.join(changes)}. "
             f"fresh=true trains it anew, over what is there; accept_changes=true {way}"
         )

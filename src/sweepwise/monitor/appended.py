@@ -52,7 +52,7 @@ class AppendedFile:
         before, self._overflowing = self._overflowing, self._full(content)
         if self._overflowing:
             first = self.lost.pop()[0] if before else step
-            self.lost.append((first, step))
+            self.lost.append((min(first, step), max(first, step)))
         else:
             self._pending.append((step, content))
             self._held += len(content)
@@ -91,7 +91,7 @@ class AppendedFile:
             if self._pending:
                 steps = [step for step, _ in self._pending]
                 self.lost.append((min(steps), max(steps)))
-        for first, last in self.lost:
+        for first, last in _merged(self.lost):
             print(f"warning: {self.path.name} lacks steps {first} to {last} ({failed})", file=sys.stderr)
 
     def _squeeze(self) -> None:
@@ -127,3 +127,14 @@ class AppendedFile:
         if sync and not self._named:
             durable.sync(self.path.parent)
             self._named = True
+
+
+def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same steps in order, each range once."""
+    merged: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = merged[-1][0], max(last, merged[-1][1])
+        else:
+            merged.append((first, last))
+    return merged
