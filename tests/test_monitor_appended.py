@@ -268,3 +268,14 @@ def test_a_monitor_on_a_disk_that_stays_full(small_disk, clock, capsys):
     said = capsys.readouterr().err
     assert f"metrics.jsonl lacks steps {last + 1} to 199 (No space left on device)" in said
     assert said.count("lacks steps") == 2, "the event file says so too"
+
+
+@pytest.mark.parametrize("kept, left", [(b"ab\ncd\ne", b"ab\ncd\n"), (b"ab", b""), (b"ab\n", b"ab\n")])
+def test_a_torn_last_line_is_no_beginning_of_the_next(tmp_path, kept, left, capsys):
+    path = tmp_path / "lines"
+    path.write_bytes(kept)
+    file = AppendedFile(path, 100, b"\n")
+    file.add(0, b"new\n")
+    file.close()
+    assert path.read_bytes() == left + b"new\n" and file.size == len(left) + 4
+    assert "has lost its last" in capsys.readouterr().err

@@ -169,8 +169,8 @@ def read(folder: Path) -> dict[str, Any]:
     path = folder / "record.json"
     try:
         found = json.loads(path.read_bytes())
-        if not isinstance(found, dict):
-            raise ValueError("it holds no object")
+        if not isinstance(found, dict) or "status" not in found:
+            raise ValueError("it holds no status")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:

@@ -62,7 +62,7 @@ class Monitor:
     ) -> None:
         self._scalars_every = scalars_every
         self._histograms_every = histograms_every
-        self._lines = AppendedFile(folder / LINES, begin["log"].get(LINES, 0))
+        self._lines = AppendedFile(folder / LINES, begin["log"].get(LINES, 0), b"\n")
         again = begin["step"] if begin["log"] else None
         self._events: EventFile | NoEvents = EventFile(folder, again) if tensorboard else NoEvents()
         cut(folder, begin["log"], self._events.path)  # only now: its name must follow those that go

@@ -24,6 +24,7 @@ class AppendedFile:
     Args:
         path: of the file, made if missing.
         size: bytes that stay of what is there; more are cut off. None: all.
+        end: one byte that ends every record: of a file that has lost bytes a torn last record is cut off too.
 
     Attributes:
         path: of the file.
@@ -31,7 +32,7 @@ class AppendedFile:
         lost: the first and the last step whose records were given up, of each such time.
     """
 
-    def __init__(self, path: Path, size: int | None = None) -> None:
+    def __init__(self, path: Path, size: int | None = None, end: bytes = b"") -> None:
         self.path = path
         with path.open("ab") as file:
             if size is not None and file.tell() > size:
@@ -39,6 +40,9 @@ class AppendedFile:
         self.size = path.stat().st_size
         if size is not None and self.size < size:
             print(f"warning: {path.name} has lost its last {size - self.size:,} bytes", file=sys.stderr)
+            if end:
+                os.truncate(path, path.read_bytes().rfind(end) + 1)
+                self.size = path.stat().st_size
         self.lost: list[tuple[int, int]] = []
         self._pending: list[tuple[int, bytes]] = []  # step and record
         self._held = 0  # bytes of them
