@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 PACKAGE = SRC / "sweepwise"
 COMPONENTS = ("init", "scheduler", "regularizer", "early_stop", "model", "data", "optimizer")
-SHARED = ("allowlist", "schema", "seed")  # what every component may use
+SHARED = ("allowlist", "interrupt", "schema", "seed")  # what every component may use
 CONFIG_LIBRARIES = {"hydra", "omegaconf"}
 HEAVY = {"torch", "safetensors", "tensorboard", "sklearn"}
 

@@ -1,6 +1,5 @@
 """What is written of a run: real files and processes."""
 
-import json
 import os
 import platform
 import subprocess
@@ -60,24 +59,6 @@ def test_a_record_that_does_not_go_on_starts_over(tmp_path):
     assert len(found["attempts"]) == 1 and "best" not in found and found["reason"] == ""
     Record(tmp_path / "..", going_on=True)  # without one to go on with
     assert len(record.read(tmp_path / "..")["attempts"]) == 1
-
-
-def test_a_record_from_before_attempts_were_written_counts_as_one(tmp_path):
-    old = {"status": "interrupted", "started": "s", "ended": "e", "seconds": 7.0}
-    (tmp_path / "record.json").write_text(json.dumps(old | {"environment": {"host": "there", "pid": 3}}))
-    log = Record(tmp_path, going_on=True)
-    (first, _) = record.read(tmp_path)["attempts"]
-    assert first == {
-        "started": "s",
-        "ended": "e",
-        "seconds": 7.0,
-        "host": "there",
-        "pid": 3,
-        "from_step": 0,
-        "status": "interrupted",
-    }
-    log.end("finished", "")
-    assert record.read(tmp_path)["seconds"] >= 7.0
 
 
 def test_a_clock_that_is_set_back_changes_no_duration(tmp_path, monkeypatch):

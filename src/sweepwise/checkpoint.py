@@ -17,8 +17,9 @@ import itertools
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -136,7 +137,8 @@ class Checkpoints:
         if self._writer:
             self._writing = self._writer.submit(self._save, step, weights, best, state)
         else:
-            self._attempt(step, weights, best, state)
+            with self._excusing():
+                self._save(step, weights, best, state)
             if time.monotonic() - began > AFFORDABLE * (began - self._since):
                 self._writer = ThreadPoolExecutor(1)
         self._since = time.monotonic()
@@ -206,31 +208,27 @@ class Checkpoints:
         if saved.best:
             self._put_best(saved.state["best_step"], to_bytes(dict(saved.best)))
         else:
-            _forget(self._folder / "best")
+            (self._folder / "best").unlink(missing_ok=True)
             for path in self._folder.glob("best-*"):
                 shutil.rmtree(path)
 
     def _wait(self) -> None:
         if self._writing:
             writing, self._writing = self._writing, None
-            try:
+            with self._excusing():
                 writing.result()
-            except OSError as error:
-                self._excuse(error)
 
-    def _attempt(self, *what: Any) -> None:
-        try:
-            self._save(*what)
-        except OSError as error:
-            self._excuse(error)
-
-    def _excuse(self, error: OSError) -> None:
+    @contextmanager
+    def _excusing(self) -> Iterator[None]:
         """Only a full disk can be lived with, and only if that was wanted."""
-        if error.errno not in DISK_FULL or self._full_disk == "stop":
-            raise error
-        self.failures.append(str(error.strerror))
-        if len(self.failures) <= TOLD:
-            print(f"warning: {error.strerror}; the training goes on", file=sys.stderr)
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in DISK_FULL or self._full_disk == "stop":
+                raise
+            self.failures.append(str(error.strerror))
+            if len(self.failures) <= TOLD:
+                print(f"warning: {error.strerror}; the training goes on", file=sys.stderr)
 
     def _save(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
@@ -244,7 +242,7 @@ class Checkpoints:
             told = {"step": step, "best_step": best[0] if best else None, **state}
             files |= {STATE: packed(told)}
         name = self._put(f"{'step' if state else 'ended'}-{step:08d}", step, files)
-        _show(self._folder / "last", name)
+        durable.point(self._folder / "last", name)
         for old in sorted(self._folder.glob("step-*"), key=order)[: -self._keep]:
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
@@ -252,7 +250,7 @@ class Checkpoints:
     def _put_best(self, step: int, weights: bytes) -> None:
         """Writes the best weights, and removes the others."""
         name = self._put(f"best-{step:08d}", step, {WEIGHTS: weights})
-        _show(self._folder / "best", name)
+        durable.point(self._folder / "best", name)
         for other in self._folder.glob("best-*"):
             if other.name != name:
                 shutil.rmtree(other, ignore_errors=True)
@@ -289,18 +287,6 @@ class Checkpoints:
                 text += ", so it is the number of files or a quota that is exhausted"
             raise OSError(error.errno, f"{text}; the checkpoints before it are kept") from error
         return folder.name
-
-
-def _show(link: Path, name: str) -> None:
-    """Points a link at what was just written."""
-    if link.is_dir() and not link.is_symlink():
-        shutil.rmtree(link)  # of before there were links
-    durable.point(link, name)
-
-
-def _forget(link: Path) -> None:
-    if link.is_symlink():
-        link.unlink()
 
 
 def _read(folder: Path, damaged: tuple[str, ...]) -> Saved:

@@ -21,11 +21,11 @@ from safetensors.torch import load as from_bytes
 from torch import Tensor
 
 from sweepwise.checkpoint import BEST, FOLDER, STATE, WEIGHTS
+from sweepwise.folders import RECORD
 from sweepwise.monitor import LINES
 from sweepwise.monitor.logged import Entry, events, lines, told
 
 EVENTS = "events"
-RECORD = "record.json"
 RESULTS = ("status", "reason", "best", "stopped", "metrics", "final")  # of a record
 LOG = "log"  # in a state: how long the logs were
 

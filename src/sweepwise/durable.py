@@ -53,7 +53,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def point(link: Path, target: str) -> None:
-    """Makes a symbolic link lead to a target beside it, in place of an older link or folder.
+    """Makes a symbolic link lead to a target beside it, in place of an older link.
 
     Raises:
         OSError: it could not be made; the old one is still there.

@@ -8,6 +8,9 @@ import os
 import shutil
 from pathlib import Path
 
+from sweepwise import durable
+
+RECORD = "record.json"
 LOCK = ".lock"  # belongs to `lock`; a folder that holds nothing else was made for nothing
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF)
 PROBE_BYTES = 65536
@@ -22,7 +25,7 @@ def clear(folder: Path) -> None:
     Raises:
         OSError: something cannot be removed.
     """
-    (folder / "record.json").unlink(missing_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
     for entry in folder.iterdir():
         if entry.name != LOCK:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
@@ -47,6 +50,7 @@ def make(folder: Path) -> list[Path]:
                 if missing:
                     level.mkdir()
                     made.append(level)
+                    durable.sync(level.parent)
             if not level.is_dir():
                 number = errno.ENOTDIR if os.path.lexists(level) else errno.ENOENT
                 raise OSError(number, os.strerror(number), str(level))

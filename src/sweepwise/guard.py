@@ -37,10 +37,9 @@ class Foreign(HydraException):
     """Hydra was asked to import, build or read what is not allowed; one line."""
 
 
+@functools.cache
 def install() -> None:
     """Puts the checks in place, for the rest of the process; more than once does no more than once."""
-    if getattr(ConfigLoaderImpl.load_configuration, "guarded", False):
-        return
     for place, name, checked in (
         (ConfigLoaderImpl, "load_configuration", _composing),
         (ConfigRepository, "initialize_sources", _importing),
@@ -130,7 +129,6 @@ def _composing(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         refuse_foreign(config)
         return config
 
-    load_configuration.guarded = True  # type: ignore[attr-defined]
     return load_configuration
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR
 
+from sweepwise import durable
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.data import Data
 from sweepwise.early_stop import Best, EarlyStop
@@ -112,7 +113,7 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
         shown: whether progress is printed.
     """
     if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        durable.make_folder(Path(folder))
     monitor = Monitor(Path(folder)) if folder else _Unwatched()
     checkpoints = Checkpoints(Path(folder)) if folder else Unsaved()
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)

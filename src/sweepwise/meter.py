@@ -29,12 +29,12 @@ class Meter:
 
     def memory(self, run: int) -> dict[str, Any]:
         """What has been seen of a run in this epoch: sums, and the steps that have not been looked at yet."""
-        own = [[self._unfolded(tensor)[run].detach().cpu() for tensor in seen] for seen in self._seen]
+        own = [[self._unfolded(tensor)[run].detach() for tensor in seen] for seen in self._seen]
         return {
             "examples": self._examples,
             "loss": float(self._loss[run]),
             "sums": self._sums[run].tolist(),
-            "seen": [[tensor.clone() for tensor in tensors] for tensors in own],
+            "seen": [[tensor.to("cpu", copy=True) for tensor in tensors] for tensors in own],
         }
 
     def remember(self, memories: Sequence[Mapping[str, Any]], device: torch.device) -> None:

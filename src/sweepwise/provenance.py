@@ -68,14 +68,12 @@ class Differences:
         inputs: files that the config names.
         versions: of Python and packages.
         machine: host and hardware; only if now's is known.
-        unknown: what the earlier record does not say, as records of older versions do not.
     """
 
     code: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
     machine: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
@@ -88,8 +86,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Difference
     was, is_now = before.get("environment", {}), now.get("environment", {})
     versions = [name for name in ("python", *PACKAGES, "sweepwise") if name in is_now]
     machine = [name for name in COMPARED if name in is_now]
-    unknown = [name for name in ("code", "inputs") if name in now and name not in before]
-    unknown += [name for name in (*versions, *machine) if name not in was]
 
     def changed(names: Iterable[str]) -> list[str]:
         return [name for name in names if name in was and was[name] != is_now[name]]
@@ -101,7 +97,6 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Difference
         machine=tuple(
             line for name in changed(machine) for line in _moved(COMPARED[name], was[name], is_now[name])
         ),
-        unknown=tuple(unknown),
     )
 
 

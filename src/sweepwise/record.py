@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any
 
 from sweepwise.durable import write_aside
-from sweepwise.folders import clear
+from sweepwise.failure import reason
+from sweepwise.folders import RECORD, clear
 from sweepwise.identity import NOT_IDENTITY, Request, find_folder, folder_name, identity, keys
 from sweepwise.lock import Busy, Claim, claim, hold, is_held
 
@@ -31,7 +32,6 @@ __all__ = [
     "Request",
     "claim",
     "clear",
-    "described",
     "find_folder",
     "folder_name",
     "hold",
@@ -67,7 +67,7 @@ class Record:
     """
 
     def __init__(self, folder: Path, *, going_on: bool = False, from_step: int = 0, **fields: Any) -> None:
-        self._path = folder / "record.json"
+        self._path = folder / RECORD
         self._started = time.monotonic()
         before = read(folder) if going_on else {}
         self._attempts = _attempts(before, folder)
@@ -92,7 +92,7 @@ class Record:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None and self.fields["status"] == "running":
-            self.end("failed", described(error))
+            self.end("failed", reason(error))
 
     def end(self, status: str, reason: str, **fields: Any) -> None:
         """Writes how the run ended."""
@@ -115,19 +115,6 @@ class Record:
 def _attempts(before: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
     """The attempts that a record names; one that was killed could not say so itself, nor how long it took."""
     found = [dict(attempt) for attempt in before.get("attempts", [])]
-    if before and not found:  # a record from before attempts were written
-        about = before.get("environment", {})
-        found = [
-            {
-                "started": before.get("started"),
-                "ended": before.get("ended"),
-                "seconds": before.get("seconds", 0.0),
-                "host": about.get("host"),
-                "pid": about.get("pid"),
-                "from_step": 0,
-                "status": before.get("status", "running"),
-            }
-        ]
     for attempt in found:
         if attempt["status"] == "running":
             attempt |= {"status": "interrupted", "seconds": _until_saved(folder, attempt["started"])}
@@ -143,21 +130,8 @@ def _until_saved(folder: Path, started: Any) -> float:
         return 0.0
 
 
-def described(error: BaseException) -> str:
-    """An exception in one line."""
-    return f"{type(error).__name__}: {error}".strip(": ")
-
-
 class Damaged(OSError):
     """A record that cannot be read."""
-
-
-def read_or_nothing(folder: Path) -> dict[str, Any]:
-    """A run's record; empty also if it is damaged."""
-    try:
-        return read(folder)
-    except Damaged:
-        return {}
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -166,7 +140,7 @@ def read(folder: Path) -> dict[str, Any]:
     Raises:
         Damaged: it is no JSON object.
     """
-    path = folder / "record.json"
+    path = folder / RECORD
     try:
         found = json.loads(path.read_bytes())
         if not isinstance(found, dict) or "status" not in found:

@@ -19,6 +19,7 @@ from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import split
 from sweepwise.failure import Failure, explained, reason
+from sweepwise.folders import RECORD
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts, exit_code, torn
 from sweepwise.monitor import START as BEGINNING
@@ -154,7 +155,8 @@ def _train(request: Request, parts: Parts, folder: Path) -> Result:
     config = request.config
     made = made_by(request, provenance.environment(request.targets))
     made |= {"data_sha256": parts.data.sha256}
-    saved, said = _left_off(request, folder, made)
+    saved, said, changed = _left_off(request, folder, made)
+    made |= {"not_bit_exact": changed}
     about = {"id": request.id, "overrides": list(request.overrides), "init": parts.init, "notes": parts.notes}
     if not saved:
         start = verdict.look(parts)
@@ -216,29 +218,30 @@ def _describe(
 
 
 def _left_off(
-    request: Request, folder: Path, made: dict[str, Any]
-) -> tuple[Saved | None, list[tuple[str, str]]]:
-    """Where a run goes on, and what there is to say about that. If it begins, its folder is empty now.
+    request: Request, folder: Path, made: Mapping[str, Any]
+) -> tuple[Saved | None, list[tuple[str, str]], list[str]]:
+    """Where a run goes on, what there is to say about that, and what has changed since it began.
+
+    If it begins, its folder is empty now.
 
     Raises:
         Ended: there is nothing left to do.
-        Changed: it was begun by other code.
-        Damaged: no checkpoint is whole.
+        Changed: it was begun by other code, or on other data.
+        Failure: it had begun, and nothing that can be believed is left of it.
     """
     if request.config["fresh"]:
-        here = record.read_or_nothing(folder).get("status", "a damaged record")
-        said = [("fresh", f"over what was here: {here}")] if (folder / "record.json").exists() else []
+        said = [("fresh", "over what was here")] if (folder / RECORD).exists() else []
         record.clear(folder)
-        return None, said
+        return None, said, []
     known = record.read(folder)
     if not known and any((folder / CHECKPOINTS).glob("step-*")):
         raise Failure(
-            f"{folder}: has checkpoints but no record.json, so it is unknown what they are; put it back, or "
+            f"{folder}: has checkpoints but no {RECORD}, so it is unknown what they are; put it back, or "
             "fresh=true trains the run anew, over what is there"
         )
     if not known:
         record.clear(folder)
-        return None, []
+        return None, [], []
     if ended(known):
         raise Ended(folder)
     differs = provenance.differences(known, made)
@@ -248,10 +251,9 @@ def _left_off(
     saved = Checkpoints(folder).load()
     if saved is None:
         record.clear(folder)
-        return None, [("resume", f"{known['status']} before its first checkpoint: from the beginning")]
+        return None, [("resume", "no checkpoint is there: from the beginning")], []
     said = [("damaged", text) for text in saved.damaged]
     said += [("resume", f"from step {saved.step}, epoch {saved.state['epoch']}")]
-    made["not_bit_exact"] = [*known.get("not_bit_exact", []), *changed, *differs.versions, *differs.machine]
-    if made["not_bit_exact"]:
-        said += [("", f"not bit-exact: {'; '.join(made['not_bit_exact'])}")]
-    return saved, said
+    changed = [*known["not_bit_exact"], *changed, *differs.versions, *differs.machine]
+    said += [("", f"not bit-exact: {'; '.join(changed)}")] if changed else []
+    return saved, said, changed

@@ -270,7 +270,8 @@ def fit(
     rates = np.stack([run.schedule.rates for run in runs], axis=1)
     active = _still_running(list(enumerate(runs)), learner)
     meter = Meter(task, len(runs))
-    step, epoch, halted = _begin(runs, meter, data), runs[0].begin["epoch"], False
+    step, epoch = _begin(runs, meter, data)
+    halted = False
     while active and step < steps:
         for x, y in batches.epoch(epoch, step - epoch * per_epoch):
             watch = max(run.monitor.watch(step) for _, run in active)
@@ -303,26 +304,27 @@ def fit(
         epoch += 1
         for k, run in active:
             values = {tag: value[k] for tag, value in metrics.items()}
-            run.monitor.epoch(step - 1, epoch - 1, values)
             if run.take(step, epoch - 1, values):
                 learner.keep(k)
+            run.monitor.epoch(step - 1, epoch - 1, values)
             rates[step:, k] = run.schedule.rates[step:]
-            ending = run.status == "stopped early" or (run.status == "running" and step == steps)
-            if ending or (run.status == "running" and run.checkpoints.due(step, epoch)):
-                save = run.checkpoints.finish if ending else run.checkpoints.save
-                save(step, *_memory(run, k, learner, meter, step, epoch))
+            if run.status == "stopped early" or (run.status == "running" and step == steps):
+                run.checkpoints.finish(step, *_memory(run, k, learner, meter, step, epoch))
+            elif run.status == "running" and run.checkpoints.due(step, epoch):
+                run.checkpoints.save(step, *_memory(run, k, learner, meter, step, epoch))
         progress.epoch(step, epoch - 1, rates[step - 1, active[0][0]], active[0][1].metrics)
         active = _still_running(active, learner)
     _end_all(active, "finished", "", epoch - 1, step)
     _leave_best(runs, learner, task, data)
 
 
-def _begin(runs: Sequence[Run], meter: Meter, data: Data) -> int:
-    """Takes up the epoch where all runs have left it; returns the next step."""
-    if runs[0].begin["meter"] is not None:
+def _begin(runs: Sequence[Run], meter: Meter, data: Data) -> tuple[int, int]:
+    """Takes up the epoch where all runs have left it; returns the next step and its epoch."""
+    begin = runs[0].begin
+    if begin["meter"] is not None:
         meter.remember([run.begin["meter"] for run in runs], data.train.y.device)
-        place_generators(runs[0].begin["generators"])
-    return int(runs[0].begin["step"])
+        place_generators(begin["generators"])
+    return begin["step"], begin["epoch"]
 
 
 def _memory(

@@ -14,8 +14,17 @@ MOST_EXPANDED = 1032  # bytes that deflate can make of one: longest match over s
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 # What numpy and zipfile raise for files that are not as they should be.
 BROKEN = (
-    *(ValueError, OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError),
-    *(SyntaxError, MemoryError, OverflowError, TypeError, KeyError),
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sweepwise.data import Data, Part
 from sweepwise.data.stored import StoredPart
+from sweepwise.interrupt import ASKING
 from sweepwise.seed import seed_worker
 
 Batch = tuple[Tensor, Tensor]
@@ -114,5 +115,5 @@ def _folded(orders: Tensor, batch_size: int) -> list[Tensor]:
 def _begin_worker(worker: int) -> None:
     """Seeds a worker, and leaves it to the process that trains to answer signals that go to all of them."""
     seed_worker(worker)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in ASKING:
         signal.signal(number, signal.SIG_IGN)

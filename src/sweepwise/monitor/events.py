@@ -278,10 +278,11 @@ def _record(step: int, field: int, payload: bytes) -> bytes:
     """A TFRecord that holds an Event with this step and field."""
     event = struct.pack("<BdB", 0x09, time.time(), 0x10) + _varint(step) + _field(field, payload)
     length = _LENGTH.pack(len(event))
-    return length + _masked_crc(length) + event + _masked_crc(event)
+    return length + masked_crc(length) + event + masked_crc(event)
 
 
-def _masked_crc(data: bytes) -> bytes:
+def masked_crc(data: bytes) -> bytes:
+    """The checksum that stands behind a record's length and behind its bytes."""
     crc = google_crc32c.value(data)
     return _CRC.pack(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
-
 from sweepwise.monitor import LINES
+from sweepwise.monitor.events import masked_crc
 
 DESCRIPTIONS = ("run/", "_hparams_/session_start_info")  # tags of what has to differ
 GRAPH = "graph"  # stands for the tag that a graph has not
@@ -77,19 +76,14 @@ def records(path: Path) -> Iterator[bytes]:
     content, place = path.read_bytes(), 0
     while place < len(content):
         head, fault = content[place : place + 12], f"{path}: the record at byte {place} is not whole"
-        if len(head) < 12 or head[8:] != _masked_crc(head[:8]):
+        if len(head) < 12 or head[8:] != masked_crc(head[:8]):
             raise ValueError(fault)
         end = place + 12 + struct.unpack("<Q", head[:8])[0]
         record, checksum = content[place + 12 : end], content[end : end + 4]
-        if checksum != _masked_crc(record):
+        if checksum != masked_crc(record):
             raise ValueError(fault)
         yield record
         place = end + 4
-
-
-def _masked_crc(data: bytes) -> bytes:
-    crc = google_crc32c.value(data)
-    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def _timeless(value: Any) -> bytes:

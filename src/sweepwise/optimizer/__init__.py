@@ -129,7 +129,7 @@ class FlatOptimizer:
 
 
 def _copy(value: Any) -> Any:
-    return value.detach().cpu().clone() if isinstance(value, Tensor) else value
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
 
 
 def _on(value: Any, tensor: Tensor) -> bool:
