@@ -11,6 +11,7 @@ from pathlib import Path
 from sweepwise import durable
 
 RECORD = "record.json"
+SWEEP = ".sweep"  # a sweep's own files, beside the folders of its runs
 LOCK = ".lock"  # belongs to `lock`; a folder that holds nothing else was made for nothing
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF)
 PROBE_BYTES = 65536

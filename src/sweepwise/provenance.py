@@ -6,6 +6,7 @@ Nothing here imports torch but `machine`, so that a finished run can be compared
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import sys
@@ -26,10 +27,12 @@ __all__ = [
     "environment",
     "inputs",
     "machine",
+    "origin",
     "versions",
 ]
 
 PACKAGES = ("torch", "numpy", "hydra-core")
+ORIGIN = "origin.json"  # beside a copy of the code: what git knew of it
 # Environment variables that change what is computed or by how many, by their beginnings.
 VARIABLES = (
     "ATEN_",
@@ -164,18 +167,38 @@ def environment(targets: Iterable[str] = ()) -> dict[str, Any]:
     Args:
         targets: a config's `_target_`s; their packages' checkouts count to `git_clean`.
     """
-    homes = code_folders(targets)
-    ours, *others = homes
+    told = origin(targets)
     return {
         **versions(),
-        "git_commit": git.commit(homes[ours]),
-        "git_commits": {name: git.commit(homes[name]) for name in others},
-        "git_clean": git.is_clean(homes.values()),
+        **{key: told[key] for key in ("git_commit", "git_commits", "git_clean")},
         **machine(),
         "places": {name: os.environ[name] for name in PLACES if name in os.environ},
         "pid": os.getpid(),
         "command": sys.argv,
         "working_directory": os.getcwd(),
+    }
+
+
+def origin(targets: Iterable[str] = ()) -> dict[str, Any]:
+    """What git knows of the code that runs; of a copy that was made of it, what git knew then.
+
+    Args:
+        targets: a config's `_target_`s.
+
+    Returns:
+        `git_commit` of sweepwise, `git_commits` of the targets' packages, whether all is `git_clean`, and
+        the `diff`.
+    """
+    homes = code_folders(targets)
+    copied = homes["sweepwise"].parent / ORIGIN
+    if copied.is_file():
+        return json.loads(copied.read_bytes())
+    ours, *others = homes
+    return {
+        "git_commit": git.commit(homes[ours]),
+        "git_commits": {name: git.commit(homes[name]) for name in others},
+        "git_clean": git.is_clean(homes.values()),
+        "diff": _diff(homes.values()),
     }
 
 
@@ -188,11 +211,13 @@ def diff(targets: Iterable[str] = ()) -> str:
     Returns:
         Text for `git apply`, at most 5 MiB of a checkout; '' if there is none, or no git.
     """
-    homes = list(code_folders(targets).values())
+    return str(origin(targets)["diff"])
+
+
+def _diff(homes: Iterable[Path]) -> str:
     script = Path(sys.argv[0])
-    if script.suffix == ".py" and script.is_file():
-        homes.append(script.resolve())
-    return git.diff(homes)
+    started = [script.resolve()] if script.suffix == ".py" and script.is_file() else []
+    return git.diff([*homes, *started])
 
 
 def _cpu() -> str:

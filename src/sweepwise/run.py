@@ -55,10 +55,17 @@ ENVELOPES: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class Result:
-    """A run that has ended, and the exit code that says so to a shell."""
+    """A run that has ended.
+
+    Attributes:
+        run: what became of it.
+        exit_code: that says so to a shell.
+        signal: that ended it; 0.
+    """
 
     run: Run
     exit_code: int
+    signal: int = 0
 
 
 def train(request: Request) -> Result:
@@ -197,7 +204,8 @@ def _train(request: Request, parts: Parts, folder: Path) -> Result:
             with spared:
                 log.end(run.status, run.reason, **run.outcome())
     report.closing(folder, log.fields)
-    return Result(run, exit_code(interrupts.signal) if interrupts() else ENDED[run.status])
+    code = exit_code(interrupts.signal) if interrupts() else ENDED[run.status]
+    return Result(run, code, interrupts.signal)
 
 
 def _own(group: str, config: Mapping[str, Any]) -> Bound:

@@ -1,0 +1,48 @@
+"""Ends all jobs of a sweep for good. Runs that have begun keep their last checkpoint.
+
+  python scripts/cancel.py SWEEP         SWEEP is an experiment's folder, such as outputs/main
+
+The command that started the sweep goes on with what was cancelled.
+
+Exit codes: 0, also if no job was left, 1 if the cluster refuses, 2 bad usage.
+"""
+
+from pathlib import Path
+
+from sweepwise import cli
+from sweepwise.report import wrapped
+from sweepwise.schema import UsageError
+from sweepwise.sweep.jobs import CANCEL, STATES
+from sweepwise.sweep.ledger import Ledger
+from sweepwise.sweep.submission import adopt
+
+
+def main(arguments: list[str]) -> None:
+    """Cancels the live jobs of a sweep."""
+    if len(arguments) != 1:
+        raise UsageError(
+            ["SWEEP: must be given, and nothing else: an experiment's folder, such as outputs/main"]
+        )
+    home = Path(arguments[0])
+    ledger = Ledger(home)
+    if not ledger.folder.is_dir():
+        raise UsageError(
+            [f"{home}: must be the folder of a sweep that was sent to a cluster; no job is known of it"]
+        )
+    with ledger.held():
+        adopt(ledger)
+        submissions = ledger.submissions()
+        ended = []
+        for cluster in {submission.cluster for submission in submissions}:
+            known = [
+                job for submission in submissions if submission.cluster == cluster for job in submission.jobs
+            ]
+            live = [job for job, state in STATES[cluster](known).items() if state.live]
+            if live:
+                CANCEL[cluster](live)
+            ended += live
+    print(wrapped("cancelled", ", ".join(ended) or "nothing: no job of it is queued or running"))
+
+
+if __name__ == "__main__":
+    cli.script(main, __doc__)

@@ -1,0 +1,80 @@
+"""Shows how the runs of a sweep stand, wherever they were sent.
+
+  python scripts/status.py SWEEP         SWEEP is an experiment's folder, such as outputs/main
+
+A line a run: its status, its job and node, how far it is. Then each failed run
+with what it has printed at last. Any machine that sees the folder and the
+cluster can ask; Slurm is asked once for all jobs, its controller first and its
+accounting, if there is one, for those that the controller has forgotten.
+
+Exit codes: 0, 1 if a run has failed, 2 bad usage.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from sweepwise import cli
+from sweepwise.report import wrapped
+from sweepwise.schema import UsageError
+from sweepwise.sweep import overview
+from sweepwise.sweep.overview import Row
+
+WIDTH = 100  # where there is no terminal
+
+
+def sweep(arguments: list[str]) -> Path:
+    """The folder of a sweep, which is the only argument.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if len(arguments) != 1:
+        raise UsageError(
+            ["SWEEP: must be given, and nothing else: an experiment's folder, such as outputs/main"]
+        )
+    home = Path(arguments[0])
+    if not home.is_dir():
+        raise UsageError([f"{home}: must be an experiment's folder, such as outputs/main, but there is none"])
+    return home
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the state of a sweep."""
+    home = sweep(arguments)
+    rows = overview.look(home)
+    if not rows:
+        raise UsageError(
+            [f"{home}: must be an experiment's folder, but no run lies in it and none was sent away"]
+        )
+    counts = ", ".join(f"{count} {status}" for status, count in overview.told(rows))
+    print(wrapped("sweep", f"{home}: {len(rows)} runs: {counts}"))
+    width = shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else 0
+    for row in rows:
+        print(_line(row, width))
+    failed = overview.failures(rows)
+    for key, text in failed:
+        print(wrapped(key, text), file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _line(row: Row, width: int) -> str:
+    """A run in a line of at most `width` letters; 0: as long as it is."""
+    tail = "  ".join(
+        filter(None, [row.job, row.state.node, row.state.reason if row.state.waits else "", _far(row)])
+    )
+    room = max(width - 15 - len(tail) - 2, 16) if width else len(row.name)
+    name = row.name if len(row.name) <= room else f"...{row.name[3 - room :]}"
+    return f"{row.status:<14}{name}  {tail}".rstrip()
+
+
+def _far(row: Row) -> str:
+    """How far a run is, or what it has found."""
+    best = row.known.get("best")
+    if best and best["value"] is not None:
+        return f"{best['metric']} {best['value']:.4g} at epoch {best['epoch']}"
+    return ""
+
+
+if __name__ == "__main__":
+    cli.script(main, __doc__)

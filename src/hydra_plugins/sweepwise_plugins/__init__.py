@@ -1,0 +1,1 @@
+"""Launchers and sweepers of sweepwise, where Hydra looks for them."""

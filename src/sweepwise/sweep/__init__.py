@@ -1,0 +1,1 @@
+"""Many runs: composed, given to this machine or to a cluster, and looked at together."""

@@ -1,0 +1,159 @@
+"""What runs inside a cluster's task: trains the runs that a plan gives it, and answers the cluster's signals.
+
+    python -P -m sweepwise.sweep.job PLAN [TASK]
+
+SIGUSR1 and SIGUSR2 announce a time limit or a preemption: after a checkpoint the job is put back into the queue.
+SIGTERM may be anything, scancel too: after a checkpoint nothing is asked for. Exit codes: 0 if all runs of the
+task have ended (diverging is a result), 1 if not, 143 after a signal.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweepwise import allowlist, interrupt, record
+from sweepwise.identity import Request
+from sweepwise.standing import ended
+from sweepwise.sweep import plan as plans
+from sweepwise.sweep.plan import Plan
+
+FAILED = 1
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
+PORTS = 20_000, 30_000  # below those that a kernel gives away
+SECONDS = 600  # that a cluster may take to end a job that waits for it
+LOCAL_AGAIN = 144  # submitit's local executor starts a task again that ends so
+
+
+@dataclass(frozen=True)
+class Task:
+    """This process as the cluster knows it.
+
+    Attributes:
+        cluster: 'slurm' or 'local'.
+        job: id, as `scontrol` takes it.
+        restarts: of the job before this attempt.
+        rank: of this process among those of the task's runs.
+        size: their number.
+    """
+
+    cluster: str
+    job: str
+    restarts: int
+    rank: int
+    size: int
+
+    @classmethod
+    def here(cls) -> Task:
+        """From the environment."""
+        told = os.environ
+        if told.get("SUBMITIT_EXECUTOR") == "local":
+            rank, size = told["SUBMITIT_LOCAL_GLOBALID"], told["SUBMITIT_LOCAL_NTASKS"]
+            return cls("local", told["SUBMITIT_LOCAL_JOB_ID"], 0, int(rank), int(size))
+        array = told.get("SLURM_ARRAY_JOB_ID")
+        job = f"{array}_{told['SLURM_ARRAY_TASK_ID']}" if array else told["SLURM_JOB_ID"]
+        restarts = int(told.get("SLURM_RESTART_COUNT", 0))
+        return cls("slurm", job, restarts, int(told["SLURM_PROCID"]), int(told["SLURM_STEP_NUM_TASKS"]))
+
+    @property
+    def log(self) -> str:
+        """Name of the file for what this attempt prints."""
+        return f"{self.job}.{self.restarts}{f'.{self.rank}' if self.rank else ''}.log"
+
+
+def main(arguments: list[str]) -> int:
+    """Trains a task's runs; returns the exit code."""
+    task, path = Task.here(), Path(arguments[0])
+    plan = Plan.read(path)
+    _print_into(Path(plan.logs) / task.log)
+    for number in interrupt.ASKING:  # what came while Python started has waited
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        with interrupt.heeding():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
+            _join(task)
+            place = int(arguments[1]) if len(arguments) > 1 else int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
+            return _train(plan, plan.of_task(place, path), path, task)
+    except KeyboardInterrupt as stopped:
+        number = stopped.signal if isinstance(stopped, interrupt.Stopped) else signal.SIGINT
+        print(f"signal        {stopped or 'interrupted'}", file=sys.stderr, flush=True)
+    return _leave(task, number)
+
+
+def _print_into(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+
+
+def _join(task: Task) -> None:
+    """Tells the processes of a run where to meet, in torchrun's words."""
+    if task.size > 1:
+        from submitit.helpers import TorchDistributedEnvironment
+
+        # Another one at each attempt: processes of the last one may still hold theirs.
+        port = random.Random(f"{task.job}.{task.restarts}").randrange(*PORTS)
+        os.environ["MASTER_PORT"] = str(port)
+        TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+
+
+def _train(plan: Plan, runs: list[Request], path: Path, task: Task) -> int:
+    """Trains runs; the exit code.
+
+    Raises:
+        Stopped: a signal came; checkpoints were made.
+    """
+    from sweepwise.sweep import pool
+
+    allowlist.allow(plan.packages)
+    if len(runs) == 1:
+        plans.note_begun(path, runs[0])
+        pool.train_here(runs[0])
+    else:
+        pool.train_all(
+            runs,
+            max_parallel=plan.max_parallel,
+            logs=Path(plan.logs),
+            suffix=f".{task.job}.{task.restarts}",
+            begun=lambda run: plans.note_begun(path, run),
+        )
+    return 0 if all(ended(record.read(run.folder)) for run in runs) else FAILED
+
+
+def _leave(task: Task, number: int) -> int:
+    """What to do after a signal has ended the training; the exit code, if the cluster does not end us first."""
+    if task.cluster == "local":
+        return LOCAL_AGAIN if number in WARNINGS else interrupt.exit_code(number)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if task.rank == 0 and number in WARNINGS and not _requeued(task):
+        return FAILED
+    # Who ends by himself now has completed, for Slurm, and is not started again.
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until and not _cancelled(task):
+        time.sleep(1)
+    return interrupt.exit_code(number)
+
+
+def _requeued(task: Task) -> bool:
+    done = subprocess.run(["scontrol", "requeue", task.job], capture_output=True, text=True)
+    told = "back in the queue" if not done.returncode else f"not requeued: {done.stderr.strip()}"
+    print(f"job           {told}", file=sys.stderr, flush=True)
+    return not done.returncode
+
+
+def _cancelled(task: Task) -> bool:
+    """Whether the job was ended for good, so that nothing is to be waited for."""
+    done = subprocess.run(["scontrol", "--oneliner", "show", "job", task.job], capture_output=True, text=True)
+    return "JobState=CANCELLED" in done.stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,136 @@
+"""A sweep as it stands: what each run's record says, and what the cluster says of its job."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sweepwise import record
+from sweepwise.folders import RECORD, SWEEP
+from sweepwise.standing import ENDED
+from sweepwise.sweep import jobs
+from sweepwise.sweep.jobs import GONE, State
+from sweepwise.sweep.ledger import LOGS, Ledger, Placed
+
+ORDER = (*ENDED, "running", "queued", "interrupted", "failed")  # of statuses, in which they are told
+LAST_LINES = 5
+ID = re.compile(r"-([0-9a-f]{8})$")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run of a sweep.
+
+    Attributes:
+        run: its id.
+        name: of its folder, or of the id where there is no folder yet.
+        status: as its record tells, or 'queued'; '' if nothing is known of it.
+        job: that it was given to at last; ''.
+        state: of that job.
+        known: its record.
+        last: lines that it, or its job, has printed at last; of a run that has failed.
+    """
+
+    run: str
+    name: str
+    status: str
+    job: str
+    state: State
+    known: Mapping[str, Any]
+    last: Sequence[str]
+
+    @property
+    def live(self) -> bool:
+        """Whether a job has it still to train, or a process trains it."""
+        return self.status == "running" or (self.state.live and self.status not in ENDED)
+
+
+def states(placed: Iterable[Placed]) -> dict[str, State]:
+    """How jobs stand, by id; each cluster is asked once.
+
+    Raises:
+        Failure: a cluster does not answer.
+    """
+    by_cluster: dict[str, set[str]] = {}
+    for place in placed:
+        by_cluster.setdefault(place.submission.cluster, set()).add(place.job)
+    found: dict[str, State] = {}
+    for cluster, ids in by_cluster.items():
+        found |= jobs.STATES[cluster](ids)
+    return found
+
+
+def look(home: Path, only: Collection[str] | None = None) -> list[Row]:
+    """All runs of a sweep, as they stand.
+
+    Args:
+        home: the folder that holds them.
+        only: ids of the runs that are asked for; None: all that have a folder or a job.
+
+    Raises:
+        Failure: a cluster does not answer.
+        record.Damaged: a record cannot be read.
+    """
+    placed = Ledger(home).placed()
+    folders = {found[1]: path for path in home.glob("*") if (found := ID.search(path.name))}
+    runs = sorted({*placed, *(run for run, path in folders.items() if (path / RECORD).exists())})
+    wanted = [run for run in runs if only is None or run in only]
+    standing = states(placed[run] for run in wanted if run in placed)
+    return [_row(run, folders.get(run), placed.get(run), standing, home) for run in wanted]
+
+
+def _row(
+    run: str, folder: Path | None, place: Placed | None, standing: Mapping[str, State], home: Path
+) -> Row:
+    known = record.read(folder) if folder else {}
+    told = record.standing(folder) if folder else ""
+    state = standing[place.job] if place else GONE
+    status = _status(told, state, bool(place))
+    job = place.job if place else ""
+    last = _last(run, known, job, place, home) if status == "failed" else ()
+    return Row(run, folder.name if folder else run, status, job, state, known, last)
+
+
+def _status(told: str, state: State, given: bool) -> str:
+    """What is true of a run whose record says `told` and whose job, if it was given to one, is in a state."""
+    if told in ENDED or told == "running":
+        return told
+    if state.live:
+        return "failed" if told == "failed" and not state.waits else "queued"
+    if told or not given:
+        return told
+    return "interrupted" if state.word == "CANCELLED" else "failed"
+
+
+def _last(run: str, known: Mapping[str, Any], job: str, place: Placed | None, home: Path) -> list[str]:
+    """Why a run has failed: its own words, then what it or its job has printed at last."""
+    logs = home / SWEEP / LOGS
+    found = [*logs.glob(f"{run}.*log"), *(logs.glob(f"{job}.*log") if job else ())]
+    if not found and place:
+        found = list(Ledger(home).home_of(place.submission).glob(f"{job}_*_log.err"))
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    lines = newest.read_text(errors="replace").splitlines() if newest else []
+    reason = [known["reason"]] if known.get("reason") else []
+    return [*reason, *(line for line in lines[-LAST_LINES:] if line.strip())]
+
+
+def told(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """How many runs have each status, for people."""
+    counts = Counter(row.status for row in rows)
+    return [(status, str(counts[status])) for status in ORDER if counts[status]]
+
+
+def failures(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Each run that has failed, with its job and its last lines, for people."""
+    found = []
+    for row in rows:
+        if row.status == "failed":
+            where = (
+                f" (job {row.job}: {row.state.word} {row.state.node})".replace(" )", ")") if row.job else ""
+            )
+            found += [("failed", f"{row.name}{where}"), *(("", f"  {line}") for line in row.last)]
+    return found

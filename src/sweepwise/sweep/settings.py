@@ -1,0 +1,149 @@
+"""Where and how a cluster trains the runs of a sweep: the keys of hydra.launcher."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_type_hints
+
+from sweepwise.schema import Range, UsageError, check
+
+# Keys that submitit's executor for Slurm takes as they are.
+SAME = (
+    *(
+        "signal_delay_s",
+        "partition",
+        "qos",
+        "account",
+        "constraint",
+        "nodes",
+        "cpus_per_task",
+        "gpus_per_node",
+    ),
+    *("gres", "exclude", "nodelist", "exclusive", "dependency", "comment", "array_parallelism"),
+)
+SRUN_ARGS = ("--kill-on-bad-exit=1",)  # one process of a run that dies ends the others
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Keys are submitit's, which are sbatch's with units; null leaves a thing to the cluster's default.
+
+    Args:
+        cluster: 'slurm', or 'local': submitit's local executor, to try a submission without a cluster.
+        timeout_min: time limit of a job, in minutes; a job that reaches it goes on in another one.
+        signal_delay_s: seconds before the limit at which a job makes its checkpoint and is requeued.
+        partition: name.
+        qos: name.
+        account: name.
+        constraint: features that nodes must have.
+        nodes: of a job, >= 1; more than one process trains a run by DistributedDataParallel.
+        tasks_per_node: processes a node, >= 1: one a GPU.
+        cpus_per_task: cores of a process.
+        gpus_per_node: GPUs.
+        gres: generic resources, such as 'gpu:a100:2'.
+        mem_gb: memory a node, in GiB.
+        exclude: nodes to avoid.
+        nodelist: nodes to use.
+        exclusive: whether no other job may be on the nodes.
+        dependency: such as 'afterok:17'.
+        comment: text.
+        array_parallelism: jobs of a sweep that run at the same time.
+        setup: lines of shell that are run before, such as 'module load cuda'.
+        teardown: lines of shell that are run after.
+        srun_args: arguments of srun, beside --kill-on-bad-exit=1.
+        additional_parameters: any other flag of sbatch, by name.
+        runs_per_job: runs that share a job, several at a time.
+        max_parallel: of those; null: one a core or GPU.
+        wait: stay until all jobs have ended.
+        poll_s: seconds between two questions to the cluster while waiting.
+        snapshot: copy the code when submitting, so that later edits change nothing in the queue.
+    """
+
+    cluster: Literal["slurm", "local"] = "slurm"
+    timeout_min: Annotated[int, Range(1)] = 60
+    signal_delay_s: Annotated[int, Range(1)] = 90
+    partition: str | None = None
+    qos: str | None = None
+    account: str | None = None
+    constraint: str | None = None
+    nodes: Annotated[int, Range(1)] = 1
+    tasks_per_node: Annotated[int, Range(1)] = 1
+    cpus_per_task: Annotated[int, Range(1)] | None = None
+    gpus_per_node: Annotated[int, Range(0)] | str | None = None
+    gres: str | None = None
+    mem_gb: Annotated[float, Range(0, open_low=True)] | None = None
+    exclude: str | None = None
+    nodelist: str | None = None
+    exclusive: bool | str | None = None
+    dependency: str | None = None
+    comment: str | None = None
+    array_parallelism: Annotated[int, Range(1)] = 256
+    setup: Sequence[str] = ()
+    teardown: Sequence[str] = ()
+    srun_args: Sequence[str] = ()
+    additional_parameters: dict = field(default_factory=dict)
+    runs_per_job: Annotated[int, Range(1)] = 1
+    max_parallel: Annotated[int, Range(1)] | None = None
+    wait: bool = False
+    poll_s: Annotated[float, Range(0.1)] = 10.0
+    snapshot: bool = True
+
+    def __post_init__(self) -> None:
+        if self.nodes * self.tasks_per_node > 1 and self.runs_per_job > 1:
+            raise UsageError(
+                [
+                    f"hydra.launcher.runs_per_job={self.runs_per_job}: must be 1 where a run has several "
+                    f"processes (nodes={self.nodes}, tasks_per_node={self.tasks_per_node})"
+                ]
+            )
+
+    @property
+    def lines(self) -> list[str]:
+        """Shell around a job. What is run after it is a trap, else its exit code would be the job's."""
+        after = [f"trap {shlex.quote('; '.join(self.teardown))} EXIT"] if self.teardown else []
+        return [*after, *self.setup]
+
+    def slurm(self) -> dict[str, Any]:
+        """What submitit's executor takes."""
+        given = {key: getattr(self, key) for key in SAME if getattr(self, key) is not None}
+        memory = {} if self.mem_gb is None else {"mem": f"{round(self.mem_gb * 1024)}M"}
+        flags = {
+            "requeue": True,
+            **self.additional_parameters,
+        }  # Slurm's own requeues: after a node's failure
+        return {
+            **given,
+            **memory,
+            "time": self.timeout_min,
+            "ntasks_per_node": self.tasks_per_node,
+            "srun_args": [*SRUN_ARGS, *self.srun_args],
+            "additional_parameters": {key.replace("_", "-"): value for key, value in flags.items()},
+            "wckey": None,
+        }
+
+    def local(self) -> dict[str, Any]:
+        """What submitit's local executor takes of it."""
+        known = ("timeout_min", "signal_delay_s", "tasks_per_node", "nodes")
+        gpus = {"gpus_per_node": int(self.gpus_per_node)} if self.gpus_per_node else {}
+        return {key: getattr(self, key) for key in known} | gpus
+
+
+def settings(given: Mapping[str, Any]) -> Settings:
+    """Settings from the keys of a config.
+
+    Raises:
+        UsageError: with every fault: unknown keys, values of the wrong kind.
+    """
+    hints = get_type_hints(Settings, include_extras=True)
+    faults = []
+    for key, value in given.items():
+        name = f"hydra.launcher.{key}"
+        if key in hints:
+            faults += check(name, value, hints[key])
+        else:
+            faults.append(f"{name}: unknown; there is {', '.join(hints)}")
+    if faults:
+        raise UsageError(faults)
+    return Settings(**given)

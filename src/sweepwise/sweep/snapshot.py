@@ -1,0 +1,57 @@
+"""The code as it was when a sweep was submitted: a copy beside the sweep, from which its jobs import.
+
+What is edited afterwards changes nothing in the queue. A copy is named by what is in it, so that submissions of
+the same code share one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from sweepwise import durable, folders, provenance
+
+SNAPSHOTS = "snapshots"
+LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info")
+
+
+def take(sweep: Path, targets: Iterable[str], packages: Iterable[str]) -> Path:
+    """Copies sweepwise and the packages that configs build from; returns the folder to import them from.
+
+    Args:
+        sweep: the folder of the sweep's own files.
+        targets: `_target_`s of the configs.
+        packages: of the user's own that configs may build from.
+
+    Raises:
+        OSError: the copy cannot be written; nothing is left of it.
+    """
+    names = sorted({*targets, *packages})
+    homes = provenance.code_folders(names)
+    code = provenance.code(names)
+    origin = provenance.origin(names)
+    known = json.dumps([code, origin], sort_keys=True).encode()
+    folder = sweep / SNAPSHOTS / hashlib.sha256(known).hexdigest()[:16]
+    if folder.is_dir():
+        return folder
+    folders.make(folder.parent)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}{durable.ASIDE}")
+    try:
+        aside.mkdir()
+        for home in homes.values():
+            if home.is_dir():
+                shutil.copytree(home, aside / home.name, ignore=LEFT_OUT)
+            else:
+                shutil.copy2(home, aside / home.name)
+        durable.write_aside(aside / provenance.ORIGIN, json.dumps(origin, indent=2).encode())
+        os.rename(aside, folder)
+    except FileExistsError:  # another launcher was faster
+        pass
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    durable.sync(folder.parent)
+    return folder
