@@ -63,7 +63,7 @@ def open_category(page, name):
 
 
 def click_until(shape, appears):
-    """Clicks a shape of the graph again as long as the graph is still being laid out, which forgets a click."""
+    """Clicks a shape of the graph, again while the graph is being laid out, which forgets a click."""
     for _ in range(14):
         shape.dispatch_event("click")
         with contextlib.suppress(TimeoutError):
