@@ -2,9 +2,9 @@
 
     python -P -m sweepwise.sweep.job PLAN [TASK]
 
-SIGUSR1 and SIGUSR2 announce a time limit or a preemption: after a checkpoint the job is put back into the queue.
-SIGTERM may be anything, scancel too: after a checkpoint nothing is asked for. Exit codes: 0 if all runs of the
-task have ended (diverging is a result), 1 if not, 143 after a signal.
+SIGUSR1 and SIGUSR2 announce a time limit or a preemption: after a checkpoint the job is put back into the
+queue. SIGTERM may be anything, scancel too: after a checkpoint nothing is asked for. Exit codes: 0 if all runs
+of the task have ended (diverging is a result), 1 if not, 143 after a signal.
 """
 
 from __future__ import annotations
@@ -151,7 +151,8 @@ def _requeued(task: Task) -> bool:
 
 def _cancelled(task: Task) -> bool:
     """Whether the job was ended for good, so that nothing is to be waited for."""
-    done = subprocess.run(["scontrol", "--oneliner", "show", "job", task.job], capture_output=True, text=True)
+    command = ["scontrol", "--oneliner", "show", "job", task.job]
+    done = subprocess.run(command, capture_output=True, text=True)
     return "JobState=CANCELLED" in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""What a cluster says of jobs: one question for all of them, to Slurm's controller, then to its accounting."""
+"""What a cluster says of jobs: one question for all, to Slurm's controller, then to its accounting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What has been given to a cluster: `ledger.jsonl` in a sweep's folder, a line for each thing that was learned.
+"""What was given to a cluster: `ledger.jsonl` in a sweep's folder, a line for each thing that was learned.
 
 A submission is announced before it is made, so that one whose launcher died in between is found again by its
 job name.
@@ -30,7 +30,8 @@ class Submission:
     Attributes:
         name: unique in the cluster; its jobs carry it.
         cluster: 'slurm' or 'local'.
-        tasks: ids of the runs of each.
+        tasks: the runs of each: ids.
+        names: of the runs' folders, by id.
         jobs: the id of each task's job; empty as long as they are not known.
         void: why there are none; '' if there are, or may be.
     """
@@ -38,6 +39,7 @@ class Submission:
     name: str
     cluster: str
     tasks: Sequence[Sequence[str]]
+    names: Mapping[str, str]
     jobs: Sequence[str] = ()
     void: str = ""
 
@@ -84,7 +86,8 @@ class Ledger:
     def announce(self, submission: Submission) -> None:
         """Writes down what is about to be submitted."""
         tasks = [list(task) for task in submission.tasks]
-        self._append({"submission": submission.name, "cluster": submission.cluster, "tasks": tasks})
+        told = {"submission": submission.name, "cluster": submission.cluster}
+        self._append({**told, "tasks": tasks, "names": dict(submission.names)})
 
     def learned(self, submission: Submission) -> None:
         """Writes down what became of it: `jobs`, or why it is void."""
@@ -97,7 +100,7 @@ class Ledger:
         for line in self._lines():
             name = line["submission"]
             if "tasks" in line:
-                found[name] = Submission(name, line["cluster"], line["tasks"])
+                found[name] = Submission(name, line["cluster"], line["tasks"], line["names"])
             elif name in found:
                 told = {key: line[key] for key in ("jobs", "void") if key in line}
                 found[name] = replace(found[name], **told)

@@ -27,7 +27,7 @@ class Row:
 
     Attributes:
         run: its id.
-        name: of its folder, or of the id where there is no folder yet.
+        name: of its folder, which may not be there yet.
         status: as its record tells, or 'queued'; '' if nothing is known of it.
         job: that it was given to at last; ''.
         state: of that job.
@@ -92,7 +92,8 @@ def _row(
     status = _status(told, state, bool(place))
     job = place.job if place else ""
     last = _last(run, known, job, place, home) if status == "failed" else ()
-    return Row(run, folder.name if folder else run, status, job, state, known, last)
+    name = folder.name if folder else place.submission.names[run] if place else run
+    return Row(run, name, status, job, state, known, last)
 
 
 def _status(told: str, state: State, given: bool) -> str:

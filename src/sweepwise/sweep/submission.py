@@ -20,8 +20,8 @@ from sweepwise.sweep.ledger import LOGS, Ledger, Submission
 from sweepwise.sweep.plan import Plan
 from sweepwise.sweep.settings import Settings
 
-# Python takes half a second until it answers signals, of which it would die: they are kept until then. An env that
-# cannot do that is older than 2019; those of the warnings are then lost, and the limit ends the job.
+# Python takes half a second until it answers signals, of which it would die: they are kept until then. Where
+# env cannot do that (before 2019) warnings that come so early are lost.
 PATIENTLY = (
     'if env --block-signal=TERM true 2>/dev/null; then exec env --block-signal=USR1,USR2,TERM "$@"; '
     'else trap "" USR1 USR2; exec "$@"; fi'
@@ -58,7 +58,7 @@ def submit(order: Order) -> Submission:
     tasks = [list(range(start, min(start + size, len(runs)))) for start in range(0, len(runs), size)]
     name = f"{runs[0].config['name']}"[:JOB_NAME_LETTERS] + f"-{secrets.token_hex(4)}"
     ids = [[runs[place].id for place in task] for task in tasks]
-    submission = Submission(name, settings.cluster, ids)
+    submission = Submission(name, settings.cluster, ids, {run.id: run.folder.name for run in runs})
     folder = order.ledger.home_of(submission).resolve()
     folders.make(folder)
     packages = list(allowlist.own_packages())
@@ -135,8 +135,8 @@ def _for_slurm(
         executor.parameters["map_count"] = tasks
 
     def submit() -> list[str]:
-        # Not by submitit's own function for arrays: it pickles each job and moves the pickles after sbatch, so that
-        # a launcher that dies in between leaves jobs that find nothing.
+        # Not by submitit's own function for arrays: it pickles each job and moves the pickles after sbatch;
+        # a a launcher that dies in between would leave jobs that find nothing.
         try:
             return _ids(executor._submit_command(command).job_id, tasks)
         except (FailedJobError, FailedSubmissionError) as error:
