@@ -2,9 +2,9 @@
 
     python -P -m sweepwise.sweep.job PLAN [TASK]
 
-SIGUSR1 and SIGUSR2 announce a time limit or a preemption: after a checkpoint the job is put back into the
-queue. SIGTERM may be anything, scancel too: after a checkpoint nothing is asked for. Exit codes: 0 if all runs
-of the task have ended (diverging is a result), 1 if not, 143 after a signal.
+SIGUSR1 and SIGUSR2 announce a time limit or a preemption: after a checkpoint the job is requeued. SIGTERM may
+be anything, scancel too: after a checkpoint nothing is asked for. Exit codes: 0 if all runs have ended (to diverge
+is a result), 1 if not, 143 after a signal.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def main(arguments: list[str]) -> int:
     """Trains a task's runs; returns the exit code."""
     task, path = Task.here(), Path(arguments[0])
     plan = Plan.read(path)
+    sys.argv[:] = plan.command  # which a record names, and a person repeats
     _print_into(Path(plan.logs) / task.log)
     for number in interrupt.ASKING:  # what came while Python started has waited
         signal.signal(number, signal.SIG_DFL)
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> int:
             place = int(arguments[1]) if len(arguments) > 1 else int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
             return _train(plan, plan.of_task(place, path), path, task)
     except KeyboardInterrupt as stopped:
-        number = stopped.signal if isinstance(stopped, interrupt.Stopped) else signal.SIGINT
+        number = stopped.signal if isinstance(stopped, interrupt.Stopped) else int(signal.SIGINT)
         print(f"signal        {stopped or 'interrupted'}", file=sys.stderr, flush=True)
     return _leave(task, number)
 
@@ -129,7 +130,7 @@ def _train(plan: Plan, runs: list[Request], path: Path, task: Task) -> int:
 
 
 def _leave(task: Task, number: int) -> int:
-    """What to do after a signal has ended the training; the exit code, if the cluster does not end us first."""
+    """What to do once a signal has ended the training; the exit code, if the cluster lets it come to that."""
     if task.cluster == "local":
         return LOCAL_AGAIN if number in WARNINGS else interrupt.exit_code(number)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -150,7 +151,7 @@ def _requeued(task: Task) -> bool:
 
 
 def _cancelled(task: Task) -> bool:
-    """Whether the job was ended for good, so that nothing is to be waited for."""
+    """Whether the job was ended for good: there is nothing to wait for then."""
     command = ["scontrol", "--oneliner", "show", "job", task.job]
     done = subprocess.run(command, capture_output=True, text=True)
     return "JobState=CANCELLED" in done.stdout

@@ -23,6 +23,7 @@ class Plan:
         tasks: of each task the places of its runs in `runs`.
         packages: of the user's own that configs may build from.
         logs: folder for what is printed.
+        command: by which they were submitted.
         max_parallel: runs that one task trains at the same time; None: one a core or GPU.
     """
 
@@ -30,6 +31,7 @@ class Plan:
     tasks: Sequence[Sequence[int]]
     packages: Sequence[str]
     logs: str
+    command: Sequence[str]
     max_parallel: int | None = None
 
     def write(self, folder: Path) -> Path:

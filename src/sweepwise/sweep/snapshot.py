@@ -1,7 +1,7 @@
 """The code as it was when a sweep was submitted: a copy beside the sweep, from which its jobs import.
 
-What is edited afterwards changes nothing in the queue. A copy is named by what is in it, so submissions of the
-same code share one.
+What is edited afterwards changes nothing in the queue. A copy is named by what is in it; who submits the same
+code again shares it.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ def submit(order: Order) -> Submission:
     folders.make(folder)
     packages = list(allowlist.own_packages())
     logs = (order.ledger.folder / LOGS).resolve()
-    plan = Plan(runs, tasks, packages, str(logs), settings.max_parallel).write(folder)
+    plan = Plan(runs, tasks, packages, str(logs), sys.argv, settings.max_parallel).write(folder)
     command = _command(plan)
     setup = [f"export PYTHONPATH={shlex.quote(_python_path(order, packages))}", *settings.lines]
     if settings.cluster == "slurm":

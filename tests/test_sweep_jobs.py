@@ -1,0 +1,96 @@
+"""What is made of the answers of Slurm's commands; of a real Slurm in tests/slurm."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sweepwise.failure import Failure
+from sweepwise.sweep import jobs
+from sweepwise.sweep.jobs import GONE, State
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Commands of Slurm that print what a test has written for them, and count how often they are asked."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+    def says(command, text, code=0):
+        (tmp_path / command).write_text(text)
+        script = tmp_path / "bin" / command
+        script.write_text(
+            f'#!/bin/sh\necho "$@" >>{tmp_path}/{command}.asked\ncat {tmp_path}/{command}\nexit {code}\n'
+        )
+        script.chmod(0o755)
+
+    def asked(command):
+        path = tmp_path / f"{command}.asked"
+        return path.read_text().splitlines() if path.exists() else []
+
+    says.asked = asked
+    return says
+
+
+def test_the_controller_is_asked_once_for_all(cluster):
+    cluster("squeue", "7_0|RUNNING|n1|None|main-1\n7_1|PENDING||Priority|main-1\n9|RUNNING|n2|None|else\n")
+    cluster("sacct", "")
+    found = jobs.slurm_states(["7_0", "7_1"])
+    assert found == {"7_0": State("RUNNING", "n1"), "7_1": State("PENDING", "", "Priority")}
+    assert len(cluster.asked("squeue")) == 1 and not cluster.asked("sacct")
+
+
+def test_what_the_controller_has_forgotten_the_accounting_knows(cluster):
+    cluster("squeue", "7_0|COMPLETED|n1|None|main-1\n")
+    cluster("sacct", "7_1|FAILED|n1\n7_2|CANCELLED by 1000|None assigned\n7_3|RUNNING|n1\n")
+    found = jobs.slurm_states([f"7_{task}" for task in range(5)])
+    words = {job: state.word for job, state in found.items()}
+    # The accounting is late: what has left the controller runs no more.
+    assert words == {"7_0": "COMPLETED", "7_1": "FAILED", "7_2": "CANCELLED", "7_3": "GONE", "7_4": "GONE"}
+    assert len(cluster.asked("sacct")) == 1 and "7_1,7_2,7_3,7_4" in cluster.asked("sacct")[0]
+    assert not any(state.live for state in found.values())
+
+
+def test_without_accounting(cluster):
+    cluster("squeue", "7|RUNNING|n1|None|main-1\n")
+    cluster("sacct", "", code=1)
+    assert jobs.slurm_states(["7", "8"]) == {"7": State("RUNNING", "n1"), "8": GONE}
+
+
+def test_no_answer_is_not_the_end_of_jobs(cluster):
+    cluster("squeue", "", code=1)
+    with pytest.raises(Failure, match="does not answer"):
+        jobs.slurm_states(["7"])
+    assert jobs.slurm_states([]) == {}
+
+
+@pytest.mark.parametrize("word", sorted(jobs.PENDING | jobs.RUNNING))
+def test_live_states(word):
+    assert State(word).live and State(word).waits == (word in jobs.PENDING)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "DEADLINE"],
+)
+def test_ended_states(word):
+    assert not State(word).live
+
+
+def test_by_name(cluster):
+    cluster("squeue", "7_1|PENDING||Priority|main-1\n9|RUNNING|n2|None|else\n")
+    cluster("sacct", "12_0\n12_1\n")
+    assert (jobs.slurm_named("main-1"), jobs.slurm_named("else"), jobs.slurm_named("main-2")) == (
+        "7",
+        "9",
+        "12",
+    )
+    cluster("sacct", "")
+    assert jobs.slurm_named("main-2") is None
+
+
+def test_a_process_of_another_program_is_no_job():
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert jobs.local_states([str(other.pid)]) == {str(other.pid): GONE}
+    other.communicate(b"\n")
