@@ -10,7 +10,6 @@ accounting, if there is one, for those that the controller has forgotten.
 Exit codes: 0, 1 if a run has failed, 2 bad usage.
 """
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -19,8 +18,7 @@ from sweepwise.report import wrapped
 from sweepwise.schema import UsageError
 from sweepwise.sweep import overview
 from sweepwise.sweep.overview import Row
-
-WIDTH = 100  # where there is no terminal
+from sweepwise.sweep.summary import best, counts, line
 
 
 def sweep(arguments: list[str]) -> Path:
@@ -47,33 +45,22 @@ def main(arguments: list[str]) -> int:
         raise UsageError(
             [f"{home}: must be an experiment's folder, but no run lies in it and none was sent away"]
         )
-    counts = ", ".join(f"{count} {status}" for status, count in overview.told(rows))
-    print(wrapped("sweep", f"{home}: {len(rows)} runs: {counts}"))
-    width = shutil.get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else 0
+    print(wrapped("sweep", f"{home}: {len(rows)} runs: {counts([row.status for row in rows])}"))
     for row in rows:
-        print(_line(row, width))
+        print(_line(row))
     failed = overview.failures(rows)
     for key, text in failed:
         print(wrapped(key, text), file=sys.stderr)
     return 1 if failed else 0
 
 
-def _line(row: Row, width: int) -> str:
-    """A run in a line of at most `width` letters; 0: as long as it is."""
-    tail = "  ".join(
-        filter(None, [row.job, row.state.node, row.state.reason if row.state.waits else "", _far(row)])
+def _line(row: Row) -> str:
+    waits = row.state.reason if row.state.waits else ""
+    return line(
+        f"{row.status:<14}",
+        row.name,
+        "  ".join(filter(None, [row.job, row.state.node, waits, best(row.known)])),
     )
-    room = max(width - 15 - len(tail) - 2, 16) if width else len(row.name)
-    name = row.name if len(row.name) <= room else f"...{row.name[3 - room :]}"
-    return f"{row.status:<14}{name}  {tail}".rstrip()
-
-
-def _far(row: Row) -> str:
-    """How far a run is, or what it has found."""
-    best = row.known.get("best")
-    if best and best["value"] is not None:
-        return f"{best['metric']} {best['value']:.4g} at epoch {best['epoch']}"
-    return ""
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ is a result like any other: its record says so, and the sweep is done.
 """
 
 import functools
+import inspect
 import os
 import signal
 import sys
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 _TOLD = "told"  # marks an error of a run of a sweep, which has been printed
+_ours: set[Callable[..., Any]] = set()  # functions that `main` was given
 _EXPECTED = (UsageError, record.Busy, Failure, OSError)
 
 
@@ -55,11 +57,13 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
     """Runs a `@hydra.main` function and exits with the code that says what became of it.
 
     Args:
-        task: the function; it takes the config that Hydra composes.
+        task: the function; it takes the config that Hydra composes, and hands it to `execute`. The runs of
+            a sweep are trained without calling it.
         packages: names of packages of your own, from which a config may build.
     """
     allowlist.allow(packages)
     guard.install()
+    _ours.add(inspect.unwrap(task))
     several = ("-m", "--multirun")  # may stand anywhere, but Hydra wants it first
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in several)
     arguments = sys.argv[1:]
@@ -89,6 +93,11 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
         if _TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
             _refused(folders.explained(Path(), error) if isinstance(error, OSError) else str(error), code)
         raise SystemExit(code) from None
+
+
+def is_ours(task: Callable[..., Any]) -> bool:
+    """Whether Hydra's task function is one that `main` was given: all that it does is `execute`."""
+    return task in _ours
 
 
 @_answering()
@@ -129,7 +138,7 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
         hydra = config.hydra
         with open_dict(config):
             del config["hydra"]
-        return _request(config, list(overrides), dict(hydra.runtime.choices))
+        return request_of(config, list(overrides), dict(hydra.runtime.choices))
     except guard.Foreign as error:
         raise UsageError([str(error)]) from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -152,7 +161,7 @@ def recorded(folder: Path) -> Request:
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         told = str(error).partition("\n")[0]
         raise UsageError([f"{folder}: is not the folder of a run that has begun ({told})"]) from error
-    return _request(config, known["overrides"], {})
+    return request_of(config, known["overrides"], {})
 
 
 def execute(config: DictConfig) -> float:
@@ -177,11 +186,11 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     """The exit code and the best value of a run."""
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may hold an interpolation
     assert isinstance(overrides, list)
-    request = _request(config, overrides, hydra.runtime.choices)
+    request = request_of(config, overrides, hydra.runtime.choices)
     if not request.config["fresh"] and ended(record.read(request.folder)):
         return _as_before(request.folder, request)
     try:
-        result = _trainer()(request)
+        result = trainer()(request)
     except Ended as meanwhile:  # in another process
         return _as_before(meanwhile.folder, request)
     return result.exit_code, result.run.best.value
@@ -203,7 +212,17 @@ def _as_before(folder: Path, request: Request) -> tuple[int, float | None]:
     return ENDED[known["status"]], known["best"]["value"]
 
 
-def _request(config: DictConfig, overrides: Sequence[str], choices: Mapping[str, str | None]) -> Request:
+def request_of(config: DictConfig, overrides: Sequence[str], choices: Mapping[str, str | None]) -> Request:
+    """The run that a composed config describes.
+
+    Args:
+        config: without Hydra's own part.
+        overrides: of the command line.
+        choices: Hydra's, of all groups.
+
+    Raises:
+        UsageError: something in it is missing, or cannot be resolved.
+    """
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -219,7 +238,7 @@ def _request(config: DictConfig, overrides: Sequence[str], choices: Mapping[str,
 
 
 @functools.cache
-def _trainer() -> Callable[[Request], "Result"]:
+def trainer() -> Callable[[Request], "Result"]:
     """Imports torch, which a finished run does not need; once, so that no run's garbage is frozen."""
     with interrupt.deferred(), importing.without_searches():
         from sweepwise.run import train

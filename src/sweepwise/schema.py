@@ -212,6 +212,28 @@ def check(key: str, value: Any, hint: Any) -> list[str]:
     return faults
 
 
+def check_all(key: str, values: Mapping[str, Any], target: Callable[..., Any]) -> None:
+    """Holds values against the annotations of a function or class.
+
+    Args:
+        key: above the values, for messages.
+        values: by the names of parameters.
+        target: the function or class.
+
+    Raises:
+        UsageError: with every fault: names that it has not, values that do not fit.
+    """
+    known = _parameters(target)
+    faults = []
+    for name, value in values.items():
+        if name in known:
+            faults += check(f"{key}.{name}", value, _hint(target, name))
+        else:
+            faults.append(f"{key}.{name}: unknown; there is {', '.join(known)}")
+    if faults:
+        raise UsageError(faults)
+
+
 def _nodes(place: str, value: Any) -> Iterable[str]:
     """Where in a value a target is named."""
     if isinstance(value, Mapping):

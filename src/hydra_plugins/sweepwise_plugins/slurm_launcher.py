@@ -10,7 +10,9 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+
+from hydra_plugins.sweepwise_plugins.given import given
 
 
 class SlurmLauncher(Launcher):
@@ -22,21 +24,21 @@ class SlurmLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keeps what a launch needs."""
         self._loader = hydra_context.config_loader
+        self._task = task_function
         self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submits the runs; a run that is not there yet returns nan."""
+        from sweepwise import cli
         from sweepwise.schema import UsageError
         from sweepwise.standing import ENDED
         from sweepwise.sweep import compose, dispatch, settings
 
-        launcher = self._config.hydra.launcher
-        if missing := sorted(OmegaConf.missing_keys(launcher)):
-            raise UsageError([f"hydra.launcher.{key}: must be given" for key in missing])
-        given = {key: value for key, value in self._settings.items() if key != "_target_"}
-        plain = OmegaConf.to_container(OmegaConf.create(given), resolve=True)
-        assert isinstance(plain, dict)
-        chosen = settings.settings({str(key): value for key, value in plain.items()})
+        if not cli.is_ours(self._task):
+            raise UsageError(
+                ["hydra/launcher=slurm: trains runs of sweepwise's only; use hydra/launcher=local"]
+            )
+        chosen = settings.settings(given(self._config, self._settings))
         requests = compose.requests(self._loader, self._config, job_overrides)
         script = Path(sys.argv[0]).resolve().parent
         rows = dispatch.dispatch(requests, chosen, script)

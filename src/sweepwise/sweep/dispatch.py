@@ -17,6 +17,7 @@ from sweepwise.sweep.ledger import Ledger
 from sweepwise.sweep.overview import Row
 from sweepwise.sweep.settings import Settings
 from sweepwise.sweep.submission import Order, adopt, submit
+from sweepwise.sweep.summary import counts
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def wait(home: Path, runs: Sequence[str], poll_s: float) -> None:
         except Failure as error:  # a controller that restarts; the jobs go on
             rows, now = [], str(error)
         else:
-            now = ", ".join(f"{count} {status}" for status, count in overview.told(rows))
+            now = counts([row.status for row in rows])
         if now != before:
             print(wrapped(time.strftime("%H:%M:%S"), now), flush=True)
             before = now

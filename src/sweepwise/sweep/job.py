@@ -3,8 +3,8 @@
     python -P -m sweepwise.sweep.job PLAN [TASK]
 
 SIGUSR1 and SIGUSR2 announce a time limit or a preemption: after a checkpoint the job is requeued. SIGTERM may
-be anything, scancel too: after a checkpoint nothing is asked for. Exit codes: 0 if all runs have ended (also by
-diverging), 1 if not, 143 after a signal.
+be anything, scancel too: after a checkpoint nothing is asked for. Exit codes: 0 if all runs have ended (by
+diverging, too), 1 if not, 143 after a signal.
 """
 
 from __future__ import annotations
@@ -122,7 +122,6 @@ def _train(plan: Plan, runs: list[Request], path: Path, task: Task) -> int:
         pool.train_all(
             runs,
             max_parallel=plan.max_parallel,
-            logs=Path(plan.logs),
             suffix=f".{task.job}.{task.restarts}",
             begun=lambda run: plans.note_begun(path, run),
         )

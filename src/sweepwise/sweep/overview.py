@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,8 @@ from sweepwise.standing import ENDED
 from sweepwise.sweep import jobs
 from sweepwise.sweep.jobs import GONE, State
 from sweepwise.sweep.ledger import LOGS, Ledger, Placed
+from sweepwise.sweep.summary import last_lines
 
-ORDER = (*ENDED, "running", "queued", "interrupted", "failed")  # of statuses, in which they are told
-LAST_LINES = 5
 ID = re.compile(r"-([0-9a-f]{8})$")
 
 
@@ -114,15 +112,8 @@ def _last(run: str, known: Mapping[str, Any], job: str, place: Placed | None, ho
     if not found and place:
         found = list(Ledger(home).home_of(place.submission).glob(f"{job}_*_log.err"))
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    lines = newest.read_text(errors="replace").splitlines() if newest else []
     reason = [known["reason"]] if known.get("reason") else []
-    return [*reason, *(line for line in lines[-LAST_LINES:] if line.strip())]
-
-
-def told(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """How many runs have each status, for people."""
-    counts = Counter(row.status for row in rows)
-    return [(status, str(counts[status])) for status in ORDER if counts[status]]
+    return [*reason, *(last_lines(newest) if newest else ())]
 
 
 def failures(rows: Sequence[Row]) -> list[tuple[str, str]]:

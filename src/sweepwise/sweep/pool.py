@@ -1,10 +1,291 @@
-"""placeholder until the merge"""
+"""The runs of a sweep on this machine: a process each, forked after torch's import, one a core or GPU.
+
+What happens to a run happens to its process: it fails, is killed or runs out of memory alone. A signal is passed
+on to all; each makes its checkpoint, and none is begun any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import select
+import signal
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from sweepwise import interrupt, provenance, record
+from sweepwise.failure import Failure
+from sweepwise.folders import SWEEP, make
+from sweepwise.identity import Request
+from sweepwise.schema import UsageError
+from sweepwise.standing import Ended, ended, made_by, refuse_changed
+from sweepwise.sweep.ledger import LOGS
+
+FAILED, BAD_USAGE = 1, 2
+TICK_SECONDS = 0.5
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
-def train_here(request):
-    from sweepwise.interrupt import Stopped
-    from sweepwise.run import train
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run of a sweep.
 
-    r = train(request)
-    if r.exit_code >= 130:
-        raise Stopped(r.signal)
+    Attributes:
+        request: the run.
+        exit_code: of its process, as train.py's; below 0: it was killed by that signal.
+        log: what it printed; None: it had ended before, and nothing was to be said.
+    """
+
+    request: Request
+    exit_code: int
+    log: Path | None
+
+
+@dataclass
+class _Child:
+    """A process that trains a run."""
+
+    request: Request
+    log: Path
+    slot: int
+    end: int  # of a pipe that the kernel closes when the process is gone
+
+
+def train_all(
+    requests: Sequence[Request],
+    *,
+    max_parallel: int | None = None,
+    suffix: str = "",
+    begun: Callable[[Request], None] = lambda _: None,
+    told: Callable[[Outcome], None] = lambda _: None,
+    tick: Callable[[], None] = lambda: None,
+) -> list[Outcome]:
+    """Trains runs, as many at a time as there are cores or GPUs; the same run twice is trained once.
+
+    Args:
+        requests: the runs.
+        max_parallel: at a time, >= 1; None: one a GPU, or as many as the cores have threads for.
+        suffix: of the logs' names, which begin with the run's id.
+        begun: called when a run is begun.
+        told: called when a run has ended.
+        tick: called twice a second, or more often.
+
+    Returns:
+        What became of each, in the order of `requests`.
+
+    Raises:
+        Stopped: a signal came; all runs that had begun have made a checkpoint, as far as they could.
+        OSError: a log cannot be written.
+    """
+    outcomes: dict[str, Outcome] = {}
+    waiting: deque[Request] = deque()
+    for request in {_key(request): request for request in requests}.values():
+        known = _before(request, suffix)
+        if known:
+            outcomes[_key(request)] = known
+            told(known)
+        else:
+            waiting.append(request)
+    if waiting:
+        _prepare(waiting)
+        _train(waiting, _slots(waiting, max_parallel), suffix, outcomes, begun, told, tick)
+    return [outcomes[_key(request)] for request in requests]
+
+
+def train_here(request: Request) -> int:
+    """Trains a run in this process; says what is wrong and returns the exit code.
+
+    Raises:
+        Stopped: a signal came; the run has made a checkpoint.
+    """
+    from sweepwise.cli import trainer
+
+    try:
+        result = trainer()(request)
+    except Ended:
+        return 0
+    except UsageError as error:
+        return _told(error, BAD_USAGE)
+    except (record.Busy, Failure, OSError) as error:
+        return _told(error, FAILED)
+    if result.signal:
+        raise interrupt.Stopped(result.signal)
+    return result.exit_code
+
+
+def _told(error: Exception, code: int) -> int:
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return code
+
+
+def _key(request: Request) -> str:
+    return f"{request.home}/{request.id}"
+
+
+def _log(request: Request, suffix: str) -> Path:
+    folder = request.home / SWEEP / LOGS
+    make(folder)
+    return folder / f"{request.id}{suffix}.log"
+
+
+def _before(request: Request, suffix: str) -> Outcome | None:
+    """What became of a run that has ended before; None if there is something to do."""
+    try:
+        folder = request.folder
+        known = record.read(folder)
+        if request.config["fresh"] or not ended(known):
+            return None
+        differs = provenance.differences(known, made_by(request, provenance.versions()))
+        refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
+    except (Failure, OSError) as error:
+        log = _log(request, suffix)
+        log.write_text(f"error: {error}\n")
+        return Outcome(request, FAILED, log)
+    return Outcome(request, 0, None)
+
+
+def _prepare(requests: Sequence[Request]) -> None:
+    """Does once what each run would do for itself: imports, and the first look at the data, downloads too."""
+    from sweepwise.cli import trainer
+
+    trainer()
+    import torch
+
+    from sweepwise.run import bind_all
+
+    torch.set_num_threads(1)  # threads of OpenMP's would not survive a fork
+    seen = []
+    for request in requests:
+        node = request.config["data"]
+        with contextlib.suppress(Exception):  # each run says so itself
+            bound = bind_all(request.config)["data"]
+            if node not in seen:
+                seen.append(node)
+                bound.target()
+    gc.collect()
+    gc.freeze()
+
+
+def _slots(requests: Sequence[Request], max_parallel: int | None) -> list[str | None]:
+    """For each run at a time the GPU that it is given; None: none of its own."""
+    wants_gpu = any(request.config["trainer"]["device"] in ("auto", "cuda") for request in requests)
+    gpus: list[str | None] = list(_gpus()) if wants_gpu else []
+    threads = max(request.config["trainer"]["threads"] for request in requests)
+    number = max_parallel or len(gpus) or max(1, len(os.sched_getaffinity(0)) // threads)
+    number = min(number, len(requests))
+    return [gpus[slot % len(gpus)] if gpus else None for slot in range(number)]
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use; asked of the system, as a fork must find CUDA untouched."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [word for word in told.split(",") if word]
+    return [str(i) for i, _ in enumerate(sorted(Path("/dev").glob("nvidia[0-9]*")))]
+
+
+def _train(
+    waiting: deque[Request],
+    gpus: Sequence[str | None],
+    suffix: str,
+    outcomes: dict[str, Outcome],
+    begun: Callable[[Request], None],
+    told: Callable[[Outcome], None],
+    tick: Callable[[], None],
+) -> None:
+    running: dict[int, _Child] = {}
+    noted: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
+        for pid in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    with interrupt.heeding(pass_on):
+        while running or (waiting and not noted):
+            free = sorted(set(range(len(gpus))) - {child.slot for child in running.values()})
+            for slot in free[: len(waiting) if not noted else 0]:
+                request = waiting.popleft()
+                begun(request)
+                with _held_back():
+                    pid, child = _fork(request, _log(request, suffix), slot, gpus[slot])
+                    running[pid] = child
+            select.select([child.end for child in running.values()], [], [], TICK_SECONDS)
+            for pid in list(running):
+                gone, status = os.waitpid(pid, os.WNOHANG)
+                if gone:
+                    child = running.pop(pid)
+                    os.close(child.end)
+                    outcome = Outcome(child.request, os.waitstatus_to_exitcode(status), child.log)
+                    outcomes[_key(child.request)] = outcome
+                    told(outcome)
+            tick()
+    if noted:
+        raise interrupt.Stopped(noted[0])
+
+
+@contextlib.contextmanager
+def _held_back():
+    """While entered, signals wait: none falls between the birth of a process and our knowing of it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupt.ASKING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _fork(request: Request, log: Path, slot: int, gpu: str | None) -> tuple[int, _Child]:
+    parent = os.getpid()
+    end, other = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        code = FAILED
+        try:
+            os.close(end)
+            _be_alone(parent, log, gpu)
+            with interrupt.heeding():
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
+                code = train_here(request)
+        except interrupt.Stopped as stopped:
+            code = interrupt.exit_code(stopped.signal)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+    os.close(other)
+    return pid, _Child(request, log, slot, end)
+
+
+def _be_alone(parent: int, log: Path, gpu: str | None) -> None:
+    """Makes a forked process one that trains a run: its own output, signals and GPU; it ends with its parent."""
+    os.setpgid(0, 0)  # Ctrl-C in the terminal comes to the parent alone, who passes it on
+    for number in interrupt.ASKING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was gone before we asked
+            raise interrupt.Stopped(signal.SIGTERM)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu

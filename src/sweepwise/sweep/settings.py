@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal
 
-from sweepwise.schema import Range, UsageError, check
+from sweepwise.schema import Range, UsageError, check_all
 
 # Keys that submitit's executor for Slurm takes as they are.
 SAME = (
@@ -136,14 +136,5 @@ def settings(given: Mapping[str, Any]) -> Settings:
     Raises:
         UsageError: with every fault: unknown keys, values of the wrong kind.
     """
-    hints = get_type_hints(Settings, include_extras=True)
-    faults = []
-    for key, value in given.items():
-        name = f"hydra.launcher.{key}"
-        if key in hints:
-            faults += check(name, value, hints[key])
-        else:
-            faults.append(f"{name}: unknown; there is {', '.join(hints)}")
-    if faults:
-        raise UsageError(faults)
+    check_all("hydra.launcher", given, Settings)
     return Settings(**given)

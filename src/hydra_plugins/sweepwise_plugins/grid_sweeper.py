@@ -1,0 +1,28 @@
+"""hydra/sweeper=grid, the default of -m: every combination."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+
+class GridSweeper(BasicSweeper):
+    """Hydra's own, but for two things: jobs are composed once, by the launcher, and no file is written."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Hands every combination to the launcher; a job that has failed raises once all have ended."""
+        assert self.hydra_context is not None and self.launcher is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        returns: list[Sequence[Any]] = []
+        done = 0
+        for batch in self.split_arguments(overrides, self.max_batch_size):
+            returns.append(self.launcher.launch(batch, initial_job_idx=done))
+            done += len(batch)
+        for result in returns:
+            for job in result:
+                _ = job.return_value
+        return returns

@@ -1,0 +1,68 @@
+"""A sweep on this machine: its runs in the pool, and what the person sees of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from sweepwise import record
+from sweepwise.failure import Failure
+from sweepwise.identity import Request
+from sweepwise.schema import Range, UsageError, check_all
+from sweepwise.sweep import pool
+from sweepwise.sweep.pool import BAD_USAGE, Outcome
+from sweepwise.sweep.summary import Shown, last_lines, status, tell
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Keys of hydra/launcher=local.
+
+    Args:
+        max_parallel: runs at a time; null: one a GPU, or as many as the cores have threads for.
+    """
+
+    max_parallel: Annotated[int, Range(1)] | None = None
+
+
+def settings(given: Mapping[str, Any]) -> Settings:
+    """Settings from the keys of a config.
+
+    Raises:
+        UsageError: with every fault.
+    """
+    check_all("hydra.launcher", given, Settings)
+    return Settings(**given)
+
+
+def train(requests: Sequence[Request], settings: Settings) -> Iterator[tuple[Request, float | Exception]]:
+    """Trains runs and tells of them; yields each with its best value, or why there is none.
+
+    Raises:
+        Stopped: a signal came; all runs that had begun have made a checkpoint.
+        OSError: nothing can be written.
+    """
+    distinct = len({(request.home, request.id) for request in requests})
+    wanted = all(request.config["progress"] for request in requests)
+    outcomes: list[Outcome] = []
+
+    def ended(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        shown.ended(outcome)
+
+    try:
+        with Shown(distinct, wanted) as shown:
+            found = pool.train_all(requests, max_parallel=settings.max_parallel, told=ended, tick=shown.tick)
+    finally:
+        tell(outcomes)
+    for outcome in found:
+        yield outcome.request, _value(outcome)
+
+
+def _value(outcome: Outcome) -> float | Exception:
+    if status(outcome) in ("failed", "refused", "interrupted"):
+        why = "\n".join(last_lines(outcome.log) if outcome.log else [])
+        return UsageError([why]) if outcome.exit_code == BAD_USAGE else Failure(why)
+    value = record.read(outcome.request.folder)["best"]["value"]
+    return float("nan") if value is None else value
