@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 failed or diverged, 2 bad usage, 130 Ctrl-C, 143 SIGTERM. 
 is a result like any other: its record says so, and the sweep is done.
 """
 
-import functools
 import inspect
 import os
 import signal
@@ -12,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.conf import HydraConf
@@ -24,16 +23,12 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
 from sweepwise import allowlist, console, folders, guard, importing, interrupt, provenance, record, usage
-from sweepwise.failure import Failure
+from sweepwise.failure import TOLD, Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
 from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
 
-if TYPE_CHECKING:
-    from sweepwise.run import Result
-
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
-_TOLD = "told"  # marks an error of a run of a sweep, which has been printed
 _ours: set[Callable[..., Any]] = set()  # functions that `main` was given
 _EXPECTED = (UsageError, record.Busy, Failure, OSError)
 
@@ -90,7 +85,7 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
         raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
     except _EXPECTED as error:
         code = _exit_code(error)
-        if _TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
+        if TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
             _refused(folders.explained(Path(), error) if isinstance(error, OSError) else str(error), code)
         raise SystemExit(code) from None
 
@@ -174,7 +169,7 @@ def execute(config: DictConfig) -> float:
         which = "" if single else f"run {hydra.job.num} ({hydra.job.override_dirname}): "
         code = _refused("\n".join(which + line for line in str(error).splitlines()), _exit_code(error))
         if not single:
-            error.add_note(_TOLD)
+            error.add_note(TOLD)
             raise  # the sweep goes on with its other runs
         raise SystemExit(code) from None
     if code and (single or code >= INTERRUPTED):
@@ -190,7 +185,7 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     if not request.config["fresh"] and ended(record.read(request.folder)):
         return _as_before(request.folder, request)
     try:
-        result = trainer()(request)
+        result = importing.trainer()(request)
     except Ended as meanwhile:  # in another process
         return _as_before(meanwhile.folder, request)
     return result.exit_code, result.run.best.value
@@ -235,14 +230,6 @@ def request_of(config: DictConfig, overrides: Sequence[str], choices: Mapping[st
     request = Request({str(key): value for key, value in plain.items()}, overrides, chosen)
     usage.check_shape(request.config)
     return request
-
-
-@functools.cache
-def trainer() -> Callable[[Request], "Result"]:
-    """Imports torch, which a finished run does not need; once, so that no run's garbage is frozen."""
-    with interrupt.deferred(), importing.without_searches():
-        from sweepwise.run import train
-    return train
 
 
 def _exit_code(error: Exception) -> int:

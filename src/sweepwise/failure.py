@@ -1,6 +1,7 @@
 """Why a run fails, as a person is told it."""
 
 OUT_OF_MEMORY = "out of memory"
+TOLD = "told"  # a note on an exception: the person knows
 
 
 class Failure(RuntimeError):

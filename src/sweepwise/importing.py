@@ -1,11 +1,18 @@
 """Importing torch at the cost of its code alone."""
 
+import functools
 import gc
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from sweepwise import interrupt
+
+if TYPE_CHECKING:
+    from sweepwise.identity import Request
+    from sweepwise.run import Result
 
 
 @contextmanager
@@ -30,3 +37,14 @@ def without_searches() -> Iterator[None]:
     finally:
         vars(inspect)["getmodule"] = search
         gc.enable()
+
+
+@functools.cache
+def trainer() -> "Callable[[Request], Result]":
+    """`sweepwise.run.train`; imports torch, which a finished run does not need.
+
+    Once, so that no run's garbage is frozen. A signal waits until it is done.
+    """
+    with interrupt.deferred(), without_searches():
+        from sweepwise.run import train
+    return train

@@ -190,10 +190,10 @@ def origin(targets: Iterable[str] = ()) -> dict[str, Any]:
         the `diff`.
     """
     homes = code_folders(targets)
-    copied = homes["sweepwise"].parent / ORIGIN
-    if copied.is_file():
-        return json.loads(copied.read_bytes())
     ours, *others = homes
+    copied = homes[ours].parent / ORIGIN
+    if copied.is_file():
+        return dict(json.loads(copied.read_bytes()))
     return {
         "git_commit": git.commit(homes[ours]),
         "git_commits": {name: git.commit(homes[name]) for name in others},

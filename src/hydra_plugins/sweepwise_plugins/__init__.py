@@ -1,1 +1,4 @@
-"""Launchers and sweepers of sweepwise, where Hydra looks for them."""
+"""Launchers and sweepers, where Hydra looks for them.
+
+Hydra loads every module here at each start but those whose names begin with an underscore; so they are small.
+"""

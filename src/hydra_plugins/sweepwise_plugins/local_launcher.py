@@ -10,7 +10,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from hydra_plugins.sweepwise_plugins.given import given
+from hydra_plugins.sweepwise_plugins._given import given
 
 
 class LocalLauncher(Launcher):
@@ -32,10 +32,11 @@ class LocalLauncher(Launcher):
         setup_globals()
         if not cli.is_ours(self._task):
             return self._job_by_job(job_overrides, initial_job_idx)
-        from sweepwise.sweep import compose, local
+        from hydra_plugins.sweepwise_plugins import _compose
+        from sweepwise.sweep import local
 
         settings = local.settings(given(self._config, self._settings))
-        requests = compose.requests(self._context.config_loader, self._config, job_overrides)
+        requests = _compose.requests(self._context.config_loader, self._config, job_overrides)
         returns = []
         for request, value in local.train(requests, settings):
             done = JobReturn(overrides=list(request.overrides))

@@ -12,7 +12,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from hydra_plugins.sweepwise_plugins.given import given
+from hydra_plugins.sweepwise_plugins._given import given
 
 
 class SlurmLauncher(Launcher):
@@ -29,17 +29,18 @@ class SlurmLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submits the runs; a run that is not there yet returns nan."""
+        from hydra_plugins.sweepwise_plugins import _compose
         from sweepwise import cli
         from sweepwise.schema import UsageError
         from sweepwise.standing import ENDED
-        from sweepwise.sweep import compose, dispatch, settings
+        from sweepwise.sweep import dispatch, settings
 
         if not cli.is_ours(self._task):
             raise UsageError(
                 ["hydra/launcher=slurm: trains runs of sweepwise's only; use hydra/launcher=local"]
             )
         chosen = settings.settings(given(self._config, self._settings))
-        requests = compose.requests(self._loader, self._config, job_overrides)
+        requests = _compose.requests(self._loader, self._config, job_overrides)
         script = Path(sys.argv[0]).resolve().parent
         rows = dispatch.dispatch(requests, chosen, script)
         returns = []

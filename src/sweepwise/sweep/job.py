@@ -82,9 +82,9 @@ def main(arguments: list[str]) -> int:
             place = int(arguments[1]) if len(arguments) > 1 else int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
             return _train(plan, plan.of_task(place, path), path, task)
     except KeyboardInterrupt as stopped:
-        number = stopped.signal if isinstance(stopped, interrupt.Stopped) else int(signal.SIGINT)
+        asked = stopped.signal if isinstance(stopped, interrupt.Stopped) else int(signal.SIGINT)
         print(f"signal        {stopped or 'interrupted'}", file=sys.stderr, flush=True)
-    return _leave(task, number)
+    return _leave(task, asked)
 
 
 def _print_into(log: Path) -> None:

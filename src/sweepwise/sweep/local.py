@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from sweepwise import record
-from sweepwise.failure import Failure
+from sweepwise.failure import TOLD, Failure
 from sweepwise.identity import Request
 from sweepwise.schema import Range, UsageError, check_all
 from sweepwise.sweep import pool
@@ -63,6 +63,8 @@ def train(requests: Sequence[Request], settings: Settings) -> Iterator[tuple[Req
 def _value(outcome: Outcome) -> float | Exception:
     if status(outcome) in ("failed", "refused", "interrupted"):
         why = "\n".join(last_lines(outcome.log) if outcome.log else [])
-        return UsageError([why]) if outcome.exit_code == BAD_USAGE else Failure(why)
+        error = UsageError([why]) if outcome.exit_code == BAD_USAGE else Failure(why)
+        error.add_note(TOLD)
+        return error
     value = record.read(outcome.request.folder)["best"]["value"]
     return float("nan") if value is None else value

@@ -1,7 +1,7 @@
 """The runs of a sweep on this machine: a process each, forked after torch's import, one a core or GPU.
 
-What happens to a run happens to its process: it fails, is killed or runs out of memory alone. A signal is passed
-on to all; each makes its checkpoint, and none is begun any more.
+What happens to a run happens to its process: it fails, is killed or runs out of memory alone. A signal is
+passed on to all; each makes its checkpoint, and none is begun any more.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import signal
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from sweepwise import interrupt, provenance, record
+from sweepwise import importing, interrupt, provenance, record
 from sweepwise.failure import Failure
 from sweepwise.folders import SWEEP, make
 from sweepwise.identity import Request
@@ -105,10 +105,8 @@ def train_here(request: Request) -> int:
     Raises:
         Stopped: a signal came; the run has made a checkpoint.
     """
-    from sweepwise.cli import trainer
-
     try:
-        result = trainer()(request)
+        result = importing.trainer()(request)
     except Ended:
         return 0
     except UsageError as error:
@@ -154,9 +152,7 @@ def _before(request: Request, suffix: str) -> Outcome | None:
 
 def _prepare(requests: Sequence[Request]) -> None:
     """Does once what each run would do for itself: imports, and the first look at the data, downloads too."""
-    from sweepwise.cli import trainer
-
-    trainer()
+    importing.trainer()
     import torch
 
     from sweepwise.run import bind_all
@@ -234,7 +230,7 @@ def _train(
 
 
 @contextlib.contextmanager
-def _held_back():
+def _held_back() -> Iterator[None]:
     """While entered, signals wait: none falls between the birth of a process and our knowing of it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupt.ASKING)
     try:
@@ -271,7 +267,7 @@ def _fork(request: Request, log: Path, slot: int, gpu: str | None) -> tuple[int,
 
 
 def _be_alone(parent: int, log: Path, gpu: str | None) -> None:
-    """Makes a forked process one that trains a run: its own output, signals and GPU; it ends with its parent."""
+    """Makes a forked process one that trains a run: own output, signals and GPU; it ends with its parent."""
     os.setpgid(0, 0)  # Ctrl-C in the terminal comes to the parent alone, who passes it on
     for number in interrupt.ASKING:
         if signal.getsignal(number) is not signal.SIG_IGN:

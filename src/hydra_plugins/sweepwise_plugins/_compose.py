@@ -12,13 +12,14 @@ import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from sweepwise.cli import request_of
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
 from sweepwise.usage import check_shape
@@ -86,7 +87,7 @@ class _Composed:
             self._bases[shared] = self._base(job)
         base = self._bases[shared]
         if base is None or not all(_is_leaf(base.tree, override.key_or_group) for override in values):
-            return _request(self._composed(job))
+            return request_of(*self._composed(job))
         config: dict[str, Any] = copy.deepcopy(dict(base.tree))
         for override in values:
             _set(config, override.key_or_group, copy.deepcopy(override.value()))
@@ -94,7 +95,7 @@ class _Composed:
             if _at(config, key) == _reference(other):  # else it was set
                 _set(config, key, copy.deepcopy(_at(config, other)))
         if any(map(_depends, _leaves(config))):
-            return _request(self._composed(job))
+            return request_of(*self._composed(job))
         task = [line for line, o in zip(job, parsed, strict=True) if not o.is_hydra_override()]
         check_shape(config)
         return replace(base.request, config=config, overrides=task)
@@ -102,16 +103,15 @@ class _Composed:
     def _base(self, job: Sequence[str]) -> _Base | None:
         """What jobs share with this one; None if each is a case of its own."""
         config, overrides, choices = self._composed(job)
-        tree = OmegaConf.to_container(config, resolve=False)
-        assert isinstance(tree, dict)
+        tree = cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))
         references = dict(_references(tree))
         if not all(_is_leaf(tree, other) and other not in references for other in references.values()):
             return None
         try:
-            request = _request((config, overrides, choices))
+            request = request_of(config, overrides, choices)
         except UsageError:
             return None  # it may be for a value that others have not
-        return _Base(request, {str(key): value for key, value in tree.items()}, references)
+        return _Base(request, tree, references)
 
     def _composed(self, job: Sequence[str]) -> tuple[DictConfig, list[str], dict[str, str | None]]:
         """A job's config, overrides and choices, by Hydra alone."""
@@ -139,12 +139,6 @@ class _Composed:
     @functools.cache  # noqa: B019
     def _is_group(self, key: str) -> bool:
         return bool(self._loader.get_group_options(key))
-
-
-def _request(composed: tuple[DictConfig, list[str], dict[str, str | None]]) -> Request:
-    from sweepwise.cli import request_of
-
-    return request_of(*composed)
 
 
 def _leaves(value: Any, mappings: bool = True) -> Iterator[Any]:
