@@ -1,7 +1,8 @@
 """A run's folder as one process's own: found or made, locked, writable, and free again when its holder dies.
 
 Locks are flock's: they belong to the open file, so the kernel frees them however the holder ends. Processes
-that the holder has forked close theirs at once, else a worker that outlives it would keep the run.
+that the holder has forked close theirs at once, else a worker that outlives it would keep the run. Within a
+Slurm job a later attempt does not wait for an earlier one: it takes the folder over (`fence`).
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ import contextlib
 import errno
 import fcntl
 import os
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from sweepwise import folders
+from sweepwise import fence, folders
+from sweepwise.anchor import Anchor
+from sweepwise.fence import Attempt
 from sweepwise.folders import LOCK
 from sweepwise.identity import Request
 
@@ -34,31 +36,52 @@ class Claim:
     """A run's folder that is this process's own until it is released, or the process ends.
 
     Attributes:
-        folder: the run's.
+        folder: the run's, as it is named.
+        inside: the same by its descriptor. All that is written goes there, so that nothing reaches the folder
+            of a process that has taken the run over.
     """
 
     folder: Path
+    _anchor: Anchor
     _lock: int
     _made: list[Path]
+    _attempt: Attempt | None
     _owner: int = field(default_factory=os.getpid)
+
+    @property
+    def inside(self) -> Path:
+        return self._anchor.path
 
     def __enter__(self) -> Claim:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.release()
+        """Releases the folder.
+
+        Raises:
+            Fenced: it was taken over; whatever else went wrong, that is the cause of it.
+        """
+        try:
+            if error is None or isinstance(error, Exception):
+                fence.refuse_taken(self.inside)
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Frees the folder; removes it if it was made for nothing. In a forked child this does nothing."""
         if self._lock not in _descriptors or self._owner != os.getpid():
             return
         try:
-            if self._made and folders.is_bare(self.folder):
-                with contextlib.suppress(OSError, Busy), _experiment(self.folder.parent, self._made):
-                    folders.remove(self._made)
+            with contextlib.suppress(OSError, Busy):
+                if self._attempt:  # may have been taken over, so what has its name may be another's
+                    _write(self._lock, fence.let_go(_read(self._lock)))
+                elif self._made and folders.is_bare(self.folder):
+                    with _experiment(self.folder.parent, self._made):
+                        folders.remove(self._made)
         finally:
             _close(self._lock)
             self._lock = -1
+            self._anchor.close()
 
 
 _descriptors: set[int] = set()  # of all locks that this process has open
@@ -109,21 +132,32 @@ def hold(folder: Path) -> Claim:
 
 def _claimed(home: Path, run: Request | Path) -> Claim:
     made: list[Path] = []
+    own = Attempt.here()
     try:
         with _experiment(home, made):
-            folder = run.folder if isinstance(run, Request) else run
+            folder = _recovered(run)
             made += folders.make(folder)
-            lock = _open_locked(folder)
+            anchor, lock = _taken(folder, own)
             try:
-                _write_holder(lock)
-                folders.probe(folder)
+                folders.probe(anchor.path)
             except BaseException:
                 folders.remove(made)
                 _close(lock)
+                anchor.close()
                 raise
     except OSError as error:
         raise OSError(folders.explained(home, error)) from error
-    return Claim(folder, lock, made)
+    return Claim(folder, anchor, lock, made, own)
+
+
+def _recovered(run: Request | Path) -> Path:
+    """A run's folder, also if a process has died while it took it over."""
+    folder = run.folder if isinstance(run, Request) else run
+    fence.recover(folder)
+    if isinstance(run, Request) and not folder.exists():
+        fence.recover_run(run.home, run.id)
+        return run.folder
+    return folder
 
 
 @contextlib.contextmanager
@@ -143,7 +177,7 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
                     raise Busy(f"{home} has been locked for {PATIENCE_SECONDS:.0f} s by {_holder(lock)}")
                 time.sleep(0.002)
             if mine := _is_at(lock, home / LOCK):
-                _write_holder(lock)
+                _write(lock, fence.signed(None, ""))
                 yield
                 return
         except BaseException as error:
@@ -158,28 +192,82 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
     raise FileNotFoundError(errno.ENOENT, "it vanishes again and again", str(home))
 
 
-def _open_locked(folder: Path) -> int:
-    """The descriptor of a run's lock, held by this process.
+def _taken(folder: Path, own: Attempt | None) -> tuple[Anchor, int]:
+    """A run's folder and the descriptor of its lock, held by this process.
 
     Raises:
-        Busy: another process holds it.
+        Busy: another process holds it, and is no earlier attempt of this one; or a later attempt had it.
         OSError: the file cannot be opened or locked.
     """
     for _ in range(RETRIES):
         folder.mkdir(exist_ok=True)  # it may have been made for nothing, and is gone again
-        lock = _open(folder / LOCK)
+        anchor, lock = Anchor(folder), -1
+        if own and not anchor.firm:
+            raise OSError(
+                errno.ENOTSUP, "a requeued job is told from its earlier attempts by /proc", str(folder)
+            )
         try:
-            if _flock(lock, fcntl.LOCK_EX):
-                if _is_at(lock, folder / LOCK):
-                    return lock
-            elif not _flock(lock, fcntl.LOCK_SH):  # else nobody holds it, but somebody looks
-                raise Busy(f"{folder} is being trained by {_holder(lock)}")
+            lock = _open(anchor.path / LOCK)
+            free = _flock(lock, fcntl.LOCK_EX)
+            if not free and _flock(lock, fcntl.LOCK_SH):
+                pass  # nobody holds it, but somebody looks
+            elif anchor.in_place() and _is_at(lock, anchor.path / LOCK):
+                if _may_be_had(folder, lock, own, free):
+                    _write(lock, fence.signed(own, _read(lock)))
+                    return anchor, lock
+                taken = _taken_over(folder, own, _told(lock))
+                _close(lock)
+                anchor.close()
+                return taken
         except BaseException:
-            _close(lock)
+            if lock >= 0:
+                _close(lock)
+            anchor.close()
             raise
         _close(lock)
+        anchor.close()
         time.sleep(0.001)
     raise Busy(f"{folder} is being looked at all the time")
+
+
+def _may_be_had(folder: Path, lock: int, own: Attempt | None, free: bool) -> bool:
+    """Whether a folder is free; if not, it has to be taken from an earlier attempt.
+
+    Raises:
+        Busy: neither may be done.
+    """
+    told = _read(lock) if free else _told(lock)
+    if own and (newer := own.newer(told)):
+        raise Busy(
+            f"{folder}: {own} is fenced by {newer}, which has taken the run over; if that was another job "
+            f"of the same number, remove {folder / LOCK}"
+        )
+    if own and own.supersedes(told, held=not free):
+        return False
+    if not free:
+        raise Busy(f"{folder} is being trained by {_holder(lock)}")
+    return True
+
+
+def _taken_over(folder: Path, own: Attempt | None, told: str) -> tuple[Anchor, int]:
+    """As `_taken`, of a new folder in the place of the one in which an earlier attempt may still write."""
+    try:
+        anchor, lock = Anchor(copy := fence.copied(folder), folder), -1
+        try:
+            lock = _open(anchor.path / LOCK)
+            _flock(lock, fcntl.LOCK_EX)
+            _write(lock, fence.signed(own, told))
+            os.fsync(lock)
+            fence.exchange(copy, folder)
+        except BaseException:
+            if lock >= 0:
+                _close(lock)
+            anchor.close()
+            raise
+    except BaseException:
+        fence.recover(folder)
+        raise
+    return anchor, lock
 
 
 def is_held(folder: Path) -> bool:
@@ -215,17 +303,26 @@ def _is_at(lock: int, path: Path) -> bool:
         return False
 
 
-def _write_holder(lock: int) -> None:
-    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()} on {platform.node()} since {now}\n".encode(), 0)
+def _write(lock: int, text: str) -> None:
+    """Replaces what a lock tells; its first line is whole whenever the process dies."""
+    content = text.encode()
+    os.pwrite(lock, content, 0)
+    os.ftruncate(lock, len(content))
+
+
+def _read(lock: int) -> str:
+    return os.pread(lock, 2**16, 0).decode(errors="replace")
+
+
+def _told(lock: int) -> str:
+    """What a lock tells; waits for a line that is still being written."""
+    for _ in range(50):
+        if "\n" in (text := _read(lock)):
+            return text
+        time.sleep(0.01)
+    return "another process\n"
 
 
 def _holder(lock: int) -> str:
-    """Who holds a lock; waits for a line that is still being written."""
-    for _ in range(50):
-        line = os.pread(lock, 1000, 0).decode(errors="replace")
-        if line.endswith("\n"):
-            return line.strip()
-        time.sleep(0.01)
-    return "another process"
+    """Who holds a lock."""
+    return _told(lock).partition("\n")[0]

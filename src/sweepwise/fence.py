@@ -1,0 +1,232 @@
+"""A run's folder taken away from an earlier attempt of the same Slurm job, which may still live and write.
+
+Slurm starts a job again when it has lost the job's node, and processes there may go on. Those write by the
+descriptor of their folder (`anchor`). So the new attempt makes a folder of its own: every folder and every
+file that grows is new, only files of checkpoints, which nobody changes, are shared. Then it puts its folder
+in the place of the other. Whatever the old attempt writes or removes from then on, it does elsewhere.
+
+Beside NAME, under the lock of the experiment:
+    .NAME.copy      is being made
+    .NAME.fenced    the folder of the old attempt; where NAME is missing, it is still the run's
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import re
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweepwise import anchor, durable
+from sweepwise.failure import Failure
+from sweepwise.folders import CHECKPOINTS, LOCK, RECORD
+
+COPY, FENCED = ".copy", ".fenced"
+TRIES = 1000
+LET_GO = ", has let go"
+_SIGNED = re.compile(rf", attempt (\d+) of job (\S+?)({LET_GO})?$")
+
+
+class Fenced(Failure):
+    """A newer attempt has taken the run's folder over."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a Slurm job; each requeue makes another.
+
+    Attributes:
+        job: its id; each task of an array has its own.
+        number: how often the job had been started before.
+    """
+
+    job: str
+    number: int
+
+    @classmethod
+    def here(cls, environment: Mapping[str, str] = os.environ) -> Attempt | None:
+        """That which this process belongs to; None outside of Slurm."""
+        job, number = environment.get("SLURM_JOB_ID", ""), environment.get("SLURM_RESTART_COUNT", "")
+        return cls(job, int(number) if number.isdecimal() else 0) if job.isdecimal() else None
+
+    def __str__(self) -> str:
+        return f"attempt {self.number} of job {self.job}"
+
+    def newer(self, told: str) -> str:
+        """Which attempt of this job has come after this one, as the text of a lock tells; '' if none."""
+        others = [other for other, _ in _attempts(told) if other.job == self.job]
+        last = max(others, key=lambda other: other.number, default=self)
+        return str(last) if last.number > self.number else ""
+
+    def supersedes(self, told: str, *, held: bool) -> bool:
+        """Whether an earlier attempt may still write.
+
+        Args:
+            told: the text of the run's lock.
+            held: whether a process holds the lock. One that does not may have lost it with its network.
+        """
+        found = _attempts(told.partition("\n")[0] if held else told)
+        return any(self._follows(other) and (held or not done) for other, done in found)
+
+    def _follows(self, other: Attempt) -> bool:
+        return other.job == self.job and other.number < self.number
+
+
+def _attempts(told: str) -> list[tuple[Attempt, bool]]:
+    """The attempts that a lock names, and whether each has let go."""
+    found = (_SIGNED.search(line) for line in told.splitlines())
+    return [(Attempt(one[2], int(one[1])), bool(one[3])) for one in found if one]
+
+
+def signed(own: Attempt | None, told: str) -> str:
+    """The new text of a lock: who holds it now, and below that the last attempt of every other job.
+
+    Args:
+        own: this process's.
+        told: the text before.
+    """
+    mine = f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%dT%H:%M:%S%z')}"
+    others = [
+        f"before, {attempt}{LET_GO * done}"
+        for attempt, done in _attempts(told)
+        if not own or attempt.job != own.job
+    ]
+    return "\n".join([f"{mine}, {own}" if own else mine, *others, ""])
+
+
+def let_go(told: str) -> str:
+    """The text of a lock whose holder writes nothing more."""
+    first, _, others = told.partition("\n")
+    return f"{first}{LET_GO}\n{others}"
+
+
+def refuse_taken(path: Path) -> None:
+    """Ends a process that has lost its folder; what it has written since then is lost anyway.
+
+    Args:
+        path: at or below an anchor; any other path is let through.
+
+    Raises:
+        Fenced: another folder is in its place.
+    """
+    held = anchor.above(path)
+    if not held or held.in_place():
+        return
+    with contextlib.suppress(FileNotFoundError):
+        line = (held.name / LOCK).read_text().partition("\n")[0].removesuffix(LET_GO)
+        host = re.search(r" on (\S+)", line)
+        by = _attempts(line)
+        who = f"{by[0][0]} on {host[1]}" if by and host else line
+        raise Fenced(f"{held.name}: this run was taken over by {who}; nothing more is written")
+
+
+def copied(folder: Path) -> Path:
+    """A copy of a run's folder beside it, without what is unfinished; it shares no folder and no log with it.
+
+    Raises:
+        OSError: it cannot be made, or changes all the time.
+    """
+    copy = _beside(folder, COPY)
+    for _ in range(TRIES):
+        durable.remove(copy)
+        before = _state(folder)
+        with contextlib.suppress(FileNotFoundError):  # its process goes on, and removes what is old
+            _carry(folder, copy)
+            if _state(folder) == before:  # so the record fits the checkpoints
+                _sync(copy)
+                return copy
+    raise OSError(errno.EBUSY, "it changes all the time", str(folder))
+
+
+def exchange(copy: Path, folder: Path) -> None:
+    """Puts a copy in the place of a run's folder; for microseconds there is none."""
+    fenced = _beside(folder, FENCED)
+    os.rename(folder, fenced)
+    os.rename(copy, folder)
+    durable.sync(folder.parent)
+    _remove(fenced)
+
+
+def recover(folder: Path) -> None:
+    """Undoes what a process that has died within `copied` or `exchange` has left, or completes it."""
+    fenced = _beside(folder, FENCED)
+    if os.path.lexists(fenced):
+        if os.path.lexists(folder):
+            _remove(fenced)
+        else:
+            os.rename(fenced, folder)
+            durable.sync(folder.parent)
+    if os.path.lexists(copy := _beside(folder, COPY)):
+        durable.remove(copy)
+
+
+def recover_run(home: Path, run_id: str) -> None:
+    """As `recover`, where a run's folder is missing, for whatever name it had."""
+    for fenced in home.glob(f".*-{run_id}{FENCED}"):
+        recover(fenced.with_name(fenced.name[1:].removesuffix(FENCED)))
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    return folder.with_name(f".{folder.name}{ending}")
+
+
+def _state(folder: Path) -> tuple[bytes, list[str]]:
+    """What must not have changed while a folder was copied: its record, and which checkpoints there are."""
+    record, checkpoints = folder / RECORD, folder / CHECKPOINTS
+    return (
+        record.read_bytes() if record.exists() else b"",
+        sorted(path.name for path in checkpoints.glob("[!.]*")),
+    )
+
+
+def _carry(source: Path, target: Path, *, share: bool = False) -> None:
+    """Copies a folder; the checkpoints first, so that no log ends before them.
+
+    Args:
+        source: the folder.
+        target: must not exist.
+        share: its files stay the same ones, as nobody writes to them.
+    """
+    os.mkdir(target)
+    for path in sorted(source.iterdir(), key=lambda path: path.name != CHECKPOINTS):
+        to = target / path.name
+        if path.name == LOCK or (path.name.startswith(".") and path.name.endswith(durable.ASIDE)):
+            continue
+        if path.is_symlink():
+            os.symlink(os.readlink(path), to)
+        elif path.is_dir():
+            _carry(path, to, share=source.name == CHECKPOINTS)
+        elif not (share and _linked(path, to)):
+            durable.copy(path, to)
+    shutil.copystat(source, target)
+
+
+def _linked(path: Path, to: Path) -> bool:
+    """Whether a file could get a second name; not every file system has that."""
+    try:
+        os.link(path, to)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    return True
+
+
+def _sync(folder: Path) -> None:
+    """Brings a whole folder to the disk."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            durable.sync(path)
+
+
+def _remove(fenced: Path) -> None:
+    """Removes a folder in which a process may still be writing."""
+    for _ in range(TRIES):
+        with contextlib.suppress(OSError):
+            return durable.remove(fenced)
