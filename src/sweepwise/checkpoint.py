@@ -198,8 +198,8 @@ class Checkpoints:
             return saved
         if reasons:
             raise Damaged(
-                f"{named(self._folder)}: no checkpoint is whole: {'; '.join(reasons)}. Put a good copy back, or "
-                "start anew with fresh=true"
+                f"{named(self._folder)}: no checkpoint is whole: {'; '.join(reasons)}. Put a good copy "
+                "back, or start anew with fresh=true"
             )
         return None
 
@@ -282,9 +282,8 @@ class Checkpoints:
         try:
             durable.write_folder(folder, content)
         except FileNotFoundError as error:
-            raise OSError(
-                errno.ENOENT, f"{named(self._folder)}: was removed while the run trained"
-            ) from error
+            why = f"{named(self._folder)}: was removed while the run trained"
+            raise OSError(errno.ENOENT, why) from error
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise

@@ -37,8 +37,6 @@ class Claim:
 
     Attributes:
         folder: the run's, as it is named.
-        inside: the same by its descriptor. All that is written goes there, so that nothing reaches the folder
-            of a process that has taken the run over.
     """
 
     folder: Path
@@ -50,6 +48,10 @@ class Claim:
 
     @property
     def inside(self) -> Path:
+        """The folder by its descriptor, for all that is written.
+
+        So nothing reaches the folder of a process that has taken the run over.
+        """
         return self._anchor.path
 
     def __enter__(self) -> Claim:
@@ -201,33 +203,29 @@ def _taken(folder: Path, own: Attempt | None) -> tuple[Anchor, int]:
     """
     for _ in range(RETRIES):
         folder.mkdir(exist_ok=True)  # it may have been made for nothing, and is gone again
-        anchor, lock = Anchor(folder), -1
-        if own and not anchor.firm:
-            raise OSError(
-                errno.ENOTSUP, "a requeued job is told from its earlier attempts by /proc", str(folder)
-            )
-        try:
-            lock = _open(anchor.path / LOCK)
+        with contextlib.ExitStack() as undo:
+            anchor, lock = _opened(folder, undo)
+            if own and not anchor.firm:
+                raise OSError(errno.ENOSYS, "Slurm may start it twice, and there is no /proc", str(folder))
             free = _flock(lock, fcntl.LOCK_EX)
-            if not free and _flock(lock, fcntl.LOCK_SH):
-                pass  # nobody holds it, but somebody looks
-            elif anchor.in_place() and _is_at(lock, anchor.path / LOCK):
-                if _may_be_had(folder, lock, own, free):
-                    _write(lock, fence.signed(own, _read(lock)))
-                    return anchor, lock
-                taken = _taken_over(folder, own, _told(lock))
-                _close(lock)
-                anchor.close()
-                return taken
-        except BaseException:
-            if lock >= 0:
-                _close(lock)
-            anchor.close()
-            raise
-        _close(lock)
-        anchor.close()
+            looked_at = not free and _flock(lock, fcntl.LOCK_SH)  # by somebody; nobody holds it
+            if not looked_at and anchor.in_place() and _is_at(lock, anchor.path / LOCK):
+                if not _may_be_had(folder, lock, own, free):
+                    return _taken_over(folder, own, _told(lock))
+                _write(lock, fence.signed(own, _read(lock)))
+                undo.pop_all()
+                return anchor, lock
         time.sleep(0.001)
     raise Busy(f"{folder} is being looked at all the time")
+
+
+def _opened(folder: Path, undo: contextlib.ExitStack, name: Path | None = None) -> tuple[Anchor, int]:
+    """A folder and the descriptor of its lock."""
+    anchor = Anchor(folder, name)
+    undo.callback(anchor.close)
+    lock = _open(anchor.path / LOCK)
+    undo.callback(_close, lock)
+    return anchor, lock
 
 
 def _may_be_had(folder: Path, lock: int, own: Attempt | None, free: bool) -> bool:
@@ -251,22 +249,15 @@ def _may_be_had(folder: Path, lock: int, own: Attempt | None, free: bool) -> boo
 
 def _taken_over(folder: Path, own: Attempt | None, told: str) -> tuple[Anchor, int]:
     """As `_taken`, of a new folder in the place of the one in which an earlier attempt may still write."""
-    try:
-        anchor, lock = Anchor(copy := fence.copied(folder), folder), -1
-        try:
-            lock = _open(anchor.path / LOCK)
-            _flock(lock, fcntl.LOCK_EX)
-            _write(lock, fence.signed(own, told))
-            os.fsync(lock)
-            fence.exchange(copy, folder)
-        except BaseException:
-            if lock >= 0:
-                _close(lock)
-            anchor.close()
-            raise
-    except BaseException:
-        fence.recover(folder)
-        raise
+    with contextlib.ExitStack() as undo:
+        undo.callback(fence.recover, folder)
+        copy = fence.copied(folder)
+        anchor, lock = _opened(copy, undo, folder)
+        _flock(lock, fcntl.LOCK_EX)
+        _write(lock, fence.signed(own, told))
+        os.fsync(lock)
+        fence.exchange(copy, folder)
+        undo.pop_all()
     return anchor, lock
 
 

@@ -109,7 +109,8 @@ class Record:
         try:
             write_aside(self._path, content)
         except OSError as error:
-            why = f"{named(self._path)}: cannot be written ({error.strerror}); the same command goes on once it can"
+            path = named(self._path)
+            why = f"{path}: cannot be written ({error.strerror}); the same command goes on once it can"
             raise OSError(error.errno, why) from error
 
 
