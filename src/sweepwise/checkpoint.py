@@ -134,7 +134,7 @@ class Checkpoints:
             OSError: it could not be written; one for which the disk has no room only if `full_disk` says so.
             Fenced: another process has taken the run over.
         """
-        fence.refuse_taken(self._folder)
+        fence.refuse_lost(self._folder)
         began = time.monotonic()
         self._wait()
         if self._writer:
@@ -161,7 +161,7 @@ class Checkpoints:
             OSError: it could not be written.
             Fenced: another process has taken the run over.
         """
-        fence.refuse_taken(self._folder)
+        fence.refuse_lost(self._folder)
         self._wait()
         self._save(step, weights, best, state)
         self.close()

@@ -126,6 +126,19 @@ def refuse_taken(path: Path) -> None:
         raise Fenced(f"{held.name}: this run was taken over by {who}; nothing more is written")
 
 
+def refuse_lost(path: Path) -> None:
+    """As `refuse_taken`, also where nothing is in the folder's place.
+
+    Raises:
+        Fenced: see there.
+        FileNotFoundError: the folder was removed or renamed.
+    """
+    refuse_taken(path)
+    held = anchor.above(path)
+    if held and not held.in_place():
+        raise FileNotFoundError(errno.ENOENT, f"{held.name}: was removed while the run trained")
+
+
 def copied(folder: Path) -> Path:
     """A copy of a run's folder beside it, without what is unfinished; it shares no folder and no log with it.
 
