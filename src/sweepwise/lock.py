@@ -1,8 +1,6 @@
 """A run's folder as one process's own: found or made, locked, writable, and free again when its holder dies.
 
-Locks are flock's: they belong to the open file, so the kernel frees them however the holder ends. Processes
-that the holder has forked close theirs at once, else a worker that outlives it would keep the run. Within a
-Slurm job a later attempt does not wait for an earlier one: it takes the folder over (`fence`).
+Within a Slurm job a later attempt does not wait for an earlier one: it takes the folder over (`fence`).
 """
 
 from __future__ import annotations
@@ -17,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from sweepwise import fence, folders
+from sweepwise import fence, folders, lockfile
 from sweepwise.anchor import Anchor
-from sweepwise.fence import Attempt
+from sweepwise.attempt import Attempt, let_go, signed
 from sweepwise.folders import LOCK
 from sweepwise.identity import Request
 
-PATIENCE_SECONDS = 60.0  # for the experiment's lock, which is held for milliseconds
+PATIENCE_SECONDS = 60.0  # for one holder of the experiment's lock: milliseconds, longer to take a run over
 RETRIES = 100
 
 
@@ -71,42 +69,19 @@ class Claim:
 
     def release(self) -> None:
         """Frees the folder; removes it if it was made for nothing. In a forked child this does nothing."""
-        if self._lock not in _descriptors or self._owner != os.getpid():
+        if not lockfile.is_own(self._lock) or self._owner != os.getpid():
             return
         try:
             with contextlib.suppress(OSError, Busy):
                 if self._attempt:  # may have been taken over, so what has its name may be another's
-                    _write(self._lock, fence.let_go(_read(self._lock)))
+                    lockfile.write(self._lock, let_go(lockfile.read(self._lock)))
                 elif self._made and folders.is_bare(self.folder):
                     with _experiment(self.folder.parent, self._made):
                         folders.remove(self._made)
         finally:
-            _close(self._lock)
+            lockfile.close_(self._lock)
             self._lock = -1
             self._anchor.close()
-
-
-_descriptors: set[int] = set()  # of all locks that this process has open
-
-
-def _open(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
-    lock = os.open(path, flags, 0o644)
-    _descriptors.add(lock)
-    return lock
-
-
-def _close(lock: int) -> None:
-    _descriptors.discard(lock)
-    os.close(lock)
-
-
-def _close_in_child() -> None:
-    for lock in _descriptors:
-        os.close(lock)
-    _descriptors.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_child)
 
 
 def claim(request: Request) -> Claim:
@@ -144,7 +119,7 @@ def _claimed(home: Path, run: Request | Path) -> Claim:
                 folders.probe(anchor.path)
             except BaseException:
                 folders.remove(made)
-                _close(lock)
+                lockfile.close_(lock)
                 anchor.close()
                 raise
     except OSError as error:
@@ -168,18 +143,20 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
 
     After an error within it, what was made is gone, as far as it holds nothing.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    seen, deadline = "", 0.0
     for _ in range(RETRIES):
         lock, mine = -1, False
         try:
             made += [level for level in folders.make(home) if level not in made]
-            lock = _open(home / LOCK)
-            while not _flock(lock, fcntl.LOCK_EX):
+            lock = lockfile.open_(home / LOCK)
+            while not lockfile.flock(lock, fcntl.LOCK_EX):
+                if (line := lockfile.holder(lock)) != seen:
+                    seen, deadline = line, time.monotonic() + PATIENCE_SECONDS
                 if time.monotonic() > deadline:
-                    raise Busy(f"{home} has been locked for {PATIENCE_SECONDS:.0f} s by {_holder(lock)}")
+                    raise Busy(f"{home} has been locked for {PATIENCE_SECONDS:.0f} s by {line}")
                 time.sleep(0.002)
-            if mine := _is_at(lock, home / LOCK):
-                _write(lock, fence.signed(None, ""))
+            if mine := lockfile.is_at(lock, home / LOCK):
+                lockfile.write(lock, signed(None, ""))
                 yield
                 return
         except BaseException as error:
@@ -190,7 +167,7 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
             raise
         finally:
             if lock >= 0:
-                _close(lock)
+                lockfile.close_(lock)
     raise FileNotFoundError(errno.ENOENT, "it vanishes again and again", str(home))
 
 
@@ -207,12 +184,12 @@ def _taken(folder: Path, own: Attempt | None) -> tuple[Anchor, int]:
             anchor, lock = _opened(folder, undo)
             if own and not anchor.firm:
                 raise OSError(errno.ENOSYS, "Slurm may start it twice, and there is no /proc", str(folder))
-            free = _flock(lock, fcntl.LOCK_EX)
-            looked_at = not free and _flock(lock, fcntl.LOCK_SH)  # by somebody; nobody holds it
-            if not looked_at and anchor.in_place() and _is_at(lock, anchor.path / LOCK):
+            free = lockfile.flock(lock, fcntl.LOCK_EX)
+            looked_at = not free and lockfile.flock(lock, fcntl.LOCK_SH)  # by somebody; nobody holds it
+            if not looked_at and anchor.in_place() and lockfile.is_at(lock, anchor.path / LOCK):
                 if not _may_be_had(folder, lock, own, free):
-                    return _taken_over(folder, own, _told(lock))
-                _write(lock, fence.signed(own, _read(lock)))
+                    return _taken_over(folder, own, lockfile.told(lock))
+                lockfile.write(lock, signed(own, lockfile.read(lock)))
                 undo.pop_all()
                 return anchor, lock
         time.sleep(0.001)
@@ -223,8 +200,8 @@ def _opened(folder: Path, undo: contextlib.ExitStack, name: Path | None = None) 
     """A folder and the descriptor of its lock."""
     anchor = Anchor(folder, name)
     undo.callback(anchor.close)
-    lock = _open(anchor.path / LOCK)
-    undo.callback(_close, lock)
+    lock = lockfile.open_(anchor.path / LOCK)
+    undo.callback(lockfile.close_, lock)
     return anchor, lock
 
 
@@ -234,7 +211,7 @@ def _may_be_had(folder: Path, lock: int, own: Attempt | None, free: bool) -> boo
     Raises:
         Busy: neither may be done.
     """
-    told = _read(lock) if free else _told(lock)
+    told = lockfile.read(lock) if free else lockfile.told(lock)
     if own and (newer := own.newer(told)):
         raise Busy(
             f"{folder}: {own} is fenced by {newer}, which has taken the run over; if that was another job "
@@ -243,7 +220,7 @@ def _may_be_had(folder: Path, lock: int, own: Attempt | None, free: bool) -> boo
     if own and own.supersedes(told, held=not free):
         return False
     if not free:
-        raise Busy(f"{folder} is being trained by {_holder(lock)}")
+        raise Busy(f"{folder} is being trained by {lockfile.holder(lock)}")
     return True
 
 
@@ -253,8 +230,8 @@ def _taken_over(folder: Path, own: Attempt | None, told: str) -> tuple[Anchor, i
         undo.callback(fence.recover, folder)
         copy = fence.copied(folder)
         anchor, lock = _opened(copy, undo, folder)
-        _flock(lock, fcntl.LOCK_EX)
-        _write(lock, fence.signed(own, told))
+        lockfile.flock(lock, fcntl.LOCK_EX)
+        lockfile.write(lock, signed(own, told))
         os.fsync(lock)
         fence.exchange(copy, folder)
         undo.pop_all()
@@ -268,52 +245,10 @@ def is_held(folder: Path) -> bool:
         OSError: its lock cannot be read.
     """
     try:
-        lock = _open(folder / LOCK, os.O_RDONLY)
+        lock = lockfile.open_(folder / LOCK, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
-        return not _flock(lock, fcntl.LOCK_SH)
+        return not lockfile.flock(lock, fcntl.LOCK_SH)
     finally:
-        _close(lock)
-
-
-def _flock(lock: int, kind: int) -> bool:
-    """Whether the lock could be had at once."""
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(lock: int, path: Path) -> bool:
-    """Whether an open file is still the one that its path names."""
-    try:
-        return os.path.samestat(os.fstat(lock), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _write(lock: int, text: str) -> None:
-    """Replaces what a lock tells; its first line is whole whenever the process dies."""
-    content = text.encode()
-    os.pwrite(lock, content, 0)
-    os.ftruncate(lock, len(content))
-
-
-def _read(lock: int) -> str:
-    return os.pread(lock, 2**16, 0).decode(errors="replace")
-
-
-def _told(lock: int) -> str:
-    """What a lock tells; waits for a line that is still being written."""
-    for _ in range(50):
-        if "\n" in (text := _read(lock)):
-            return text
-        time.sleep(0.01)
-    return "another process\n"
-
-
-def _holder(lock: int) -> str:
-    """Who holds a lock."""
-    return _told(lock).partition("\n")[0]
+        lockfile.close_(lock)
