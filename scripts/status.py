@@ -10,7 +10,6 @@ accounting, if there is one, for those that the controller has forgotten.
 Exit codes: 0, 1 if a run has failed, 2 bad usage.
 """
 
-import sys
 from pathlib import Path
 
 from sweepwise import cli
@@ -48,10 +47,8 @@ def main(arguments: list[str]) -> int:
     print(wrapped("sweep", f"{home}: {len(rows)} runs: {counts([row.status for row in rows])}"))
     for row in rows:
         print(_line(row))
-    failed = overview.failures(rows)
-    for key, text in failed:
-        print(wrapped(key, text), file=sys.stderr)
-    return 1 if failed else 0
+    overview.tell_failures(rows)
+    return 1 if any(row.status == "failed" for row in rows) else 0
 
 
 def _line(row: Row) -> str:

@@ -86,6 +86,12 @@ def find_folder(home: Path, overrides: Sequence[str], seed: int, run_id: str) ->
     return known[0] if known else home / folder_name(overrides, seed, run_id)
 
 
+def known_folders(home: Path) -> dict[str, Path]:
+    """The folders of all runs of an experiment, by their ids; as `find_folder` finds each."""
+    found = (path for path in sorted(home.glob("*-*"), reverse=True) if not path.name.startswith("."))
+    return {path.name.rpartition("-")[2]: path for path in found}
+
+
 @dataclass(frozen=True)
 class Request:
     """A run as it was asked for.
@@ -119,6 +125,11 @@ class Request:
     def folder(self) -> Path:
         """Where the run lives; looked up anew each time, as another process may have made and named it."""
         return find_folder(self.home, self.overrides, self.config["seed"]["value"], self.id)
+
+    @property
+    def new_folder(self) -> Path:
+        """Where it will live if it has no folder yet."""
+        return self.home / folder_name(self.overrides, self.config["seed"]["value"], self.id)
 
 
 def _targets(node: Mapping[str, Any]) -> Iterator[str]:

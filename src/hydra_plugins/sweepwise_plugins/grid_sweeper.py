@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobStatus
 
 
 class GridSweeper(BasicSweeper):
@@ -22,7 +23,9 @@ class GridSweeper(BasicSweeper):
         for batch in self.split_arguments(overrides, self.max_batch_size):
             returns.append(self.launcher.launch(batch, initial_job_idx=done))
             done += len(batch)
-        for result in returns:
-            for job in result:
-                _ = job.return_value
+        errors = [job._return_value for batch in returns for job in batch if job.status == JobStatus.FAILED]
+        for error in sorted(
+            errors, key=lambda error: isinstance(error, ValueError)
+        ):  # bad usage is the least
+            raise error
         return returns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -13,6 +13,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from hydra_plugins.sweepwise_plugins._given import given
+
+if TYPE_CHECKING:
+    from sweepwise.identity import Request
+    from sweepwise.sweep.overview import Row
 
 
 class SlurmLauncher(Launcher):
@@ -32,7 +36,6 @@ class SlurmLauncher(Launcher):
         from hydra_plugins.sweepwise_plugins import _compose
         from sweepwise import cli
         from sweepwise.schema import UsageError
-        from sweepwise.standing import ENDED
         from sweepwise.sweep import dispatch, settings
 
         if not cli.is_ours(self._task):
@@ -41,13 +44,23 @@ class SlurmLauncher(Launcher):
             )
         chosen = settings.settings(given(self._config, self._settings))
         requests = _compose.requests(self._loader, self._config, job_overrides)
-        script = Path(sys.argv[0]).resolve().parent
-        rows = dispatch.dispatch(requests, chosen, script)
-        returns = []
-        for request in requests:
-            row = rows.get(request.id)
-            value = row.known["best"]["value"] if row and row.status in ENDED else None
-            done = JobReturn(overrides=list(request.overrides), status=JobStatus.COMPLETED)
-            done.return_value = float("nan") if value is None else value
-            returns.append(done)
-        return returns
+        rows = dispatch.dispatch(requests, chosen, Path(sys.argv[0]).resolve().parent)
+        return [_returned(request, rows.get(request.id), chosen.wait) for request in requests]
+
+
+def _returned(request: Request, row: Row | None, waited: bool) -> JobReturn:
+    """What a sweeper gets of a run: its best value; nan as long as it has none; an error if it never will."""
+    from sweepwise.failure import TOLD, Failure
+    from sweepwise.standing import ENDED
+
+    done = JobReturn(overrides=list(request.overrides), status=JobStatus.COMPLETED)
+    if row and row.status in ENDED:
+        value = row.known["best"]["value"]
+        done.return_value = float("nan") if value is None else value
+    elif waited:
+        done.status, error = JobStatus.FAILED, Failure(f"{row.name if row else request.id} has not ended")
+        error.add_note(TOLD)
+        done.return_value = error
+    else:
+        done.return_value = float("nan")
+    return done

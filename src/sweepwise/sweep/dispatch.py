@@ -15,7 +15,7 @@ from sweepwise.report import wrapped
 from sweepwise.standing import ENDED, made_by, refuse_changed
 from sweepwise.sweep import overview
 from sweepwise.sweep.ledger import Ledger
-from sweepwise.sweep.overview import Row
+from sweepwise.sweep.overview import Row, tell_failures
 from sweepwise.sweep.settings import Settings
 from sweepwise.sweep.submission import Order, adopt, submit
 from sweepwise.sweep.summary import counts
@@ -29,11 +29,13 @@ class Sorted:
         ended: with nothing left to do.
         live: in the hands of a job, or of a process.
         missing: that have to be submitted.
+        again: those of them that were tried before.
     """
 
-    ended: Sequence[Request]
-    live: Sequence[Request]
-    missing: Sequence[Request]
+    ended: list[Row]
+    live: list[Row]
+    missing: list[Request]
+    again: list[Row]
 
 
 def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[str, Row]:
@@ -64,9 +66,8 @@ def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[
     for home, own in homes.items():
         _submit(home, list(own.values()), settings, script)
     for home, own in homes.items():
-        if settings.wait:
-            wait(home, list(own), settings.poll_s)
-        rows |= {row.run: row for row in overview.look(home, own)}
+        found = wait(home, list(own), settings.poll_s) if settings.wait else overview.look(home, own)
+        rows |= {row.run: row for row in found}
     return rows
 
 
@@ -78,8 +79,7 @@ def _submit(home: Path, runs: Sequence[Request], settings: Settings, script: Pat
         found = _sorted(home, runs)
         made = submit(Order(ledger, found.missing, script, settings)) if found.missing else None
     told = [("sweep", f"{home}: {len(runs)} runs")]
-    told += [("ended", str(len(found.ended)))] if found.ended else []
-    told += [("in live jobs", str(len(found.live)))] if found.live else []
+    told += _told("ended", found.ended) + _told("in live jobs", found.live) + _told("once more", found.again)
     if made:
         first = made.jobs[0].partition("_")[0]
         tasks = f"({len(made.tasks)} task{'s' if len(made.tasks) > 1 else ''})"
@@ -90,21 +90,27 @@ def _submit(home: Path, runs: Sequence[Request], settings: Settings, script: Pat
         told.append(("cancel", f"python scripts/cancel.py {home}"))
     for key, text in told:
         print(wrapped(key, text), flush=True)
+    tell_failures(found.again)
+
+
+def _told(key: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
+    return [(key, f"{len(rows)}: {counts([row.status for row in rows])}")] if rows else []
 
 
 def _sorted(home: Path, runs: Sequence[Request]) -> Sorted:
     rows = {row.run: row for row in overview.look(home, {run.id for run in runs})}
-    ended, live, missing = [], [], []
+    found = Sorted([], [], [], [])
     for run in runs:
         row = rows.get(run.id)
         if row and row.live:
-            live.append(run)
+            found.live.append(row)
         elif row and row.status in ENDED and not run.config["fresh"]:
             _refuse_changed(home / row.name, row, run)
-            ended.append(run)
+            found.ended.append(row)
         else:
-            missing.append(run)
-    return Sorted(ended, live, missing)
+            found.missing.append(run)
+            found.again.extend([row] if row else [])
+    return found
 
 
 def _refuse_changed(folder: Path, row: Row, run: Request) -> None:
@@ -112,26 +118,43 @@ def _refuse_changed(folder: Path, row: Row, run: Request) -> None:
     refuse_changed(folder, row.known, run, [*differs.code, *differs.inputs, *differs.versions])
 
 
-def wait(home: Path, runs: Sequence[str], poll_s: float) -> None:
-    """Stays until no job of these runs is live any more, and says when that changes.
+def wait(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
+    """Stays until no job of these runs is live any more; says when something changes, and how it ended.
 
     Args:
         home: the sweep's folder.
         runs: their ids.
         poll_s: seconds between two looks.
+
+    Returns:
+        How each run has ended.
+
+    Raises:
+        Stopped: a signal came; the jobs go on.
     """
+    try:
+        rows = _watch(home, runs, poll_s)
+    except KeyboardInterrupt:
+        print(wrapped("jobs", "go on; the same command waits for them again"), flush=True)
+        print(wrapped("cancel", f"python scripts/cancel.py {home}"), flush=True)
+        raise
+    tell_failures(rows)
+    return rows
+
+
+def _watch(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
     before, quiet = "", 0
     while True:
+        rows: list[Row] = []
         try:
             rows = overview.look(home, runs)
-        except Failure as error:  # a controller that restarts; the jobs go on
-            rows, now = [], str(error)
-        else:
             now = counts([row.status for row in rows])
+        except Failure as error:  # a controller that is started again; the jobs go on
+            now = str(error)
         if now != before:
             print(wrapped(time.strftime("%H:%M:%S"), now), flush=True)
             before = now
         quiet = quiet + 1 if rows and not any(row.live for row in rows) else 0
         if quiet == 2:  # a job may look ended for a moment before it is requeued
-            return
+            return rows
         time.sleep(poll_s)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,13 @@ from typing import Any
 
 from sweepwise import record
 from sweepwise.folders import RECORD, SWEEP
+from sweepwise.identity import known_folders
+from sweepwise.report import wrapped
 from sweepwise.standing import ENDED
 from sweepwise.sweep import jobs
 from sweepwise.sweep.jobs import GONE, State
 from sweepwise.sweep.ledger import LOGS, Ledger, Placed
 from sweepwise.sweep.summary import last_lines
-
-ID = re.compile(r"-([0-9a-f]{8})$")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def look(home: Path, only: Collection[str] | None = None) -> list[Row]:
         record.Damaged: a record cannot be read.
     """
     placed = Ledger(home).placed()
-    folders = {found[1]: path for path in home.glob("*") if (found := ID.search(path.name))}
+    folders = known_folders(home)
     runs = sorted({*placed, *(run for run, path in folders.items() if (path / RECORD).exists())})
     wanted = [run for run in runs if only is None or run in only]
     standing = states(placed[run] for run in wanted if run in placed)
@@ -117,13 +117,10 @@ def _last(run: str, known: Mapping[str, Any], job: str, place: Placed | None, ho
     return [*reason, *(last_lines(newest) if newest else ())]
 
 
-def failures(rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Each run that has failed, with its job and its last lines, for people."""
-    found = []
+def tell_failures(rows: Sequence[Row]) -> None:
+    """Names each run that has failed, with its job and its last lines, on the standard error output."""
     for row in rows:
         if row.status == "failed":
-            where = (
-                f" (job {row.job}: {row.state.word} {row.state.node})".replace(" )", ")") if row.job else ""
-            )
-            found += [("failed", f"{row.name}{where}"), *(("", f"  {line}") for line in row.last)]
-    return found
+            job = f" (job {row.job}: {f'{row.state.word} {row.state.node}'.strip()})" if row.job else ""
+            for key, text in [("failed", f"{row.name}{job}"), *(("", f"  {line}") for line in row.last)]:
+                print(wrapped(key, text), file=sys.stderr, flush=True)

@@ -8,15 +8,18 @@ import os
 import secrets
 import shlex
 import shutil
+import signal
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
-from sweepwise import allowlist, folders
+from sweepwise import allowlist, folders, interrupt
 from sweepwise.failure import Failure
-from sweepwise.identity import Request
+from sweepwise.identity import Request, known_folders
 from sweepwise.sweep import snapshot
 from sweepwise.sweep.jobs import slurm_named
 from sweepwise.sweep.ledger import LOGS, Ledger, Submission
@@ -56,33 +59,78 @@ def submit(order: Order) -> Submission:
         Failure: the cluster refuses; nothing was submitted.
         OSError: a file cannot be written.
     """
-    settings, runs = order.settings, order.runs
-    size = settings.runs_per_job
-    tasks = [list(range(start, min(start + size, len(runs)))) for start in range(0, len(runs), size)]
-    name = f"{runs[0].config['name']}"[:JOB_NAME_LETTERS] + f"-{secrets.token_hex(4)}"
-    ids = [[runs[place].id for place in task] for task in tasks]
-    submission = Submission(name, settings.cluster, ids, {run.id: run.folder.name for run in runs})
+    size, runs = order.settings.runs_per_job, order.runs
+    tasks = [range(start, min(start + size, len(runs))) for start in range(0, len(runs), size)]
+    submission = _named(order, tasks)
     folder = order.ledger.home_of(submission).resolve()
+    submit_all = _prepared(order, submission, folder, tasks)
+    order.ledger.announce(submission)
+
+    def submit_and_tell() -> None:
+        try:
+            learned = replace(submission, jobs=submit_all())
+        except Failure as refused:
+            learned = replace(submission, void=str(refused))
+        order.ledger.learned(learned)
+
+    _undisturbed(submit_and_tell)
+    made = next(one for one in order.ledger.submissions() if one.name == submission.name)
+    if made.void:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise Failure(made.void)
+    if not made.jobs:
+        raise Failure(f"{folder}: it is not known whether it was submitted; the same command finds out")
+    return made
+
+
+def _named(order: Order, tasks: Sequence[Sequence[int]]) -> Submission:
+    runs = order.runs
+    there = known_folders(runs[0].home)
+    return Submission(
+        name=f"{runs[0].config['name']}"[:JOB_NAME_LETTERS] + f"-{secrets.token_hex(4)}",
+        cluster=order.settings.cluster,
+        tasks=[[runs[place].id for place in task] for task in tasks],
+        names={run.id: (there.get(run.id) or run.new_folder).name for run in runs},
+    )
+
+
+def _prepared(
+    order: Order, submission: Submission, folder: Path, tasks: Sequence[Sequence[int]]
+) -> Callable[[], list[str]]:
+    """Writes all that a submission needs; returns what submits it and returns the ids of its jobs."""
+    settings = order.settings
     folders.make(folder)
     packages = list(allowlist.own_packages())
-    logs = (order.ledger.folder / LOGS).resolve()
-    plan = Plan(runs, tasks, packages, str(logs), sys.argv, settings.max_parallel).write(folder)
-    command = _command(plan)
+    logs = str((order.ledger.folder / LOGS).resolve())
+    plan = Plan(order.runs, [list(task) for task in tasks], packages, logs, sys.argv, settings.max_parallel)
+    command = _command(plan.write(folder))
     setup = [f"export PYTHONPATH={shlex.quote(_python_path(order, packages))}", *settings.lines]
-    if settings.cluster == "slurm":
-        prepared = _for_slurm(name, folder, command, setup, len(tasks), settings)
-    else:
-        prepared = _for_this_machine(folder, command, setup, len(tasks), settings)
-    order.ledger.announce(submission)
+    prepare = _for_slurm if settings.cluster == "slurm" else _for_this_machine
+    return prepare(submission.name, folder, command, setup, len(tasks), settings)
+
+
+def _undisturbed(do: Callable[[], None]) -> None:
+    """Does something in a process of its own, which goes on if this one is killed and holds its locks."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+        return
     try:
-        jobs = prepared()
-    except Failure as refused:
-        order.ledger.learned(replace(submission, void=str(refused)))
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    submission = replace(submission, jobs=jobs)
-    order.ledger.learned(submission)
-    return submission
+        os.setsid()
+        for number in interrupt.ASKING:
+            signal.signal(number, _nothing)  # which a program that is started does not inherit
+        do()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(0)
+
+
+def _nothing(number: int, frame: FrameType | None) -> None:
+    """Answers a signal."""
 
 
 def adopt(ledger: Ledger) -> None:
@@ -153,7 +201,7 @@ def _told(error: Exception) -> str:
 
 
 def _for_this_machine(
-    folder: Path, command: str, setup: Sequence[str], tasks: int, settings: Settings
+    name: str, folder: Path, command: str, setup: Sequence[str], tasks: int, settings: Settings
 ) -> Callable[[], list[str]]:
     """As `_for_slurm`, for submitit's local executor, which has no arrays."""
     from submitit import LocalExecutor
