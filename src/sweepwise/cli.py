@@ -22,7 +22,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from sweepwise import allowlist, console, folders, guard, importing, interrupt, provenance, record, usage
+from sweepwise import (
+    allowlist,
+    console,
+    folders,
+    guard,
+    importing,
+    interrupt,
+    provenance,
+    record,
+    usage,
+    world,
+)
 from sweepwise.failure import Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
@@ -71,19 +82,23 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
             return
         if faults := usage.option_faults(arguments, confs):
             raise UsageError(faults)
+        if world.place().size > 1 and set(several) & set(arguments):
+            raise UsageError(
+                ["-m: a sweep starts its own processes, so it must not run under torchrun; leave torchrun out"]
+            )
     except UsageError as error:
-        raise SystemExit(_refused(str(error), BAD_USAGE)) from None
+        raise SystemExit(_found_by_all(str(error))) from None
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed
     try:
         task()
     except guard.Foreign as error:
-        raise SystemExit(_refused(str(error), BAD_USAGE)) from None
+        raise SystemExit(_found_by_all(str(error))) from None
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error).splitlines()[0]
         if isinstance(error, OverrideParseException):
             key, _, value = str(error.override).partition("=")
             message = f"{error.override}: cannot be read ({message}); it may need quotes: '{key}=\"{value}\"'"
-        raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
+        raise SystemExit(_found_by_all(usage.explain(message, arguments, confs))) from None
     except _EXPECTED as error:
         code = _exit_code(error)
         if _TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
@@ -177,8 +192,14 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     """The exit code and the best value of a run."""
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may hold an interpolation
     assert isinstance(overrides, list)
-    request = _request(config, overrides, hydra.runtime.choices)
-    if not request.config["fresh"] and ended(record.read(request.folder)):
+    try:
+        request = _request(config, overrides, hydra.runtime.choices)
+    except UsageError as error:
+        if world.place().size == 1:
+            raise
+        raise SystemExit(_found_by_all(str(error))) from None
+    # Of several processes rank 0 alone asks the disk, once they have met.
+    if world.place().size == 1 and not request.config["fresh"] and ended(record.read(request.folder)):
         return _as_before(request.folder, request)
     try:
         result = _trainer()(request)
@@ -233,6 +254,12 @@ def _exit_code(error: Exception) -> int:
 def _stopped(error: KeyboardInterrupt) -> int:
     number = error.signal if isinstance(error, interrupt.Stopped) else signal.SIGINT
     return _refused(str(error) or "interrupted", interrupt.exit_code(number))
+
+
+def _found_by_all(text: str) -> int:
+    """Bad usage that each of several processes finds by itself; one of them says so."""
+    with world.speaking() as loud:
+        return _refused(text if loud else "", BAD_USAGE)
 
 
 def _refused(text: str, code: int) -> int:
