@@ -71,6 +71,7 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
     """
     allowlist.allow(packages)
     guard.install()
+    world.quieten()
     several = ("-m", "--multirun")  # may stand anywhere, but Hydra wants it first
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in several)
     arguments = sys.argv[1:]
@@ -253,13 +254,16 @@ def _exit_code(error: Exception) -> int:
 
 def _stopped(error: KeyboardInterrupt) -> int:
     number = error.signal if isinstance(error, interrupt.Stopped) else signal.SIGINT
-    return _refused(str(error) or "interrupted", interrupt.exit_code(number))
+    text = str(error) or "interrupted"
+    return _refused("" if world.is_led() else text, interrupt.exit_code(number))
 
 
 def _found_by_all(text: str) -> int:
     """Bad usage that each of several processes finds by itself; one of them says so."""
-    with world.speaking() as loud:
-        return _refused(text if loud else "", BAD_USAGE)
+    if not world.is_led():
+        return _refused(text, BAD_USAGE)
+    world.linger()
+    return BAD_USAGE
 
 
 def _refused(text: str, code: int) -> int:

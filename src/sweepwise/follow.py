@@ -56,9 +56,11 @@ class Pulse:
         """Whether a signal has come to any of them; to be asked after each step, once."""
         self._step += 1
         own = [self._interrupts.signal, self._due(self._step), self._watch(self._step)]
-        self._interrupts.signal, due, self.watched = self._world.most(own)
+        signal, due, self.watched = self._world.most(own)
         self.due = bool(due)
-        return self._interrupts()
+        # One that came during the exchange waits for the next: all must stop at the same step.
+        self._interrupts.signal = signal or self._interrupts.signal
+        return signal != 0
 
 
 class Kept:

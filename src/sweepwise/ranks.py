@@ -7,6 +7,7 @@ process dies, as the kernel closes its connections.
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -24,7 +25,8 @@ from sweepwise.failure import Failure
 from sweepwise.schema import UsageError
 from sweepwise.world import Place
 
-MEETING = timedelta(minutes=10)  # for all processes to start
+MEETING_SECONDS = 600.0  # for all processes to start
+LOOK = timedelta(seconds=2)  # for rank 0, whose store may not be there yet
 PATIENCE = timedelta(minutes=30)  # for one that is silent but whose machine lives: it may load data
 BROKEN = ("gloo", "connection closed by peer", "connection reset by peer", "broken pipe")
 SAID = "sweepwise/said"  # a counter in the store that all have: who is first says why the world ended
@@ -171,14 +173,14 @@ def met(here: Place) -> Iterator[Ranks]:
         Lost: they do not come, or one goes before the end.
     """
     _choose_interface(os.environ["MASTER_ADDR"])
-    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
-        store, *_ = next(iter(dist.rendezvous("env://", here.rank, here.size, timeout=MEETING)))
+        store = _meeting(here)
         dist.init_process_group(
             "gloo", store=store, rank=here.rank, world_size=here.size, timeout=PATIENCE
         )
     except (RuntimeError, dist.DistError) as error:
         reason = str(error).strip().partition("\n")[0]
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise Lost(f"the {here.size} processes of this training do not meet at {address}: {reason}") from error
     world = Ranks(here)
     try:
@@ -191,6 +193,37 @@ def met(here: Place) -> Iterator[Ranks]:
         _first_to_speak()  # the others need not: this process does
         raise
     dist.destroy_process_group()
+
+
+def _meeting(here: Place) -> dist.Store:
+    """The store at MASTER_ADDR, which torchrun or rank 0 keeps, once all processes have come there.
+
+    They are waited for here and not by torch, whose waiting no signal ends.
+    """
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    deadline = time.monotonic() + MEETING_SECONDS
+    came = False
+    while True:
+        try:
+            if not came:
+                host = here.rank == 0 and not kept
+                store: dist.Store = dist.TCPStore(
+                    address, port, here.size, host, timeout=LOOK, wait_for_workers=False, multi_tenant=True
+                )
+                store = dist.PrefixStore(f"sweepwise/{attempt}", store)
+            count = store.add("came", 0 if came else 1)
+            came = True
+            if count >= here.size:
+                store.set_timeout(PATIENCE)
+                return store
+        except dist.DistError:
+            if came or time.monotonic() > deadline:
+                raise
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{count} of them have come within {MEETING_SECONDS:.0f} s")
+        time.sleep(0.02)
 
 
 def _first_to_speak() -> bool:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from sweepwise.schema import UsageError
@@ -212,16 +212,27 @@ def joined() -> AbstractContextManager[World]:
     return met(here)
 
 
-@contextmanager
-def speaking() -> Iterator[bool]:
-    """Whether this process says what all of them find before they have met: rank 0 does.
-
-    The others wait a moment, for a launcher ends all processes once one has ended.
-    """
+def is_led() -> bool:
+    """Whether another process says what all of them find."""
     try:
-        silent = place().rank > 0
+        return place().rank > 0
     except UsageError:  # each finds that by itself
-        silent = False
-    yield not silent
-    if silent:
+        return False
+
+
+def quieten() -> None:
+    """Several processes: torch's C++ tells of broken connections at length, and one line of ours does.
+
+    To be called before torch is imported.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
+def linger() -> None:
+    """Lets rank 0 say what all have found before they have met.
+
+    A launcher ends all processes once one has ended.
+    """
+    with suppress(KeyboardInterrupt):
         time.sleep(LINGER_SECONDS)
