@@ -22,7 +22,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from sweepwise import allowlist, console, folders, guard, importing, interrupt, provenance, record, usage
+from sweepwise import (
+    allowlist,
+    console,
+    folders,
+    guard,
+    importing,
+    interrupt,
+    provenance,
+    record,
+    usage,
+    world,
+)
 from sweepwise.failure import TOLD, Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
@@ -59,6 +70,7 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
     allowlist.allow(packages)
     guard.install()
     _ours.add(inspect.unwrap(task))
+    world.quieten()
     several = ("-m", "--multirun")  # may stand anywhere, but Hydra wants it first
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in several)
     arguments = sys.argv[1:]
@@ -70,19 +82,23 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
             return
         if faults := usage.option_faults(arguments, confs):
             raise UsageError(faults)
+        if world.place().size > 1 and set(several) & set(arguments):
+            raise UsageError(
+                ["-m: a sweep starts its own processes, so it must not run under torchrun; leave torchrun out"]
+            )
     except UsageError as error:
-        raise SystemExit(_refused(str(error), BAD_USAGE)) from None
+        raise SystemExit(_found_by_all(str(error))) from None
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed
     try:
         task()
     except guard.Foreign as error:
-        raise SystemExit(_refused(str(error), BAD_USAGE)) from None
+        raise SystemExit(_found_by_all(str(error))) from None
     except (HydraException, OmegaConfBaseException) as error:
         message = str(error).splitlines()[0]
         if isinstance(error, OverrideParseException):
             key, _, value = str(error.override).partition("=")
             message = f"{error.override}: cannot be read ({message}); it may need quotes: '{key}=\"{value}\"'"
-        raise SystemExit(_refused(usage.explain(message, arguments, confs), BAD_USAGE)) from None
+        raise SystemExit(_found_by_all(usage.explain(message, arguments, confs))) from None
     except _EXPECTED as error:
         code = _exit_code(error)
         if TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
@@ -181,8 +197,14 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     """The exit code and the best value of a run."""
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may hold an interpolation
     assert isinstance(overrides, list)
-    request = request_of(config, overrides, hydra.runtime.choices)
-    if not request.config["fresh"] and ended(record.read(request.folder)):
+    try:
+        request = request_of(config, overrides, hydra.runtime.choices)
+    except UsageError as error:
+        if world.place().size == 1:
+            raise
+        raise SystemExit(_found_by_all(str(error))) from None
+    # Of several processes rank 0 alone asks the disk, once they have met.
+    if world.place().size == 1 and not request.config["fresh"] and ended(record.read(request.folder)):
         return _as_before(request.folder, request)
     try:
         result = importing.trainer()(request)
@@ -238,7 +260,16 @@ def _exit_code(error: Exception) -> int:
 
 def _stopped(error: KeyboardInterrupt) -> int:
     number = error.signal if isinstance(error, interrupt.Stopped) else signal.SIGINT
-    return _refused(str(error) or "interrupted", interrupt.exit_code(number))
+    text = str(error) or "interrupted"
+    return _refused("" if world.is_led() else text, interrupt.exit_code(number))
+
+
+def _found_by_all(text: str) -> int:
+    """Bad usage that each of several processes finds by itself; one of them says so."""
+    if not world.is_led():
+        return _refused(text, BAD_USAGE)
+    world.linger()
+    return BAD_USAGE
 
 
 def _refused(text: str, code: int) -> int:

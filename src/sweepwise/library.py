@@ -114,7 +114,7 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
     """
     if folder:
         durable.make_folder(Path(folder))
-    monitor = Monitor(Path(folder)) if folder else _Unwatched()
+    monitor = Monitor(Path(folder)) if folder else Unwatched()
     checkpoints = Checkpoints(Path(folder)) if folder else Unsaved()
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
     monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
@@ -149,7 +149,7 @@ def _schedule(make: Callable[..., Schedule], lr: float, steps: int, steps_per_ep
     return make(lr=lr, steps=steps, steps_per_epoch=steps_per_epoch)
 
 
-class _Unwatched:
+class Unwatched:
     """Writes nothing."""
 
     def watch(self, step: int) -> Watch:

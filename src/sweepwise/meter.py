@@ -9,16 +9,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweepwise.task import Means, Task
+from sweepwise.world import ALONE, World
 
 FLUSH_STEPS = 64  # steps whose results are kept before they are looked at: no step waits for the device
 
 
 class Meter:
-    """Averages an epoch's metrics over its examples, some steps at a time: no step waits for the device."""
+    """Averages an epoch's metrics over its examples, some steps at a time: no step waits for the device.
 
-    def __init__(self, task: Task, runs: int) -> None:
+    Where several processes share a batch, each adds its own part, and all get the means over the whole.
+
+    Args:
+        task: whose metrics they are.
+        runs: that are averaged apart.
+        world: of the processes.
+    """
+
+    def __init__(self, task: Task, runs: int, world: World = ALONE) -> None:
         self._task = task
         self._runs = runs
+        self._world = world
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
         self._clear()
 
@@ -34,7 +44,7 @@ class Meter:
             "examples": self._examples,
             "loss": float(self._loss[run]),
             "sums": self._sums[run].tolist(),
-            "seen": [[tensor.to("cpu", copy=True) for tensor in tensors] for tensors in own],
+            "seen": [[tensor.to("cpu", copy=True) for tensor in step] for step in self._world.steps(own)],
         }
 
     def remember(self, memories: Sequence[Mapping[str, Any]], device: torch.device) -> None:
@@ -44,13 +54,9 @@ class Meter:
         self._sums = np.array([memory["sums"] for memory in memories])
         for steps in zip(*(memory["seen"] for memory in memories), strict=True):
             losses, outputs, targets = zip(*steps, strict=True)
-            self._seen.append(
-                (
-                    torch.stack(losses).to(device),
-                    torch.cat(outputs).to(device),
-                    torch.cat(targets).to(device),
-                )
-            )
+            loss = torch.stack(losses) * self._world.leads  # the sum over the processes, which rank 0 adds
+            rows = [self._world.share(torch.cat(part)).to(device) for part in (outputs, targets)]
+            self._seen.append((loss.to(device), rows[0], rows[1]))
 
     def _unfolded(self, tensor: Tensor) -> Tensor:
         """(runs, ...) from (runs * ...)."""
@@ -74,11 +80,18 @@ class Meter:
         self._seen.clear()
         examples = np.array([len(target) for target in targets]) / self._runs
         values = torch.stack([loss.view(self._runs) for loss in losses]).double().numpy(force=True)
+        sums = self._task.sums(self._joined(outputs), self._joined(targets)).numpy(force=True)
+        examples, values, sums = self._over_all(examples, values, sums)
         self._examples += int(examples.sum())
         self._loss += (examples[:, None] * values).cumsum(0)[-1]  # in turn, so alike for any number of runs
-        sums = self._task.sums(self._joined(outputs), self._joined(targets))
-        self._sums = self._sums + sums.numpy(force=True)
+        self._sums = self._sums + sums
         return values
+
+    def _over_all(self, *own: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """Arrays added up over the processes, in one exchange."""
+        row = self._world.total(np.concatenate([array.ravel() for array in own]))
+        parts = np.split(row, np.cumsum([array.size for array in own])[:-1])
+        return [part.reshape(array.shape) for part, array in zip(parts, own, strict=True)]
 
     def _joined(self, folded: Sequence[Tensor]) -> Tensor:
         """(runs, examples, ...) from batches of shape (runs * batch, ...)."""

@@ -21,6 +21,7 @@ from sweepwise.scheduler import Schedule
 from sweepwise.schema import UsageError
 from sweepwise.seed import Seeds
 from sweepwise.task import Task, task_of
+from sweepwise.world import ALONE, World, place
 from sweepwise.trainer import Settings
 
 Built = TypeVar("Built")
@@ -72,6 +73,7 @@ def assemble(
     schedule: Callable[[int, int], Schedule],
     regularizers: Sequence[Regularizer],
     early_stop: EarlyStop,
+    world: World = ALONE,
 ) -> Parts:
     """Builds all parts in the order of a run.
 
@@ -85,11 +87,12 @@ def assemble(
         schedule: (steps, steps per epoch) -> the rates.
         regularizers: act in the order given.
         early_stop: when to stop.
+        world: of the processes that train the run together.
 
     Raises:
         UsageError: a part refuses what it was given; the message begins with its group.
     """
-    device = _device(settings)
+    device = _device(settings, world)
     torch.set_num_threads(settings.threads)
     torch.set_flush_denormal(True)  # else the moments of dead units, as they die away, slow Adam down by half
     seeds.apply()
@@ -110,6 +113,11 @@ def assemble(
 
     cut = partial(refuse_pieces, network, settings.accumulate, split.batch_size, len(split.train.y))
     built("trainer", cut)
+    if world.size > 1:
+        from sweepwise.learner.shared import refuse_shares
+
+        shared = partial(refuse_shares, network, world.size, settings.accumulate, settings.compile)
+        built("data", partial(shared, split.batch_size, len(split.train.y)))
     learner = built(
         "model",
         partial(
@@ -123,6 +131,7 @@ def assemble(
             ema=settings.ema,
             precision=settings.precision,
             compile=settings.compile,
+            world=world,
         ),
     )
     steps = settings.steps(split.steps_per_epoch)
@@ -144,17 +153,35 @@ def built(key: str, build: Callable[[], Built]) -> Built:
         raise UsageError([text if text.startswith(key) else f"{key}: {text}"]) from error
 
 
-def _device(settings: Settings) -> torch.device:
+def _device(settings: Settings, world: World) -> torch.device:
     name = settings.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "cuda" and world.size > 1:
+            device = _own_gpu(device, place().local_rank)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError([f"trainer.device={settings.device}: cannot be used here ({reason})"]) from error
     return device
+
+
+def _own_gpu(device: torch.device, local_rank: int) -> torch.device:
+    """The GPU of one of several processes; from now on the one that torch takes where none is named."""
+    gpus = torch.cuda.device_count()
+    if device.index is not None:
+        raise UsageError(
+            [f"trainer.device={device}: must be cuda or auto, as each process takes a GPU of its own"]
+        )
+    if gpus > 1 and local_rank >= gpus:
+        raise UsageError(
+            [f"LOCAL_RANK={local_rank}: needs a GPU of its own, and this machine shows {gpus}; start fewer"]
+        )
+    own = torch.device("cuda", local_rank % gpus)  # a cluster may show each process its own one only
+    torch.cuda.set_device(own)
+    return own
 
 
 def _left_as_built(init: Mapping[str, str]) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from sweepwise import __version__, git
 from sweepwise.sources import code, code_folders, inputs
+from sweepwise.world import place
 
 __all__ = [
     "Differences",
@@ -54,6 +55,7 @@ COMPARED = {
     "cpu": "CPU",
     "cpu_capability": "CPU capability",
     "threads": "threads",
+    "processes": "processes",
     "gpus": "GPUs",
     "cuda": "CUDA",
     "cudnn": "cuDNN",
@@ -151,6 +153,7 @@ def machine() -> dict[str, Any]:
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "processes": place().size,
         "gpus": [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for gpu in gpus],
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,

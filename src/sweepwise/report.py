@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from sweepwise import record
 from sweepwise.record import Request
+from sweepwise.world import place
 
 if TYPE_CHECKING:
     from sweepwise.parts import Parts
@@ -39,6 +40,8 @@ def opening(request: Request, parts: "Parts", folder: Path, said: Sequence[tuple
     total = sum(parameter.numel() for parameter in parts.model.parameters())
     others = total - parts.learner.weights
     parallel = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
+    if (processes := place().size) > 1:
+        parallel = f"{processes} processes of {parallel}"
     lines = [
         ("data", f"{data.name}: {counts}; {' x '.join(map(str, data.features))} features, {target}"),
         ("model", f"{total:,} parameters, {others:,} of them biases and gains, not regularised"),
@@ -111,7 +114,8 @@ def closing(folder: object, ended: Mapping[str, Any]) -> None:
         print(wrapped("note", f"not bit-exact: went on although {'; '.join(ended['not_bit_exact'])}"))
     if ended["status"] == "interrupted":
         again = [word for word in sys.argv if word not in ("fresh=true", "accept_changes=true")]
-        _line("to go on", shlex.join(["python", *again]))
+        alone = place().size == 1
+        _line("to go on", shlex.join(["python", *again]) if alone else "the same command")
 
 
 def texts(request: Request, environment: Mapping[str, Any]) -> dict[str, str]:

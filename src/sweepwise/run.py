@@ -20,6 +20,7 @@ from sweepwise.data import split
 from sweepwise.failure import Failure, explained, reason
 from sweepwise.fence import Fenced
 from sweepwise.folders import CHECKPOINTS, RECORD
+from sweepwise.follow import follow, together
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts, exit_code, torn
 from sweepwise.monitor import START as BEGINNING
@@ -33,6 +34,7 @@ from sweepwise.schema import Bound, UsageError, bind
 from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
 from sweepwise.trainer import Run, fit
 from sweepwise.usage import GROUPS
+from sweepwise.world import ALONE, World, joined
 
 # What the parts of a run are given by those before them, and no yaml can set.
 GIVEN = {
@@ -80,18 +82,32 @@ def train(request: Request) -> Result:
         Fenced: a later attempt of the same Slurm job has taken it over.
         OSError: the folder cannot be written.
     """
+    with joined() as world:
+        parts = world.each(partial(_built, request, world))
+        if not world.leads:
+            return Result(*follow(parts, world))
+        with world.first(partial(record.claim, request)) as claim:
+            return _train(request, parts, claim, world)
+
+
+def _built(request: Request, world: World) -> Parts:
+    """As `build`; all processes must want the same run."""
+    if request.id != world.first(lambda: request.id, told=str):
+        raise UsageError([f"RANK={world.rank}: was started with another config than rank 0; start all alike"])
     try:
-        parts = build(request)
+        return build(request, world)
     except Exception as error:
         if failure := explained(error):
             raise failure from error
         raise
-    with record.claim(request) as claim:
-        return _train(request, parts, claim)
 
 
-def build(request: Request) -> Parts:
+def build(request: Request, world: World = ALONE) -> Parts:
     """Builds all parts that a config has chosen; writes nothing.
+
+    Args:
+        request: the run.
+        world: of the processes that will train it together.
 
     Raises:
         UsageError: with every fault of the config that could be found.
@@ -109,6 +125,7 @@ def build(request: Request) -> Parts:
         schedule=partial(schedule, config),
         regularizers=[bound[f"regularizer.{name}"].target() for name in config["regularizer"]],
         early_stop=bound["early_stop"].target(),
+        world=world,
     )
     return replace(parts, notes=[*parts.notes, *refuse_impossible(request, parts)])
 
@@ -158,12 +175,12 @@ def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Sch
     return Schedule(bound.target, lr=lr, steps=steps, steps_per_epoch=steps_per_epoch, **bound.envelope)
 
 
-def _train(request: Request, parts: Parts, claim: Claim) -> Result:
+def _train(request: Request, parts: Parts, claim: Claim, world: World) -> Result:
     """Trains in a folder that is this process's own, and leaves a record however it ends."""
     config, inside = request.config, claim.inside
     made = made_by(request, provenance.environment(request.targets))
     made |= {"data_sha256": parts.data.sha256}
-    saved, said, changed = _left_off(request, claim, made)
+    saved, said, changed = world.first(partial(_left_off, request, claim, made), told=lambda left: left[0])
     made |= {"not_bit_exact": changed}
     about = {"id": request.id, "overrides": list(request.overrides), "init": parts.init, "notes": parts.notes}
     if not saved:
@@ -172,9 +189,10 @@ def _train(request: Request, parts: Parts, claim: Claim) -> Result:
         said += report.start_lines(start)
     checkpoints: Checkpoints = _own("checkpoint", config).target(inside)
     monitor: Monitor = _own("monitor", config).target(inside, saved.state if saved else BEGINNING)
-    run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
     interrupts = Interrupts()
     begin = saved.step if saved else 0
+    interrupted, kept = together(world, interrupts, begin, checkpoints, monitor)
+    run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, kept)
     with Record(inside, going_on=saved is not None, from_step=begin, **about, **made) as log:
         try:
             if saved:
@@ -184,11 +202,14 @@ def _train(request: Request, parts: Parts, claim: Claim) -> Result:
                 _describe(request, parts, inside, made["environment"], monitor)
             report.opening(request, parts, claim.folder, said)
             with interrupts, progress(parts.steps, config["progress"], begin) as shown:
-                fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)
+                fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupted, world)
         except KeyboardInterrupt as error:
             run.end("interrupted", str(error))
             raise
         except Exception as error:
+            if lost := world.lost(error):
+                run.end("interrupted", str(lost))
+                raise lost from error
             if stopped := torn():
                 run.end("interrupted", str(stopped))
                 raise stopped from error
@@ -206,7 +227,7 @@ def _train(request: Request, parts: Parts, claim: Claim) -> Result:
                 log.end(run.status, run.reason, **run.outcome())
     report.closing(claim.folder, log.fields)
     code = exit_code(interrupts.signal) if interrupts() else ENDED[run.status]
-    return Result(run, code, interrupts.signal)
+    return Result(run, *world.first(lambda: (code, interrupts.signal), told=tuple))
 
 
 def _own(group: str, config: Mapping[str, Any]) -> Bound:
@@ -252,10 +273,11 @@ def _left_off(
     if not known:
         record.clear(inside)
         return None, [], []
-    if ended(known):
-        raise Ended(folder)
     differs = provenance.differences(known, made)
     changed = [*differs.code, *differs.inputs]
+    if ended(known):
+        refuse_changed(folder, known, request, [*changed, *differs.versions])
+        raise Ended(folder, ENDED[known["status"]])
     changed += ["the data are not the same"] if known["data_sha256"] != made["data_sha256"] else []
     refuse_changed(folder, known, request, changed)
     saved = Checkpoints(inside).load()

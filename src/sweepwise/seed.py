@@ -108,10 +108,12 @@ class Noise:
         seed: of the stream.
         model: whose layers draw.
         device: whose generator they draw from.
+        rank: of the process, where several train one model: each draws something else for its examples.
     """
 
-    def __init__(self, seed: int, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, seed: int, model: nn.Module, device: torch.device, rank: int = 0) -> None:
         self._seed = seed
+        self._rank = (rank,) if rank else ()
         self._wanted = draws(model)
         self._first = 0
         self._ahead: list[int] = []
@@ -131,11 +133,11 @@ class Noise:
         place = step - self._first
         if not 0 <= place < len(self._ahead):  # many at a time: a tight loop is far cheaper than one by one
             self._first, place = step, 0
-            self._ahead = [stream(self._seed, later) for later in range(step, step + 1024)]
+            self._ahead = [stream(self._seed, later, *self._rank) for later in range(step, step + 1024)]
         self._generator.manual_seed(self._ahead[place])
 
     def at(self, step: int, place: str) -> torch.Generator:
-        """A generator for what is drawn at one place of a step, whatever is drawn elsewhere.
+        """A generator for what is drawn at one place of a step, whatever is drawn elsewhere; in all ranks.
 
         Args:
             step: counted from 0.

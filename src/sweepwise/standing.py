@@ -16,11 +16,13 @@ class Ended(RuntimeError):
 
     Attributes:
         folder: the run's.
+        exit_code: that says how it ended.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, exit_code: int = 0) -> None:
         super().__init__(f"{folder} has ended before")
         self.folder = folder
+        self.exit_code = exit_code
 
 
 class Changed(Failure):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweepwise.data import Data
-from sweepwise.data.loading import Batches, evaluation_batches
+from sweepwise.data.loading import Batches, Portions, evaluation_batches
 from sweepwise.early_stop import Best, EarlyStop
 from sweepwise.learner import Learner, Precision, Watch, Watched
 from sweepwise.meter import Meter
@@ -19,6 +19,7 @@ from sweepwise.scheduler import Schedule
 from sweepwise.schema import Range
 from sweepwise.seed import generators, place_generators
 from sweepwise.task import Task
+from sweepwise.world import ALONE, World
 
 Weights = Mapping[str, Tensor]
 _Active = list[tuple[int, "Run"]]  # a run's place in the group, and the run
@@ -251,6 +252,7 @@ def fit(
     settings: Settings,
     progress: Progress,
     interrupted: Callable[[], bool] = lambda: False,
+    world: World = ALONE,
 ) -> None:
     """Trains the runs, leaves the best weights of each in the learner and what became of it in the `Run`.
 
@@ -262,21 +264,22 @@ def fit(
         settings: the length.
         progress: told of the first run that is still training.
         interrupted: asked after every step; True ends the training there.
+        world: of the processes that train one run together; all of them are told and asked the same.
     """
-    batches = Batches(data, [run.order_seed for run in runs], settings.workers)
+    batches = _batches(learner, data, runs, settings, world)
     validation = evaluation_batches(data.validation)
     per_epoch = len(batches)
     steps = settings.steps(per_epoch)
     rates = np.stack([run.schedule.rates for run in runs], axis=1)
     active = _still_running(list(enumerate(runs)), learner)
-    meter = Meter(task, len(runs))
+    meter = Meter(task, len(runs), world)
     step, epoch = _begin(runs, meter, data)
     halted = False
     while active and step < steps:
         for x, y in batches.epoch(epoch, step - epoch * per_epoch):
             watch = max(run.monitor.watch(step) for _, run in active)
             losses, outputs = learner.step(x, y, rates[step], step, watch)
-            meter.add(losses, outputs, y)
+            meter.add(losses, outputs, world.share(y))
             if watch:
                 for k, run in active:
                     run.see(step, epoch, rates[step, k], learner.watched(k))
@@ -316,6 +319,15 @@ def fit(
         active = _still_running(active, learner)
     _end_all(active, "finished", "", epoch - 1, step)
     _leave_best(runs, learner, task, data)
+
+
+def _batches(
+    learner: Learner, data: Data, runs: Sequence[Run], settings: Settings, world: World
+) -> Batches:
+    """The whole batches, or of each this process's portion, if the learner can do with that."""
+    if world.size > 1 and learner.takes_portions:
+        return Portions(data, runs[0].order_seed, settings.workers, world.portion)
+    return Batches(data, [run.order_seed for run in runs], settings.workers)
 
 
 def _begin(runs: Sequence[Run], meter: Meter, data: Data) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 import math
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -71,8 +71,11 @@ class Batches:
             yield from zip(x.split(sizes), y.split(sizes), strict=True)
 
     def _through_workers(self, orders: Tensor) -> Iterator[Batch]:
+        return self._loaded(_folded(orders, self._data.batch_size))
+
+    def _loaded(self, indices: list[Tensor]) -> Iterator[Batch]:
         device = self._data.train.y.device
-        self._order.indices = _folded(orders, self._data.batch_size)
+        self._order.indices = indices
         if self._loader is None:
             self._loader = DataLoader(
                 _Taken(self._data.train.to("cpu")),
@@ -84,6 +87,40 @@ class Batches:
                 generator=torch.Generator().manual_seed(self._order_seeds[0]),
             )
         return ((x.to(device), y.to(device)) for x, y in self._loader)
+
+
+class Portions(Batches):
+    """The same batches, where a process wants only its portion of the inputs; the targets are all there.
+
+    Args:
+        data: see `Batches`.
+        order_seed: see `Batches`.
+        workers: see `Batches`.
+        portion: of a batch's index, what of it this process wants.
+    """
+
+    def __init__(
+        self, data: Data, order_seed: int, workers: int, portion: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__(data, [order_seed], workers)
+        self._portion = portion
+
+    def _in_memory(self, orders: Tensor) -> Iterator[Batch]:
+        train = self._data.train
+        batches = _folded(orders.to(train.y.device), self._data.batch_size)
+        together = max(1, BLOCK_BYTES // (FLOAT * math.prod(train.features) * self._data.batch_size))
+        for start in range(0, len(batches), together):
+            block = batches[start : start + together]
+            own = [self._portion(index) for index in block]
+            x, _ = train.take(torch.cat(own))
+            y = train.y.index_select(0, torch.cat(block))
+            yield from zip(x.split(list(map(len, own))), y.split(list(map(len, block))), strict=True)
+
+    def _through_workers(self, orders: Tensor) -> Iterator[Batch]:
+        batches = _folded(orders, self._data.batch_size)
+        taken = self._loaded([self._portion(index) for index in batches])
+        y = self._data.train.y
+        return ((x, y[index.to(y.device)]) for (x, _), index in zip(taken, batches, strict=True))
 
 
 class _Order(Sampler[Tensor]):

@@ -57,9 +57,18 @@ class Watched:
 
 
 class Learner(Protocol):
-    """Parameters of `runs` >= 1 runs, and how they learn."""
+    """Parameters of `runs` >= 1 runs, and how they learn.
+
+    Several processes may train one run together: then all call alike, with the same whole batches, and each
+    gets what belongs to its share of a batch.
+
+    Attributes:
+        runs: how many.
+        takes_portions: whether a step wants only this process's portion of the inputs, `World.portion`.
+    """
 
     runs: int
+    takes_portions: bool
 
     def step(
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
@@ -67,15 +76,17 @@ class Learner(Protocol):
         """Takes one optimizer step.
 
         Args:
-            x: (runs * batch, *features), the batch of each run after that of the one before.
-            y: (runs * batch,).
+            x: (runs * batch, *features), the batch of each run after that of the one before; of one run's
+                this process's portion, if the learner `takes_portions`.
+            y: (runs * batch,), in any case.
             rates: (runs,) learning rates.
             step: counted from 0; the noise of a step is a function of the run's seed and this.
             watch: what `watched` will be asked for.
 
         Returns:
             Losses without penalties, with `runs` elements, and outputs (runs * batch, outputs); both are from
-            before the update and not to be differentiated any more.
+            before the update and not to be differentiated any more. Of several processes each returns its
+            outputs, and what they contribute to the loss.
         """
         ...
 

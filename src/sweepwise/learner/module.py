@@ -16,12 +16,13 @@ from sweepwise.learner import Precision, Watch, Watched
 from sweepwise.learner.average import average_of
 from sweepwise.learner.flat import FlatParameters
 from sweepwise.learner.forward import Forward, joined
-from sweepwise.learner.passes import passes
+from sweepwise.learner.passes import Loss, Passes, passes
 from sweepwise.learner.precision import scaling_of
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer, acting
 from sweepwise.seed import Noise
 from sweepwise.task import Task
+from sweepwise.world import ALONE, World
 
 
 class ModuleLearner:
@@ -37,10 +38,12 @@ class ModuleLearner:
         ema: decay of the moving average that is evaluated; 0: the weights themselves are.
         precision: of the forward pass.
         compile: whether the forward pass of a step is compiled.
+        world: of the processes that train the model together.
 
     Attributes:
         model: shares its parameters with the learner.
         weights: how many of the parameters are weights, which decay and are penalised.
+        takes_portions: whether a step wants this process's portion of the inputs, not those of the batch.
     """
 
     runs = 1
@@ -57,6 +60,7 @@ class ModuleLearner:
         ema: float = 0.0,
         precision: Precision = "fp32",
         compile: bool = False,
+        world: World = ALONE,
     ) -> None:
         self.model = model.train()
         self._task = task
@@ -72,18 +76,38 @@ class ModuleLearner:
         self._forward = Forward(model, row, precision, compile)
         self._average = average_of(self._flat.values, ema)
         self._scaling = scaling_of(precision, self._flat.parameters)
-        self._passes = passes(accumulate, task.loss, self._scaling.scale)
-        self._noise = Noise(noise_seed, model, row.device)
+        self._noise = Noise(noise_seed, model, row.device, world.rank)
+        self._world = world
         self._kept: list[Tensor] = []
         self._before, self._moved = torch.empty_like(self._flat.values), torch.empty_like(self._flat.values)
         self._watched: Watched | None = None
         for regularizer in regularizers:
             regularizer.shapes = self._flat.shapes[: len(self._flat.weight_names)]
         self._examples = [(type(r).__name__, r.examples) for r in acting(regularizers, "examples")]
+        self.takes_portions = world.size > 1 and not self._examples  # those that act see the whole batch
+        self._passes, self._loss_of = self._passing(accumulate)
         self._before_step = [r.before_step_ for r in acting(regularizers, "before_step_")]
         self._clip = [r.clip_ for r in acting(regularizers, "clip_")]
         self._after_step = [r.after_step_ for r in acting(regularizers, "after_step_")]
         self._by_row = bool(self._before_step or self._clip)
+
+    def _passing(self, accumulate: int) -> tuple[Passes, Loss]:
+        """How a batch is passed, and what outputs are worth of the loss of a batch with given targets."""
+        loss, scale = self._task.loss, self._scaling.scale
+        if self._world.size == 1:
+            return passes(accumulate, loss, scale), loss
+        from sweepwise.learner.shared import SharedPasses  # imports torch's half of distributed computing
+
+        shared = SharedPasses(
+            self._world,
+            self.model,
+            self._forward.train,
+            loss,
+            scale,
+            accumulate=accumulate,
+            whole=not self.takes_portions,
+        )
+        return shared, shared.contribution
 
     def step(
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
@@ -95,7 +119,7 @@ class ModuleLearner:
         forward = self._forward.heard(heard) if watch >= Watch.TENSORS else self._forward.train
         inputs, targets = self._trained_on(x, y, step)
         objective, outputs = self._passes(forward, inputs, targets)
-        loss = self._task.loss(outputs.detach(), y) if self._examples else objective
+        loss = self._loss_of(outputs.detach(), y) if self._examples else objective
         self._scaling.unscale_()
         gradients = self._flat.gradients()
         by_row = self._by_row or not self._optimizer.takes_parts
@@ -104,10 +128,11 @@ class ModuleLearner:
         if watch:
             before = self._before.copy_(self._flat.values)
             penalties = [regularizer.penalty(self._weights)[0] for regularizer in self._regularizers]
-            penalties += [objective.detach() - loss] if self._examples else []
+            loss_of_all, objective = self._world.seen([loss.detach(), objective.detach()])
+            penalties += [objective - loss_of_all] if self._examples else []
         norms = self._scaling.step_(self._update_, float(rates[0]), gradients, by_row, watch)
         if watch:
-            scalars = self._scalars(loss.detach(), penalties, gradients, before, norms)
+            scalars = self._scalars(loss_of_all, penalties, gradients, before, norms)
             self._watched = Watched(*scalars, *self._tensors(gradients, before, joined(heard), watch))
         return loss, outputs
 
@@ -183,22 +208,32 @@ class ModuleLearner:
         loss, examples = 0.0, 0
         sums: NDArray[np.float64] | float = 0.0
         with self._evaluating() as model:
-            for x, y in batches:
-                outputs = model(x)
-                loss += self._task.loss(outputs, y).item() * len(y)
+            for x, y in map(self._shared, batches):
+                outputs = model(x)[: len(y)]
+                loss += self._task.loss(outputs, y).item() * len(y) if len(y) else 0.0
                 sums += self._task.sums(outputs[None], y[None]).numpy(force=True)
                 examples += len(y)
-        return np.array([loss / examples]), np.asarray(sums / examples)
+        loss, *terms, examples = self._world.total(np.array([loss, *np.ravel(sums), examples]))
+        return np.array([loss / examples]), np.array([terms]) / examples
 
     @torch.inference_mode()
     def predict(self, batches: Sequence[Batch]) -> list[Tensor]:
         """See `Learner.predict`."""
         with self._evaluating() as model:
-            return [model(x)[None] for x, _ in batches]
+            return [self._world.whole(self._outputs(model, batch), len(batch[1]))[None] for batch in batches]
+
+    def _outputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
+        x, y = self._shared(batch)
+        return model(x)[: len(y)]
+
+    def _shared(self, batch: Batch) -> Batch:
+        """This process's part of a batch that is evaluated; inputs are never none."""
+        return self._world.portion(batch[0]), self._world.share(batch[1])
 
     @contextmanager
     def _evaluating(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """The model in evaluation mode, with the weights that are evaluated."""
+        self._world.align_(list(self.model.buffers()))  # a layer of one's own may have counted its share
         self.model.eval()
         try:
             with self._average.in_place():

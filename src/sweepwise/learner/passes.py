@@ -2,7 +2,9 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +17,23 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 Passes = Callable[[Model, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def passes(accumulate: int, loss: Loss, scale: Callable[[Tensor], Tensor]) -> Passes:
+def passes(
+    accumulate: int,
+    loss: Loss,
+    scale: Callable[[Tensor], Tensor],
+    unfinished: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Passes:
     """How a batch is passed: (model, x, targets) -> its loss and outputs; gradients stay in the parameters.
 
     Args:
         accumulate: pieces, >= 1.
         loss: the mean over the examples of (outputs, targets).
         scale: what to differentiate instead of a loss.
+        unfinished: around each piece but the last, after which the gradients are complete.
     """
-    return partial(_in_pieces, accumulate, loss, scale) if accumulate > 1 else partial(_whole, loss, scale)
+    if accumulate > 1:
+        return partial(_in_pieces, accumulate, loss, scale, unfinished)
+    return partial(_whole, loss, scale)
 
 
 def _whole(
@@ -39,6 +49,7 @@ def _in_pieces(
     accumulate: int,
     loss: Loss,
     scale: Callable[[Tensor], Tensor],
+    unfinished: Callable[[], AbstractContextManager[Any]],
     model: Model,
     x: Tensor,
     targets: Tensor,
@@ -46,10 +57,12 @@ def _in_pieces(
     """Each piece weighs what its examples weigh, so the sum is the mean over the batch."""
     objectives, outputs = [], []
     pieces = min(accumulate, len(x))
-    for part, wanted in zip(x.tensor_split(pieces), targets.tensor_split(pieces), strict=True):
-        output = model(part)
-        objective = loss(output, wanted) * (len(part) / len(x))
-        differentiate(scale(objective))
+    parts = list(zip(x.tensor_split(pieces), targets.tensor_split(pieces), strict=True))
+    for left, (part, wanted) in zip(reversed(range(pieces)), parts, strict=True):
+        with unfinished() if left else nullcontext():
+            output = model(part)
+            objective = loss(output, wanted) * (len(part) / len(x))
+            differentiate(scale(objective))
         objectives.append(objective.detach())
         outputs.append(output.detach())
     return torch.stack(objectives).sum(), torch.cat(outputs)

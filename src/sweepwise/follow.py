@@ -1,0 +1,150 @@
+"""A run whose processes train together: what is agreed on at every step, and what all but rank 0 do.
+
+Rank 0 alone has the folder, writes and prints. The others take the same steps and the same decisions, for
+they see the same losses and metrics; what depends on a clock, a signal or a monitor they are told.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sweepwise.interrupt import Interrupts
+from sweepwise.learner import Watch
+from sweepwise.library import Unsaved, Unwatched
+from sweepwise.parts import Parts
+from sweepwise.progress import Silent
+from sweepwise.trainer import Checkpoints, Monitor, Run, Weights, fit
+from sweepwise.world import World
+
+
+def _never(step: int) -> bool:
+    return False
+
+
+def _nothing(step: int) -> int:
+    return 0
+
+
+class Pulse:
+    """One exchange after every step: has a signal come, is a checkpoint due, how much is watched of the next.
+
+    Args:
+        world: of the processes.
+        interrupts: of this one; learn of a signal that another has got.
+        step: that comes next.
+        due: in rank 0, whether a checkpoint is due after so many steps.
+        watch: in rank 0, how much its monitor wants to see of a step.
+
+    Attributes:
+        due: whether a checkpoint is due now.
+        watched: how much of the next step is.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        interrupts: Interrupts,
+        step: int,
+        due: Callable[[int], bool] = _never,
+        watch: Callable[[int], int] = _nothing,
+    ) -> None:
+        self._world, self._interrupts = world, interrupts
+        self._step, self._due, self._watch = step, due, watch
+        self.due = False
+        (self.watched,) = world.most([watch(step)])
+
+    def __call__(self) -> bool:
+        """Whether a signal has come to any of them; to be asked after each step, once."""
+        self._step += 1
+        own = [self._interrupts.signal, self._due(self._step), self._watch(self._step)]
+        signal, due, self.watched = self._world.most(own)
+        self.due = bool(due)
+        # One that came during the exchange waits for the next: all must stop at the same step.
+        self._interrupts.signal = signal or self._interrupts.signal
+        return signal != 0
+
+
+class Kept:
+    """Checkpoints that all processes take at the same step.
+
+    Args:
+        world: of the processes.
+        pulse: knows what is due in the middle of an epoch.
+        own: rank 0's checkpoints; of the others those that keep nothing.
+    """
+
+    def __init__(self, world: World, pulse: Pulse, own: Checkpoints) -> None:
+        self._world, self._pulse, self._own = world, pulse, own
+
+    def due(self, step: int, epochs: int = 0) -> bool:
+        """See `Checkpoints.due`."""
+        return bool(self._world.most([self._own.due(step, epochs)])[0]) if epochs else self._pulse.due
+
+    def save(
+        self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
+    ) -> None:
+        """See `Checkpoints.save`."""
+        self._own.save(step, weights, best, state)
+
+    def finish(
+        self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
+    ) -> None:
+        """See `Checkpoints.finish`."""
+        self._own.finish(step, weights, best, state)
+
+
+def together(
+    world: World, interrupts: Interrupts, step: int, checkpoints: Checkpoints, monitor: Monitor
+) -> tuple[Callable[[], bool], Checkpoints]:
+    """What rank 0 asks after each step, and its checkpoints; in a world of one they stay as they are.
+
+    Args:
+        world: of the processes.
+        interrupts: of this one.
+        step: that comes next.
+        checkpoints: of the run.
+        monitor: of the run.
+    """
+    if world.size == 1:
+        return interrupts, checkpoints
+    pulse = Pulse(world, interrupts, step, checkpoints.due, monitor.watch)
+    return pulse, Kept(world, pulse, checkpoints)
+
+
+class _Following(Unwatched):
+    """Sees what rank 0's monitor sees, and writes nothing."""
+
+    def __init__(self, pulse: Pulse) -> None:
+        self._pulse = pulse
+
+    def watch(self, step: int) -> Watch:
+        return Watch(self._pulse.watched)
+
+
+def follow(parts: Parts, world: World) -> tuple[Run, int, int]:
+    """Trains as one of the processes that rank 0 leads; returns the run, the exit code and the signal.
+
+    Raises:
+        Lost: another process has gone.
+        SystemExit: another process has failed, and says why.
+    """
+    world.first(_unasked)  # the folder is rank 0's
+    saved = world.first(_unasked)
+    interrupts = Interrupts()
+    with interrupts:
+        pulse = Pulse(world, interrupts, saved.step if saved else 0)
+        run = Run(
+            parts.schedule,
+            parts.early_stop,
+            parts.seeds.data,
+            _Following(pulse),
+            Kept(world, pulse, Unsaved()),
+        )
+        if saved:
+            parts.learner.resume(0, saved.weights, saved.best, saved.state["learner"])
+            run.resume(saved.state)
+        fit(parts.learner, parts.data, parts.task, [run], parts.settings, Silent(), pulse, world)
+        return run, *world.first(_unasked)
+
+
+def _unasked() -> None:
+    """Rank 0 does something else instead."""

@@ -1,0 +1,65 @@
+"""Batch norm whose statistics are those of the whole batch, though several processes have a share each."""
+
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class SyncedNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm over all processes, in plain operations; torch's SyncBatchNorm computes on GPUs only.
+
+    Mean first, then the mean square of the deviations: E[x^2] - E[x]^2 would cancel. Backwards both sums are
+    differentiated through the exchange, so the gradient is that of the whole batch.
+
+    Source: Ioffe & Szegedy, Batch Normalization, arXiv:1502.03167, algorithm 1.
+    """
+
+    process_group: dist.ProcessGroup
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """The plain layer would have refused it in the first pass."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalises over all examples and places; in evaluation as the plain layer."""
+        if not (self.training or self.running_mean is None):
+            return super().forward(input)
+        over = [0, *range(2, input.ndim)]
+        shape = [1, -1, *[1] * (input.ndim - 2)]
+        count = torch.full((1,), input.numel() / input.shape[1], dtype=input.dtype, device=input.device)
+        first = all_reduce(torch.cat([input.sum(over), count]), group=self.process_group)
+        total = first[-1].detach()
+        mean = first[:-1] / total
+        centred = input - mean.view(shape)
+        variance = all_reduce(centred.square().sum(over), group=self.process_group) / total
+        self._remember(mean.detach(), variance.detach(), total)
+        normed = centred * torch.rsqrt(variance + self.eps).view(shape)
+        if self.weight is None:
+            return normed
+        return normed * self.weight.view(shape) + self.bias.view(shape)
+
+    @torch.no_grad()
+    def _remember(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
+        if not self.training or self.running_mean is None:
+            return
+        counter, running = cast(Tensor, self.num_batches_tracked), cast(Tensor, self.running_var)
+        counter.add_(1)
+        rate = 1 / counter.item() if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
+        running.lerp_((variance * (total / (total - 1))).to(running.dtype), rate)
+
+
+def synchronise_(model: nn.Module, group: dist.ProcessGroup) -> None:
+    """Makes torch's batch norms take their statistics over all processes, in place.
+
+    The class alone changes, not the module: hooks, names and parameters stay.
+    """
+    for module in model.modules():
+        if type(module) in PLAIN:
+            on_gpu = next(iter(module.state_dict().values()), torch.empty(0)).is_cuda
+            module.__class__ = nn.SyncBatchNorm if on_gpu else SyncedNorm
+            module.process_group = group  # type: ignore[assignment]

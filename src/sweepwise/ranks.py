@@ -1,0 +1,266 @@
+"""A world of several processes: torch.distributed, with gloo between CPUs and nccl between GPUs.
+
+What is agreed on goes over gloo, whatever the device: it never waits for a GPU, and it breaks at once when a
+process dies, as the kernel closes its connections.
+"""
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from functools import reduce
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweepwise import interrupt
+from sweepwise.failure import Failure
+from sweepwise.schema import UsageError
+from sweepwise.world import Place
+
+MEETING_SECONDS = 600.0  # for all processes to start
+LOOK = timedelta(seconds=2)  # for rank 0, whose store may not be there yet
+PATIENCE = timedelta(minutes=30)  # for one that is silent but whose machine lives: it may load data
+BROKEN = ("gloo", "connection closed by peer", "connection reset by peer", "broken pipe")
+SAID = "sweepwise/said"  # a counter in the store that all have: who is first says why the world ended
+GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
+
+Result = TypeVar("Result")
+
+
+class Lost(Failure):
+    """Another process of this training has gone."""
+
+
+class Elsewhere(SystemExit):
+    """This process ends as another one does, which says why."""
+
+
+class Ranks:
+    """See `sweepwise.world.World`.
+
+    Args:
+        here: which of the processes this one is.
+    """
+
+    def __init__(self, here: Place) -> None:
+        self.rank, self.size, self.local_rank = here
+        self.leads = self.rank == 0
+
+    def each(self, do: Callable[[], Result]) -> Result:
+        """See `World.each`; the first rank that failed says why."""
+        result, failed = _tried(do)
+        codes: list[int | None] = [None] * self.size
+        dist.all_gather_object(codes, None if failed is None else exit_code(failed))
+        first = next((rank for rank, code in enumerate(codes) if code is not None), None)
+        if first is None:
+            return result
+        if failed is not None and first == self.rank:
+            raise failed
+        raise Elsewhere(codes[first])
+
+    def first(self, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None) -> Any:
+        """See `World.first`."""
+        result: Any
+        failed: BaseException | None
+        result, failed = _tried(do) if self.leads else (None, None)
+        code = None if failed is None else exit_code(failed)
+        message = [code, told(result) if self.leads and failed is None else None]
+        dist.broadcast_object_list(message)
+        if failed is not None:
+            raise failed
+        if message[0] is not None:
+            raise Elsewhere(message[0])
+        return result if self.leads else message[1]
+
+    def most(self, numbers: Sequence[int]) -> list[int]:
+        """See `World.most`."""
+        agreed = torch.tensor(numbers)
+        dist.all_reduce(agreed, dist.ReduceOp.MAX)
+        return agreed.tolist()
+
+    def total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """See `World.total`."""
+        own = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
+        every = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(every, own)
+        return reduce(torch.add, every).numpy()
+
+    def seen(self, numbers: Sequence[Tensor]) -> list[Tensor]:
+        """See `World.seen`."""
+        own = torch.stack(list(numbers))
+        totals = self.total(own.double().numpy(force=True))
+        return list(torch.from_numpy(totals).to(own.device, own.dtype))
+
+    def steps(self, steps: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
+        """See `World.steps`; the loss of a batch is the sum of what the processes contribute."""
+        own = [[tensor.cpu() for tensor in step] for step in steps]
+        every: list[Any] | None = [None] * self.size if self.leads else None
+        dist.gather_object(own, every)
+        if every is None:
+            return own
+        return [
+            [reduce(torch.add, (loss.double() for loss in losses)), *map(torch.cat, rows)]
+            for losses, *rows in (zip(*parts, strict=True) for parts in zip(*every, strict=True))
+        ]
+
+    def share(self, rows: Tensor) -> Tensor:
+        """See `World.share`: contiguous, of sizes as equal as can be."""
+        return rows.tensor_split(self.size)[self.rank]
+
+    def portion(self, rows: Tensor) -> Tensor:
+        """See `World.portion`."""
+        own = self.share(rows)
+        return own if len(own) else rows[:1]
+
+    def whole(self, own: Tensor, rows: int) -> Tensor:
+        """See `World.whole`."""
+        sizes = [len(part) for part in torch.arange(rows).tensor_split(self.size)]
+        padded = own.new_zeros(max(sizes), *own.shape[1:], device="cpu")
+        padded[: len(own)] = own.cpu()
+        every = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(every, padded)
+        return torch.cat([part[:size] for part, size in zip(every, sizes, strict=True)]).to(own.device)
+
+    def align_(self, tensors: Sequence[Tensor]) -> None:
+        """See `World.align_`."""
+        for tensor in tensors:
+            leading = tensor.cpu()
+            dist.broadcast(leading, 0)
+            tensor.copy_(leading)
+
+    def lost(self, error: BaseException) -> BaseException | None:
+        """See `World.lost`; of all processes that are left the first one says it."""
+        text = str(error).lower()
+        if not isinstance(error, (RuntimeError, dist.DistError)) or not any(word in text for word in BROKEN):
+            return None
+        if not _first_to_speak():
+            return Elsewhere(1)
+        return Lost(
+            "another process of this training has gone: killed, or its own output says why; the same command "
+            "goes on from the last checkpoint"
+        )
+
+
+def exit_code(error: BaseException) -> int:
+    """What a process exits with after an error."""
+    if isinstance(error, interrupt.Stopped):
+        return interrupt.exit_code(error.signal)
+    if isinstance(error, UsageError):
+        return 2
+    return int(getattr(error, "exit_code", 1))
+
+
+def _tried(do: Callable[[], Result]) -> tuple[Any, BaseException | None]:
+    try:
+        return do(), None
+    except BaseException as error:
+        return None, error
+
+
+@contextmanager
+def met(here: Place) -> Iterator[Ranks]:
+    """Meets the other processes, and leaves them at the end.
+
+    Raises:
+        Lost: they do not come, or one goes before the end.
+    """
+    _choose_interface(os.environ["MASTER_ADDR"])
+    try:
+        store = _meeting(here)
+        dist.init_process_group(
+            "gloo", store=store, rank=here.rank, world_size=here.size, timeout=PATIENCE
+        )
+    except (RuntimeError, dist.DistError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise Lost(f"the {here.size} processes of this training do not meet at {address}: {reason}") from error
+    world = Ranks(here)
+    try:
+        yield world
+    except (Lost, Elsewhere):
+        raise
+    except BaseException as error:
+        if instead := world.lost(error):
+            raise instead from error
+        _first_to_speak()  # the others need not: this process does
+        raise
+    dist.destroy_process_group()
+
+
+def _meeting(here: Place) -> dist.Store:
+    """The store at MASTER_ADDR, which torchrun or rank 0 keeps, once all processes have come there.
+
+    They are waited for here and not by torch, whose waiting no signal ends.
+    """
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    deadline = time.monotonic() + MEETING_SECONDS
+    came = False
+    while True:
+        try:
+            if not came:
+                host = here.rank == 0 and not kept
+                store: dist.Store = dist.TCPStore(
+                    address, port, here.size, host, timeout=LOOK, wait_for_workers=False, multi_tenant=True
+                )
+                store = dist.PrefixStore(f"sweepwise/{attempt}", store)
+            count = store.add("came", 0 if came else 1)
+            came = True
+            if count >= here.size:
+                store.set_timeout(PATIENCE)
+                return store
+        except dist.DistError:
+            if came or time.monotonic() > deadline:
+                raise
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{count} of them have come within {MEETING_SECONDS:.0f} s")
+        time.sleep(0.02)
+
+
+def _first_to_speak() -> bool:
+    """Whether no other process has said yet why the world ended; True if that cannot be known."""
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        store.set_timeout(timedelta(seconds=2))
+        return store.add(SAID, 1) == 1
+    except (RuntimeError, ValueError, dist.DistError):
+        return True
+
+
+def _choose_interface(master: str) -> None:
+    """Where this machine's own name leads to itself alone, gloo takes the network that leads to rank 0."""
+    if GLOO_INTERFACE in os.environ:
+        return
+    with suppress(OSError):
+        own = socket.gethostbyname(socket.gethostname())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+            route.connect((master, 9))  # sends nothing
+            address = route.getsockname()[0]
+        if own.startswith("127.") and not address.startswith("127."):
+            with suppress(StopIteration):
+                os.environ[GLOO_INTERFACE] = next(
+                    name for _, name in socket.if_nameindex() if _address(name) == address
+                )
+
+
+def _address(interface: str) -> str:
+    """The IPv4 address of a network interface; '' if it has none, or where that cannot be asked."""
+    if sys.platform != "linux":
+        return ""
+    import fcntl
+
+    request = interface.encode()[:15].ljust(256, b"\0")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            return socket.inet_ntoa(fcntl.ioctl(asking.fileno(), 0x8915, request)[20:24])  # SIOCGIFADDR
+        except OSError:
+            return ""

@@ -1,0 +1,238 @@
+"""What a process knows of the others that train the same run: from torchrun's variables, or alone.
+
+Nothing here imports torch: a command line that only answers needs none. `ranks.py` is the world of several.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
+
+from sweepwise.schema import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Result = TypeVar("Result")
+
+NEEDED = ("MASTER_ADDR", "MASTER_PORT")
+LINGER_SECONDS = 1.0  # for rank 0 to say what all have found before they know of each other
+
+
+class Place(NamedTuple):
+    """Which of the processes this one is.
+
+    Attributes:
+        rank: 0 leads: it has the folder, writes and prints.
+        size: processes.
+        local_rank: among those of this machine.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+
+
+def place(variables: Mapping[str, str] = os.environ) -> Place:
+    """Where this process stands by RANK, WORLD_SIZE and LOCAL_RANK; without them it is alone.
+
+    Raises:
+        UsageError: they contradict each other, or nothing says where the processes meet.
+    """
+    size = _number(variables, "WORLD_SIZE", 1, 1)
+    if size == 1:
+        return Place(0, 1, 0)
+    missing = [name for name in ("RANK", *NEEDED) if not variables.get(name)]
+    if missing:
+        raise UsageError(
+            [
+                f"WORLD_SIZE={size}: needs {', '.join(missing)} beside it, as torchrun sets them; for a "
+                "process alone, unset WORLD_SIZE"
+            ]
+        )
+    rank = _number(variables, "RANK", 0, 0)
+    if rank >= size:
+        raise UsageError([f"RANK={rank}: must be below WORLD_SIZE={size}"])
+    return Place(rank, size, _number(variables, "LOCAL_RANK", rank, 0))
+
+
+def _number(variables: Mapping[str, str], name: str, default: int, least: int) -> int:
+    text = variables.get(name, "")
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < least:
+        raise UsageError([f"{name}={text}: must be a whole number from {least} on"])
+    return int(text)
+
+
+class World(Protocol):
+    """The processes that train one run together. Rank 0 leads.
+
+    What all must call alike, in the same order, is marked 'together'.
+
+    Attributes:
+        rank: of this process.
+        size: of the world.
+        leads: whether this is rank 0.
+    """
+
+    @property
+    def rank(self) -> int:
+        """See the class."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """See the class."""
+        ...
+
+    @property
+    def leads(self) -> bool:
+        """See the class."""
+        ...
+
+    def each(self, do: Callable[[], Result]) -> Result:
+        """Together: does something in every process. If it fails in one, it fails in all."""
+        ...
+
+    def first(self, do: Callable[[], Result], told: Callable[[Result], Any] = ...) -> Any:
+        """Together: does something in rank 0 alone. If it fails, it fails in all.
+
+        Args:
+            do: what.
+            told: of its result, what the others get instead.
+        """
+        ...
+
+    def most(self, numbers: Sequence[int]) -> list[int]:
+        """Together: the greatest of each number over the processes."""
+        ...
+
+    def total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Together: the sum over the processes, in the order of their ranks."""
+        ...
+
+    def seen(self, numbers: Sequence[Tensor]) -> list[Tensor]:
+        """Together: the sum of scalars over the processes."""
+        ...
+
+    def steps(self, steps: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
+        """Together: of each step (loss, outputs, targets) of the whole batch, in rank 0."""
+        ...
+
+    def share(self, rows: Tensor) -> Tensor:
+        """This process's part of what belongs to all, such as a batch; it may be empty."""
+        ...
+
+    def portion(self, rows: Tensor) -> Tensor:
+        """`share`, but never empty: the first row stands for none."""
+        ...
+
+    def whole(self, own: Tensor, rows: int) -> Tensor:
+        """Together: all rows, of which every process has its share."""
+        ...
+
+    def align_(self, tensors: Sequence[Tensor]) -> None:
+        """Together: rank 0's values for all."""
+        ...
+
+    def lost(self, error: BaseException) -> BaseException | None:
+        """What to raise instead of an error that only says that another process has gone."""
+        ...
+
+
+class Alone:
+    """The world of one process: nothing is to be agreed on."""
+
+    rank, size, leads = 0, 1, True
+
+    def each(self, do: Callable[[], Result]) -> Result:
+        """Does it."""
+        return do()
+
+    def first(self, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None) -> Result:
+        """Does it."""
+        return do()
+
+    def most(self, numbers: Sequence[int]) -> list[int]:
+        """The numbers."""
+        return list(numbers)
+
+    def total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The values."""
+        return values
+
+    def seen(self, numbers: Sequence[Tensor]) -> list[Tensor]:
+        """The numbers."""
+        return list(numbers)
+
+    def steps(self, steps: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
+        """The steps."""
+        return steps
+
+    def share(self, rows: Tensor) -> Tensor:
+        """All rows."""
+        return rows
+
+    def portion(self, rows: Tensor) -> Tensor:
+        """All rows."""
+        return rows
+
+    def whole(self, own: Tensor, rows: int) -> Tensor:
+        """All rows."""
+        return own
+
+    def align_(self, tensors: Sequence[Tensor]) -> None:
+        """Nothing."""
+
+    def lost(self, error: BaseException) -> None:
+        """Nobody can be lost."""
+
+
+ALONE = Alone()
+
+
+def joined() -> AbstractContextManager[World]:
+    """The world of this process, left at the end.
+
+    Raises:
+        UsageError: its variables are wrong.
+        Lost: the others do not come, or go before the end.
+    """
+    here = place()
+    if here.size == 1:
+        return nullcontext(ALONE)
+    from sweepwise.ranks import met
+
+    return met(here)
+
+
+def is_led() -> bool:
+    """Whether another process says what all of them find."""
+    try:
+        return place().rank > 0
+    except UsageError:  # each finds that by itself
+        return False
+
+
+def quieten() -> None:
+    """Several processes: torch's C++ tells of broken connections at length, and one line of ours does.
+
+    To be called before torch is imported.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+
+
+def linger() -> None:
+    """Lets rank 0 say what all have found before they have met.
+
+    A launcher ends all processes once one has ended.
+    """
+    with suppress(KeyboardInterrupt):
+        time.sleep(LINGER_SECONDS)
