@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweepwise import allowlist, interrupt, record
+from sweepwise import allowlist, interrupt, record, world
 from sweepwise.identity import Request
 from sweepwise.standing import ended
 from sweepwise.sweep import plan as plans
@@ -104,6 +104,7 @@ def _join(task: Task) -> None:
         port = random.Random(f"{task.job}.{task.restarts}").randrange(*PORTS)
         os.environ["MASTER_PORT"] = str(port)
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+        world.quieten()
 
 
 def _train(plan: Plan, runs: list[Request], path: Path, task: Task) -> int:
