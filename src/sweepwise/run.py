@@ -20,7 +20,7 @@ from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import split
 from sweepwise.failure import Failure, explained, reason
 from sweepwise.folders import RECORD
-from sweepwise.follow import follow, together
+from sweepwise.follow import echo_seconds, follow, together
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts, exit_code, torn
 from sweepwise.monitor import START as BEGINNING
@@ -181,7 +181,7 @@ def _train(request: Request, parts: Parts, folder: Path, world: World) -> Result
         said += report.start_lines(start)
     checkpoints: Checkpoints = _own("checkpoint", config).target(folder)
     monitor: Monitor = _own("monitor", config).target(folder, saved.state if saved else BEGINNING)
-    interrupts = Interrupts()
+    interrupts = Interrupts(echo_seconds(world))
     begin = saved.step if saved else 0
     interrupted, kept = together(world, interrupts, begin, checkpoints, monitor)
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, kept)
