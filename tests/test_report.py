@@ -119,8 +119,8 @@ def test_a_model_that_does_not_run_fails_as_ever(trained, monkeypatch, capsys):
 
     build = run.build
 
-    def with_broken_model(request):
-        parts = build(request)
+    def with_broken_model(request, world):
+        parts = build(request, world)
         parts.model.output.__class__ = Broken
         return parts
 

@@ -84,7 +84,7 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
             raise UsageError(faults)
         if world.place().size > 1 and set(several) & set(arguments):
             raise UsageError(
-                ["-m: a sweep starts its own processes, so it must not run under torchrun; leave torchrun out"]
+                ["-m: a sweep starts its own processes: it must not run under torchrun; leave torchrun out"]
             )
     except UsageError as error:
         raise SystemExit(_found_by_all(str(error))) from None

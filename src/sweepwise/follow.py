@@ -16,6 +16,9 @@ from sweepwise.trainer import Checkpoints, Monitor, Run, Weights, fit
 from sweepwise.world import World
 
 
+ECHO_SECONDS = 5.0
+
+
 def _never(step: int) -> bool:
     return False
 
@@ -120,6 +123,11 @@ class _Following(Unwatched):
         return Watch(self._pulse.watched)
 
 
+def echo_seconds(world: World) -> float:
+    """For how long a signal may come again from the launcher; alone, the second one is a person's."""
+    return ECHO_SECONDS if world.size > 1 else 0.0
+
+
 def follow(parts: Parts, world: World) -> tuple[Run, int, int]:
     """Trains as one of the processes that rank 0 leads; returns the run, the exit code and the signal.
 
@@ -129,7 +137,7 @@ def follow(parts: Parts, world: World) -> tuple[Run, int, int]:
     """
     world.first(_unasked)  # the folder is rank 0's
     saved = world.first(_unasked)
-    interrupts = Interrupts()
+    interrupts = Interrupts(echo_seconds(world))
     with interrupts:
         pulse = Pulse(world, interrupts, saved.step if saved else 0)
         run = Run(

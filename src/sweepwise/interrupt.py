@@ -4,8 +4,10 @@ SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal has gone), SIGUSR1 and SIGUSR2 (a
 warnings) are alike.
 """
 
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
@@ -76,11 +78,19 @@ def torn() -> Stopped | None:
 class Interrupts(AbstractContextManager["Interrupts"]):
     """While entered, notes the first signal instead of ending; a second Ctrl-C ends at once.
 
+    Args:
+        echo_seconds: after a signal, in which another is no second Ctrl-C: torchrun passes on to its processes
+            what the terminal has sent them already.
+
     Attributes:
         signal: the number of the signal that came, or 0.
     """
 
     signal = 0
+
+    def __init__(self, echo_seconds: float = 0.0) -> None:
+        self._echo_seconds = echo_seconds
+        self._since = -math.inf
 
     def __enter__(self) -> Self:
         self.signal = _raised[-1] if _raised else 0
@@ -96,9 +106,10 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         return self.signal != 0
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.signal and number == signal.SIGINT:
+        if self.signal and number == signal.SIGINT and time.monotonic() - self._since >= self._echo_seconds:
             raise Stopped(number)
-        self.signal = self.signal or number
+        if not self.signal:
+            self.signal, self._since = number, time.monotonic()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from sweepwise.schema import UsageError
 from sweepwise.seed import Seeds
 from sweepwise.trainer import Run, Settings
 from sweepwise.trainer import fit as train
+from sweepwise.world import place
 
 CONSTANT = partial(ConstantLR, factor=1.0, total_iters=0)
 NEVER = Never()
@@ -111,7 +112,12 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
         parts: used up by it: build again to train again.
         folder: for TensorBoard, metrics.jsonl and checkpoints; '': nothing is written.
         shown: whether progress is printed.
+
+    Raises:
+        UsageError: it was started by torchrun as one of several processes, which only `train.py` can be.
     """
+    if (here := place()).size > 1:
+        raise UsageError([f"WORLD_SIZE={here.size}: fit trains in one process; several train by train.py"])
     if folder:
         durable.make_folder(Path(folder))
     monitor = Monitor(Path(folder)) if folder else Unwatched()
@@ -153,6 +159,7 @@ class Unwatched:
     """Writes nothing."""
 
     def watch(self, step: int) -> Watch:
+        """Nothing."""
         return Watch.NOTHING
 
     def step(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
@@ -165,6 +172,7 @@ class Unwatched:
         """Nothing."""
 
     def mark(self) -> dict[str, int]:
+        """No files."""
         return {}
 
     def final(

@@ -21,8 +21,8 @@ from sweepwise.scheduler import Schedule
 from sweepwise.schema import UsageError
 from sweepwise.seed import Seeds
 from sweepwise.task import Task, task_of
-from sweepwise.world import ALONE, World, place
 from sweepwise.trainer import Settings
+from sweepwise.world import ALONE, World, place
 
 Built = TypeVar("Built")
 

@@ -175,13 +175,13 @@ def met(here: Place) -> Iterator[Ranks]:
     _choose_interface(os.environ["MASTER_ADDR"])
     try:
         store = _meeting(here)
-        dist.init_process_group(
-            "gloo", store=store, rank=here.rank, world_size=here.size, timeout=PATIENCE
-        )
+        dist.init_process_group("gloo", store=store, rank=here.rank, world_size=here.size, timeout=PATIENCE)
     except (RuntimeError, dist.DistError) as error:
         reason = str(error).strip().partition("\n")[0]
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise Lost(f"the {here.size} processes of this training do not meet at {address}: {reason}") from error
+        raise Lost(
+            f"the {here.size} processes of this training do not meet at {address}: {reason}"
+        ) from error
     world = Ranks(here)
     try:
         yield world

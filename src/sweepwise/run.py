@@ -20,7 +20,7 @@ from sweepwise.data import split
 from sweepwise.failure import Failure, explained, reason
 from sweepwise.fence import Fenced
 from sweepwise.folders import CHECKPOINTS, RECORD
-from sweepwise.follow import follow, together
+from sweepwise.follow import echo_seconds, follow, together
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts, exit_code, torn
 from sweepwise.monitor import START as BEGINNING
@@ -189,7 +189,7 @@ def _train(request: Request, parts: Parts, claim: Claim, world: World) -> Result
         said += report.start_lines(start)
     checkpoints: Checkpoints = _own("checkpoint", config).target(inside)
     monitor: Monitor = _own("monitor", config).target(inside, saved.state if saved else BEGINNING)
-    interrupts = Interrupts()
+    interrupts = Interrupts(echo_seconds(world))
     begin = saved.step if saved else 0
     interrupted, kept = together(world, interrupts, begin, checkpoints, monitor)
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, kept)

@@ -321,9 +321,7 @@ def fit(
     _leave_best(runs, learner, task, data)
 
 
-def _batches(
-    learner: Learner, data: Data, runs: Sequence[Run], settings: Settings, world: World
-) -> Batches:
+def _batches(learner: Learner, data: Data, runs: Sequence[Run], settings: Settings, world: World) -> Batches:
     """The whole batches, or of each this process's portion, if the learner can do with that."""
     if world.size > 1 and learner.takes_portions:
         return Portions(data, runs[0].order_seed, settings.workers, world.portion)

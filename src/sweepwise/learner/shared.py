@@ -88,9 +88,7 @@ class _Passed(nn.Module):
         return passing(x)
 
 
-def _joined(
-    model: nn.Module, trial: Callable[[Callable[..., Tensor]], None]
-) -> DistributedDataParallel:
+def _joined(model: nn.Module, trial: Callable[[Callable[..., Tensor]], None]) -> DistributedDataParallel:
     """The model with the gradients of all processes; rank 0's weights are everybody's from now on.
 
     Passes that leave no trace come first. By a plain one it is known which parameters take no part: their
@@ -160,8 +158,8 @@ def refuse_shares(
         return
     if accumulate > 1:
         raise ValueError(
-            f"trainer.accumulate={accumulate}: must be 1 in a world of {size} processes with batch norm, which "
-            "would take its statistics from other pieces than in one; layer or group norm has no such limit"
+            f"trainer.accumulate={accumulate}: must be 1 in a world of {size} processes with batch norm, "
+            "which would take its statistics from other pieces than in one; layer or group norm has no such limit"
         )
     if compile:
         raise ValueError(
@@ -170,6 +168,6 @@ def refuse_shares(
         )
     if least < size:
         raise ValueError(
-            f"data.batch_size={batch_size}: leaves a last batch of {least} examples for {size} processes, and "
-            "batch norm needs one in each; choose another batch size, or layer or group norm"
+            f"data.batch_size={batch_size}: leaves a last batch of {least} examples for {size} processes, "
+            "and batch norm needs one in each; choose another batch size, or layer or group norm"
         )
