@@ -91,14 +91,8 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed
     try:
         task()
-    except guard.Foreign as error:
-        raise SystemExit(_found_by_all(str(error))) from None
     except (HydraException, OmegaConfBaseException) as error:
-        message = str(error).splitlines()[0]
-        if isinstance(error, OverrideParseException):
-            key, _, value = str(error.override).partition("=")
-            message = f"{error.override}: cannot be read ({message}); it may need quotes: '{key}=\"{value}\"'"
-        raise SystemExit(_found_by_all(usage.explain(message, arguments, confs))) from None
+        raise SystemExit(_found_by_all(str(refusal(error, arguments, confs)))) from None
     except _EXPECTED as error:
         code = _exit_code(error)
         if TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
@@ -150,11 +144,25 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
         with open_dict(config):
             del config["hydra"]
         return request_of(config, list(overrides), dict(hydra.runtime.choices))
-    except guard.Foreign as error:
-        raise UsageError([str(error)]) from error
     except (HydraException, OmegaConfBaseException) as error:
-        text = usage.explain(str(error).splitlines()[0], list(overrides), confs)
-        raise UsageError(text.splitlines()) from error
+        raise refusal(error, overrides, confs) from error
+
+
+def refusal(error: Exception, overrides: Sequence[str], confs: Sequence[Path]) -> UsageError:
+    """What to answer when Hydra could not compose overrides.
+
+    Args:
+        error: Hydra's or OmegaConf's.
+        overrides: those that were given.
+        confs: folders of the config groups.
+    """
+    if isinstance(error, guard.Foreign):
+        return UsageError([str(error)])
+    message = str(error).partition("\n")[0]
+    if isinstance(error, OverrideParseException):
+        key, _, value = str(error.override).partition("=")
+        message = f"{error.override}: cannot be read ({message}); it may need quotes: '{key}=\"{value}\"'"
+    return UsageError(usage.explain(message, overrides, confs).splitlines())
 
 
 def recorded(folder: Path) -> Request:
@@ -229,6 +237,11 @@ def _as_before(folder: Path, request: Request) -> tuple[int, float | None]:
     return ENDED[known["status"]], known["best"]["value"]
 
 
+def chosen(choices: Mapping[str, str | None]) -> dict[str, str]:
+    """The options that were chosen of our own groups."""
+    return {group: option for group, option in choices.items() if option and not group.startswith("hydra")}
+
+
 def request_of(config: DictConfig, overrides: Sequence[str], choices: Mapping[str, str | None]) -> Request:
     """The run that a composed config describes.
 
@@ -248,8 +261,7 @@ def request_of(config: DictConfig, overrides: Sequence[str], choices: Mapping[st
             rule = "must be given"
         raise UsageError([f"{error.full_key}: {rule}"]) from error
     assert isinstance(plain, dict)
-    chosen = {group: option for group, option in choices.items() if option and not group.startswith("hydra")}
-    request = Request({str(key): value for key, value in plain.items()}, overrides, chosen)
+    request = Request({str(key): value for key, value in plain.items()}, overrides, chosen(choices))
     usage.check_shape(request.config)
     return request
 

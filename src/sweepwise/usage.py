@@ -45,14 +45,18 @@ def folders(conf: Path, arguments: Sequence[str]) -> list[Path]:
         UsageError: an added place is not there.
     """
     added = [a.partition("=")[2] for a in arguments if a.lstrip("+").startswith("hydra.searchpath=")]
-    return [conf, *(_place(str(place)) for place in (yaml.safe_load(added[-1]) or [] if added else []))]
+    return [conf, *(place(str(entry)) for entry in (yaml.safe_load(added[-1]) or [] if added else []))]
 
 
-def _place(place: str) -> Path:
-    """The folder that an entry of Hydra's search path names: pkg://package.conf or file://folder."""
-    scheme, _, name = place.rpartition("://")
+def place(entry: str) -> Path:
+    """The folder that an entry of Hydra's search path names: pkg://package.conf or file://folder.
+
+    Raises:
+        UsageError: it is not there, or a package that is not allowed.
+    """
+    scheme, _, name = entry.rpartition("://")
     try:
-        allowlist.refuse_package(place)
+        allowlist.refuse_package(entry)
     except ValueError as error:
         raise UsageError([f"hydra.searchpath: {error}"]) from error
     try:
@@ -63,7 +67,7 @@ def _place(place: str) -> Path:
     path = Path(next(iter(within))) if within else Path(name)
     if scheme not in ("pkg", "file", "") or not path.is_dir():
         raise UsageError(
-            [f"hydra.searchpath: {place} is not there; write pkg://PACKAGE.conf or file://FOLDER"]
+            [f"hydra.searchpath: {entry} is not there; write pkg://PACKAGE.conf or file://FOLDER"]
         )
     return path
 
@@ -188,15 +192,27 @@ def explain(message: str, arguments: Sequence[str], confs: Sequence[Path]) -> st
         confs: from `folders`.
     """
     overrides = [argument for argument in arguments if not argument.startswith("-")]
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == LAUNCHER and f"'{key}/{value}'" in message:  # not one of another plugin's
+            return _option_fault(key, value, confs)
+    chosen = _choices(overrides, confs)
+    faults = [fault for override in overrides if (fault := _fault(override, chosen, confs))]
+    return "\n".join(faults) or message
+
+
+def fault_of(override: str, overrides: Sequence[str], confs: Sequence[Path]) -> str:
+    """What is wrong with one of the overrides that Hydra has refused; '' if it seems right."""
+    return _fault(override, _choices(overrides, confs), confs)
+
+
+def _choices(overrides: Sequence[str], confs: Sequence[Path]) -> dict[str, str]:
     chosen = _defaults(confs)
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
         if key in (*GROUPS, LAUNCHER) and value in _options(confs, key):
             chosen[key] = value
-        if key == LAUNCHER and f"'{key}/{value}'" in message:  # not one of another plugin's
-            return _option_fault(key, value, confs)
-    faults = [fault for override in overrides if (fault := _fault(override, chosen, confs))]
-    return "\n".join(faults) or message
+    return chosen
 
 
 def _fault(override: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> str:

@@ -43,8 +43,7 @@ def train(requests: Sequence[Request], settings: Settings) -> Iterator[tuple[Req
         Stopped: a signal came; all runs that had begun have made a checkpoint.
         OSError: nothing can be written.
     """
-    distinct = len({(request.home, request.id) for request in requests})
-    wanted = all(request.config["progress"] for request in requests)
+    distinct = list({(request.home, request.id): request for request in requests}.values())
     outcomes: list[Outcome] = []
 
     def ended(outcome: Outcome) -> None:
@@ -52,11 +51,11 @@ def train(requests: Sequence[Request], settings: Settings) -> Iterator[tuple[Req
         shown.ended(outcome)
 
     try:
-        with Shown(distinct, wanted) as shown:
+        with Shown(distinct) as shown:
             found = pool.train_all(requests, max_parallel=settings.max_parallel, told=ended, tick=shown.tick)
     finally:
         if outcomes:
-            tell(outcomes)
+            tell(outcomes, distinct)
     for outcome in found:
         yield outcome.request, _value(outcome)
 

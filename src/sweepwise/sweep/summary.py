@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import signal
 import sys
@@ -16,26 +17,28 @@ from sweepwise.report import wrapped
 from sweepwise.standing import ENDED
 
 if TYPE_CHECKING:
+    from sweepwise.identity import Request
     from sweepwise.sweep.pool import Outcome
 
 LAST_LINES = 5
 ORDER = (*ENDED, "running", "queued", "interrupted", "failed", "refused")  # in which statuses are told
 STATUS_LETTERS = max(map(len, ORDER)) + 1
+AGAIN_WITHOUT = ("fresh=true", "accept_changes=true")
 
 
 class Shown:
     """Tells of runs as they end; on a terminal with a bar below that shows how far the sweep is.
 
     Args:
-        total: runs of the sweep.
-        wanted: whether a person wants to see that.
+        requests: the runs of the sweep, each once.
     """
 
-    def __init__(self, total: int, wanted: bool) -> None:
-        self._total = total
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self._names = names(requests)
         self._ended = 0
+        wanted = any(request.config["progress"] for request in requests)
         self._wanted = wanted
-        self._bar = _Bar(total) if wanted and sys.stdout.isatty() else None
+        self._bar = _Bar(len(requests)) if wanted and sys.stdout.isatty() else None
 
     def __enter__(self) -> Shown:
         return self
@@ -48,13 +51,10 @@ class Shown:
         """Tells of a run that has ended."""
         self._ended += 1
         if self._wanted:
-            count = f"{self._ended:>{len(str(self._total))}}/{self._total}"
-            text = line(
-                f"{count}  {status(outcome):<{STATUS_LETTERS}}", outcome.request.folder.name, _found(outcome)
-            )
-            if self._bar:
-                self._bar.clear()
-            print(text, flush=True)
+            total = len(self._names)
+            head = f"{self._ended:>{len(str(total))}}/{total}  {status(outcome):<{STATUS_LETTERS}}"
+            name = self._names[outcome.request.home, outcome.request.id]
+            print(line(head, name, _found(outcome)), flush=True)
         self.tick()
 
     def tick(self) -> None:
@@ -64,7 +64,10 @@ class Shown:
 
 
 class _Bar:
-    """rich's progress bar, which is drawn only when we say so: no thread draws while processes are forked."""
+    """rich's progress bar, drawn only when we say so: no thread draws while processes are forked.
+
+    What is printed meanwhile stays above it.
+    """
 
     def __init__(self, total: int) -> None:
         from rich.progress import (
@@ -75,7 +78,7 @@ class _Bar:
             TimeRemainingColumn,
         )
 
-        columns = BarColumn(bar_width=20), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
+        columns = BarColumn(bar_width=10), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
         self._progress = Progress(*columns, auto_refresh=False, transient=True)
         self._task = self._progress.add_task("", total=total)
         self._progress.start()
@@ -83,18 +86,28 @@ class _Bar:
     def show(self, ended: int) -> None:
         self._progress.update(self._task, completed=ended, refresh=True)
 
-    def clear(self) -> None:
-        """Lines that are printed now stay above the bar; rich sees to that."""
-
     def close(self) -> None:
         self._progress.stop()
+
+
+def names(requests: Sequence[Request]) -> dict[tuple[Path, str], str]:
+    """What tells the runs of a sweep apart: overrides that not all of them have; of a single run its folder."""
+    common = set.intersection(*(set(request.overrides) for request in requests)) if requests[1:] else set()
+    return {
+        (request.home, request.id): ",".join(
+            word for word in request.overrides if requests[1:] and word not in common
+        )
+        or request.folder.name
+        for request in requests
+    }
 
 
 def line(head: str, name: str, tail: str) -> str:
     """A run in one line; on a terminal of its width, where the name gives way at its beginning."""
     if sys.stdout.isatty():
-        room = max(shutil.get_terminal_size().columns - len(head) - len(tail) - 3, 12)
+        room = max(shutil.get_terminal_size().columns - len(head) - len(tail) - 3, 16)
         name = name if len(name) <= room else f"...{name[3 - room :]}"
+        return f"{head}{name}  {tail}".rstrip()[: shutil.get_terminal_size().columns]
     return f"{head}{name}  {tail}".rstrip()
 
 
@@ -125,7 +138,7 @@ def _found(outcome: Outcome) -> str:
 def counts(statuses: Sequence[str]) -> str:
     """How many runs have each status."""
     number = Counter(statuses)
-    return ", ".join(f"{number[word]} {word}" for word in ORDER if number[word])
+    return ", ".join(f"{number[word]:,} {word}" for word in ORDER if number[word])
 
 
 def last_lines(log: Path) -> list[str]:
@@ -137,16 +150,34 @@ def last_lines(log: Path) -> list[str]:
     return [text for text in lines if text.strip()][-LAST_LINES:]
 
 
-def tell(outcomes: Sequence[Outcome]) -> None:
-    """Says what became of a sweep on this machine; failures go to the standard error output."""
-    homes = ", ".join(dict.fromkeys(str(outcome.request.home) for outcome in outcomes))
-    told = counts([status(outcome) for outcome in outcomes])
-    print(wrapped("sweep", f"{homes}: {len(outcomes)} runs: {told}"), flush=True)
-    for outcome in outcomes:
-        word = status(outcome)
+def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
+    """Says what became of a sweep on this machine; failures go to the standard error output.
+
+    Args:
+        outcomes: of the runs that were begun, or had ended before.
+        requests: all runs of the sweep, each once.
+    """
+    homes = ", ".join(dict.fromkeys(str(request.home) for request in requests))
+    statuses = [status(outcome) for outcome in outcomes]
+    left = len(requests) - len(outcomes)
+    told = ", ".join(filter(None, [counts(statuses), f"{left:,} not begun" if left else ""]))
+    print(wrapped("sweep", f"{homes}: {len(requests):,} runs: {told}"), flush=True)
+    named = names(requests)
+    alike: dict[tuple[str, ...], list[Outcome]] = {}
+    for word, outcome in zip(statuses, outcomes, strict=True):
         if word in ("failed", "refused"):
-            why = f": killed by {signal.Signals(-outcome.exit_code).name}" if outcome.exit_code < 0 else ""
-            print(wrapped(word, f"{outcome.request.folder.name}{why}"), file=sys.stderr)
-            for text in last_lines(outcome.log) if outcome.log else []:
-                print(wrapped("", f"  {text}"), file=sys.stderr)
-            print(wrapped("", f"  in {outcome.log}"), file=sys.stderr)
+            said = last_lines(outcome.log) if outcome.log else []
+            alike.setdefault((word, _killed(outcome), *said), []).append(outcome)
+    for (word, killed, *said), found in alike.items():
+        name = named[found[0].request.home, found[0].request.id]
+        more = f" and {len(found) - 1:,} more" if found[1:] else ""
+        for key, text in [(word, f"{name}{more}{killed}"), *(("", f"  {text}") for text in said)]:
+            print(wrapped(key, text), file=sys.stderr)
+        print(wrapped("", f"  in {found[0].log}"), file=sys.stderr, flush=True)
+    if left or "interrupted" in statuses:
+        again = shlex.join(["python", *(word for word in sys.argv if word not in AGAIN_WITHOUT)])
+        print(wrapped("to go on", again), flush=True)
+
+
+def _killed(outcome: Outcome) -> str:
+    return f": killed by {signal.Signals(-outcome.exit_code).name}" if outcome.exit_code < 0 else ""
