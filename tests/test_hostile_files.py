@@ -370,7 +370,7 @@ def test_what_is_no_file_or_cannot_be_read_is_named(read, name, data_files):
 
 
 @pytest.mark.parametrize(
-    "change", [truncated, flipped, emptied, lambda content: gzip.compress(b"1,2\n3,4\n")]
+    "change", [truncated, flipped, emptied, lambda content: gzip.compress(b"1,2\n3,4\n", mtime=0)]
 )
 def test_the_digits_of_scikit_learn_are_checked_too(change, tmp_path):
     from sklearn import datasets

@@ -91,7 +91,7 @@ class _Bar:
 
 
 def names(requests: Sequence[Request]) -> dict[tuple[Path, str], str]:
-    """What tells the runs of a sweep apart: overrides that not all of them have; of a single run its folder."""
+    """What tells the runs of a sweep apart: overrides that not all have; of a single one its folder."""
     common = set.intersection(*(set(request.overrides) for request in requests)) if requests[1:] else set()
     return {
         (request.home, request.id): ",".join(
