@@ -445,10 +445,11 @@ def test_help_lists_every_group_option_and_key(flag, command, place):
     defaults = {}
     for entry in yaml.safe_load((CONF / "train.yaml").read_text())["defaults"]:
         defaults |= entry if isinstance(entry, dict) else {}
-    paths = sorted(CONF.glob("*/*.yaml"))
-    assert set(sections) == {path.parent.name for path in paths} | {"experiment"}
+    defaults["hydra/launcher"] = defaults["override hydra/launcher"]
+    paths = sorted([*CONF.glob("*/*.yaml"), *CONF.glob("hydra/launcher/*.yaml")])
+    assert set(sections) == {str(path.parent.relative_to(CONF)) for path in paths} | {"experiment"}
     for path in paths:
-        group, option = path.parent.name, path.stem
+        group, option = str(path.parent.relative_to(CONF)), path.stem
         words = [line.split() for line in sections[group].splitlines()[1:] if not line.startswith("    ")]
         mark = ["*", option] if defaults.get(group) == option else [option]
         assert any(line[: len(mark)] == mark and len(line) > len(mark) for line in words), path

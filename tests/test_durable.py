@@ -91,7 +91,7 @@ def test_write_folder_killed(tmp_path):
         seen.append(folder.exists())
         if folder.exists():
             assert contents(folder) == NEW
-            durable._remove(folder)
+            durable.remove(folder)
         clear_aside(tmp_path)
         assert list(tmp_path.iterdir()) == []
     assert True in seen

@@ -26,7 +26,7 @@ def test_the_yaml_to_copy_has_no_other_keys():
     told = yaml.safe_load((CONF / "slurm_gpu.yaml").read_text())
     assert (
         told.pop("defaults") == ["slurm"]
-        and told["partition"] == "???"
+        and told["required"] == ["partition"]
         and told.keys() <= vars(Settings()).keys()
     )
 
@@ -88,6 +88,7 @@ def test_lines_after_a_job_do_not_hide_its_exit_code():
         ({"wait": "yes"}, "hydra.launcher.wait=yes: must be true or false"),
         ({"setup": "module load"}, "hydra.launcher.setup=module load: must be a list"),
         ({"additional_parameters": ["x"]}, "hydra.launcher.additional_parameters"),
+        ({"required": ["partition", "qos"], "qos": "high"}, "^hydra.launcher.partition: must be given$"),
         ({"runs_per_job": 2, "nodes": 2}, "hydra.launcher.runs_per_job=2: must be 1"),
     ],
 )

@@ -28,12 +28,13 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from sweepwise import durable
+from sweepwise import durable, fence
+from sweepwise.anchor import named
 from sweepwise.failure import Failure
+from sweepwise.folders import CHECKPOINTS as FOLDER
 from sweepwise.schema import Range
 from sweepwise.sealed import MALFORMED, MANIFEST, manifest, opened, order, packed, unpacked
 
-FOLDER = "checkpoints"
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
 AFFORDABLE = 0.01  # of the time between two checkpoints: what takes longer is written by a thread
 TOLD = 3  # checkpoints for which there is no room are named; that there is none is clear then
@@ -131,7 +132,9 @@ class Checkpoints:
 
         Raises:
             OSError: it could not be written; one for which the disk has no room only if `full_disk` says so.
+            Fenced: another process has taken the run over.
         """
+        fence.refuse_lost(self._folder)
         began = time.monotonic()
         self._wait()
         if self._writer:
@@ -156,7 +159,9 @@ class Checkpoints:
 
         Raises:
             OSError: it could not be written.
+            Fenced: another process has taken the run over.
         """
+        fence.refuse_lost(self._folder)
         self._wait()
         self._save(step, weights, best, state)
         self.close()
@@ -193,8 +198,8 @@ class Checkpoints:
             return saved
         if reasons:
             raise Damaged(
-                f"{self._folder}: no checkpoint is whole: {'; '.join(reasons)}. Put a good copy back, or "
-                "start anew with fresh=true"
+                f"{named(self._folder)}: no checkpoint is whole: {'; '.join(reasons)}. Put a good copy "
+                "back, or start anew with fresh=true"
             )
         return None
 
@@ -277,7 +282,8 @@ class Checkpoints:
         try:
             durable.write_folder(folder, content)
         except FileNotFoundError as error:
-            raise OSError(errno.ENOENT, f"{self._folder}: was removed while the run trained") from error
+            why = f"{named(self._folder)}: was removed while the run trained"
+            raise OSError(errno.ENOENT, why) from error
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise

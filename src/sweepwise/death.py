@@ -15,7 +15,10 @@ from typing import Any, Literal, NoReturn
 from sweepwise import interrupt
 
 # How a process changes a disk, by the names of `os`; pathlib and shutil go through them too.
-CHANGING = ("open", "write", "fsync", "ftruncate", "mkdir", "rename", "replace", "symlink", "unlink", "rmdir")
+CHANGING = (
+    *("open", "write", "pwrite", "fsync", "ftruncate", "truncate"),
+    *("mkdir", "rename", "replace", "link", "symlink", "unlink", "rmdir"),
+)
 WRITABLE = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 When = Literal["before", "half", "after"]

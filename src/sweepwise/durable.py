@@ -39,7 +39,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         OSError: it could not be written; nothing is left of it.
     """
     aside = _aside(folder)
-    _remove(aside)
+    remove(aside)
     try:
         aside.mkdir()
         for name, content in files.items():
@@ -61,7 +61,7 @@ def point(link: Path, target: str) -> None:
     if link.is_symlink() and os.readlink(link) == target:
         return
     aside = _aside(link)
-    _remove(aside)
+    remove(aside)
     try:
         os.symlink(target, aside)
         os.replace(aside, link)
@@ -74,7 +74,7 @@ def point(link: Path, target: str) -> None:
 def clear_aside(folder: Path) -> None:
     """Removes what a killed process has left unfinished in a folder of this process's own."""
     for path in folder.glob(f".*{ASIDE}"):
-        _remove(path)
+        remove(path)
 
 
 def make_folder(folder: Path) -> None:
@@ -85,8 +85,28 @@ def make_folder(folder: Path) -> None:
         sync(path.parent)
 
 
+def remove(path: Path) -> None:
+    """Removes whatever is there, if anything; a link, not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copies a file with its times; the disk may get it later."""
+    with source.open("rb") as file:
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            while content := file.read(2**20):
+                _write_all(handle, content)
+        finally:
+            os.close(handle)
+    shutil.copystat(source, target)
+
+
 def sync(folder: Path) -> None:
-    """Brings the names in a folder to the disk."""
+    """Brings the names in a folder, or the content of a file, to the disk."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -98,21 +118,17 @@ def _aside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
 
 
-def _remove(path: Path) -> None:
-    """Removes whatever a process of the same number may have left there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
 def _write(path: Path, content: bytes) -> None:
     """Writes a new file and brings it to the disk."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        left = memoryview(content)
-        while left:
-            left = left[os.write(handle, left) :]
+        _write_all(handle, content)
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _write_all(handle: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(handle, left) :]

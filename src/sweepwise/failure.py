@@ -1,5 +1,7 @@
 """Why a run fails, as a person is told it."""
 
+from sweepwise.anchor import named
+
 OUT_OF_MEMORY = "out of memory"
 TOLD = "told"  # a note on an exception: the person knows
 
@@ -10,14 +12,14 @@ class Failure(RuntimeError):
 
 def reason(error: BaseException) -> str:
     """An exception in one line; with a way out, where it is known."""
-    text = str(error).strip().partition("\n")[0]
+    text = named(error).strip().partition("\n")[0]
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         detail = f" ({text})" if text else ""
         return (
             f"{OUT_OF_MEMORY}{detail}: a smaller data.batch_size needs less, and so does "
             "trainer.accumulate=2, which passes each batch in two pieces"
         )
-    return f"{type(error).__name__}: {error}".strip(": ")
+    return f"{type(error).__name__}: {named(error)}".strip(": ")
 
 
 def explained(error: Exception) -> Failure | None:

@@ -9,9 +9,11 @@ import shutil
 from pathlib import Path
 
 from sweepwise import durable
+from sweepwise.anchor import named
 
 RECORD = "record.json"
 SWEEP = ".sweep"  # a sweep's own files, beside the folders of its runs
+CHECKPOINTS = "checkpoints"
 LOCK = ".lock"  # belongs to `lock`; a folder that holds nothing else was made for nothing
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF)
 PROBE_BYTES = 65536
@@ -88,7 +90,7 @@ def probe(folder: Path) -> None:
 
 def explained(home: Path, error: OSError) -> str:
     """What is wrong with a place and what would help, in one line."""
-    place = Path(error.filename or home)
+    place = Path(named(error.filename or home))
     if place.name.startswith(".") and place.name.strip("."):  # a file of ours in it
         place = place.parent
     if error.errno in NO_LOCKS and not error.filename:
@@ -96,5 +98,5 @@ def explained(home: Path, error: OSError) -> str:
             f"{home}: its file system cannot lock files ({error.strerror}), so two processes could train one "
             "run at once; output_dir=FOLDER names a place on another file system"
         )
-    why = error.strerror or str(error)
+    why = error.strerror or named(error)
     return f"{place} cannot be written ({why}); output_dir=FOLDER names another place"

@@ -1,7 +1,6 @@
 """A run's folder as one process's own: found or made, locked, writable, and free again when its holder dies.
 
-Locks are flock's: they belong to the open file, so the kernel frees them however the holder ends. Processes
-that the holder has forked close theirs at once, else a worker that outlives it would keep the run.
+Within a Slurm job a later attempt does not wait for an earlier one: it takes the folder over (`fence`).
 """
 
 from __future__ import annotations
@@ -10,18 +9,19 @@ import contextlib
 import errno
 import fcntl
 import os
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from sweepwise import folders
+from sweepwise import fence, folders, lockfile
+from sweepwise.anchor import Anchor
+from sweepwise.attempt import Attempt, let_go, signed
 from sweepwise.folders import LOCK
 from sweepwise.identity import Request
 
-PATIENCE_SECONDS = 60.0  # for the experiment's lock, which is held for milliseconds
+PATIENCE_SECONDS = 60.0  # for one holder of the experiment's lock: milliseconds, longer to take a run over
 RETRIES = 100
 
 
@@ -34,54 +34,54 @@ class Claim:
     """A run's folder that is this process's own until it is released, or the process ends.
 
     Attributes:
-        folder: the run's.
+        folder: the run's, as it is named.
     """
 
     folder: Path
+    _anchor: Anchor
     _lock: int
     _made: list[Path]
+    _attempt: Attempt | None
     _owner: int = field(default_factory=os.getpid)
+
+    @property
+    def inside(self) -> Path:
+        """The folder by its descriptor, for all that is written.
+
+        So nothing reaches the folder of a process that has taken the run over.
+        """
+        return self._anchor.path
 
     def __enter__(self) -> Claim:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.release()
+        """Releases the folder.
+
+        Raises:
+            Fenced: it was taken over; whatever else went wrong, that is the cause of it.
+        """
+        try:
+            if error is None or isinstance(error, Exception):
+                fence.refuse_taken(self.inside)
+        finally:
+            self.release()
 
     def release(self) -> None:
         """Frees the folder; removes it if it was made for nothing. In a forked child this does nothing."""
-        if self._lock not in _descriptors or self._owner != os.getpid():
+        if not lockfile.is_own(self._lock) or self._owner != os.getpid():
             return
         try:
-            if self._made and folders.is_bare(self.folder):
-                with contextlib.suppress(OSError, Busy), _experiment(self.folder.parent, self._made):
-                    folders.remove(self._made)
+            with contextlib.suppress(OSError, Busy):
+                if self._attempt:  # may have been taken over, so what has its name may be another's
+                    lockfile.write(self._lock, let_go(lockfile.read(self._lock)))
+                elif self._made and folders.is_bare(self.folder):
+                    with _experiment(self.folder.parent, self._made):
+                        folders.remove(self._made)
         finally:
-            _close(self._lock)
+            lockfile.close_(self._lock)
             self._lock = -1
-
-
-_descriptors: set[int] = set()  # of all locks that this process has open
-
-
-def _open(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
-    lock = os.open(path, flags, 0o644)
-    _descriptors.add(lock)
-    return lock
-
-
-def _close(lock: int) -> None:
-    _descriptors.discard(lock)
-    os.close(lock)
-
-
-def _close_in_child() -> None:
-    for lock in _descriptors:
-        os.close(lock)
-    _descriptors.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_child)
+            self._anchor.close()
 
 
 def claim(request: Request) -> Claim:
@@ -109,21 +109,32 @@ def hold(folder: Path) -> Claim:
 
 def _claimed(home: Path, run: Request | Path) -> Claim:
     made: list[Path] = []
+    own = Attempt.here()
     try:
         with _experiment(home, made):
-            folder = run.folder if isinstance(run, Request) else run
+            folder = _recovered(run)
             made += folders.make(folder)
-            lock = _open_locked(folder)
+            anchor, lock = _taken(folder, own)
             try:
-                _write_holder(lock)
-                folders.probe(folder)
+                folders.probe(anchor.path)
             except BaseException:
                 folders.remove(made)
-                _close(lock)
+                lockfile.close_(lock)
+                anchor.close()
                 raise
     except OSError as error:
         raise OSError(folders.explained(home, error)) from error
-    return Claim(folder, lock, made)
+    return Claim(folder, anchor, lock, made, own)
+
+
+def _recovered(run: Request | Path) -> Path:
+    """A run's folder, also if a process has died while it took it over."""
+    folder = run.folder if isinstance(run, Request) else run
+    fence.recover(folder)
+    if isinstance(run, Request) and not folder.exists():
+        fence.recover_run(run.home, run.id)
+        return run.folder
+    return folder
 
 
 @contextlib.contextmanager
@@ -132,18 +143,20 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
 
     After an error within it, what was made is gone, as far as it holds nothing.
     """
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    seen, deadline = "", 0.0
     for _ in range(RETRIES):
         lock, mine = -1, False
         try:
             made += [level for level in folders.make(home) if level not in made]
-            lock = _open(home / LOCK)
-            while not _flock(lock, fcntl.LOCK_EX):
+            lock = lockfile.open_(home / LOCK)
+            while not lockfile.flock(lock, fcntl.LOCK_EX):
+                if (line := lockfile.holder(lock)) != seen:
+                    seen, deadline = line, time.monotonic() + PATIENCE_SECONDS
                 if time.monotonic() > deadline:
-                    raise Busy(f"{home} has been locked for {PATIENCE_SECONDS:.0f} s by {_holder(lock)}")
+                    raise Busy(f"{home} has been locked for {PATIENCE_SECONDS:.0f} s by {line}")
                 time.sleep(0.002)
-            if mine := _is_at(lock, home / LOCK):
-                _write_holder(lock)
+            if mine := lockfile.is_at(lock, home / LOCK):
+                lockfile.write(lock, signed(None, ""))
                 yield
                 return
         except BaseException as error:
@@ -154,32 +167,75 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
             raise
         finally:
             if lock >= 0:
-                _close(lock)
+                lockfile.close_(lock)
     raise FileNotFoundError(errno.ENOENT, "it vanishes again and again", str(home))
 
 
-def _open_locked(folder: Path) -> int:
-    """The descriptor of a run's lock, held by this process.
+def _taken(folder: Path, own: Attempt | None) -> tuple[Anchor, int]:
+    """A run's folder and the descriptor of its lock, held by this process.
 
     Raises:
-        Busy: another process holds it.
+        Busy: another process holds it, and is no earlier attempt of this one; or a later attempt had it.
         OSError: the file cannot be opened or locked.
     """
     for _ in range(RETRIES):
         folder.mkdir(exist_ok=True)  # it may have been made for nothing, and is gone again
-        lock = _open(folder / LOCK)
-        try:
-            if _flock(lock, fcntl.LOCK_EX):
-                if _is_at(lock, folder / LOCK):
-                    return lock
-            elif not _flock(lock, fcntl.LOCK_SH):  # else nobody holds it, but somebody looks
-                raise Busy(f"{folder} is being trained by {_holder(lock)}")
-        except BaseException:
-            _close(lock)
-            raise
-        _close(lock)
+        with contextlib.ExitStack() as undo:
+            anchor, lock = _opened(folder, undo)
+            if own and not anchor.firm:
+                raise OSError(errno.ENOSYS, "Slurm may start it twice, and there is no /proc", str(folder))
+            free = lockfile.flock(lock, fcntl.LOCK_EX)
+            looked_at = not free and lockfile.flock(lock, fcntl.LOCK_SH)  # by somebody; nobody holds it
+            if not looked_at and anchor.in_place() and lockfile.is_at(lock, anchor.path / LOCK):
+                if not _may_be_had(folder, lock, own, free):
+                    return _taken_over(folder, own, lockfile.told(lock))
+                lockfile.write(lock, signed(own, lockfile.read(lock)))
+                undo.pop_all()
+                return anchor, lock
         time.sleep(0.001)
     raise Busy(f"{folder} is being looked at all the time")
+
+
+def _opened(folder: Path, undo: contextlib.ExitStack, name: Path | None = None) -> tuple[Anchor, int]:
+    """A folder and the descriptor of its lock."""
+    anchor = Anchor(folder, name)
+    undo.callback(anchor.close)
+    lock = lockfile.open_(anchor.path / LOCK)
+    undo.callback(lockfile.close_, lock)
+    return anchor, lock
+
+
+def _may_be_had(folder: Path, lock: int, own: Attempt | None, free: bool) -> bool:
+    """Whether a folder is free; if not, it has to be taken from an earlier attempt.
+
+    Raises:
+        Busy: neither may be done.
+    """
+    told = lockfile.read(lock) if free else lockfile.told(lock)
+    if own and (newer := own.newer(told)):
+        raise Busy(
+            f"{folder}: {own} is fenced by {newer}, which has taken the run over; if that was another job "
+            f"of the same number, remove {folder / LOCK}"
+        )
+    if own and own.supersedes(told, held=not free):
+        return False
+    if not free:
+        raise Busy(f"{folder} is being trained by {lockfile.holder(lock)}")
+    return True
+
+
+def _taken_over(folder: Path, own: Attempt | None, told: str) -> tuple[Anchor, int]:
+    """As `_taken`, of a new folder in the place of the one in which an earlier attempt may still write."""
+    with contextlib.ExitStack() as undo:
+        undo.callback(fence.recover, folder)
+        copy = fence.copied(folder)
+        anchor, lock = _opened(copy, undo, folder)
+        lockfile.flock(lock, fcntl.LOCK_EX)
+        lockfile.write(lock, signed(own, told))
+        os.fsync(lock)
+        fence.exchange(copy, folder)
+        undo.pop_all()
+    return anchor, lock
 
 
 def is_held(folder: Path) -> bool:
@@ -189,43 +245,10 @@ def is_held(folder: Path) -> bool:
         OSError: its lock cannot be read.
     """
     try:
-        lock = _open(folder / LOCK, os.O_RDONLY)
+        lock = lockfile.open_(folder / LOCK, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:
-        return not _flock(lock, fcntl.LOCK_SH)
+        return not lockfile.flock(lock, fcntl.LOCK_SH)
     finally:
-        _close(lock)
-
-
-def _flock(lock: int, kind: int) -> bool:
-    """Whether the lock could be had at once."""
-    try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_at(lock: int, path: Path) -> bool:
-    """Whether an open file is still the one that its path names."""
-    try:
-        return os.path.samestat(os.fstat(lock), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _write_holder(lock: int) -> None:
-    now = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"process {os.getpid()} on {platform.node()} since {now}\n".encode(), 0)
-
-
-def _holder(lock: int) -> str:
-    """Who holds a lock; waits for a line that is still being written."""
-    for _ in range(50):
-        line = os.pread(lock, 1000, 0).decode(errors="replace")
-        if line.endswith("\n"):
-            return line.strip()
-        time.sleep(0.01)
-    return "another process"
+        lockfile.close_(lock)

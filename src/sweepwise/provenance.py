@@ -50,7 +50,6 @@ VARIABLES = (
 PLACES = ("CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", "SLURM_JOB_ID")
 # What of a machine can change the last bits of a result.
 COMPARED = {
-    "host": "host",
     "processor": "processor",
     "cpu": "CPU",
     "cpu_capability": "CPU capability",

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sweepwise.anchor import named
 from sweepwise.durable import write_aside
 from sweepwise.failure import reason
 from sweepwise.folders import RECORD, clear
@@ -108,7 +109,8 @@ class Record:
         try:
             write_aside(self._path, content)
         except OSError as error:
-            why = f"{self._path}: cannot be written ({error.strerror}); the same command goes on once it can"
+            path = named(self._path)
+            why = f"{path}: cannot be written ({error.strerror}); the same command goes on once it can"
             raise OSError(error.errno, why) from error
 
 
@@ -149,7 +151,7 @@ def read(folder: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise Damaged(
-            f"{path} is damaged ({error}); put it back from a copy, or fresh=true trains the run anew"
+            f"{named(path)} is damaged ({error}); put it back from a copy, or fresh=true trains the run anew"
         ) from error
     return found
 

@@ -14,12 +14,12 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sweepwise import durable, provenance, record, report, verdict
-from sweepwise.checkpoint import FOLDER as CHECKPOINTS
 from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import split
 from sweepwise.failure import Failure, explained, reason
-from sweepwise.folders import RECORD
+from sweepwise.fence import Fenced
+from sweepwise.folders import CHECKPOINTS, RECORD
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts, exit_code, torn
 from sweepwise.monitor import START as BEGINNING
@@ -27,7 +27,7 @@ from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.parts import EXAMPLES, Parts, assemble
 from sweepwise.progress import progress
-from sweepwise.record import Record, Request
+from sweepwise.record import Claim, Record, Request
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
 from sweepwise.schema import Bound, UsageError, bind
 from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
@@ -77,6 +77,7 @@ def train(request: Request) -> Result:
         Ended: another process has trained it meanwhile.
         Changed: it was begun by other code.
         Failure: it was begun, and no checkpoint of it is whole; or it ended for want of memory.
+        Fenced: a later attempt of the same Slurm job has taken it over.
         OSError: the folder cannot be written.
     """
     try:
@@ -86,7 +87,7 @@ def train(request: Request) -> Result:
             raise failure from error
         raise
     with record.claim(request) as claim:
-        return _train(request, parts, claim.folder)
+        return _train(request, parts, claim)
 
 
 def build(request: Request) -> Parts:
@@ -157,31 +158,31 @@ def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Sch
     return Schedule(bound.target, lr=lr, steps=steps, steps_per_epoch=steps_per_epoch, **bound.envelope)
 
 
-def _train(request: Request, parts: Parts, folder: Path) -> Result:
+def _train(request: Request, parts: Parts, claim: Claim) -> Result:
     """Trains in a folder that is this process's own, and leaves a record however it ends."""
-    config = request.config
+    config, inside = request.config, claim.inside
     made = made_by(request, provenance.environment(request.targets))
     made |= {"data_sha256": parts.data.sha256}
-    saved, said, changed = _left_off(request, folder, made)
+    saved, said, changed = _left_off(request, claim, made)
     made |= {"not_bit_exact": changed}
     about = {"id": request.id, "overrides": list(request.overrides), "init": parts.init, "notes": parts.notes}
     if not saved:
         start = verdict.look(parts)
         about |= {"start": start.table()}
         said += report.start_lines(start)
-    checkpoints: Checkpoints = _own("checkpoint", config).target(folder)
-    monitor: Monitor = _own("monitor", config).target(folder, saved.state if saved else BEGINNING)
+    checkpoints: Checkpoints = _own("checkpoint", config).target(inside)
+    monitor: Monitor = _own("monitor", config).target(inside, saved.state if saved else BEGINNING)
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
     interrupts = Interrupts()
     begin = saved.step if saved else 0
-    with Record(folder, going_on=saved is not None, from_step=begin, **about, **made) as log:
+    with Record(inside, going_on=saved is not None, from_step=begin, **about, **made) as log:
         try:
             if saved:
                 parts.learner.resume(0, saved.weights, saved.best, saved.state["learner"])
                 run.resume(saved.state)
             else:
-                _describe(request, parts, folder, made["environment"], monitor)
-            report.opening(request, parts, folder, said)
+                _describe(request, parts, inside, made["environment"], monitor)
+            report.opening(request, parts, claim.folder, said)
             with interrupts, progress(parts.steps, config["progress"], begin) as shown:
                 fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupts)
         except KeyboardInterrupt as error:
@@ -197,13 +198,13 @@ def _train(request: Request, parts: Parts, folder: Path) -> Result:
             raise
         finally:
             # If the run fails for a reason of its own, that is said, and not what fails after it.
-            spared = contextlib.suppress(OSError) if sys.exception() else contextlib.nullcontext()
+            spared = contextlib.suppress(OSError, Fenced) if sys.exception() else contextlib.nullcontext()
             monitor.close(run.status)
             with spared:
                 checkpoints.close()
             with spared:
                 log.end(run.status, run.reason, **run.outcome())
-    report.closing(folder, log.fields)
+    report.closing(claim.folder, log.fields)
     code = exit_code(interrupts.signal) if interrupts() else ENDED[run.status]
     return Result(run, code, interrupts.signal)
 
@@ -226,7 +227,7 @@ def _describe(
 
 
 def _left_off(
-    request: Request, folder: Path, made: Mapping[str, Any]
+    request: Request, claim: Claim, made: Mapping[str, Any]
 ) -> tuple[Saved | None, list[tuple[str, str]], list[str]]:
     """Where a run goes on, what there is to say about that, and what has changed since it began.
 
@@ -237,18 +238,19 @@ def _left_off(
         Changed: it was begun by other code, or on other data.
         Failure: it had begun, and nothing that can be believed is left of it.
     """
+    folder, inside = claim.folder, claim.inside
     if request.config["fresh"]:
-        said = [("fresh", "over what was here")] if (folder / RECORD).exists() else []
-        record.clear(folder)
+        said = [("fresh", "over what was here")] if (inside / RECORD).exists() else []
+        record.clear(inside)
         return None, said, []
-    known = record.read(folder)
-    if not known and any((folder / CHECKPOINTS).glob("step-*")):
+    known = record.read(inside)
+    if not known and any((inside / CHECKPOINTS).glob("step-*")):
         raise Failure(
             f"{folder}: has checkpoints but no {RECORD}, so it is unknown what they are; put it back, or "
             "fresh=true trains the run anew, over what is there"
         )
     if not known:
-        record.clear(folder)
+        record.clear(inside)
         return None, [], []
     if ended(known):
         raise Ended(folder)
@@ -256,9 +258,9 @@ def _left_off(
     changed = [*differs.code, *differs.inputs]
     changed += ["the data are not the same"] if known["data_sha256"] != made["data_sha256"] else []
     refuse_changed(folder, known, request, changed)
-    saved = Checkpoints(folder).load()
+    saved = Checkpoints(inside).load()
     if saved is None:
-        record.clear(folder)
+        record.clear(inside)
         return None, [("resume", "no checkpoint is there: from the beginning")], []
     said = [("damaged", text) for text in saved.damaged]
     said += [("resume", f"from step {saved.step}, epoch {saved.state['epoch']}")]

@@ -34,6 +34,7 @@ GROUPS = (
     "monitor",
 )
 EXPERIMENT = "experiment"  # a group of whole settings, above all others; none is chosen by default
+LAUNCHER = "hydra/launcher"  # where the runs of a sweep go; one of Hydra's groups, to which we bring options
 SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "accept_changes": bool, "progress": bool}
 
 
@@ -104,7 +105,7 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
     Raises:
         UsageError: there is no such group or option.
     """
-    groups = (*GROUPS, EXPERIMENT)
+    groups = (*GROUPS, EXPERIMENT, LAUNCHER)
     asked = [a.partition("=") for a in arguments if not a.startswith("-")]
     known = [word for word in asked if word[0] in groups]
     for group, equals, _ in asked:
@@ -122,16 +123,16 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
         "  python train.py -m init=xavier,kaiming 'seed.value=range(5)'",
         "  python train.py regularizer=[l1,dropout] regularizer.l1.coefficient=1e-4",
         "",
-        "Options marked * are the default. Keys are set as GROUP.KEY=VALUE.",
+        "Options marked * are the default. Keys are set as GROUP.KEY=VALUE, hydra.launcher.KEY=VALUE.",
     ]
-    for group in (*GROUPS, EXPERIMENT):
+    for group in (*GROUPS, EXPERIMENT, LAUNCHER):
         lines += ["", f"{group}:"]
         for option in _options(confs, group):
             mark = "*" if option == chosen.get(group) else " "
             path = _file(confs, group, option)
             told = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
             when = next((line for line in told if not line.startswith("@package")), "")
-            values = _values(confs, group, option) if group in GROUPS else {}
+            values = _values(confs, group, option) if group != EXPERIMENT else {}
             keys = " ".join(f"{key}={_plain(value)}" for key, value in values.items())
             lines += _indented(f" {mark} {option:<17}", when)
             lines += _indented(" " * 20, keys)
@@ -190,8 +191,10 @@ def explain(message: str, arguments: Sequence[str], confs: Sequence[Path]) -> st
     chosen = _defaults(confs)
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
-        if key in GROUPS and value in _options(confs, key):
+        if key in (*GROUPS, LAUNCHER) and value in _options(confs, key):
             chosen[key] = value
+        if key == LAUNCHER and f"'{key}/{value}'" in message:  # not one of another plugin's
+            return _option_fault(key, value, confs)
     faults = [fault for override in overrides if (fault := _fault(override, chosen, confs))]
     return "\n".join(faults) or message
 
@@ -200,6 +203,11 @@ def _fault(override: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> s
     if override.startswith("~"):
         return f"{override}: nothing can be removed; a group's neutral option is 'none' or 'default'"
     key, equals, value = override.lstrip("+").partition("=")
+    above, _, last = key.rpartition(".")
+    if above == LAUNCHER.replace("/", "."):
+        fault = _key_fault(override, LAUNCHER, last, chosen, confs)
+        known = ", ".join(_values(confs, LAUNCHER, chosen[LAUNCHER]))
+        return f"{fault} ({known})" if "mean" in fault else fault
     if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
         return ""
     if not equals:
@@ -279,7 +287,7 @@ def _defaults(confs: Sequence[Path]) -> dict[str, str]:
     chosen: dict[str, str] = {}
     for entry in _load(confs[0] / "train.yaml")["defaults"]:
         if isinstance(entry, dict):
-            chosen |= entry
+            chosen |= {str(group).removeprefix("override "): option for group, option in entry.items()}
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""A file that grows while a run trains, and whose failures never end the training."""
+"""A file that grows while a run trains, and whose failures do not end the training."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from sweepwise import durable
+from sweepwise import durable, fence
 
 FLUSH_SECONDS = 2.0
 LEFT_FREE = 2**17  # bytes, for the record of how the run ended
@@ -71,11 +71,15 @@ class AppendedFile:
 
         Args:
             sync: whether to wait until it is on the disk.
+
+        Raises:
+            Fenced: it failed, as another process has taken the run over.
         """
         self._appended = time.monotonic()
         try:
             self._append(len(self._pending), sync)
         except OSError as error:
+            fence.refuse_taken(self.path)
             if not self._failure:
                 print(
                     f"warning: {self.path.name} cannot be written ({error.strerror}); the training goes on",
@@ -89,7 +93,11 @@ class AppendedFile:
     def close(self) -> None:
         """Appends what is pending, as much of it as there is room for; the rest is lost."""
         failed = self._failure
-        if not self.flush(sync=True):
+        try:
+            whole = self.flush(sync=True)
+        except fence.Fenced:  # others write it now, and this process ends with that anyway
+            return
+        if not whole:
             failed = self._failure
             self._squeeze()
             if self._pending:

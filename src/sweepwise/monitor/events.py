@@ -24,6 +24,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from sweepwise.anchor import named
 from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.histogram import Histogram
 from sweepwise.monitor.picture import Picture, png
@@ -196,7 +197,7 @@ class EventFile:
         Without it TensorBoard makes a column of every scalar that any run has. The settings in `shown`, of
         this run or an earlier one, come first: the tab ticks five.
         """
-        root = self.path.parent.parent
+        root = Path(named(self.path)).parent.parent
         columns = dict.fromkeys(hparams, False) | self.hparams_columns(root)
         columns |= {name: True for name in shown if name in columns}
         self.hparams_experiment(

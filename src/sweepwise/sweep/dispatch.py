@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,10 @@ def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[
         UsageError: the settings cannot be.
         OSError: a file cannot be written.
     """
+    if settings.cluster == "slurm" and not shutil.which("sbatch"):
+        raise Failure(
+            "hydra/launcher=slurm: there is no Slurm here (no sbatch); use a login node of a cluster"
+        )
     homes: dict[Path, dict[str, Request]] = {}
     for run in runs:
         homes.setdefault(run.home, {}).setdefault(run.id, run)

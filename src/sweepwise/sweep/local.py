@@ -55,7 +55,8 @@ def train(requests: Sequence[Request], settings: Settings) -> Iterator[tuple[Req
         with Shown(distinct, wanted) as shown:
             found = pool.train_all(requests, max_parallel=settings.max_parallel, told=ended, tick=shown.tick)
     finally:
-        tell(outcomes)
+        if outcomes:
+            tell(outcomes)
     for outcome in found:
         yield outcome.request, _value(outcome)
 

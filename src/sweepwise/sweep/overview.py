@@ -78,7 +78,8 @@ def look(home: Path, only: Collection[str] | None = None) -> list[Row]:
     runs = sorted({*placed, *(run for run, path in folders.items() if (path / RECORD).exists())})
     wanted = [run for run in runs if only is None or run in only]
     standing = states(placed[run] for run in wanted if run in placed)
-    return [_row(run, folders.get(run), placed.get(run), standing, home) for run in wanted]
+    rows = [_row(run, folders.get(run), placed.get(run), standing, home) for run in wanted]
+    return sorted(rows, key=lambda row: row.name)
 
 
 def _row(

@@ -175,9 +175,15 @@ def _slots(requests: Sequence[Request], max_parallel: int | None) -> list[str | 
     wants_gpu = any(request.config["trainer"]["device"] in ("auto", "cuda") for request in requests)
     gpus: list[str | None] = list(_gpus()) if wants_gpu else []
     threads = max(request.config["trainer"]["threads"] for request in requests)
-    number = max_parallel or len(gpus) or max(1, len(os.sched_getaffinity(0)) // threads)
+    number = max_parallel or len(gpus) or max(1, _cores() // threads)
     number = min(number, len(requests))
     return [gpus[slot % len(gpus)] if gpus else None for slot in range(number)]
+
+
+def _cores() -> int:
+    """The cores that this process may use; of a Slurm job those it was given, also where none enforces it."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(here, int(os.environ.get("SLURM_CPUS_ON_NODE", here)))
 
 
 def _gpus() -> list[str]:

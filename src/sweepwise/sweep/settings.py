@@ -58,6 +58,7 @@ class Settings:
         max_parallel: of those; null: one a core or GPU.
         wait: stay until all jobs have ended.
         poll_s: seconds between two questions to the cluster while waiting.
+        required: keys that must be given before anything is submitted.
         snapshot: copy the code when submitting, so that later edits change nothing in the queue.
     """
 
@@ -89,8 +90,11 @@ class Settings:
     wait: bool = False
     poll_s: Annotated[float, Range(0.1)] = 10.0
     snapshot: bool = True
+    required: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if missing := [key for key in self.required if getattr(self, key, None) is None]:
+            raise UsageError([f"hydra.launcher.{key}: must be given" for key in missing])
         if self.nodes * self.tasks_per_node > 1 and self.runs_per_job > 1:
             raise UsageError(
                 [

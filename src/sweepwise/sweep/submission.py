@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import secrets
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -75,6 +78,7 @@ def submit(order: Order) -> Submission:
         jobs = prepared()
     except Failure as refused:
         order.ledger.learned(replace(submission, void=str(refused)))
+        shutil.rmtree(folder, ignore_errors=True)
         raise
     submission = replace(submission, jobs=jobs)
     order.ledger.learned(submission)
@@ -124,12 +128,7 @@ def _for_slurm(
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    try:
-        executor = SlurmExecutor(folder)
-    except RuntimeError as error:
-        raise Failure(
-            "hydra/launcher=slurm: there is no Slurm here (no srun); run it on a login node"
-        ) from error
+    executor = SlurmExecutor(folder)
     executor.update_parameters(job_name=name, setup=list(setup), **settings.slurm())
     if tasks > 1:
         executor.parameters["map_count"] = tasks
@@ -138,7 +137,8 @@ def _for_slurm(
         # Not by submitit's own function for arrays: it pickles each job and moves the pickles after sbatch;
         # a a launcher that dies in between would leave jobs that find nothing.
         try:
-            return _ids(executor._submit_command(command).job_id, tasks)
+            with contextlib.redirect_stderr(io.StringIO()):  # it is in the exception
+                return _ids(executor._submit_command(command).job_id, tasks)
         except (FailedJobError, FailedSubmissionError) as error:
             raise Failure(f"sbatch refuses: {_told(error)}") from error
 
