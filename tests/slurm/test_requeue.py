@@ -14,7 +14,8 @@ def as_here(cluster, sweep, folder, *overrides):
     here = cluster.sweep(folder / "here")
     here.launch(*overrides, "hydra/launcher=local")
     assert [run.name for run in here.runs()] == [run.name for run in sweep.runs()]
-    return not [line for pair in zip(sweep.runs(), here.runs(), strict=True) for line in compare.compare(*pair)]
+    pairs = zip(sweep.runs(), here.runs(), strict=True)
+    return [line for pair in pairs for line in compare.compare(*pair)] == []
 
 
 def requeued_once(cluster, sweep, job):
@@ -58,7 +59,9 @@ def test_every_run_of_a_packed_job_goes_on(cluster, paced, tmp_path):
     cluster.accounted(job, "REQUEUED", "COMPLETED")
     attempts = sorted(len(known["attempts"]) for known in paced.records())
     assert attempts == [1, 2, 2, 2]
-    assert all(known["attempts"][-1]["from_step"] > 0 for known in paced.records() if len(known["attempts"]) > 1)
+    assert all(
+        known["attempts"][-1]["from_step"] > 0 for known in paced.records() if len(known["attempts"]) > 1
+    )
     names = sorted(path.name for path in paced.logs.glob(f"*.{job}.*.log"))
     assert len(names) == 7 and all(name.endswith((f".{job}.0.log", f".{job}.1.log")) for name in names)
     assert as_here(cluster, paced, tmp_path, seeds)
@@ -71,7 +74,9 @@ def test_fresh_holds_for_the_first_attempt_only(cluster, paced, tmp_path):
         paced.launch("init=xavier,kaiming"[: 11 if at == 1 else None], "fresh=true", *more)
         job = paced.jobs()[-1]
         cluster.wait_until(lambda job=job: cluster.states()[job] == "RUNNING")
-        cluster.wait_until(lambda at=at: paced.statuses() == ["running"] * at and paced.reached(10, runs=at)())
+        cluster.wait_until(
+            lambda at=at: paced.statuses() == ["running"] * at and paced.reached(10, runs=at)()
+        )
         cluster.ask("scancel", "--signal=USR2", job)
         cluster.wait_until(paced.finished(at))
         for known in paced.records():

@@ -28,9 +28,10 @@ class SlurmLauncher(Launcher):
         self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Submits the runs; a run that is not there yet returns nan."""
+        """Submits the runs; one that is not there yet returns nan, or raises if it was waited for."""
         from hydra_plugins.sweepwise_plugins import _compose
         from sweepwise import cli
+        from sweepwise.failure import TOLD, Failure
         from sweepwise.schema import UsageError
         from sweepwise.standing import ENDED
         from sweepwise.sweep import dispatch, settings
@@ -46,8 +47,15 @@ class SlurmLauncher(Launcher):
         returns = []
         for request in requests:
             row = rows.get(request.id)
-            value = row.known["best"]["value"] if row and row.status in ENDED else None
-            done = JobReturn(overrides=list(request.overrides), status=JobStatus.COMPLETED)
+            ended = row is not None and row.status in ENDED
+            value = row.known["best"]["value"] if row and ended else None
+            failed = chosen.wait and not ended
+            done = JobReturn(overrides=list(request.overrides))
+            done.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
             done.return_value = float("nan") if value is None else value
+            if failed:
+                error = Failure(f"{request.folder.name}: {row.status if row else 'gone'}")
+                error.add_note(TOLD)
+                done.return_value = error
             returns.append(done)
         return returns

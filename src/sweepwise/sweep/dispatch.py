@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from pathlib import Path
 from sweepwise import provenance
 from sweepwise.failure import Failure
 from sweepwise.identity import Request
-from sweepwise.report import wrapped
+from sweepwise.report import INDENT, wrapped
 from sweepwise.standing import ENDED, made_by, refuse_changed
 from sweepwise.sweep import overview
 from sweepwise.sweep.ledger import Ledger
@@ -66,7 +68,10 @@ def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[
     for home, own in homes.items():
         if settings.wait:
             wait(home, list(own), settings.poll_s)
-        rows |= {row.run: row for row in overview.look(home, own)}
+        found = overview.look(home, own)
+        if settings.wait:
+            tell(home, found)
+        rows |= {row.run: row for row in found}
     return rows
 
 
@@ -86,10 +91,17 @@ def _submit(home: Path, runs: Sequence[Request], settings: Settings, script: Pat
         what = f"job {first}" if made.cluster == "slurm" else f"processes {', '.join(made.jobs)}"
         told.append(("submitted", f"{len(found.missing)} as {what} {tasks}"))
     if made or found.live:
-        told.append(("follow", f"python scripts/status.py {home}"))
-        told.append(("cancel", f"python scripts/cancel.py {home}"))
+        told += _ways(home)
     for key, text in told:
-        print(wrapped(key, text), flush=True)
+        print(f"{key:<{INDENT}}{text}", flush=True)  # not wrapped: a command is there to be copied
+
+
+def _ways(home: Path) -> list[tuple[str, str]]:
+    """What to do with a sweep that runs on a cluster."""
+    return [
+        (word, shlex.join(["python", f"scripts/{script}.py", str(home)]))
+        for word, script in (("follow", "status"), ("cancel", "cancel"))
+    ]
 
 
 def _sorted(home: Path, runs: Sequence[Request]) -> Sorted:
@@ -119,7 +131,20 @@ def wait(home: Path, runs: Sequence[str], poll_s: float) -> None:
         home: the sweep's folder.
         runs: their ids.
         poll_s: seconds between two looks.
+
+    Raises:
+        KeyboardInterrupt: a signal came; the jobs go on.
     """
+    try:
+        _wait(home, runs, poll_s)
+    except KeyboardInterrupt:
+        print(wrapped("jobs", "go on; the same command waits for them again"), file=sys.stderr)
+        for key, text in _ways(home):
+            print(f"{key:<{INDENT}}{text}", file=sys.stderr)
+        raise
+
+
+def _wait(home: Path, runs: Sequence[str], poll_s: float) -> None:
     before, quiet = "", 0
     while True:
         try:
@@ -135,3 +160,10 @@ def wait(home: Path, runs: Sequence[str], poll_s: float) -> None:
         if quiet == 2:  # a job may look ended for a moment before it is requeued
             return
         time.sleep(poll_s)
+
+
+def tell(home: Path, rows: Sequence[Row]) -> None:
+    """Says what became of a sweep; failures go to the standard error output."""
+    print(wrapped("sweep", f"{home}: {len(rows)} runs: {counts([row.status for row in rows])}"), flush=True)
+    for key, text in overview.failures(rows):
+        print(wrapped(key, text), file=sys.stderr)

@@ -22,6 +22,7 @@ from sweepwise import allowlist, interrupt, record
 from sweepwise.identity import Request
 from sweepwise.standing import ended
 from sweepwise.sweep import plan as plans
+from sweepwise.sweep.ledger import given_up
 from sweepwise.sweep.plan import Plan
 
 FAILED = 1
@@ -73,6 +74,9 @@ def main(arguments: list[str]) -> int:
     plan = Plan.read(path)
     sys.argv[:] = plan.command  # which a record names, and a person repeats
     _print_into(Path(plan.logs) / task.log)
+    if why := given_up(path.parent):
+        print(f"error: this job was given up before it was submitted ({why}); its runs are in another one")
+        return FAILED
     for number in interrupt.ASKING:  # what came while Python started has waited
         signal.signal(number, signal.SIG_DFL)
     try:
