@@ -1,4 +1,4 @@
-"""Real clusters of two nodes, of which each worker starts those that its tests ask for, and real sweeps on them."""
+"""Real clusters of two nodes, of which each worker starts those that its tests need, and sweeps on them."""
 
 import contextlib
 import json
@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sweepwise import compare
 from sweepwise.sweep.ledger import Ledger
 
 HERE = Path(__file__).parent
@@ -71,7 +73,9 @@ class Sweep:
     def logs(self) -> Path:
         return self.home / ".sweep" / "logs"
 
-    def start(self, *overrides: str, training: Sequence[str] = TRAINING) -> subprocess.Popen[str]:
+    def start(
+        self, *overrides: str, training: Sequence[str] = TRAINING, pace: str | None = None
+    ) -> subprocess.Popen[str]:
         """Starts the launcher; it is ended with the test."""
         command = [sys.executable, "train.py", "-m", *training, f"output_dir={self.output}", *overrides]
         if not any(word.startswith("hydra/launcher=") for word in overrides):
@@ -80,7 +84,7 @@ class Sweep:
         process = subprocess.Popen(
             command,
             cwd=self.source,
-            env=self.env,
+            env={**self.env, "PACE": pace or self.env["PACE"]},
             stdin=subprocess.DEVNULL,
             stdout=pipe,
             stderr=pipe,
@@ -90,7 +94,7 @@ class Sweep:
         self.started.append(process)
         return process
 
-    def launch(self, *overrides: str, code: int = 0, **more: Sequence[str]) -> str:
+    def launch(self, *overrides: str, code: int = 0, **more: Any) -> str:
         """Runs the launcher to its end, which must be this exit code; returns what it said."""
         return ended(self.start(*overrides, **more), code)
 
@@ -171,6 +175,14 @@ class Cluster:
         """A sweep into a folder."""
         self.sweeps.append(Sweep(folder / "outputs", {**self.env, "PACE": pace}))
         return self.sweeps[-1]
+
+    def as_here(self, sweep: Sweep, folder: Path, *overrides: str) -> bool:
+        """Whether the runs of a sweep are, to the bit, those that this machine trains without a break."""
+        here = self.sweep(folder / "here")
+        here.launch(*overrides, "hydra/launcher=local")
+        assert [run.name for run in here.runs()] == [run.name for run in sweep.runs()]
+        pairs = zip(sweep.runs(), here.runs(), strict=True)
+        return [line for pair in pairs for line in compare.compare(*pair)] == []
 
     def ask(self, *command: str) -> str:
         """Runs one of Slurm's commands; returns what it printed."""

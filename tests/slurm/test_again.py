@@ -1,8 +1,10 @@
 """The same command again, at once, and after launchers that were killed: no run is ever in two jobs."""
 
+import contextlib
 import os
 import shutil
 import signal
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -70,21 +72,13 @@ def test_two_launchers_at_once(cluster, sweep):
 @pytest.mark.parametrize("after", [0.3, 0.6, 0.9, 1.2])
 def test_a_launcher_that_was_killed_early(cluster, sweep, after):
     process = sweep.start(RUNS, HOLD)
-    with pytest.raises(TimeoutError):
-        _wait(process, after)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(after)
     process.kill()
     process.wait()
     sweep.launch(RUNS, HOLD)
     assert set(given(sweep).values()) == {1} and len(given(sweep)) == 3
     assert in_the_queue(cluster) == sorted(sweep.jobs())
-
-
-def _wait(process, seconds):
-    try:
-        process.wait(seconds)
-    except Exception as error:
-        raise TimeoutError from error
-    raise TimeoutError
 
 
 def test_killed_with_sbatch_before_it_has_submitted(cluster, sweep, tmp_path):

@@ -1,6 +1,7 @@
 """A cluster without accounting: what the controller says is enough."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -51,7 +52,7 @@ def test_a_controller_that_does_not_answer(bare_cluster, tmp_path):
     sweep = bare_cluster.sweep(tmp_path)
     sweep.launch("init=xavier", "hydra.launcher.wait=true")
     config = tmp_path / "slurm.conf"
-    here = open(sweep.env["SLURM_CONF"]).read()
+    here = Path(sweep.env["SLURM_CONF"]).read_text()
     config.write_text(re.sub(r"^SlurmctldHost=.*", "SlurmctldHost=nobody(198.18.0.250)", here, flags=re.M))
     sweep.env["SLURM_CONF"] = str(config)
     for name in ("status", "cancel"):

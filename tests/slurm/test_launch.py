@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from sweepwise import compare
 from sweepwise.sweep.ledger import Ledger
 
 pytestmark = pytest.mark.slurm
@@ -26,9 +25,7 @@ def test_three_runs_are_one_array_and_three_folders(cluster, sweep):
 def test_one_run_is_a_job_without_an_array_and_is_the_same_as_here(cluster, sweep, tmp_path):
     sweep.launch("init=xavier", "hydra.launcher.wait=true")
     assert sweep.jobs() == [sweep.jobs()[0].split("_")[0]]
-    here = cluster.sweep(tmp_path / "here")
-    here.launch("init=xavier", "hydra/launcher=local")
-    assert compare.compare(sweep.runs()[0], here.runs()[0]) == []
+    assert cluster.as_here(sweep, tmp_path, "init=xavier")
 
 
 def test_the_launcher_comes_back_while_the_jobs_run(cluster, paced):
@@ -180,6 +177,11 @@ def test_a_waiting_launcher_can_be_started_again(cluster, paced):
     assert "in live jobs  1" in said and "submitted" not in said
     assert paced.statuses() == ["finished"]
     assert json.loads((paced.runs()[0] / "record.json").read_bytes())["status"] == "finished"
+
+
+def test_settings_that_a_run_refuses_are_told(cluster, sweep):
+    said = sweep.launch("trainer.max_epochs=1,-1", "hydra.launcher.wait=true", code=1)
+    assert "1 finished, 1 failed" in said and "trainer.max_epochs=-1" in said
 
 
 def test_status_and_cancel_of_what_is_no_sweep(cluster, sweep):

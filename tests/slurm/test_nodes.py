@@ -24,7 +24,6 @@ def test_a_run_whose_node_crashes_goes_on_elsewhere(cluster, tmp_path):
     assert attempts[1][1]["from_step"] >= 10 and attempts[1][1]["host"] == "n2"
 
 
-@pytest.mark.xfail(reason="an attempt that lost its node's network is not fenced out yet", strict=False)
 def test_a_process_beyond_a_torn_network_writes_nothing_after_its_successor(cluster, tmp_path):
     sweep = cluster.sweep(tmp_path, "0.5")
     sweep.launch("init=xavier", PERIODIC)

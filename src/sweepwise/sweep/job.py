@@ -142,7 +142,7 @@ def _leave(task: Task, number: int) -> int:
     # Who ends by himself now has completed, for Slurm, and is not started again.
     until = time.monotonic() + SECONDS
     while time.monotonic() < until and not _cancelled(task):
-        time.sleep(1)
+        time.sleep(2)
     return interrupt.exit_code(number)
 
 
@@ -155,9 +155,10 @@ def _requeued(task: Task) -> bool:
 
 def _cancelled(task: Task) -> bool:
     """Whether the job was ended for good: there is nothing to wait for then."""
-    command = ["scontrol", "--oneliner", "show", "job", task.job]
+    # Not the controller: to it a job whose processes live is COMPLETING, whatever comes afterwards.
+    command = ["sacct", "--noheader", "--allocations", "--format=State", f"--jobs={task.job}"]
     done = subprocess.run(command, capture_output=True, text=True)
-    return "JobState=CANCELLED" in done.stdout
+    return done.stdout.strip().startswith("CANCELLED")
 
 
 if __name__ == "__main__":
