@@ -32,7 +32,7 @@ class SlurmLauncher(Launcher):
         self._config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Submits the runs; a run that is not there yet returns nan."""
+        """Submits the runs; one that is not there yet returns nan, or raises if it was waited for."""
         from hydra_plugins.sweepwise_plugins import _compose
         from sweepwise import cli
         from sweepwise.schema import UsageError

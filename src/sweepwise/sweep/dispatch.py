@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from pathlib import Path
 from sweepwise import provenance
 from sweepwise.failure import Failure
 from sweepwise.identity import Request
-from sweepwise.report import wrapped
+from sweepwise.report import INDENT, wrapped
 from sweepwise.standing import ENDED, made_by, refuse_changed
 from sweepwise.sweep import overview
 from sweepwise.sweep.ledger import Ledger
@@ -86,15 +88,22 @@ def _submit(home: Path, runs: Sequence[Request], settings: Settings, script: Pat
         what = f"job {first}" if made.cluster == "slurm" else f"processes {', '.join(made.jobs)}"
         told.append(("submitted", f"{len(found.missing)} as {what} {tasks}"))
     if made or found.live:
-        told.append(("follow", f"python scripts/status.py {home}"))
-        told.append(("cancel", f"python scripts/cancel.py {home}"))
+        told += _ways(home)
     for key, text in told:
-        print(wrapped(key, text), flush=True)
+        print(f"{key:<{INDENT}}{text}", flush=True)  # not wrapped: a command is there to be copied
     tell_failures(found.again)
 
 
 def _told(key: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(key, f"{len(rows)}: {counts([row.status for row in rows])}")] if rows else []
+
+
+def _ways(home: Path) -> list[tuple[str, str]]:
+    """What to do with a sweep that runs on a cluster."""
+    return [
+        (word, shlex.join(["python", f"scripts/{script}.py", str(home)]))
+        for word, script in (("follow", "status"), ("cancel", "cancel"))
+    ]
 
 
 def _sorted(home: Path, runs: Sequence[Request]) -> Sorted:
@@ -135,9 +144,11 @@ def wait(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
     try:
         rows = _watch(home, runs, poll_s)
     except KeyboardInterrupt:
-        print(wrapped("jobs", "go on; the same command waits for them again"), flush=True)
-        print(wrapped("cancel", f"python scripts/cancel.py {home}"), flush=True)
+        print(wrapped("jobs", "go on; the same command waits for them again"), file=sys.stderr)
+        for key, text in _ways(home):
+            print(f"{key:<{INDENT}}{text}", file=sys.stderr)
         raise
+    print(wrapped("sweep", f"{home}: {len(rows)} runs: {counts([row.status for row in rows])}"), flush=True)
     tell_failures(rows)
     return rows
 

@@ -22,6 +22,7 @@ from sweepwise import allowlist, interrupt, record, world
 from sweepwise.identity import Request
 from sweepwise.standing import ended
 from sweepwise.sweep import plan as plans
+from sweepwise.sweep.ledger import given_up
 from sweepwise.sweep.plan import Plan
 
 FAILED = 1
@@ -73,6 +74,9 @@ def main(arguments: list[str]) -> int:
     plan = Plan.read(path)
     sys.argv[:] = plan.command  # which a record names, and a person repeats
     _print_into(Path(plan.logs) / task.log)
+    if why := given_up(path.parent):
+        print(f"error: this job was given up before it was submitted ({why}); its runs are in another one")
+        return FAILED
     for number in interrupt.ASKING:  # what came while Python started has waited
         signal.signal(number, signal.SIG_DFL)
     try:
@@ -139,7 +143,7 @@ def _leave(task: Task, number: int) -> int:
     # Who ends by himself now has completed, for Slurm, and is not started again.
     until = time.monotonic() + SECONDS
     while time.monotonic() < until and not _cancelled(task):
-        time.sleep(1)
+        time.sleep(2)
     return interrupt.exit_code(number)
 
 
@@ -152,9 +156,10 @@ def _requeued(task: Task) -> bool:
 
 def _cancelled(task: Task) -> bool:
     """Whether the job was ended for good: there is nothing to wait for then."""
-    command = ["scontrol", "--oneliner", "show", "job", task.job]
+    # Not the controller: to it a job whose processes live is COMPLETING, whatever comes afterwards.
+    command = ["sacct", "--noheader", "--allocations", "--format=State", f"--jobs={task.job}"]
     done = subprocess.run(command, capture_output=True, text=True)
-    return "JobState=CANCELLED" in done.stdout
+    return done.stdout.strip().startswith("CANCELLED")
 
 
 if __name__ == "__main__":

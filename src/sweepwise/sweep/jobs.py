@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
-import signal
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,22 +125,21 @@ def _is_controller(job: str) -> bool:
 
 
 def cancel_slurm(jobs: Sequence[str]) -> None:
-    """Ends jobs for good.
+    """Ends jobs for good; arrays as a whole, since Slurm forgets at once what is taken out of one that waits.
 
     Raises:
         Failure: Slurm refuses.
     """
-    for start in range(0, len(jobs), MOST_IDS):
-        done = subprocess.run(["scancel", *jobs[start : start + MOST_IDS]], capture_output=True, text=True)
-        if done.returncode:
-            raise Failure(f"scancel: {done.stderr.strip()}")
+    arrays = sorted({job.partition("_")[0] for job in jobs})
+    done = subprocess.run(["scancel", *arrays], capture_output=True, text=True)
+    if done.returncode:
+        raise Failure(f"scancel: {done.stderr.strip()}")
 
 
 def cancel_local(jobs: Sequence[str]) -> None:
     """Ends the processes of jobs of submitit's local executor, after a checkpoint."""
-    for job in jobs:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(job), signal.SIGTERM)
+    for job in jobs:  # a shell, whose only child passes the signal on
+        _asked("pkill", "-TERM", "-P", job)
 
 
 STATES: Mapping[str, Callable[[Collection[str]], dict[str, State]]] = {

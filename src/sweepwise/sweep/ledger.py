@@ -142,3 +142,15 @@ class Ledger:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def given_up(folder: Path) -> str:
+    """Why a submission was given up while it was made; '' if it was not.
+
+    A launcher that is killed may leave an sbatch behind that submits when nobody counts on it any more.
+
+    Args:
+        folder: the submission's.
+    """
+    ledger = Ledger(folder.parents[2])
+    return next((known.void for known in ledger.submissions() if known.name == folder.name), "")

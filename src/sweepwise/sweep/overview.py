@@ -18,6 +18,9 @@ from sweepwise.sweep.jobs import GONE, State
 from sweepwise.sweep.ledger import LOGS, Ledger, Placed
 from sweepwise.sweep.summary import last_lines
 
+# Of jobs that have ended by themselves or by the cluster's fault, not by anybody's wish.
+BROKEN = frozenset({"FAILED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"})
+
 
 @dataclass(frozen=True)
 class Row:
@@ -90,7 +93,12 @@ def _row(
     state = standing[place.job] if place else GONE
     status = _status(told, state, bool(place))
     job = place.job if place else ""
-    last = _last(run, known, job, place, home) if status == "failed" else ()
+    last: Sequence[str] = ()
+    if status == "failed":
+        logs = _printed(run, place, home)
+        if state == GONE and not told and not logs:  # it was cancelled before it began, and is forgotten
+            status = "interrupted"
+        last = _last(known, logs)
     name = folder.name if folder else place.submission.names[run] if place else run
     return Row(run, name, status, job, state, known, last)
 
@@ -101,18 +109,25 @@ def _status(told: str, state: State, given: bool) -> str:
         return told
     if state.live:
         return "failed" if told == "failed" and not state.waits else "queued"
+    if told == "interrupted" and state.word in BROKEN:  # it died with its job, and could not say so
+        return "failed"
     if told or not given:
         return told
     return "interrupted" if state.word == "CANCELLED" else "failed"
 
 
-def _last(run: str, known: Mapping[str, Any], job: str, place: Placed | None, home: Path) -> list[str]:
-    """Why a run has failed: its own words, then what it or its job has printed at last."""
+def _printed(run: str, place: Placed | None, home: Path) -> list[Path]:
+    """Files into which a run, or its job, has printed."""
     logs = home / SWEEP / LOGS
-    found = [*logs.glob(f"{run}.*log"), *(logs.glob(f"{job}.*log") if job else ())]
+    found = [*logs.glob(f"{run}.*log"), *(logs.glob(f"{place.job}.*log") if place else ())]
     if not found and place:
-        found = list(Ledger(home).home_of(place.submission).glob(f"{job}_*_log.err"))
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+        found = list(Ledger(home).home_of(place.submission).glob(f"{place.job}_*_log.err"))
+    return found
+
+
+def _last(known: Mapping[str, Any], logs: Sequence[Path]) -> list[str]:
+    """Why a run has failed: its own words, then what it or its job has printed at last."""
+    newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)
     reason = [known["reason"]] if known.get("reason") else []
     return [*reason, *(last_lines(newest) if newest else ())]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from sweepwise.schema import Range, UsageError, check_all
@@ -84,7 +84,7 @@ class Settings:
     setup: Sequence[str] = ()
     teardown: Sequence[str] = ()
     srun_args: Sequence[str] = ()
-    additional_parameters: dict = field(default_factory=dict)
+    additional_parameters: dict | None = None
     runs_per_job: Annotated[int, Range(1)] = 1
     max_parallel: Annotated[int, Range(1)] | None = None
     wait: bool = False
@@ -115,7 +115,7 @@ class Settings:
         memory = {} if self.mem_gb is None else {"mem": f"{round(self.mem_gb * 1024)}M"}
         flags = {
             "requeue": True,
-            **self.additional_parameters,
+            **(self.additional_parameters or {}),
         }  # Slurm's own requeues: after a node's failure
         return {
             **given,

@@ -208,5 +208,6 @@ def _for_this_machine(
 
     known: Mapping[str, Any] = settings.local()
     executor = LocalExecutor(folder)
-    executor.update_parameters(setup=list(setup), **known)
+    # Else what the launcher prints into, a pipe maybe, stays open for as long as its jobs run.
+    executor.update_parameters(setup=["exec >/dev/null 2>&1 </dev/null", *setup], **known)
     return lambda: [executor._submit_command(f"{command} {task}").job_id for task in range(tasks)]

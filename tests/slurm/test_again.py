@@ -1,0 +1,143 @@
+"""The same command again, at once, and after launchers that were killed: no run is ever in two jobs."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from sweepwise.sweep.ledger import Ledger
+
+pytestmark = pytest.mark.slurm
+
+HOLD = "hydra.launcher.additional_parameters={hold:true}"
+RUNS = "seed.value=0,1,2"
+
+
+def slow_sbatch(sweep, folder, *, before="", after=""):
+    """Puts an `sbatch` in the way that does something before and after the real one."""
+    real = shutil.which("sbatch", path=sweep.env["PATH"])
+    script = folder / "bin" / "sbatch"
+    script.parent.mkdir(exist_ok=True)
+    script.write_text(
+        f'#!/bin/sh\n{before}\n"{real}" "$@" >{folder}/said || exit\n{after}\ncat {folder}/said\n'
+    )
+    script.chmod(0o755)
+    sweep.env["PATH"] = f"{script.parent}:{sweep.env['PATH']}"
+
+
+def in_the_queue(cluster):
+    """Jobs that wait or run, of any sweep."""
+    return sorted(job for job, state in cluster.states().items() if state in ("PENDING", "RUNNING"))
+
+
+def given(sweep):
+    """How many jobs that the ledger knows each run was given to."""
+    submissions = Ledger(sweep.home).submissions()
+    return Counter(run for one in submissions if one.jobs for task in one.tasks for run in task)
+
+
+def test_live_and_ended_runs_are_not_submitted_again(cluster, sweep):
+    sweep.launch("seed.value=0", "hydra.launcher.wait=true")
+    sweep.launch("seed.value=1", HOLD)
+    said = sweep.launch(RUNS, HOLD)
+    assert "ended         1" in said and "in live jobs  1" in said
+    assert "submitted     1 as job" in said
+    assert len(sweep.jobs()) == 3 and set(given(sweep).values()) == {1}
+    again = sweep.launch(RUNS)
+    assert "in live jobs  2" in again and "submitted" not in again
+    assert len(sweep.jobs()) == 3 == len(in_the_queue(cluster)) + 1
+
+
+def test_what_has_failed_is_submitted_again(cluster, sweep):
+    fates = "+regularizer.paced.fate=fine,raise"
+    sweep.launch(fates, "hydra.launcher.wait=true", code=1)
+    said = sweep.launch(fates, HOLD)
+    assert "ended         1" in said and "submitted     1 as job" in said
+    assert "1 finished, 1 queued" in sweep.script("status")
+
+
+def test_two_launchers_at_once(cluster, sweep):
+    both = [sweep.start(RUNS, HOLD) for _ in range(2)]
+    said = [cluster.ended(process) for process in both]
+    assert sorted("submitted" in text for text in said) == [False, True]
+    assert set(given(sweep).values()) == {1} and len(given(sweep)) == 3
+    assert in_the_queue(cluster) == sorted(sweep.jobs())
+
+
+@pytest.mark.parametrize("after", [0.3, 0.6, 0.9, 1.2])
+def test_a_launcher_that_was_killed_early(cluster, sweep, after):
+    process = sweep.start(RUNS, HOLD)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(after)
+    process.kill()
+    process.wait()
+    sweep.launch(RUNS, HOLD)
+    assert set(given(sweep).values()) == {1} and len(given(sweep)) == 3
+    assert in_the_queue(cluster) == sorted(sweep.jobs())
+
+
+def test_killed_with_sbatch_before_it_has_submitted(cluster, sweep, tmp_path):
+    slow_sbatch(sweep, tmp_path, before=f"touch {tmp_path}/asked; sleep 60")
+    _kill(sweep.start(RUNS, HOLD), tmp_path / "asked", cluster, group=True)
+    assert in_the_queue(cluster) == []
+    _and_again(cluster, sweep, tmp_path)
+
+
+def test_killed_after_sbatch_has_submitted(cluster, sweep, tmp_path):
+    slow_sbatch(sweep, tmp_path, after=f"touch {tmp_path}/asked; sleep 60")
+    _kill(sweep.start(RUNS, HOLD), tmp_path / "asked", cluster, group=True)
+    held = in_the_queue(cluster)
+    assert len(held) == 3 and sweep.jobs() == []
+    said = _and_again(cluster, sweep, tmp_path)
+    assert "in live jobs  3" in said and in_the_queue(cluster) == held
+
+
+def test_cancel_finds_the_jobs_of_a_killed_launcher(cluster, sweep, tmp_path):
+    slow_sbatch(sweep, tmp_path, after=f"touch {tmp_path}/asked; sleep 60")
+    _kill(sweep.start(RUNS, HOLD), tmp_path / "asked", cluster, group=True)
+    held = in_the_queue(cluster)
+    said = sweep.script("cancel")
+    assert all(job in said for job in held)
+    assert in_the_queue(cluster) == []
+
+
+def test_an_sbatch_that_submits_after_its_launcher_was_given_up(cluster, sweep, tmp_path):
+    slow_sbatch(
+        sweep, tmp_path, before=f"touch {tmp_path}/asked; until [ -e {tmp_path}/go ]; do sleep 0.1; done"
+    )
+    _kill(sweep.start(RUNS), tmp_path / "asked", cluster, group=False)
+    known = _and_again(cluster, sweep, tmp_path, "hydra.launcher.wait=true")
+    assert "submitted     3" in known
+    (tmp_path / "go").touch()
+    cluster.wait_until(lambda: len(cluster.states()) and _strangers(cluster, sweep))
+    for job in _strangers(cluster, sweep):
+        cluster.wait_until(cluster.is_in(job, "FAILED", "COMPLETED"))
+    assert [len(record["attempts"]) for record in sweep.records()] == [1, 1, 1]
+
+
+def _strangers(cluster, sweep):
+    """Jobs of this sweep that the ledger does not know."""
+    names = {one.name for one in Ledger(sweep.home).submissions()}
+    told = cluster.ask("squeue", "--noheader", "--array", "--states=all", "--format=%i %j").splitlines()
+    return [job for job, name in map(str.split, told) if name in names and job not in sweep.jobs()]
+
+
+def _kill(process, asked: Path, cluster, *, group):
+    cluster.wait_until(asked.exists)
+    os.killpg(process.pid, signal.SIGKILL) if group else process.kill()
+    process.wait()
+
+
+def _and_again(cluster, sweep, folder, *more):
+    """The same command by the real sbatch: each run is in one job then."""
+    sweep.env["PATH"] = sweep.env["PATH"].removeprefix(f"{folder / 'bin'}:")
+    said = sweep.launch(RUNS, *(more or [HOLD]))
+    assert set(given(sweep).values()) == {1} and len(given(sweep)) == 3
+    if not more:
+        assert in_the_queue(cluster) == sorted(sweep.jobs())
+    return said
