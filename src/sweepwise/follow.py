@@ -15,7 +15,6 @@ from sweepwise.progress import Silent
 from sweepwise.trainer import Checkpoints, Monitor, Run, Weights, fit
 from sweepwise.world import World
 
-
 ECHO_SECONDS = 5.0
 
 
