@@ -30,7 +30,9 @@ from sweepwise.data.digits import digits
 from sweepwise.data.part import Part
 from sweepwise.data.sklearn_sets import diabetes
 from sweepwise.early_stop.patience import Patience
+from sweepwise.follow import Pulse
 from sweepwise.learner import Watch
+from sweepwise.learner.module import ModuleLearner
 from sweepwise.library import Unsaved
 from sweepwise.model.mlp import mlp
 from sweepwise.optimizer import FlatOptimizer
@@ -453,6 +455,56 @@ def test_going_on_in_another_world_gives_the_same_up_to_rounding(tmp_path):
     known, whole = read(folder_of(tmp_path / "cut")), read(folder_of(tmp_path / "whole"))
     assert known["not_bit_exact"] == ["processes 2 -> 1"]
     assert known["metrics"]["train/loss"] == pytest.approx(whole["metrics"]["train/loss"], rel=1e-3)
+
+
+def test_a_step_that_fails_in_one_ends_all(tmp_path, monkeypatch):
+    step = ModuleLearner.step
+
+    def failing(self, x, y, rates, number, watch):
+        if number == 7 and self._world.rank == 1:
+            raise OSError("no such luck")
+        return step(self, x, y, rates, number, watch)
+
+    monkeypatch.setattr(ModuleLearner, "step", failing)
+    codes, told = together(tmp_path, 2, "trainer.max_epochs=3", "checkpoint.steps=3")
+    assert codes == [1, 1]
+    assert told.count("error: ") == told.count("error: no such luck") == 1
+    known = read(folder_of(tmp_path))
+    assert (known["status"], known["reason"]) == ("failed", "rank 1: OSError: no such luck")
+
+
+@pytest.mark.slow
+def test_four_go_on_to_the_bit(tmp_path, monkeypatch):
+    """With more than two, the order in which gradients are added must not depend on where a run began."""
+    chosen = ("trainer.max_epochs=4", "regularizer=dropout", "trainer.ema=0.9", "model.hidden=[40,30]")
+    codes, told = together(tmp_path / "whole", 4, *chosen)
+    assert codes == [0] * 4, told
+    pulse = Pulse.__call__
+
+    def signalled(self):
+        if self._step == 10 and self._world.rank == 3:
+            self._interrupts.signal = signal.SIGTERM
+        return pulse(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Pulse, "__call__", signalled)
+        codes, told = together(tmp_path / "cut", 4, *chosen)
+        assert codes == [143] * 4, told
+    codes, told = together(tmp_path / "cut", 4, *chosen)
+    assert codes == [0] * 4, told
+    folders = [folder_of(tmp_path / name) for name in ("whole", "cut")]
+    assert [str(found) for found in compare(*folders)] == []
+
+
+@pytest.mark.slow
+def test_compiled(tmp_path):
+    found = []
+    for compile in ("false", "true"):
+        home = tmp_path / compile
+        codes, told = together(home, 2, "trainer.max_epochs=2", f"trainer.compile={compile}")
+        assert codes == [0, 0], told
+        found.append(read(folder_of(home))["metrics"]["val/loss"])
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_bad_usage_is_said_once(tmp_path):

@@ -79,8 +79,8 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     """While entered, notes the first signal instead of ending; a second Ctrl-C ends at once.
 
     Args:
-        echo_seconds: after a signal, in which another is no second Ctrl-C: torchrun passes on to its processes
-            what the terminal has sent them already.
+        echo_seconds: after a signal, in which another is no second Ctrl-C: torchrun passes on to its
+            processes what the terminal has sent them already.
 
     Attributes:
         signal: the number of the signal that came, or 0.

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweepwise import interrupt
-from sweepwise.failure import Failure
+from sweepwise.failure import Failure, reason
 from sweepwise.schema import UsageError
 from sweepwise.world import Place
 
@@ -30,17 +30,42 @@ LOOK = timedelta(seconds=2)  # for rank 0, whose store may not be there yet
 PATIENCE = timedelta(minutes=30)  # for one that is silent but whose machine lives: it may load data
 BROKEN = ("gloo", "connection closed by peer", "connection reset by peer", "broken pipe")
 SAID = "sweepwise/said"  # a counter in the store that all have: who is first says why the world ended
+WHY = "sweepwise/why"
 GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 
 Result = TypeVar("Result")
 
 
+GONE = (
+    "another process of this training has gone: killed, or its own output says why; the same command goes on "
+    "from the last checkpoint"
+)
+
+
 class Lost(Failure):
     """Another process of this training has gone."""
 
+    status = "interrupted"
+
 
 class Elsewhere(SystemExit):
-    """This process ends as another one does, which says why."""
+    """This process ends as another one does, which says why.
+
+    Args:
+        code: the exit code.
+        why: what it says, if that is known.
+
+    Attributes:
+        status: what that makes of the run.
+    """
+
+    def __init__(self, code: int | None, why: str = "") -> None:
+        super().__init__(code)
+        self.status = "failed" if why else Lost.status
+        self._why = why or GONE
+
+    def __str__(self) -> str:
+        return self._why
 
 
 class Ranks:
@@ -136,17 +161,12 @@ class Ranks:
             dist.broadcast(leading, 0)
             tensor.copy_(leading)
 
-    def lost(self, error: BaseException) -> BaseException | None:
+    def lost(self, error: BaseException) -> "Lost | Elsewhere | None":
         """See `World.lost`; of all processes that are left the first one says it."""
         text = str(error).lower()
         if not isinstance(error, (RuntimeError, dist.DistError)) or not any(word in text for word in BROKEN):
             return None
-        if not _first_to_speak():
-            return Elsewhere(1)
-        return Lost(
-            "another process of this training has gone: killed, or its own output says why; the same command "
-            "goes on from the last checkpoint"
-        )
+        return Lost(GONE) if _first_to_speak() else Elsewhere(1, _told())
 
 
 def exit_code(error: BaseException) -> int:
@@ -177,11 +197,9 @@ def met(here: Place) -> Iterator[Ranks]:
         store = _meeting(here)
         dist.init_process_group("gloo", store=store, rank=here.rank, world_size=here.size, timeout=PATIENCE)
     except (RuntimeError, dist.DistError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        why = str(error).strip().partition("\n")[0]
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise Lost(
-            f"the {here.size} processes of this training do not meet at {address}: {reason}"
-        ) from error
+        raise Lost(f"the {here.size} processes of this training do not meet at {address}: {why}") from error
     world = Ranks(here)
     try:
         yield world
@@ -191,6 +209,7 @@ def met(here: Place) -> Iterator[Ranks]:
         if instead := world.lost(error):
             raise instead from error
         _first_to_speak()  # the others need not: this process does
+        _tell(f"rank {here.rank}: {reason(error)}" if isinstance(error, Exception) else "")
         raise
     dist.destroy_process_group()
 
@@ -234,6 +253,21 @@ def _first_to_speak() -> bool:
         return store.add(SAID, 1) == 1
     except (RuntimeError, ValueError, dist.DistError):
         return True
+
+
+def _tell(why: str) -> None:
+    """Leaves for the others why this process ends."""
+    with suppress(RuntimeError, ValueError, dist.DistError):
+        dist.distributed_c10d._get_default_store().set(WHY, why)
+
+
+def _told() -> str:
+    """Why another process has ended, if it had the time to say so."""
+    try:
+        store = dist.distributed_c10d._get_default_store()
+        return store.get(WHY).decode() if store.check([WHY]) else ""
+    except (RuntimeError, ValueError, dist.DistError):
+        return ""
 
 
 def _choose_interface(master: str) -> None:

@@ -208,7 +208,7 @@ def _train(request: Request, parts: Parts, claim: Claim, world: World) -> Result
             raise
         except Exception as error:
             if lost := world.lost(error):
-                run.end("interrupted", str(lost))
+                run.end(lost.status, str(lost))
                 raise lost from error
             if stopped := torn():
                 run.end("interrupted", str(stopped))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from sweepwise.ranks import Elsewhere, Lost
+
 Result = TypeVar("Result")
 
 NEEDED = ("MASTER_ADDR", "MASTER_PORT")
@@ -141,7 +143,7 @@ class World(Protocol):
         """Together: rank 0's values for all."""
         ...
 
-    def lost(self, error: BaseException) -> BaseException | None:
+    def lost(self, error: BaseException) -> Lost | Elsewhere | None:
         """What to raise instead of an error that only says that another process has gone."""
         ...
 

@@ -159,7 +159,7 @@ def refuse_shares(
     if accumulate > 1:
         raise ValueError(
             f"trainer.accumulate={accumulate}: must be 1 in a world of {size} processes with batch norm, "
-            "which would take its statistics from other pieces than in one; layer or group norm has no such limit"
+            "which would take its statistics from other pieces than in one; or use layer or group norm"
         )
     if compile:
         raise ValueError(
