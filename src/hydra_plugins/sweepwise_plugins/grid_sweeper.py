@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
+from omegaconf import OmegaConf
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own, but for two things: jobs are composed once, by the launcher, and no file is written."""
+    """Hydra's own, but for one thing: jobs are composed once, by the launcher, before anything is made."""
 
     def sweep(self, arguments: list[str]) -> Any:
         """Hands every combination to the launcher; a job that has failed raises once all have ended."""
@@ -20,12 +22,22 @@ class GridSweeper(BasicSweeper):
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         returns: list[Sequence[Any]] = []
         done = 0
-        for batch in self.split_arguments(overrides, self.max_batch_size):
-            returns.append(self.launcher.launch(batch, initial_job_idx=done))
-            done += len(batch)
+        try:
+            for batch in self.split_arguments(overrides, self.max_batch_size):
+                returns.append(self.launcher.launch(batch, initial_job_idx=done))
+                done += len(batch)
+        finally:
+            self._save()
         errors = [job._return_value for batch in returns for job in batch if job.status == JobStatus.FAILED]
         for error in sorted(
             errors, key=lambda error: isinstance(error, ValueError)
         ):  # bad usage is the least
             raise error
         return returns
+
+    def _save(self) -> None:
+        """Writes the sweep's config down, as Hydra does, where there is anything of the sweep."""
+        assert self.config is not None
+        folder = Path(self.config.hydra.sweep.dir)
+        if folder.is_dir():
+            OmegaConf.save(self.config, folder / "multirun.yaml")

@@ -12,7 +12,7 @@ from sweepwise.identity import Request
 from sweepwise.schema import Range, UsageError, check_all
 from sweepwise.sweep import pool
 from sweepwise.sweep.pool import BAD_USAGE, Outcome
-from sweepwise.sweep.summary import Shown, last_lines, status, tell
+from sweepwise.sweep.summary import Shown, status, tell
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ def train(requests: Sequence[Request], settings: Settings) -> Iterator[tuple[Req
 
 def _value(outcome: Outcome) -> float | Exception:
     if status(outcome) in ("failed", "refused", "interrupted"):
-        why = "\n".join(last_lines(outcome.log) if outcome.log else [])
-        error = UsageError([why]) if outcome.exit_code == BAD_USAGE else Failure(why)
+        error = (
+            UsageError(outcome.last) if outcome.exit_code == BAD_USAGE else Failure("\n".join(outcome.last))
+        )
         error.add_note(TOLD)
         return error
     value = record.read(outcome.request.folder)["best"]["value"]

@@ -22,14 +22,15 @@ from types import FrameType
 
 from sweepwise import importing, interrupt, provenance, record
 from sweepwise.failure import Failure
-from sweepwise.folders import SWEEP, make
+from sweepwise.folders import SWEEP, make, remove
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
-from sweepwise.standing import Ended, ended, made_by, refuse_changed
+from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
 from sweepwise.sweep.ledger import LOGS
 
 FAILED, BAD_USAGE = 1, 2
 TICK_SECONDS = 0.5
+LAST_LINES = 5
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
@@ -40,12 +41,14 @@ class Outcome:
     Attributes:
         request: the run.
         exit_code: of its process, as train.py's; below 0: it was killed by that signal.
-        log: what it printed; None: it had ended before, and nothing was to be said.
+        log: what it printed; None: it was not begun.
+        last: the last lines of that; or why it was not begun.
     """
 
     request: Request
     exit_code: int
-    log: Path | None
+    log: Path | None = None
+    last: Sequence[str] = ()
 
 
 @dataclass
@@ -87,7 +90,7 @@ def train_all(
     outcomes: dict[str, Outcome] = {}
     waiting: deque[Request] = deque()
     for request in {_key(request): request for request in requests}.values():
-        known = _before(request, suffix)
+        known = _before(request)
         if known:
             outcomes[_key(request)] = known
             told(known)
@@ -95,7 +98,11 @@ def train_all(
             waiting.append(request)
     if waiting:
         _prepare(waiting)
-        _train(waiting, _slots(waiting, max_parallel), suffix, outcomes, begun, told, tick)
+        made = [level for request in waiting for level in make(_logs(request))]
+        try:
+            _train(waiting, _slots(waiting, max_parallel), suffix, outcomes, begun, told, tick)
+        finally:
+            remove(made)  # as far as nothing is in them
     return [outcomes[_key(request)] for request in requests]
 
 
@@ -128,13 +135,11 @@ def _key(request: Request) -> str:
     return f"{request.home}/{request.id}"
 
 
-def _log(request: Request, suffix: str) -> Path:
-    folder = request.home / SWEEP / LOGS
-    make(folder)
-    return folder / f"{request.id}{suffix}.log"
+def _logs(request: Request) -> Path:
+    return request.home / SWEEP / LOGS
 
 
-def _before(request: Request, suffix: str) -> Outcome | None:
+def _before(request: Request) -> Outcome | None:
     """What became of a run that has ended before; None if there is something to do."""
     try:
         folder = request.folder
@@ -144,10 +149,8 @@ def _before(request: Request, suffix: str) -> Outcome | None:
         differs = provenance.differences(known, made_by(request, provenance.versions()))
         refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
     except (Failure, OSError) as error:
-        log = _log(request, suffix)
-        log.write_text(f"error: {error}\n")
-        return Outcome(request, FAILED, log)
-    return Outcome(request, 0, None)
+        return Outcome(request, FAILED, last=str(error).splitlines())
+    return Outcome(request, ENDED[known["status"]])
 
 
 def _prepare(requests: Sequence[Request]) -> None:
@@ -219,7 +222,8 @@ def _train(
                 request = waiting.popleft()
                 begun(request)
                 with _held_back():
-                    pid, child = _fork(request, _log(request, suffix), slot, gpus[slot])
+                    log = _logs(request) / f"{request.id}{suffix}.log"
+                    pid, child = _fork(request, log, slot, gpus[slot])
                     running[pid] = child
             select.select([child.end for child in running.values()], [], [], TICK_SECONDS)
             for pid in list(running):
@@ -227,12 +231,34 @@ def _train(
                 if gone:
                     child = running.pop(pid)
                     os.close(child.end)
-                    outcome = Outcome(child.request, os.waitstatus_to_exitcode(status), child.log)
+                    outcome = _outcome(child, os.waitstatus_to_exitcode(status))
                     outcomes[_key(child.request)] = outcome
                     told(outcome)
             tick()
     if noted:
         raise interrupt.Stopped(noted[0])
+
+
+def _outcome(child: _Child, code: int) -> Outcome:
+    last = last_lines(child.log) if code else []
+    if code == BAD_USAGE:  # nothing has been made
+        child.log.unlink(missing_ok=True)
+        return Outcome(child.request, code, last=last)
+    return Outcome(child.request, code, child.log, [*last, *_killed(code)])
+
+
+def _killed(code: int) -> list[str]:
+    hint = "; perhaps the memory was full" if code == -signal.SIGKILL else ""
+    return [f"killed by {signal.Signals(-code).name}{hint}"] if code < 0 else []
+
+
+def last_lines(log: Path) -> list[str]:
+    """What was printed into a log at last."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [text for text in lines if text.strip()][-LAST_LINES:]
 
 
 @contextlib.contextmanager
@@ -278,10 +304,12 @@ def _be_alone(parent: int, log: Path, gpu: str | None) -> None:
     for number in interrupt.ASKING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     os.close(handle)
+    # Anew: what was there may be anything, also something that the parent has not written out.
+    sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, errors="replace", closefd=False)
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
     os.close(nowhere)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
-import signal
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sweepwise.identity import Request
     from sweepwise.sweep.pool import Outcome
 
-LAST_LINES = 5
 ORDER = (*ENDED, "running", "queued", "interrupted", "failed", "refused")  # in which statuses are told
 STATUS_LETTERS = max(map(len, ORDER)) + 1
 AGAIN_WITHOUT = ("fresh=true", "accept_changes=true")
@@ -115,9 +114,10 @@ def status(outcome: Outcome) -> str:
     """What became of a run of this machine's, in a word."""
     if outcome.exit_code == 2:
         return "refused"
-    told = record.standing(outcome.request.folder)
-    if outcome.exit_code == ENDED.get(told):  # else something is to be asked about it
-        return told
+    with contextlib.suppress(OSError):  # the run itself says what is wrong with its record
+        told = record.standing(outcome.request.folder)
+        if outcome.exit_code == ENDED.get(told):  # else something is to be asked about it
+            return told
     return "interrupted" if outcome.exit_code > 128 else "failed"
 
 
@@ -130,7 +130,7 @@ def best(known: Mapping[str, Any]) -> str:
 
 
 def _found(outcome: Outcome) -> str:
-    known = record.read(outcome.request.folder) if outcome.exit_code in (0, 1) else {}
+    known = record.read(outcome.request.folder) if status(outcome) in ENDED else {}
     seconds = f"{known['seconds']:.1f} s" if outcome.log and "seconds" in known else "before"
     return "  ".join(filter(None, [best(known), seconds if known else ""]))
 
@@ -139,15 +139,6 @@ def counts(statuses: Sequence[str]) -> str:
     """How many runs have each status."""
     number = Counter(statuses)
     return ", ".join(f"{number[word]:,} {word}" for word in ORDER if number[word])
-
-
-def last_lines(log: Path) -> list[str]:
-    """What was printed into a log at last."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    return [text for text in lines if text.strip()][-LAST_LINES:]
 
 
 def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
@@ -166,18 +157,14 @@ def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
     alike: dict[tuple[str, ...], list[Outcome]] = {}
     for word, outcome in zip(statuses, outcomes, strict=True):
         if word in ("failed", "refused"):
-            said = last_lines(outcome.log) if outcome.log else []
-            alike.setdefault((word, _killed(outcome), *said), []).append(outcome)
-    for (word, killed, *said), found in alike.items():
+            alike.setdefault((word, *outcome.last), []).append(outcome)
+    for (word, *said), found in alike.items():
         name = named[found[0].request.home, found[0].request.id]
         more = f" and {len(found) - 1:,} more" if found[1:] else ""
-        for key, text in [(word, f"{name}{more}{killed}"), *(("", f"  {text}") for text in said)]:
+        for key, text in [(word, f"{name}{more}"), *(("", f"  {text}") for text in said)]:
             print(wrapped(key, text), file=sys.stderr)
-        print(wrapped("", f"  in {found[0].log}"), file=sys.stderr, flush=True)
+        if found[0].log:
+            print(wrapped("", f"  in {found[0].log}"), file=sys.stderr, flush=True)
     if left or "interrupted" in statuses:
         again = shlex.join(["python", *(word for word in sys.argv if word not in AGAIN_WITHOUT)])
         print(wrapped("to go on", again), flush=True)
-
-
-def _killed(outcome: Outcome) -> str:
-    return f": killed by {signal.Signals(-outcome.exit_code).name}" if outcome.exit_code < 0 else ""

@@ -1,0 +1,22 @@
+"""Hydra's own tests of launchers, as far as they apply to ours; `test_launcher.py` runs them."""
+
+from pathlib import Path
+
+import pytest
+from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, LauncherTestSuite
+
+OURS = f"hydra.searchpath=[file://{Path(__file__).parents[1] / 'conf'}]"
+
+
+@pytest.mark.parametrize("launcher_name", ["local"])
+@pytest.mark.parametrize("overrides", [[OURS], [OURS, "hydra/sweeper=grid"]], ids=["basic", "grid"])
+class TestWithForeignTasks(LauncherTestSuite):
+    pass
+
+
+@pytest.mark.parametrize("launcher_name", ["local"])
+@pytest.mark.parametrize("sweeper", ["basic", "grid"])
+class TestInBatches(BatchedSweeperTestSuite):
+    def test_sweep_2_jobs_2_batches(self, hydra_sweep_runner, launcher_name, sweeper, tmpdir):
+        overrides = [OURS, f"hydra/sweeper={sweeper}", "hydra.sweeper.max_batch_size=2"]
+        super().test_sweep_2_jobs_2_batches(hydra_sweep_runner, launcher_name, overrides, tmpdir)

@@ -1,0 +1,189 @@
+"""Our launcher and sweeper as Hydra's plugins: with other programs' tasks, other sweepers, and wrong keys."""
+
+import runpy
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+
+from sweepwise import record
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+TRAIN = str(ROOT / "train.py")
+SHORT = ["data=wine", "model.hidden=[8]", "trainer.device=cpu", "monitor=none", "early_stop=none"]
+SHORT += ["trainer.max_epochs=2"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    yield tmp_path
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture
+def command(place, monkeypatch, capfd):
+    """Runs train.py with arguments; returns exit code, what it printed and what it complained of."""
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", [TRAIN, *arguments])
+        code = 0
+        try:
+            runpy.run_path(TRAIN, run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code or 0
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+def folders() -> list[Path]:
+    return sorted(path.parent for path in Path("outputs").glob("*/*/record.json"))
+
+
+def test_hydras_own_suite():
+    """In a process of its own: it wants Hydra as it is before any test of ours."""
+    suite = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "0",
+        "-p",
+        "no:cacheprovider",
+        "tests/hydra_suite.py",
+    ]
+    done = subprocess.run(suite, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "20 passed" in done.stdout, done.stdout
+
+
+def test_hydra_finds_them_without_torch():
+    told = (
+        "import sys; from hydra.core.plugins import Plugins; found = Plugins.instance().class_name_to_class; "
+        "print(*sorted(name for name in found if 'sweepwise' in name)); "
+        "print(sorted({'torch', 'numpy', 'sklearn', 'rich', 'submitit'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    names, heavy = done.stdout.splitlines()
+    home = "hydra_plugins.sweepwise_plugins"
+    assert {f"{home}.local_launcher.LocalLauncher", f"{home}.grid_sweeper.GridSweeper"} <= set(names.split())
+    assert heavy == "[]"
+    assert done.stderr == ""
+
+
+def test_they_are_plugins():
+    found = Plugins.instance()
+    assert "LocalLauncher" in {kind.__name__ for kind in found.discover(Launcher)}
+    assert "GridSweeper" in {kind.__name__ for kind in found.discover(Sweeper)}
+
+
+@pytest.mark.slow
+def test_a_wheel_ships_them(tmp_path):
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+    ]
+    subprocess.run([*pip, str(ROOT)], check=True, cwd=tmp_path)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert (
+        "hydra_plugins/sweepwise_plugins/local_launcher.py" in names
+        and "hydra_plugins/__init__.py" not in names
+    )
+    assert "sweepwise/sweep/pool.py" in names
+
+
+# --- with our own task
+
+
+@pytest.mark.parametrize(
+    ("argument", "told"),
+    [
+        (
+            "hydra.launcher.foo=1",
+            "hydra.launcher.foo=1: hydra/launcher=local has no 'foo'; there is max_parallel",
+        ),
+        (
+            "+hydra.launcher.foo=1",
+            "hydra.launcher.foo: unknown; there is max_parallel",
+        ),
+        (
+            "hydra.launcher.max_parallel=0",
+            "hydra.launcher.max_parallel=0: must be a whole number in [1, inf)",
+        ),
+        (
+            "hydra.launcher.max_parallel=x",
+            "hydra.launcher.max_parallel=x: must be a whole number in [1, inf)",
+        ),
+        ("hydra/launcher=locale", "hydra/launcher=locale: no such option; did you mean 'local'?"),
+    ],
+)
+def test_wrong_keys_are_named(argument, told, command, place):
+    code, out, err = command("-m", *SHORT, argument)
+    assert (code, out) == (2, "") and err.startswith(f"error: {told}") and len(err.splitlines()) == 1
+    assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize(
+    "wrong", ["init=xavier,xavierr", "optimizer.lrr=1,2", "name=a,../b", "data=table,wine"]
+)
+def test_a_sweep_that_is_refused_leaves_nothing(wrong, command, place):
+    code, out, err = command("-m", *SHORT, wrong)
+    assert (code, out) == (2, "") and "Traceback" not in err and err.startswith("error: ")
+    assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize("launcher", ["local", "basic"])
+@pytest.mark.parametrize("sweeper", ["grid", "basic"])
+def test_launchers_and_sweepers_go_together(launcher, sweeper, command):
+    chosen = [f"hydra/launcher={launcher}", f"hydra/sweeper={sweeper}"]
+    code, _, err = command("-m", *SHORT, "seed.value=0,1", *chosen)
+    assert (code, err) == (0, "") and len(folders()) == 2
+    code, _, err = command("-m", *SHORT, "optimizer.lr=-1", *chosen)
+    assert code == 2 and "Traceback" not in err
+
+
+def test_batches(command):
+    code, out, err = command("-m", *SHORT, "optimizer.lr=-1,0.1,0.2", "hydra.sweeper.max_batch_size=1")
+    assert code == 2 and len(folders()) == 2
+    assert out.count("sweep         outputs/main: 1 runs: ") == 3 and err.count("refused") == 1
+
+
+def test_a_finished_sweep_needs_no_torch(command):
+    command("-m", *SHORT, "seed.value=0,1")
+    told = (
+        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__');"
+        "print('torch' in sys.modules)"
+    )
+    arguments = [sys.executable, "-c", told, TRAIN, "-m", *SHORT, "seed.value=0,1"]
+    done = subprocess.run(arguments, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("before") == 2 and done.stdout.splitlines()[-1] == "False"
+
+
+def test_runs_of_a_sweep_are_as_runs_alone(command):
+    command("-m", *SHORT, "seed.value=5", "init=xavier")
+    (folder,) = folders()
+    before = record.read(folder)
+    code, _, err = command(*SHORT, "seed.value=5", "init=xavier", "fresh=true")
+    assert (code, err) == (0, "") and folders() == [folder]
+    assert record.read(folder)["best"] == before["best"]

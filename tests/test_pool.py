@@ -1,0 +1,328 @@
+"""Runs of a sweep side by side: failures stay with their run, signals reach all, nobody outlives it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sweepwise import cli, importing, interrupt, record, run
+from sweepwise.compare import compare
+from sweepwise.failure import Failure
+from sweepwise.schema import UsageError
+from sweepwise.sweep import local, pool
+from sweepwise.sweep.summary import best, status, tell
+
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "conf"
+SMALL = [
+    "data=wine",
+    "model.hidden=[8]",
+    "trainer.device=cpu",
+    "monitor=none",
+    "progress=false",
+    "early_stop=none",
+]
+SHORT = [*SMALL, "trainer.max_epochs=2"]
+LONG = [*SMALL, "trainer.max_epochs=20000"]
+LOGS = Path("outputs/main/.sweep/logs")
+ENV = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def asked(*overrides: str, short: bool = True):
+    return cli.composed([*(SHORT if short else LONG), *overrides], CONF)
+
+
+def trained(*requests, **options):
+    return pool.train_all(requests, **options)
+
+
+def value(outcome):
+    return record.read(outcome.request.folder)["best"]["value"]
+
+
+def failing(monkeypatch, do):
+    """Lets the run of seed 1 do something else in the place of its training."""
+    fit = run.fit
+
+    def fit_or_fail(learner, data, task, runs, *others):
+        if runs[0].order_seed == 1:
+            do()
+        fit(learner, data, task, runs, *others)
+
+    monkeypatch.setattr(run, "fit", fit_or_fail)
+
+
+# --- what becomes of runs
+
+
+def test_runs_are_trained_in_processes_and_told_in_order(capfd):
+    requests = [asked(f"seed.value={seed}", "progress=true") for seed in (2, 0, 1)]
+    found = list(local.train(requests, local.Settings(max_parallel=2)))
+    assert [request for request, _ in found] == requests
+    for request, best_value in found:
+        known = record.read(request.folder)
+        assert known["status"] == "finished" and best_value == known["best"]["value"]
+        assert known["attempts"][0]["pid"] != os.getpid()
+        assert "finished" in (LOGS / f"{request.id}.log").read_text()
+    lines = capfd.readouterr().out.splitlines()
+    assert len(lines) == 4 and [line[:3] for line in lines[:3]] == ["1/3", "2/3", "3/3"]
+    assert lines[3] == "sweep         outputs/main: 3 runs: 3 finished"
+    assert sorted(line.split()[2] for line in lines[:3]) == [f"seed.value={seed}" for seed in range(3)]
+    assert all(best(record.read(request.folder)) in " ".join(lines) for request in requests)
+
+
+def test_what_a_run_learns_does_not_depend_on_the_sweep():
+    outcome, _ = trained(asked("seed.value=3"), asked("seed.value=4"))
+    alone = run.train(asked("seed.value=3", "output_dir=alone"))
+    assert value(outcome) == alone.run.best.value
+    assert compare(outcome.request.folder, asked("seed.value=3", "output_dir=alone").folder) == []
+
+
+def test_runs_that_have_ended_are_taken_without_a_process(monkeypatch, capfd):
+    requests = [asked(f"seed.value={seed}", "progress=true") for seed in (0, 1)]
+    first = list(local.train(requests, local.Settings()))
+    logs = {path: path.stat().st_mtime_ns for path in LOGS.iterdir()}
+    monkeypatch.setattr(pool, "_fork", None)
+    capfd.readouterr()
+    assert list(local.train(requests, local.Settings())) == first
+    told = capfd.readouterr().out
+    assert told.count("before") == 2 and told.endswith(": 2 runs: 2 finished\n")
+    assert logs == {path: path.stat().st_mtime_ns for path in LOGS.iterdir()}
+
+
+def test_a_run_that_is_asked_for_twice_is_trained_once():
+    told = []
+    requests = asked("seed.value=0"), asked("seed.value=0", "monitor=scalars"), asked("seed.value=1")
+    outcomes = trained(*requests, told=told.append)
+    assert [outcome.exit_code for outcome in outcomes] == [0, 0, 0] and len(told) == 2
+    assert value(outcomes[0]) == value(outcomes[1]) != value(outcomes[2])
+    assert len(list(Path("outputs/main").glob("*/record.json"))) == 2
+
+
+def test_a_run_that_diverges_is_a_result():
+    (outcome,) = trained(asked("optimizer=sgd", "optimizer.lr=1e30"))
+    assert (outcome.exit_code, status(outcome)) == (1, "diverged")
+
+
+@pytest.mark.parametrize(
+    ("do", "code", "said"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), -9, "killed by SIGKILL; perhaps the memory was full"),
+        (lambda: os.abort(), -6, "killed by SIGABRT"),
+        (lambda: os._exit(0), 0, ""),
+        (lambda: os._exit(7), 7, ""),
+        (lambda: 1 / 0, 1, "ZeroDivisionError: division by zero"),
+        (lambda: (_ for _ in ()).throw(Failure("it is so")), 1, "it is so"),
+        (lambda: (_ for _ in ()).throw(OSError(28, "No space left on device")), 1, "No space left on device"),
+    ],
+)
+def test_a_run_that_dies_stops_no_other(do, code, said, monkeypatch, capfd):
+    failing(monkeypatch, do)
+    outcomes = []
+    monkeypatch.setattr(
+        local, "tell", lambda told, all_of_them: (outcomes.extend(told), tell(told, all_of_them))
+    )
+    values = list(local.train([asked(f"seed.value={seed}") for seed in range(3)], local.Settings()))
+    assert [isinstance(best_value, Failure) for _, best_value in values] == [False, True, False]
+    (dead,) = [outcome for outcome in outcomes if outcome.request.config["seed"]["value"] == 1]
+    assert (dead.exit_code, status(dead)) == (code, "failed") and dead.log.exists()
+    assert said in (dead.last[-1] if dead.last else "")
+    out, err = capfd.readouterr()
+    assert out.endswith("2 finished, 1 failed\n")
+    told = " ".join(err.split())
+    assert told.startswith("failed seed.value=1") and said in told and str(dead.log) in told
+
+
+def test_refused_runs_leave_nothing_and_are_told_once(place, capfd):
+    requests = [asked(f"seed.value={seed}", "optimizer.lr=-1") for seed in range(3)]
+    for _, error in local.train(requests, local.Settings()):
+        assert isinstance(error, UsageError) and error.faults == [
+            "error: optimizer.lr=-1: must be in [0, inf)"
+        ]
+    out, err = capfd.readouterr()
+    assert out.endswith(": 3 refused\n") and err.startswith("refused       seed.value=")
+    assert err.count(" and 2 more\n") == err.count("must be in") == 1
+    assert list(place.iterdir()) == []
+
+
+def test_a_run_that_is_busy_elsewhere_has_failed():
+    request = asked("seed.value=1")
+    with record.claim(request):
+        outcomes = trained(asked("seed.value=0"), request)
+    assert [outcome.exit_code for outcome in outcomes] == [0, 1]
+    assert f"is being trained by process {os.getpid()}" in outcomes[1].last[-1]
+
+
+def test_a_damaged_record_fails_its_run_only(capfd):
+    requests = [asked(f"seed.value={seed}") for seed in (0, 1)]
+    trained(*requests)
+    (requests[0].folder / "record.json").write_text("{")
+    outcomes = trained(*requests)
+    assert [outcome.exit_code for outcome in outcomes] == [1, 0] and "is damaged" in outcomes[0].last[0]
+    (_, error), (_, best_value) = local.train(requests, local.Settings())
+    assert "is damaged" in str(error) and isinstance(best_value, float)
+    assert capfd.readouterr().out.endswith("1 finished, 1 failed\n")
+
+
+def test_a_log_keeps_what_earlier_attempts_have_printed():
+    request = asked("seed.value=0", "fresh=true")
+    (first,) = trained(request)
+    before = first.log.read_text()
+    (second,) = trained(request)
+    assert second.log == first.log and second.log.read_text().startswith(before)
+    assert second.log.stat().st_size > len(before)
+
+
+def test_a_process_has_nothing_to_read(monkeypatch):
+    failing(monkeypatch, lambda: print("read", os.read(0, 9)))
+    (outcome,) = trained(asked("seed.value=1"))
+    assert "read b''" in outcome.log.read_text()
+
+
+# --- how many at once, and on what
+
+
+def test_as_many_runs_at_once_as_are_allowed():
+    requests = [asked(f"seed.value={seed}") for seed in range(4)]
+    trained(*requests, max_parallel=1)
+    found = sorted(record.read(request.folder)["attempts"][0]["pid"] for request in requests)
+    assert len(set(found)) == 4
+    changes = [(request.folder / "record.json").stat().st_mtime_ns for request in requests]
+    assert changes == sorted(changes)  # one after the other, in order
+
+
+def test_slots(monkeypatch):
+    requests = [asked(f"seed.value={seed}", "trainer.device=auto", "trainer.threads=2") for seed in range(9)]
+    own = [asked("trainer.device=cuda:1"), asked("trainer.device=cpu")]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [])  # of /dev
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
+    assert pool._slots(requests, None) == [None] * 4
+    assert len(pool._slots(requests[:3], None)) == 3 and len(pool._slots(requests, 7)) == 7
+    monkeypatch.setenv("SLURM_CPUS_ON_NODE", "4")
+    assert len(pool._slots(requests, None)) == 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(1))
+    assert len(pool._slots(requests, None)) == 1
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [Path("/dev/nvidia0"), Path("/dev/nvidia1")])
+    assert pool._slots(requests, None) == ["0", "1"] and pool._slots(requests, 3) == ["0", "1", "0"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
+    assert pool._slots(requests, None) == ["5", "GPU-7"]
+    assert pool._slots(own, None) == [None]
+
+
+def test_a_process_sees_its_own_gpu(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    seen = "print('sees', os.environ['CUDA_VISIBLE_DEVICES'])"
+    monkeypatch.setattr(importing, "trainer", lambda: lambda request: exec(seen) or 1 / 0)
+    monkeypatch.setattr(pool, "_prepare", lambda requests: None)
+    requests = [asked(f"seed.value={seed}", "trainer.device=auto") for seed in range(2)]
+    outcomes = trained(*requests)
+    assert [outcome.log.read_text().splitlines()[0] for outcome in outcomes] == ["sees 3", "sees 5"]
+
+
+# --- signals
+
+
+def wait_for(condition, process) -> None:
+    end = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def begun() -> list[Path]:
+    """Runs that have validated at least three times."""
+    found = []
+    for path in Path("outputs/main").glob("*/metrics.jsonl"):
+        if sum("val/loss" in line for line in path.read_text().splitlines()) > 3:
+            found.append(path.parent)
+    return found
+
+
+def sweep(*arguments: str) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        str(ROOT / "train.py"),
+        "-m",
+        *LONG,
+        "seed.value=0,1,2",
+        "hydra.launcher.max_parallel=2",
+    ]
+    return subprocess.Popen(
+        [*command, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENV,
+        start_new_session=True,
+    )
+
+
+def has_checkpoint(folder: Path) -> bool:
+    return (folder / "checkpoints" / "last" / "manifest.json").exists()
+
+
+QUICK = [(signal.SIGINT, True), (signal.SIGTERM, False)]  # Ctrl-C reaches the whole group, kill one process
+ALL = [(sent, group) for sent in interrupt.ASKING for group in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("sent", "group"),
+    [*QUICK, *(pytest.param(*one, marks=pytest.mark.slow) for one in ALL if one not in QUICK)],
+)
+def test_a_signal_ends_all_runs_with_their_checkpoints(sent, group):
+    with sweep() as process:
+        wait_for(lambda: len(begun()) == 2, process)
+        (os.killpg if group else os.kill)(process.pid, sent)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == (130 if sent == signal.SIGINT else 143)
+    assert err == f"error: stopped by {sent.name}\n"
+    assert "sweep         outputs/main: 3 runs: 2 interrupted, 1 not begun\n" in out
+    assert "to go on      python " in out
+    folders = list(Path("outputs/main").glob("*/record.json"))
+    assert len(folders) == 2
+    for path in folders:
+        assert json.loads(path.read_text())["status"] == "interrupted" and has_checkpoint(path.parent)
+
+
+def test_runs_make_a_checkpoint_when_the_sweep_is_killed():
+    with sweep() as process:
+        wait_for(lambda: len(begun()) == 2, process)
+        folders = begun()
+        process.kill()
+        process.communicate(timeout=60)
+    end = time.monotonic() + 60
+    while any(record.read(folder)["status"] == "running" for folder in folders):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    assert all(
+        record.read(folder)["status"] == "interrupted" and has_checkpoint(folder) for folder in folders
+    )
+
+
+def test_the_same_command_goes_on():
+    with sweep() as process:
+        wait_for(lambda: len(begun()) == 2, process)
+        process.terminate()
+        process.communicate(timeout=120)
+    folder = begun()[0]
+    step = record.read(folder)["stopped"]["step"]
+    with sweep() as process:
+        wait_for(lambda: record.read(folder)["status"] == "running", process)
+        process.terminate()
+        process.communicate(timeout=120)
+    attempts = record.read(folder)["attempts"]
+    assert len(attempts) == 2 and attempts[1]["from_step"] == step + 1
