@@ -14,7 +14,8 @@ class Paced(Regularizer):
     """Sleeps PACE seconds a step, told by the environment: what is computed is the same at any pace.
 
     Args:
-        fate: 'fine', 'raise' or 'die', which the run does at its fifth step.
+        fate: 'fine', or what happens at the fifth step: 'raise', 'die', or 'lose', where one of several
+            processes dies.
     """
 
     def __init__(self, *, fate: str = "fine") -> None:
@@ -27,5 +28,6 @@ class Paced(Regularizer):
         self._steps += 1
         if self._steps == FATAL_STEP and self._fate == "raise":
             raise ArithmeticError("the part has raised")
-        if self._steps == FATAL_STEP and self._fate == "die":
+        lost = self._fate == "lose" and os.environ["RANK"] == "1"
+        if self._steps == FATAL_STEP and (self._fate == "die" or lost):
             os._exit(7)

@@ -52,6 +52,15 @@ def test_a_run_that_raises_and_one_that_dies_leave_the_others_alone(cluster, swe
         assert "the part has raised" in told
 
 
+def test_one_process_of_a_run_that_dies_ends_the_others(cluster, sweep):
+    said = sweep.launch(
+        "+regularizer.paced.fate=lose", "hydra.launcher.tasks_per_node=2", "hydra.launcher.wait=true", code=1
+    )
+    (job,) = sweep.jobs()
+    cluster.accounted(job, "FAILED")
+    assert "1 failed" in said and len(sweep.runs()) == 1
+
+
 def test_each_attempt_has_a_log_of_its_own(cluster, paced):
     paced.launch("init=xavier")
     cluster.wait_until(paced.reached(5))

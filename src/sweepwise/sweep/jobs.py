@@ -121,7 +121,7 @@ def local_states(jobs: Iterable[str]) -> dict[str, State]:
 
 def _is_controller(job: str) -> bool:
     """Whether a process lives that is one of submitit's, and not another that was given its number."""
-    return "submitit.local._local" in (_asked("ps", "-o", "args=", "-p", job) or "")
+    return "submitit.local._local" in (_asked("ps", "-ww", "-o", "args=", "-p", job) or "")
 
 
 def cancel_slurm(jobs: Sequence[str]) -> None:
