@@ -1,4 +1,4 @@
-"""Several runs in one job: what becomes of one leaves the others alone, and what becomes of the job none behind."""
+"""Several runs in one job: what becomes of one leaves the others alone; a job that goes on, goes on with all."""
 
 import re
 
