@@ -1,4 +1,4 @@
-"""Several runs in one job: what becomes of one leaves the others alone; a job that goes on, goes on with all."""
+"""Several runs in one job: each ends as it does alone, and a job that goes on does so with all of them."""
 
 import re
 
