@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import os
 import select
 import signal
@@ -17,6 +18,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +32,13 @@ from sweepwise.sweep.ledger import LOGS
 
 FAILED, BAD_USAGE = 1, 2
 TICK_SECONDS = 0.5
+LATER = (  # what a training imports when it first needs it
+    "numpy.random",
+    "tensorboard.compat.proto.event_pb2",
+    "tensorboard.plugins.custom_scalar.layout_pb2",
+    "tensorboard.plugins.hparams.api_pb2",
+    "tensorboard.plugins.hparams.plugin_data_pb2",
+)
 LAST_LINES = 5
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
@@ -154,21 +163,24 @@ def _before(request: Request) -> Outcome | None:
 
 
 def _prepare(requests: Sequence[Request]) -> None:
-    """Does once what each run would do for itself: imports, and the first look at the data, downloads too."""
+    """Does once what each run would do for itself: imports, git's answers, a first look at the data."""
     importing.trainer()
     import torch
 
     from sweepwise.run import bind_all
 
     torch.set_num_threads(1)  # threads of OpenMP's would not survive a fork
-    seen = []
+    parts: dict[str, Callable[[], object]] = {}
     for request in requests:
-        node = request.config["data"]
-        with contextlib.suppress(Exception):  # each run says so itself
-            bound = bind_all(request.config)["data"]
-            if node not in seen:
-                seen.append(node)
-                bound.target()
+        with contextlib.suppress(Exception):  # each run says itself what is wrong
+            parts.setdefault(str(request.config["data"]), bind_all(request.config)["data"].target)
+            parts.setdefault(str(request.targets), partial(provenance.origin, request.targets))
+    with interrupt.deferred(), importing.without_searches():
+        for name in LATER:
+            importlib.import_module(name)
+    for part in parts.values():
+        with contextlib.suppress(Exception):
+            part()
     gc.collect()
     gc.freeze()
 
