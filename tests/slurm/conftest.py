@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,7 @@ class Sweep:
         command = [sys.executable, f"scripts/{name}.py", str(self.home)]
         done = subprocess.run(command, cwd=self.source, env=self.env, capture_output=True, text=True)
         assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
-        return done.stdout + done.stderr
+        return unwrapped(done.stdout + done.stderr)
 
     def jobs(self) -> list[str]:
         """Ids of all jobs that the ledger knows."""
@@ -150,7 +151,12 @@ def ended(process: subprocess.Popen[str], code: int = 0, seconds: float = 4 * SE
     """Waits for a launcher, which must end with this exit code; returns what it said."""
     said, errors = process.communicate(timeout=seconds)
     assert process.returncode == code, (process.returncode, said, errors)
-    return said + errors
+    return unwrapped(said + errors)
+
+
+def unwrapped(said: str) -> str:
+    """What was said, each line in one again."""
+    return re.sub(r"\n {14}(?! )", " ", said)
 
 
 @dataclass
