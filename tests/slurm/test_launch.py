@@ -148,10 +148,10 @@ def test_a_thousand_runs_are_submitted_at_once_without_torch(cluster, sweep, tmp
     said = cluster.ended(process, seconds=30)
     assert re.search(r"^submitted +1000 as job \d+ \(32 tasks\)$", said, re.M), said
     assert len(sweep.jobs()) == 32 and len({job.split("_")[0] for job in sweep.jobs()}) == 1
-    assert "1000 queued" in sweep.script("status")
+    assert "1,000 queued" in sweep.script("status")
     cluster.ask("scancel", sweep.jobs()[3])  # of which Slurm then knows nothing any more
     sweep.script("cancel")
-    assert "1000 interrupted" in sweep.script("status")
+    assert "1,000 interrupted" in sweep.script("status")
 
 
 def test_submitits_local_executor_trains_too(cluster, sweep):
