@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -19,15 +18,35 @@ RUNS = "seed.value=0,1,2"
 
 
 def slow_sbatch(sweep, folder, *, before="", after=""):
-    """Puts an `sbatch` in the way that does something before and after the real one."""
+    """Puts an `sbatch` in the way that tells its id before or after the real one, and then does something."""
     real = shutil.which("sbatch", path=sweep.env["PATH"])
     script = folder / "bin" / "sbatch"
     script.parent.mkdir(exist_ok=True)
-    script.write_text(
-        f'#!/bin/sh\n{before}\n"{real}" "$@" >{folder}/said || exit\n{after}\ncat {folder}/said\n'
-    )
+    here = f"echo $$ $PPID >{folder}/here; mv {folder}/here {folder}/asked;"
+    steps = [before and here + before, f'"{real}" "$@" >{folder}/said || exit', after and here + after]
+    script.write_text("\n".join(["#!/bin/sh", *steps, f"cat {folder}/said", ""]))
     script.chmod(0o755)
     sweep.env["PATH"] = f"{script.parent}:{sweep.env['PATH']}"
+
+
+def kill(cluster, process, folder, *, sbatch=True, submission=True):
+    """Kills a launcher that has come to `sbatch`; with it the process that submits, and sbatch, or not."""
+    cluster.wait_until((folder / "asked").exists)
+    process.kill()
+    process.wait()
+    own, above = map(int, (folder / "asked").read_text().split())
+    for number in [above] * submission + [own] * sbatch:
+        os.kill(number, signal.SIGKILL)
+
+
+def and_again(cluster, sweep, folder, *more):
+    """The same command by the real sbatch: each run is in one job then."""
+    sweep.env["PATH"] = sweep.env["PATH"].removeprefix(f"{folder / 'bin'}:")
+    said = sweep.launch(RUNS, *(more or [HOLD]))
+    assert set(given(sweep).values()) == {1} and len(given(sweep)) == 3
+    if not more:
+        assert in_the_queue(cluster) == sorted(sweep.jobs())
+    return said
 
 
 def in_the_queue(cluster):
@@ -82,62 +101,55 @@ def test_a_launcher_that_was_killed_early(cluster, sweep, after):
 
 
 def test_killed_with_sbatch_before_it_has_submitted(cluster, sweep, tmp_path):
-    slow_sbatch(sweep, tmp_path, before=f"touch {tmp_path}/asked; sleep 60")
-    _kill(sweep.start(RUNS, HOLD), tmp_path / "asked", cluster, group=True)
+    slow_sbatch(sweep, tmp_path, before="exec sleep 60")
+    kill(cluster, sweep.start(RUNS, HOLD), tmp_path)
     assert in_the_queue(cluster) == []
-    _and_again(cluster, sweep, tmp_path)
+    and_again(cluster, sweep, tmp_path)
 
 
 def test_killed_after_sbatch_has_submitted(cluster, sweep, tmp_path):
-    slow_sbatch(sweep, tmp_path, after=f"touch {tmp_path}/asked; sleep 60")
-    _kill(sweep.start(RUNS, HOLD), tmp_path / "asked", cluster, group=True)
+    slow_sbatch(sweep, tmp_path, after="exec sleep 60")
+    kill(cluster, sweep.start(RUNS, HOLD), tmp_path)
     held = in_the_queue(cluster)
     assert len(held) == 3 and sweep.jobs() == []
-    said = _and_again(cluster, sweep, tmp_path)
+    said = and_again(cluster, sweep, tmp_path)
     assert "in live jobs  3" in said and in_the_queue(cluster) == held
 
 
 def test_cancel_finds_the_jobs_of_a_killed_launcher(cluster, sweep, tmp_path):
-    slow_sbatch(sweep, tmp_path, after=f"touch {tmp_path}/asked; sleep 60")
-    _kill(sweep.start(RUNS, HOLD), tmp_path / "asked", cluster, group=True)
+    slow_sbatch(sweep, tmp_path, after="exec sleep 60")
+    kill(cluster, sweep.start(RUNS, HOLD), tmp_path)
     held = in_the_queue(cluster)
     said = sweep.script("cancel")
     assert all(job in said for job in held)
     assert in_the_queue(cluster) == []
 
 
-def test_an_sbatch_that_submits_after_its_launcher_was_given_up(cluster, sweep, tmp_path):
-    slow_sbatch(
-        sweep, tmp_path, before=f"touch {tmp_path}/asked; until [ -e {tmp_path}/go ]; do sleep 0.1; done"
-    )
-    _kill(sweep.start(RUNS), tmp_path / "asked", cluster, group=False)
-    known = _and_again(cluster, sweep, tmp_path, "hydra.launcher.wait=true")
-    assert "submitted     3" in known
+def test_a_submission_outlives_its_launcher_and_the_next_one_waits_for_it(cluster, sweep, tmp_path):
+    slow_sbatch(sweep, tmp_path, before=f"until [ -e {tmp_path}/go ]; do sleep 0.1; done")
+    kill(cluster, sweep.start(RUNS, HOLD), tmp_path, sbatch=False, submission=False)
+    second = sweep.start(RUNS, HOLD)
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(3)
     (tmp_path / "go").touch()
-    cluster.wait_until(lambda: len(cluster.states()) and _strangers(cluster, sweep))
-    for job in _strangers(cluster, sweep):
-        cluster.wait_until(cluster.is_in(job, "FAILED", "COMPLETED"))
+    assert "in live jobs  3" in cluster.ended(second)
+    assert set(given(sweep).values()) == {1} and in_the_queue(cluster) == sorted(sweep.jobs())
+
+
+def test_an_sbatch_that_submits_after_its_launcher_was_given_up(cluster, sweep, tmp_path):
+    slow_sbatch(sweep, tmp_path, before=f"until [ -e {tmp_path}/go ]; do sleep 0.1; done")
+    kill(cluster, sweep.start(RUNS), tmp_path, sbatch=False)
+    said = and_again(cluster, sweep, tmp_path, "hydra.launcher.wait=true")
+    assert "submitted     3" in said
+    (tmp_path / "go").touch()
+    cluster.wait_until(lambda: len(strangers(cluster, sweep)) == 3)
+    for job in strangers(cluster, sweep):
+        cluster.wait_until(cluster.is_in(job, "FAILED"))
     assert [len(record["attempts"]) for record in sweep.records()] == [1, 1, 1]
 
 
-def _strangers(cluster, sweep):
+def strangers(cluster, sweep):
     """Jobs of this sweep that the ledger does not know."""
     names = {one.name for one in Ledger(sweep.home).submissions()}
     told = cluster.ask("squeue", "--noheader", "--array", "--states=all", "--format=%i %j").splitlines()
     return [job for job, name in map(str.split, told) if name in names and job not in sweep.jobs()]
-
-
-def _kill(process, asked: Path, cluster, *, group):
-    cluster.wait_until(asked.exists)
-    os.killpg(process.pid, signal.SIGKILL) if group else process.kill()
-    process.wait()
-
-
-def _and_again(cluster, sweep, folder, *more):
-    """The same command by the real sbatch: each run is in one job then."""
-    sweep.env["PATH"] = sweep.env["PATH"].removeprefix(f"{folder / 'bin'}:")
-    said = sweep.launch(RUNS, *(more or [HOLD]))
-    assert set(given(sweep).values()) == {1} and len(given(sweep)) == 3
-    if not more:
-        assert in_the_queue(cluster) == sorted(sweep.jobs())
-    return said
