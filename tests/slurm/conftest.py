@@ -222,17 +222,23 @@ class Cluster:
         return self.ask("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
 
     def node(self, verb: str, name: str) -> None:
-        """What the cluster's script does to a node: crash, unplug, plug, boot, ..."""
-        subprocess.run([SCRIPT, f"{verb}-node", name], env=self.env, check=True, capture_output=True)
+        """What the cluster's script does to a node: crash-node, boot-node, kill-slurmd, ..."""
+        subprocess.run([SCRIPT, verb, name], env=self.env, check=True, capture_output=True)
 
     def crash_node(self, name: str) -> None:
-        self.node("crash", name)
+        self.node("crash-node", name)
+
+    def boot_node(self, name: str) -> None:
+        self.node("boot-node", name)
 
     def unplug_node(self, name: str) -> None:
-        self.node("unplug", name)
+        self.node("unplug-node", name)
 
     def plug_node(self, name: str) -> None:
-        self.node("plug", name)
+        self.node("plug-node", name)
+
+    def kill_slurmd(self, name: str) -> None:
+        self.node("kill-slurmd", name)
 
     def forget(self) -> None:
         """Lets the controller forget what has ended, as one does after some minutes."""
@@ -258,7 +264,7 @@ class Cluster:
             if not state.startswith(("idle", "mixed", "allocated", "completing")) or state.endswith("*"):
                 with contextlib.suppress(subprocess.CalledProcessError):
                     self.plug_node(name)
-                self.node("boot", name)
+                self.boot_node(name)
         wait_until(lambda: not self.ask("squeue", "--noheader"))
 
 

@@ -100,6 +100,16 @@ def test_a_launcher_that_was_killed_early(cluster, sweep, after):
     assert in_the_queue(cluster) == sorted(sweep.jobs())
 
 
+def test_a_waiting_launcher_that_was_killed(cluster, paced):
+    wait = "hydra.launcher.wait=true"
+    waiting = paced.start("seed.value=0,1", wait)
+    cluster.wait_until(paced.reached(3, runs=2))
+    waiting.kill()
+    assert "in live jobs  2" in paced.launch("seed.value=0,1", wait)
+    assert [len(record["attempts"]) for record in paced.records()] == [1, 1]
+    assert set(given(paced).values()) == {1} and paced.statuses() == ["finished"] * 2
+
+
 def test_killed_with_sbatch_before_it_has_submitted(cluster, sweep, tmp_path):
     slow_sbatch(sweep, tmp_path, before="exec sleep 60")
     kill(cluster, sweep.start(RUNS, HOLD), tmp_path)

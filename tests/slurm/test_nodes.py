@@ -24,20 +24,21 @@ def test_a_run_whose_node_crashes_goes_on_elsewhere(cluster, tmp_path):
     assert attempts[1][1]["from_step"] >= 10 and attempts[1][1]["host"] == "n2"
 
 
-def test_a_process_beyond_a_torn_network_writes_nothing_after_its_successor(cluster, tmp_path):
+@pytest.mark.parametrize("lose", ["unplug_node", "kill_slurmd"])
+def test_a_process_that_slurm_has_lost_writes_nothing_after_its_successor(cluster, tmp_path, lose):
     sweep = cluster.sweep(tmp_path, "0.5")
     sweep.launch("init=xavier", PERIODIC)
     (job,) = sweep.jobs()
     cluster.wait_until(sweep.reached(12))
-    torn = cluster.node_of(job)
-    cluster.unplug_node(torn)
+    lost = cluster.node_of(job)
+    getattr(cluster, lose)(lost)
     cluster.wait_until(lambda: len(sweep.records()[0]["attempts"]) == 2)
     (run,) = sweep.runs()
     old = next(path for path in sweep.logs.iterdir() if path.name == f"{job}.0.log")
     cluster.wait_until(sweep.finished(), 120)
     cluster.accounted(job, "NODE_FAIL", "COMPLETED")
     first, second = sweep.records()[0]["attempts"]
-    assert first["host"] == torn != second["host"] and second["from_step"] >= 10
+    assert first["host"] == lost != second["host"] and second["from_step"] >= 10
     # Each step stands once in the log, in order: nobody else has written into it.
     steps = cluster.steps(run)
     assert steps == sorted(set(steps)) and steps[-1] == 119

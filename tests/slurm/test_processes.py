@@ -108,7 +108,7 @@ def test_a_node_that_crashes_under_two_is_waited_for(cluster, paced):
     cluster.crash_node("n2")
     cluster.wait_until(cluster.is_in(job, "PENDING"))
     assert waiting.poll() is None
-    cluster.node("boot", "n2")
+    cluster.boot_node("n2")
     assert "1 finished" in cluster.ended(waiting)
     cluster.accounted(job, "NODE_FAIL", "COMPLETED")
     _, second = paced.records()[0]["attempts"]
