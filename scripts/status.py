@@ -17,7 +17,7 @@ from sweepwise.report import wrapped
 from sweepwise.schema import UsageError
 from sweepwise.sweep import overview
 from sweepwise.sweep.overview import Row
-from sweepwise.sweep.summary import best, counts, line
+from sweepwise.sweep.summary import best, counts, line, runs
 
 
 def sweep(arguments: list[str]) -> Path:
@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         raise UsageError(
             [f"{home}: must be an experiment's folder, but no run lies in it and none was sent away"]
         )
-    print(wrapped("sweep", f"{home}: {len(rows)} runs: {counts([row.status for row in rows])}"))
+    print(wrapped("sweep", f"{home}: {runs(len(rows))}: {counts([row.status for row in rows])}"))
     for row in rows:
         print(_line(row))
     overview.tell_failures(rows)

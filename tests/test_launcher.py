@@ -165,7 +165,7 @@ def test_launchers_and_sweepers_go_together(launcher, sweeper, command):
 def test_batches(command):
     code, out, err = command("-m", *SHORT, "optimizer.lr=-1,0.1,0.2", "hydra.sweeper.max_batch_size=1")
     assert code == 2 and len(folders()) == 2
-    assert out.count("sweep         outputs/main: 1 runs: ") == 3 and err.count("refused") == 1
+    assert out.count("sweep         outputs/main: 1 run: ") == 3 and err.count("refused") == 1
 
 
 def test_a_finished_sweep_needs_no_torch(command):

@@ -184,6 +184,22 @@ def test_a_log_keeps_what_earlier_attempts_have_printed():
     assert second.log.stat().st_size > len(before)
 
 
+@pytest.mark.parametrize("moment", ["begun", "told", "tick"])
+def test_an_error_of_the_pool_itself_leaves_nobody_behind(moment):
+    seen = []
+
+    def fail(*given):
+        seen.append(given)
+        if len(seen) == 2:
+            raise ArithmeticError("of a caller's own")
+
+    requests = [asked(f"seed.value={seed}", short=moment != "tick") for seed in range(3)]
+    with pytest.raises(ArithmeticError):
+        trained(*requests, max_parallel=2, **{moment: fail})
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # there is none
+
+
 def test_a_process_has_nothing_to_read(monkeypatch):
     failing(monkeypatch, lambda: print("read", os.read(0, 9)))
     (outcome,) = trained(asked("seed.value=1"))

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from multiprocessing import util
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,7 @@ def started(folder: Path, size: int, do: Callable[[], int]) -> list[Process]:
 def _live(output: Path, environment: dict[str, str], do: Callable[[], int]) -> None:
     code = 1
     try:
+        util._run_after_forkers()  # else the sharer of files of a test with loaders is here
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(file, 1)
         os.dup2(file, 2)

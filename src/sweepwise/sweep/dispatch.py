@@ -15,7 +15,7 @@ from sweepwise.failure import Failure
 from sweepwise.identity import Request
 from sweepwise.report import INDENT, wrapped
 from sweepwise.standing import ENDED, made_by, refuse_changed
-from sweepwise.sweep import overview
+from sweepwise.sweep import overview, summary
 from sweepwise.sweep.ledger import Ledger
 from sweepwise.sweep.overview import Row, tell_failures
 from sweepwise.sweep.settings import Settings
@@ -80,7 +80,7 @@ def _submit(home: Path, runs: Sequence[Request], settings: Settings, script: Pat
         adopt(ledger)
         found = _sorted(home, runs)
         made = submit(Order(ledger, found.missing, script, settings)) if found.missing else None
-    told = [("sweep", f"{home}: {len(runs)} runs")]
+    told = [("sweep", f"{home}: {summary.runs(len(runs))}")]
     told += _told("ended", found.ended) + _told("in live jobs", found.live) + _told("once more", found.again)
     if made:
         first = made.jobs[0].partition("_")[0]
@@ -148,7 +148,10 @@ def wait(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
         for key, text in _ways(home):
             print(f"{key:<{INDENT}}{text}", file=sys.stderr)
         raise
-    print(wrapped("sweep", f"{home}: {len(rows)} runs: {counts([row.status for row in rows])}"), flush=True)
+    print(
+        wrapped("sweep", f"{home}: {summary.runs(len(rows))}: {counts([row.status for row in rows])}"),
+        flush=True,
+    )
     tell_failures(rows)
     return rows
 

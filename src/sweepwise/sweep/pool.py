@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from sweepwise import importing, interrupt, provenance, record
+from sweepwise import console, importing, interrupt, provenance, record
 from sweepwise.failure import Failure
 from sweepwise.folders import SWEEP, make, remove
 from sweepwise.identity import Request
@@ -227,26 +227,36 @@ def _train(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
+    def look() -> None:
+        """Waits a little for one to end."""
+        select.select([child.end for child in running.values()], [], [], TICK_SECONDS)
+        for pid in list(running):
+            gone, status = os.waitpid(pid, os.WNOHANG)
+            if gone:
+                child = running.pop(pid)
+                os.close(child.end)
+                outcome = _outcome(child, os.waitstatus_to_exitcode(status))
+                outcomes[_key(child.request)] = outcome
+                told(outcome)
+
     with interrupt.heeding(pass_on):
-        while running or (waiting and not noted):
-            free = sorted(set(range(len(gpus))) - {child.slot for child in running.values()})
-            for slot in free[: len(waiting) if not noted else 0]:
-                request = waiting.popleft()
-                begun(request)
-                with _held_back():
-                    log = _logs(request) / f"{request.id}{suffix}.log"
-                    pid, child = _fork(request, log, slot, gpus[slot])
-                    running[pid] = child
-            select.select([child.end for child in running.values()], [], [], TICK_SECONDS)
-            for pid in list(running):
-                gone, status = os.waitpid(pid, os.WNOHANG)
-                if gone:
-                    child = running.pop(pid)
-                    os.close(child.end)
-                    outcome = _outcome(child, os.waitstatus_to_exitcode(status))
-                    outcomes[_key(child.request)] = outcome
-                    told(outcome)
-            tick()
+        try:
+            while running or (waiting and not noted):
+                free = sorted(set(range(len(gpus))) - {child.slot for child in running.values()})
+                for slot in free[: len(waiting) if not noted else 0]:
+                    request = waiting.popleft()
+                    begun(request)
+                    with _held_back():
+                        log = _logs(request) / f"{request.id}{suffix}.log"
+                        pid, child = _fork(request, log, slot, gpus[slot])
+                        running[pid] = child
+                look()
+                tick()
+        except BaseException:  # of `begun`, `told` or `tick`, or for want of memory
+            pass_on(signal.SIGTERM, None)
+            for pid in running:
+                os.waitpid(pid, 0)
+            raise
     if noted:
         raise interrupt.Stopped(noted[0])
 
@@ -294,7 +304,7 @@ def _fork(request: Request, log: Path, slot: int, gpu: str | None) -> tuple[int,
         try:
             os.close(end)
             _be_alone(parent, log, gpu)
-            with interrupt.heeding():
+            with console.lasting(), interrupt.heeding():
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
                 code = train_here(request)
         except interrupt.Stopped as stopped:

@@ -135,6 +135,11 @@ def _found(outcome: Outcome) -> str:
     return "  ".join(filter(None, [best(known), seconds if known else ""]))
 
 
+def runs(number: int) -> str:
+    """So many runs, in words."""
+    return f"{number:,} run{'s' if number != 1 else ''}"
+
+
 def counts(statuses: Sequence[str]) -> str:
     """How many runs have each status."""
     number = Counter(statuses)
@@ -152,7 +157,7 @@ def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
     statuses = [status(outcome) for outcome in outcomes]
     left = len(requests) - len(outcomes)
     told = ", ".join(filter(None, [counts(statuses), f"{left:,} not begun" if left else ""]))
-    print(wrapped("sweep", f"{homes}: {len(requests):,} runs: {told}"), flush=True)
+    print(wrapped("sweep", f"{homes}: {runs(len(requests))}: {told}"), flush=True)
     named = names(requests)
     alike: dict[tuple[str, ...], list[Outcome]] = {}
     for word, outcome in zip(statuses, outcomes, strict=True):
