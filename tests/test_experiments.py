@@ -99,7 +99,7 @@ def test_an_experiment_is_a_sweep_with_and_without_m(place):
     once = folders()
     assert len(once) == 4
     assert all(sum(f"init={option}," in name for name in once) == 2 for option in ("xavier", "zeros"))
-    assert train("-m", *short).count("finished before") == 4
+    assert train("-m", *short).count("  before\n") == 4
     assert folders() == once
     train("experiment=init", "init=kaiming", "seed.value=0", *short[3:])
     assert len(folders()) == 5

@@ -499,7 +499,11 @@ def test_four_go_on_to_the_bit(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_compiled(tmp_path):
+def test_compiled(tmp_path, monkeypatch):
+    import torch._inductor.config
+
+    # A pool of threads that an earlier test has compiled with does not survive the fork.
+    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)
     found = []
     for compile in ("false", "true"):
         home = tmp_path / compile
