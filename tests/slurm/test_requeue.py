@@ -1,5 +1,7 @@
 """Jobs that are sent back into the queue go on where they were, and end with the same bits."""
 
+import subprocess
+
 import pytest
 
 pytestmark = pytest.mark.slurm
@@ -32,7 +34,8 @@ def test_a_signal_before_python_answers_is_not_lost(cluster, paced):
     paced.launch("init=xavier")
     (job,) = paced.jobs()
     cluster.wait_until(cluster.is_in(job, "RUNNING"))
-    cluster.wait_until(lambda: cluster.ask("squeue", "--steps", "--noheader", f"--jobs={job}").strip())
+    python = rf"^[^ ]*python[^ ]* -u -P -m sweepwise\.sweep\.job {paced.home}"
+    cluster.wait_until(lambda: not subprocess.run(["pgrep", "-f", python], capture_output=True).returncode)
     cluster.ask("scancel", "--signal=USR2", job)
     cluster.wait_until(paced.finished())
     cluster.accounted(job, "REQUEUED", "COMPLETED")

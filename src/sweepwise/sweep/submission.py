@@ -29,8 +29,8 @@ from sweepwise.sweep.settings import Settings
 # Python takes half a second until it answers signals, of which it would die: they are kept until then. Where
 # env cannot do that (before 2019) warnings that come so early are lost.
 PATIENTLY = (
-    'if env --block-signal=TERM true 2>/dev/null; then exec env --block-signal=USR1,USR2,TERM "$@"; '
-    'else trap "" USR1 USR2; exec "$@"; fi'
+    'trap "" USR1 USR2; if env --block-signal=TERM true 2>/dev/null; '
+    'then exec env --block-signal=USR1,USR2,TERM "$@"; else exec "$@"; fi'
 )
 JOB_NAME_LETTERS = 40
 
