@@ -7,9 +7,7 @@ The command that started the sweep goes on with what was cancelled.
 Exit codes: 0, also if no job was left, 1 if the cluster refuses, 2 bad usage.
 """
 
-from pathlib import Path
-
-from sweepwise import cli
+from sweepwise import cli, scripting
 from sweepwise.report import wrapped
 from sweepwise.schema import UsageError
 from sweepwise.sweep.jobs import CANCEL, STATES
@@ -19,11 +17,7 @@ from sweepwise.sweep.submission import adopt
 
 def main(arguments: list[str]) -> None:
     """Cancels the live jobs of a sweep."""
-    if len(arguments) != 1:
-        raise UsageError(
-            ["SWEEP: must be given, and nothing else: an experiment's folder, such as outputs/main"]
-        )
-    home = Path(arguments[0])
+    home = scripting.sweep(arguments)
     ledger = Ledger(home)
     if not ledger.folder.is_dir():
         raise UsageError(

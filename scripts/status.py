@@ -10,41 +10,23 @@ accounting, if there is one, for those that the controller has forgotten.
 Exit codes: 0, 1 if a run has failed, 2 bad usage.
 """
 
-from pathlib import Path
-
-from sweepwise import cli
+from sweepwise import cli, scripting
 from sweepwise.report import wrapped
 from sweepwise.schema import UsageError
 from sweepwise.sweep import overview
 from sweepwise.sweep.overview import Row
-from sweepwise.sweep.summary import best, counts, line, runs
-
-
-def sweep(arguments: list[str]) -> Path:
-    """The folder of a sweep, which is the only argument.
-
-    Raises:
-        UsageError: it is not.
-    """
-    if len(arguments) != 1:
-        raise UsageError(
-            ["SWEEP: must be given, and nothing else: an experiment's folder, such as outputs/main"]
-        )
-    home = Path(arguments[0])
-    if not home.is_dir():
-        raise UsageError([f"{home}: must be an experiment's folder, such as outputs/main, but there is none"])
-    return home
+from sweepwise.sweep.summary import STATUS_LETTERS, best, line, told_of
 
 
 def main(arguments: list[str]) -> int:
     """Prints the state of a sweep."""
-    home = sweep(arguments)
+    home = scripting.sweep(arguments)
     rows = overview.look(home)
     if not rows:
         raise UsageError(
             [f"{home}: must be an experiment's folder, but no run lies in it and none was sent away"]
         )
-    print(wrapped("sweep", f"{home}: {runs(len(rows))}: {counts([row.status for row in rows])}"))
+    print(wrapped("sweep", told_of(home, [row.status for row in rows])))
     for row in rows:
         print(_line(row))
     overview.tell_failures(rows)
@@ -54,7 +36,7 @@ def main(arguments: list[str]) -> int:
 def _line(row: Row) -> str:
     waits = row.state.reason if row.state.waits else ""
     return line(
-        f"{row.status:<14}",
+        f"{row.status:<{STATUS_LETTERS}}",
         row.name,
         "  ".join(filter(None, [row.job, row.state.node, waits, best(row.known)])),
     )

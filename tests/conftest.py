@@ -3,12 +3,16 @@
 import gzip
 import hashlib
 import io
+import runpy
+import signal
+import sys
 import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
 from sweepwise.data import cifar10, mnist
 
@@ -18,6 +22,34 @@ TRAIN, TEST, BATCH = 90, 30, 15  # images of the small MNISTs; images in a file 
 def pytest_configure() -> None:
     """The tests run side by side; with a thread a core in each, small products wait on one another."""
     torch.set_num_threads(1)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def torch_as_it_was():
+    """Gives back what a run sets in torch."""
+    yield
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def as_command(monkeypatch, capfd):
+    """Runs a file with arguments; returns exit code, what it printed and what it complained of."""
+
+    def call(file: str, *arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", [file, *arguments])
+        code = 0
+        try:
+            runpy.run_path(file, run_name="__main__")
+        except SystemExit as ended:
+            code = ended.code or 0
+        return (code, *capfd.readouterr())
+
+    return call
 
 
 def idx_bytes(array: np.ndarray) -> bytes:

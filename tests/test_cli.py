@@ -8,12 +8,12 @@ import contextlib
 import json
 import os
 import resource
-import runpy
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -40,30 +40,13 @@ def place(tmp_path, monkeypatch):
     """Each test works in a folder of its own, and gives back what a run sets in torch."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    threads = torch.get_num_threads()
     yield tmp_path
     GlobalHydra.instance().clear()
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs train.py with arguments; returns exit code, what it printed and what it complained of."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", [TRAIN, *arguments])
-        code = 0
-        try:
-            runpy.run_path(TRAIN, run_name="__main__")
-        except SystemExit as ended:
-            code = ended.code or 0
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return call
+def command(as_command):
+    return partial(as_command, TRAIN)
 
 
 def folders() -> list[Path]:

@@ -19,15 +19,6 @@ SMALL = ["data=wine", "model.hidden=[16]", "model.norm=batch", "trainer.device=c
 SMALL += ["progress=false", "monitor=none", "trainer.max_epochs=2"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def torch_settings():
-    """A run sets what is global in torch; give it back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-
-
 def network(outputs: int = 3, seed: int = 0) -> nn.Sequential:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, outputs))

@@ -1,9 +1,9 @@
 """Our launcher and sweeper as Hydra's plugins: with other programs' tasks, other sweepers, and wrong keys."""
 
-import runpy
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,22 +30,8 @@ def place(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def command(place, monkeypatch, capfd):
-    """Runs train.py with arguments; returns exit code, what it printed and what it complained of."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", [TRAIN, *arguments])
-        code = 0
-        try:
-            runpy.run_path(TRAIN, run_name="__main__")
-        except SystemExit as ended:
-            code = ended.code or 0
-        out, err = capfd.readouterr()
-        return code, out, err
-
-    return call
+def command(place, as_command):
+    return partial(as_command, TRAIN)
 
 
 def folders() -> list[Path]:

@@ -25,14 +25,6 @@ SMALL = ["data=wine", "model.hidden=[16]", "trainer.device=cpu", "early_stop=non
 OTHER = {"accumulate": 2, "ema": 0.9, "precision": "bf16", "compile": True}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def torch_settings():
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-
-
 def request(home: Path, *overrides: str) -> Request:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", [*SMALL, f"output_dir={home}", *overrides])

@@ -36,15 +36,6 @@ ADAM = partial(torch.optim.Adam, lr=1e-2)
 SMALL = partial(mlp, hidden=[16])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def torch_settings():
-    """A run sets what is global in torch; give it back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-
-
 def wines(**options):
     return split(wine(), **{"batch_size": 16, **options})
 

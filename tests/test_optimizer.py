@@ -47,15 +47,6 @@ OTHERS = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def torch_settings():
-    """A run that is built sets what is global in torch; give it back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-
-
 def name(build: partial) -> str:
     return (
         "-".join([build.func.__name__, *map(str, build.keywords)])

@@ -160,11 +160,9 @@ def train(row: Row, home: Path, files: Path) -> run.Result:
 @pytest.fixture(autouse=True, scope="module")
 def torch_settings():
     """A run sets what is global in torch; give it back."""
-    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    strict = torch.are_deterministic_algorithms_enabled()
     yield
-    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(strict)
-    torch.set_flush_denormal(False)
 
 
 @pytest.mark.slow

@@ -14,15 +14,6 @@ from sweepwise.range_test import BROKEN, Curve, range_test, smooth, suggestions
 CONF = Path(__file__).parents[1] / "conf"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def torch_settings():
-    """A run sets what is global in torch; give it back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-
-
 def parts_of(*overrides: str) -> run.Parts:
     return run.build(cli.composed(["early_stop=none", "trainer.device=cpu", *overrides], CONF))
 

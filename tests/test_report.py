@@ -14,15 +14,6 @@ CONF = Path(__file__).parents[1] / "conf"
 SMALL = ["data=wine", "trainer.device=cpu", "early_stop=none", "progress=false", "monitor=none"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def torch_settings():
-    """A run sets what is global in torch; give it back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-
-
 @pytest.fixture
 def trained(tmp_path, capsys):
     """Trains a run; returns its folder and the lines that it printed."""

@@ -1,13 +1,11 @@
 """scripts/check_init.py: what it prints and draws, and what it refuses."""
 
 import math
-import runpy
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from matplotlib.image import imread
 
 SCRIPT = str(Path(__file__).parents[1] / "scripts" / "check_init.py")
@@ -20,27 +18,12 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    threads = torch.get_num_threads()
     yield tmp_path
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs the script with arguments; returns exit code, what it printed and what it complained of."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", [SCRIPT, *arguments])
-        code = 0
-        try:
-            runpy.run_path(SCRIPT, run_name="__main__")
-        except SystemExit as ended:
-            code = ended.code or 0
-        return (code, *capfd.readouterr())
-
-    return call
+def command(as_command):
+    return partial(as_command, SCRIPT)
 
 
 def rows(out: str) -> dict[str, list[str]]:

@@ -1,12 +1,10 @@
 """scripts/find_lr.py: what it prints and draws, and what it refuses."""
 
-import runpy
 import shlex
-import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from matplotlib.image import imread
 
 from sweepwise import cli, run
@@ -22,27 +20,12 @@ def place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    threads = torch.get_num_threads()
     yield tmp_path
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture
-def command(monkeypatch, capfd):
-    """Runs the script with arguments; returns exit code, what it printed and what it complained of."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", [SCRIPT, *arguments])
-        code = 0
-        try:
-            runpy.run_path(SCRIPT, run_name="__main__")
-        except SystemExit as ended:
-            code = ended.code or 0
-        return (code, *capfd.readouterr())
-
-    return call
+def command(as_command):
+    return partial(as_command, SCRIPT)
 
 
 def test_it_suggests_a_rate_and_the_command_that_trains_with_it(command, place):

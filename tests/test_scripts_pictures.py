@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hydra.core.global_hydra import GlobalHydra
 from matplotlib import image
 
@@ -41,12 +40,9 @@ def place(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
     figure.chinese_font.cache_clear()
-    threads = torch.get_num_threads()
     yield tmp_path
     figure.chinese_font.cache_clear()
     GlobalHydra.instance().clear()
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 def load(name: str):

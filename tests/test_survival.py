@@ -55,11 +55,7 @@ TRAININGS = {
 @pytest.fixture(autouse=True)
 def one_thread():
     """As a run has it: a process that has used several cannot be forked."""
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 def call(*command, **variables):

@@ -6,8 +6,13 @@ import pytest
 import yaml
 from submitit.slurm.slurm import _make_sbatch_string
 
-from sweepwise.schema import UsageError
-from sweepwise.sweep.settings import Settings, settings
+from sweepwise.schema import UsageError, filled
+from sweepwise.sweep.settings import Settings
+
+
+def settings(given):
+    return filled("hydra.launcher", given, Settings)
+
 
 CONF = Path(__file__).parents[1] / "conf" / "hydra" / "launcher"
 

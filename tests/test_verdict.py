@@ -16,15 +16,6 @@ CONF = Path(__file__).parents[1] / "conf"
 TEN = "[50,50,50,50,50,50,50,50,50,50]"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def torch_settings():
-    """A run sets what is global in torch; give it back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
-
-
 def parts_of(*overrides: str) -> run.Parts:
     return run.build(cli.composed(["early_stop=none", "trainer.device=cpu", "data=wine", *overrides], CONF))
 

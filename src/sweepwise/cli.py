@@ -29,7 +29,6 @@ from sweepwise import (
     guard,
     importing,
     interrupt,
-    provenance,
     record,
     usage,
     world,
@@ -37,7 +36,7 @@ from sweepwise import (
 from sweepwise.failure import TOLD, Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
-from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
+from sweepwise.standing import ENDED, Ended, ended, refuse_made_otherwise
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 _ours: set[Callable[..., Any]] = set()  # functions that `main` was given
@@ -230,8 +229,7 @@ def _as_before(folder: Path, request: Request) -> tuple[int, float | None]:
     from sweepwise.report import closing
 
     known = record.read(folder)
-    differs = provenance.differences(known, made_by(request, provenance.versions()))
-    refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
+    refuse_made_otherwise(folder, known, request)
     print(f"{known['status']} before, in {folder}; fresh=true trains again")
     closing(folder, known)
     return ENDED[known["status"]], known["best"]["value"]

@@ -48,7 +48,8 @@ VARIABLES = (
     "OPENBLAS_",
 )
 # Recorded beside them; they say where a run was, not what it computes.
-PLACES = ("CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", "SLURM_JOB_ID")
+JOBS = ("SLURM_JOB_ID", "SUBMITIT_LOCAL_JOB_ID")
+PLACES = ("CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", *JOBS)
 # What of a machine can change the last bits of a result.
 COMPARED = {
     "processor": "processor",

@@ -82,27 +82,25 @@ class Ranks:
     def each(self, do: Callable[[], Result]) -> Result:
         """See `World.each`; the first rank that failed says why."""
         result, failed = _tried(do)
-        codes: list[int | None] = [None] * self.size
-        dist.all_gather_object(codes, None if failed is None else exit_code(failed))
-        first = next((rank for rank, code in enumerate(codes) if code is not None), None)
+        ends: list[int | None] = [None] * self.size
+        dist.all_gather_object(ends, None if failed is None else _end(failed))
+        first = next((rank for rank, end in enumerate(ends) if end is not None), None)
         if first is None:
             return result
-        if failed is not None and first == self.rank:
-            raise failed
-        raise Elsewhere(codes[first])
+        raise failed if failed is not None and first == self.rank else _ended(ends[first])
 
     def first(self, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None) -> Any:
         """See `World.first`."""
         result: Any
         failed: BaseException | None
         result, failed = _tried(do) if self.leads else (None, None)
-        code = None if failed is None else exit_code(failed)
-        message = [code, told(result) if self.leads and failed is None else None]
+        end = None if failed is None else _end(failed)
+        message = [end, told(result) if self.leads and failed is None else None]
         dist.broadcast_object_list(message)
         if failed is not None:
             raise failed
         if message[0] is not None:
-            raise Elsewhere(message[0])
+            raise _ended(message[0])
         return result if self.leads else message[1]
 
     def most(self, numbers: Sequence[int]) -> list[int]:
@@ -176,6 +174,16 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, UsageError):
         return 2
     return int(getattr(error, "exit_code", 1))
+
+
+def _end(error: BaseException) -> int:
+    """How a process ends, for the others: its exit code, or below 0 the signal that it was asked by."""
+    return -error.signal if isinstance(error, interrupt.Stopped) else exit_code(error)
+
+
+def _ended(end: int | None) -> BaseException:
+    """What the others raise: a signal at one of them is a signal to all."""
+    return interrupt.Stopped(-end) if end is not None and end < 0 else Elsewhere(end)
 
 
 def _tried(do: Callable[[], Result]) -> tuple[Any, BaseException | None]:

@@ -113,9 +113,13 @@ def closing(folder: object, ended: Mapping[str, Any]) -> None:
     if ended.get("not_bit_exact"):
         print(wrapped("note", f"not bit-exact: went on although {'; '.join(ended['not_bit_exact'])}"))
     if ended["status"] == "interrupted":
-        again = [word for word in sys.argv if word not in ("fresh=true", "accept_changes=true")]
-        alone = place().size == 1
-        _line("to go on", shlex.join(["python", *again]) if alone else "the same command")
+        _line("to go on", again() if place().size == 1 else "the same command")
+
+
+def again() -> str:
+    """The command that goes on with what this one has left."""
+    words = [word for word in sys.argv if word not in ("fresh=true", "accept_changes=true")]
+    return shlex.join(["python", *words])
 
 
 def texts(request: Request, environment: Mapping[str, Any]) -> dict[str, str]:

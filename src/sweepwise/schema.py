@@ -14,9 +14,11 @@ import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from sweepwise import allowlist
+
+Filled = TypeVar("Filled")
 
 
 class UsageError(ValueError):
@@ -212,26 +214,27 @@ def check(key: str, value: Any, hint: Any) -> list[str]:
     return faults
 
 
-def check_all(key: str, values: Mapping[str, Any], target: Callable[..., Any]) -> None:
-    """Holds values against the annotations of a function or class.
+def filled(key: str, values: Mapping[str, Any], kind: Callable[..., Filled]) -> Filled:
+    """An object of a class whose parameters are annotated.
 
     Args:
         key: above the values, for messages.
         values: by the names of parameters.
-        target: the function or class.
+        kind: the class.
 
     Raises:
         UsageError: with every fault: names that it has not, values that do not fit.
     """
-    known = _parameters(target)
+    known = _parameters(kind)
     faults = []
     for name, value in values.items():
         if name in known:
-            faults += check(f"{key}.{name}", value, _hint(target, name))
+            faults += check(f"{key}.{name}", value, _hint(kind, name))
         else:
             faults.append(f"{key}.{name}: unknown; there is {', '.join(known)}")
     if faults:
         raise UsageError(faults)
+    return kind(**values)
 
 
 def _nodes(place: str, value: Any) -> Iterable[str]:

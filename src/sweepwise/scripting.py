@@ -73,6 +73,21 @@ def run_and_settings(arguments: Sequence[str], **defaults: str) -> tuple[Path, d
     return Path(arguments[0]), chosen
 
 
+def sweep(arguments: Sequence[str]) -> Path:
+    """The folder of a sweep, which is all that a script is given.
+
+    Raises:
+        UsageError: it is missing, not alone, or not there.
+    """
+    if len(arguments) != 1:
+        rule = "must be given, and nothing else: an experiment's folder, such as outputs/main"
+        raise UsageError([f"SWEEP: {rule}"])
+    home = Path(arguments[0])
+    if not home.is_dir():
+        raise UsageError([f"{home}: must be an experiment's folder, such as outputs/main, but there is none"])
+    return home
+
+
 def words(key: str, text: str) -> list[str]:
     """The items of a list that is written with commas, each once.
 

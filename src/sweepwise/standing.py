@@ -53,3 +53,13 @@ def refuse_changed(folder: Path, known: Mapping[str, Any], request: Request, cha
             f"{folder}: {status}, but made by something else: {'; '.join(changes)}. "
             f"fresh=true trains it anew, over what is there; accept_changes=true {way}"
         )
+
+
+def refuse_made_otherwise(folder: Path, known: Mapping[str, Any], request: Request) -> None:
+    """`refuse_changed` for a run that has ended: by code, inputs and versions, which are known without torch.
+
+    Raises:
+        Changed: see `refuse_changed`.
+    """
+    differs = provenance.differences(known, made_by(request, provenance.versions()))
+    refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])

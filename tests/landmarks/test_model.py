@@ -3,21 +3,11 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 from sweepwise import record, run
 from sweepwise.cli import composed
 
 CONF = Path(__file__).parents[2] / "conf"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def torch_settings():
-    """A run sets what is global in torch; give it back."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(False)
 
 
 def accuracy_of(home: Path, *overrides: str) -> float:

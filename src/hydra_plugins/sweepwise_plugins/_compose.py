@@ -6,30 +6,24 @@ interpolations that name one key are followed. Whatever is more than that is lef
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins.sweepwise_plugins._shared import MISSING, Base, Keys, Word, texts
 from sweepwise import cli, guard, usage
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
 
-MISSING = "???"
 _BY_HYDRA = (HydraException, OmegaConfBaseException, ValueError)  # what it raises when it cannot compose
 _LEAF = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)+")  # neither an index nor a group, which has no dot
-_REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\}")
-
-Path_ = tuple[str, ...]
-Plain = dict[str, Any]
 
 
 def requests(
@@ -80,154 +74,6 @@ def _told(named: list[str]) -> str:
     return named[0] + (f" and {more:,} more run{'s' if more > 1 else ''}" if more else "")
 
 
-@dataclass(frozen=True)
-class _Word:
-    """An override as Hydra's parser reads it.
-
-    Attributes:
-        text: as given.
-        key: what it sets.
-        value: plain.
-        plain: it gives a key with a dot a scalar or a list that holds no interpolation.
-        task: it is none of Hydra's own.
-    """
-
-    text: str
-    key: str
-    value: Any
-    plain: bool
-    task: bool
-
-
-class _Base:
-    """What jobs with the same choices share: a composition of Hydra's as plain values.
-
-    Attributes:
-        odd: it holds more than names of keys as interpolations, so each job is Hydra's.
-    """
-
-    def __init__(self, config: DictConfig, choices: Mapping[str, str | None], words: Sequence[_Word]) -> None:
-        self._config, self.choices = config, cli.chosen(choices)
-        # What was set beside the choices; where a job sets something above or below it, their order counts.
-        self._set = [word.key for word in words if "." in word.key or isinstance(word.value, dict)]
-        plain = OmegaConf.to_container(config, resolve=False)
-        assert isinstance(plain, dict)
-        self._plain: Plain = {str(key): value for key, value in plain.items()}
-        self._references: list[tuple[Path_, str, Path_]] = []
-        self._missing: list[Path_] = []
-        self._takes: dict[str, bool] = {}
-        simple = [self._simple(path, value) for path, value in _leaves(self._plain)]  # each notes something
-        self.odd = not all(simple)
-        self.odd = self.odd or not all(self._leads_somewhere(path) for _, _, path in self._references)
-
-    def _simple(self, path: Path_, value: Any) -> bool:
-        """Notes a leaf that jobs must look at; whether it can be understood."""
-        if isinstance(value, list):
-            return not any("${" in text or text == MISSING for text in _texts(value))
-        if value == MISSING:
-            self._missing.append(path)
-        elif isinstance(value, str) and "${" in value:
-            found = _REFERENCE.fullmatch(value)
-            if not found:
-                return False
-            self._references.append((path, value, tuple(found[1].split("."))))
-        return all(isinstance(key, str) for key in path)
-
-    def _leads_somewhere(self, path: Path_) -> bool:
-        for _ in range(len(self._references) + 1):
-            value = _at(self._plain, path)
-            if value is _NOTHING or isinstance(value, dict):
-                return False
-            found = isinstance(value, str) and _REFERENCE.fullmatch(value)
-            if not found:
-                return True
-            path = tuple(found[1].split("."))
-        return False  # in a circle
-
-    def takes(self, word: _Word) -> bool:
-        """Whether a plain value can be set without asking Hydra."""
-        if word.key not in self._takes:
-            self._takes[word.key] = self._free(word.key) and self._is_untyped_leaf(tuple(word.key.split(".")))
-        return self._takes[word.key]
-
-    def _free(self, key: str) -> bool:
-        return not any(f"{key}.".startswith(f"{own}.") or own.startswith(f"{key}.") for own in self._set)
-
-    def _is_untyped_leaf(self, path: Path_) -> bool:
-        """A leaf that takes any value as it is; one of a structured config would convert it."""
-        if _at(self._plain, path) is _NOTHING or isinstance(_at(self._plain, path), dict):
-            return False
-        parent: Any = self._config
-        for key in path[:-1]:
-            parent = parent._get_node(key)
-        node = parent._get_node(path[-1])
-        typed = parent._metadata.object_type is not dict or parent._metadata.element_type is not Any
-        if typed or (isinstance(node, ListConfig) and node._metadata.element_type is not Any):
-            return False
-        return type(node) in (AnyNode, ListConfig) and not node._get_flag("readonly")
-
-    def config(self, words: Sequence[_Word]) -> Plain | None:
-        """The resolved config with values set; None if only Hydra can say what comes of it.
-
-        Raises:
-            UsageError: a value is missing.
-        """
-        config = _copied(self._plain)
-        for word in words:
-            *above, last = word.key.split(".")
-            _at(config, tuple(above))[last] = _copied(word.value)
-        for path, reference, target in self._references:
-            if _at(config, path) != reference:  # it has been set
-                continue
-            value = _at(config, target)
-            while isinstance(value, str) and (found := _REFERENCE.fullmatch(value)):
-                value = _at(config, tuple(found[1].split(".")))
-            if value == MISSING:
-                return None
-            _at(config, path[:-1])[path[-1]] = _copied(value)
-        for path in self._missing:
-            if _at(config, path) == MISSING:
-                raise UsageError([f"{'.'.join(path)}: must be given"])
-        return config
-
-
-_NOTHING = object()
-
-
-def _at(node: Any, path: Sequence[str]) -> Any:
-    for key in path:
-        if not isinstance(node, dict) or key not in node:
-            return _NOTHING
-        node = node[key]
-    return node
-
-
-def _leaves(node: Plain, above: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, (*above, key))
-        else:
-            yield (*above, key), value
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """All strings in a value, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, dict):
-        for item in value.items():
-            yield from _texts(item)
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
-
-
 class _Composer:
     """Composes jobs, and remembers what they share."""
 
@@ -235,10 +81,10 @@ class _Composer:
         self._loader, self._config = loader, config
         self._confs = _folders(config)
         self._parser = OverridesParser.create(config_loader=loader)
-        self._words: dict[str, _Word] = {}
-        self._bases: dict[Path_, _Base | Exception] = {}
-        self._faults: dict[tuple[str, Path_], str] = {}
-        self._messages: dict[tuple[Path_, Path_], UsageError] = {}
+        self._words: dict[str, Word] = {}
+        self._bases: dict[Keys, Base | Exception] = {}
+        self._faults: dict[tuple[str, Keys], str] = {}
+        self._messages: dict[tuple[Keys, Keys], UsageError] = {}
 
     def request(self, job: Sequence[str], number: int) -> Request:
         """The run of one job.
@@ -249,7 +95,7 @@ class _Composer:
         words = [self._word(text) for text in job]
         shared = [word for word in words if not word.plain]
         base = self._base(shared)
-        if isinstance(base, _Base) and not all(base.takes(word) for word in words if word.plain):
+        if isinstance(base, Base) and not all(base.takes(word) for word in words if word.plain):
             shared = [word for word in words if not word.plain or not base.takes(word)]
             base = self._base(shared)
         if isinstance(base, Exception):
@@ -263,21 +109,21 @@ class _Composer:
         usage.check_shape(made.config)
         return made
 
-    def _word(self, text: str) -> _Word:
+    def _word(self, text: str) -> Word:
         if text not in self._words:
             try:
                 self._words[text] = _read(text, self._parser.parse_override(text))
             except HydraException:  # Hydra says it better when it composes
-                self._words[text] = _Word(text, text, None, plain=False, task=True)
+                self._words[text] = Word(text, text, None, plain=False, task=True)
         return self._words[text]
 
-    def _base(self, shared: Sequence[_Word]) -> _Base | Exception:
+    def _base(self, shared: Sequence[Word]) -> Base | Exception:
         key = tuple(word.text for word in shared)
         if key not in self._bases:
             try:
                 config = self._loader.load_sweep_config(self._config, list(key))
                 choices = dict(config.hydra.runtime.choices)
-                self._bases[key] = _Base(_without_hydra(config), choices, shared)
+                self._bases[key] = Base(_without_hydra(config), choices, shared)
             except _BY_HYDRA as error:
                 self._bases[key] = error
         return self._bases[key]
@@ -300,7 +146,7 @@ class _Composer:
         finally:
             HydraConfig.instance().cfg = before
 
-    def _refusal(self, error: Exception, words: Sequence[_Word], shared: Sequence[_Word]) -> UsageError:
+    def _refusal(self, error: Exception, words: Sequence[Word], shared: Sequence[Word]) -> UsageError:
         """As `refusal`; each override is looked at once."""
         if isinstance(error, (guard.Foreign, OverrideParseException)):
             return cli.refusal(error, [word.text for word in words], self._confs)
@@ -311,7 +157,7 @@ class _Composer:
         faults = [fault for word in words if (fault := self._faults[word.text, key])]
         return UsageError(faults) if faults else self._unexplained(error, words, key)
 
-    def _unexplained(self, error: Exception, words: Sequence[_Word], shared: Path_) -> UsageError:
+    def _unexplained(self, error: Exception, words: Sequence[Word], shared: Keys) -> UsageError:
         """What Hydra itself says of a job; it may name a key, but no plain value."""
         like = shared, tuple(word.key for word in words)
         if like not in self._messages:
@@ -324,13 +170,13 @@ class _Composer:
         return self._messages[like]
 
 
-def _read(text: str, found: Override) -> _Word:
+def _read(text: str, found: Override) -> Word:
     value = found.value()
     scalar_or_list = value is None or isinstance(value, (bool, int, float, str, list))
-    understood = scalar_or_list and not any("${" in part or part == MISSING for part in _texts(value))
+    understood = scalar_or_list and not any("${" in part or part == MISSING for part in texts(value))
     plain = found.type == OverrideType.CHANGE and not found.package and _LEAF.fullmatch(found.key_or_group)
     task = not found.is_hydra_override()
-    return _Word(text, found.key_or_group, value, bool(plain and understood and task), task)
+    return Word(text, found.key_or_group, value, bool(plain and understood and task), task)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:

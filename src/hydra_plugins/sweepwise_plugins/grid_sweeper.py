@@ -29,10 +29,8 @@ class GridSweeper(BasicSweeper):
         finally:
             self._save()
         errors = [job._return_value for batch in returns for job in batch if job.status == JobStatus.FAILED]
-        for error in sorted(
-            errors, key=lambda error: isinstance(error, ValueError)
-        ):  # bad usage is the least
-            raise error
+        if errors:  # bad usage is the least of them
+            raise min(errors, key=lambda error: isinstance(error, ValueError))
         return returns
 
     def _save(self) -> None:

@@ -62,4 +62,4 @@ def synchronise_(model: nn.Module, group: dist.ProcessGroup) -> None:
         if type(module) in PLAIN:
             on_gpu = next(iter(module.state_dict().values()), torch.empty(0)).is_cuda
             module.__class__ = nn.SyncBatchNorm if on_gpu else SyncedNorm
-            module.process_group = group  # type: ignore[assignment]
+            cast(SyncedNorm, module).process_group = group

@@ -10,17 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweepwise import provenance
 from sweepwise.failure import Failure
 from sweepwise.identity import Request
 from sweepwise.report import INDENT, wrapped
-from sweepwise.standing import ENDED, made_by, refuse_changed
-from sweepwise.sweep import overview, summary
+from sweepwise.standing import ENDED, refuse_made_otherwise
+from sweepwise.sweep import overview
 from sweepwise.sweep.ledger import Ledger
 from sweepwise.sweep.overview import Row, tell_failures
 from sweepwise.sweep.settings import Settings
 from sweepwise.sweep.submission import Order, adopt, submit
-from sweepwise.sweep.summary import counts
+from sweepwise.sweep.summary import counts, number, told_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Sorted:
     again: list[Row]
 
 
-def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[str, Row]:
+def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[tuple[Path, str], Row]:
     """Submits the runs that are neither ended nor in a live job; stays until all have ended, if wanted.
 
     Args:
@@ -49,7 +48,7 @@ def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[
         script: folder of the script that was started.
 
     Returns:
-        How each run stands now, by its id.
+        How each run stands now, by its sweep's folder and its id.
 
     Raises:
         Changed: an ended run was made by other code.
@@ -64,12 +63,12 @@ def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[
     homes: dict[Path, dict[str, Request]] = {}
     for run in runs:
         homes.setdefault(run.home, {}).setdefault(run.id, run)
-    rows: dict[str, Row] = {}
+    rows: dict[tuple[Path, str], Row] = {}
     for home, own in homes.items():
         _submit(home, list(own.values()), settings, script)
     for home, own in homes.items():
         found = wait(home, list(own), settings.poll_s) if settings.wait else overview.look(home, own)
-        rows |= {row.run: row for row in found}
+        rows |= {(home, row.run): row for row in found}
     return rows
 
 
@@ -80,7 +79,7 @@ def _submit(home: Path, runs: Sequence[Request], settings: Settings, script: Pat
         adopt(ledger)
         found = _sorted(home, runs)
         made = submit(Order(ledger, found.missing, script, settings)) if found.missing else None
-    told = [("sweep", f"{home}: {summary.runs(len(runs))}")]
+    told = [("sweep", f"{home}: {number(len(runs))}")]
     told += _told("ended", found.ended) + _told("in live jobs", found.live) + _told("once more", found.again)
     if made:
         first = made.jobs[0].partition("_")[0]
@@ -114,17 +113,12 @@ def _sorted(home: Path, runs: Sequence[Request]) -> Sorted:
         if row and row.live:
             found.live.append(row)
         elif row and row.status in ENDED and not run.config["fresh"]:
-            _refuse_changed(home / row.name, row, run)
+            refuse_made_otherwise(home / row.name, row.known, run)
             found.ended.append(row)
         else:
             found.missing.append(run)
             found.again.extend([row] if row else [])
     return found
-
-
-def _refuse_changed(folder: Path, row: Row, run: Request) -> None:
-    differs = provenance.differences(row.known, made_by(run, provenance.versions()))
-    refuse_changed(folder, row.known, run, [*differs.code, *differs.inputs, *differs.versions])
 
 
 def wait(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
@@ -148,10 +142,7 @@ def wait(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
         for key, text in _ways(home):
             print(f"{key:<{INDENT}}{text}", file=sys.stderr)
         raise
-    print(
-        wrapped("sweep", f"{home}: {summary.runs(len(rows))}: {counts([row.status for row in rows])}"),
-        flush=True,
-    )
+    print(wrapped("sweep", told_of(home, [row.status for row in rows])), flush=True)
     tell_failures(rows)
     return rows
 

@@ -9,6 +9,7 @@ diverging, too), 1 if not, 143 after a signal.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -19,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweepwise import allowlist, interrupt, record, world
-from sweepwise.identity import Request
+from sweepwise.folders import SWEEP
 from sweepwise.standing import ended
-from sweepwise.sweep import plan as plans
-from sweepwise.sweep.ledger import given_up
+from sweepwise.sweep import pool
+from sweepwise.sweep.child import train_here
+from sweepwise.sweep.ledger import LOGS, given_up, sweep_of
 from sweepwise.sweep.plan import Plan
 
 FAILED = 1
@@ -73,7 +75,7 @@ def main(arguments: list[str]) -> int:
     task, path = Task.here(), Path(arguments[0])
     plan = Plan.read(path)
     sys.argv[:] = plan.command  # which a record names, and a person repeats
-    _print_into(Path(plan.logs) / task.log)
+    _print_into(sweep_of(path.parent) / SWEEP / LOGS / task.log)
     if why := given_up(path.parent):
         print(f"error: this job was given up before it was submitted ({why}); its runs are in another one")
         return FAILED
@@ -84,7 +86,7 @@ def main(arguments: list[str]) -> int:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
             _join(task)
             place = int(arguments[1]) if len(arguments) > 1 else int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
-            return _train(plan, plan.of_task(place, path), path, task)
+            return _train(plan, place, task)
     except KeyboardInterrupt as stopped:
         asked = stopped.signal if isinstance(stopped, interrupt.Stopped) else int(signal.SIGINT)
         print(f"signal        {stopped or 'interrupted'}", file=sys.stderr, flush=True)
@@ -111,25 +113,19 @@ def _join(task: Task) -> None:
         world.quieten()
 
 
-def _train(plan: Plan, runs: list[Request], path: Path, task: Task) -> int:
-    """Trains runs; the exit code.
+def _train(plan: Plan, place: int, task: Task) -> int:
+    """Trains the runs of a task; its exit code, by what has become of them: alike in all of its processes.
 
     Raises:
         Stopped: a signal came; checkpoints were made.
     """
-    from sweepwise.sweep import pool
-
     allowlist.allow(plan.packages)
+    runs = plan.of_task(place)
     if len(runs) == 1:
-        plans.note_begun(path, runs[0])
-        pool.train_here(runs[0])
+        with contextlib.suppress(SystemExit):  # another process of the run says why
+            train_here(runs[0])
     else:
-        pool.train_all(
-            runs,
-            max_parallel=plan.max_parallel,
-            suffix=f".{task.job}.{task.restarts}",
-            begun=lambda run: plans.note_begun(path, run),
-        )
+        pool.train_all(runs, max_parallel=plan.max_parallel, suffix=f".{task.job}.{task.restarts}")
     return 0 if all(ended(record.read(run.folder)) for run in runs) else FAILED
 
 

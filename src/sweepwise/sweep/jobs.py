@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import subprocess
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -79,8 +78,7 @@ def slurm_named(name: str) -> str | None:
 
 def _queue() -> list[tuple[str, str, State]]:
     """Id, name and state of all jobs of this user's that the controller knows."""
-    user = getpass.getuser() if os.getuid() else "root"
-    arguments = ["--noheader", "--array", "--states=all", f"--user={user}", "--format=%i|%T|%N|%r|%j"]
+    arguments = ["--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%N|%r|%j"]
     told = _asked("squeue", *arguments)
     if told is None:
         raise Failure("Slurm does not answer (squeue): nothing was submitted or cancelled; try again later")

@@ -144,13 +144,18 @@ class Ledger:
             os.close(handle)
 
 
-def given_up(folder: Path) -> str:
+def sweep_of(submission: Path) -> Path:
+    """The folder of a sweep from that of one of its submissions."""
+    return submission.parents[2]
+
+
+def given_up(submission: Path) -> str:
     """Why a submission was given up while it was made; '' if it was not.
 
     A launcher that is killed may leave an sbatch behind that submits when nobody counts on it any more.
 
     Args:
-        folder: the submission's.
+        submission: its folder.
     """
-    ledger = Ledger(folder.parents[2])
-    return next((known.void for known in ledger.submissions() if known.name == folder.name), "")
+    known = Ledger(sweep_of(submission)).submissions()
+    return next((one.void for one in known if one.name == submission.name), "")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from sweepwise import record
 from sweepwise.failure import TOLD, Failure
 from sweepwise.identity import Request
-from sweepwise.schema import Range, UsageError, check_all
+from sweepwise.schema import Range, UsageError
+from sweepwise.standing import ENDED
 from sweepwise.sweep import pool
-from sweepwise.sweep.pool import BAD_USAGE, Outcome
+from sweepwise.sweep.child import BAD_USAGE, Outcome
 from sweepwise.sweep.summary import Shown, status, tell
 
 
@@ -26,17 +27,9 @@ class Settings:
     max_parallel: Annotated[int, Range(1)] | None = None
 
 
-def settings(given: Mapping[str, Any]) -> Settings:
-    """Settings from the keys of a config.
-
-    Raises:
-        UsageError: with every fault.
-    """
-    check_all("hydra.launcher", given, Settings)
-    return Settings(**given)
-
-
-def train(requests: Sequence[Request], settings: Settings) -> Iterator[tuple[Request, float | Exception]]:
+def train(
+    requests: Sequence[Request], settings: Settings
+) -> Iterator[tuple[Request, float | Exception | None]]:
     """Trains runs and tells of them; yields each with its best value, or why there is none.
 
     Raises:
@@ -60,12 +53,10 @@ def train(requests: Sequence[Request], settings: Settings) -> Iterator[tuple[Req
         yield outcome.request, _value(outcome)
 
 
-def _value(outcome: Outcome) -> float | Exception:
-    if status(outcome) in ("failed", "refused", "interrupted"):
-        error = (
-            UsageError(outcome.last) if outcome.exit_code == BAD_USAGE else Failure("\n".join(outcome.last))
-        )
-        error.add_note(TOLD)
-        return error
-    value = record.read(outcome.request.folder)["best"]["value"]
-    return float("nan") if value is None else value
+def _value(outcome: Outcome) -> float | Exception | None:
+    if status(outcome) in ENDED:
+        return record.read(outcome.request.folder)["best"]["value"]
+    refused = outcome.exit_code == BAD_USAGE
+    error = UsageError(outcome.last) if refused else Failure("\n".join(outcome.last))
+    error.add_note(TOLD)
+    return error

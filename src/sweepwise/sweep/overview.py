@@ -16,7 +16,7 @@ from sweepwise.standing import ENDED
 from sweepwise.sweep import jobs
 from sweepwise.sweep.jobs import GONE, State
 from sweepwise.sweep.ledger import LOGS, Ledger, Placed
-from sweepwise.sweep.pool import last_lines
+from sweepwise.sweep.summary import last_lines
 
 # Of jobs that have ended by themselves or by the cluster's fault, not by anybody's wish.
 BROKEN = frozenset({"FAILED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"})

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from sweepwise import durable
+from sweepwise import durable, provenance, record
 from sweepwise.identity import Request
 
 PLAN = "plan.json"
-BEGUN = "begun"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,6 @@ class Plan:
         runs: as composed.
         tasks: of each task the places of its runs in `runs`.
         packages: of the user's own that configs may build from.
-        logs: folder for what is printed.
         command: by which they were submitted.
         max_parallel: runs that one task trains at the same time; None: one a core or GPU.
     """
@@ -30,7 +30,6 @@ class Plan:
     runs: Sequence[Request]
     tasks: Sequence[Sequence[int]]
     packages: Sequence[str]
-    logs: str
     command: Sequence[str]
     max_parallel: int | None = None
 
@@ -46,27 +45,24 @@ class Plan:
         told = json.loads(path.read_bytes())
         return cls(**{**told, "runs": [Request(**run) for run in told["runs"]]})
 
-    def of_task(self, task: int, path: Path) -> list[Request]:
+    def of_task(self, task: int) -> list[Request]:
         """The runs of a task, as its present attempt has to train them.
 
-        `fresh=true` holds for the first attempt at a run, which is noted beside the plan; a requeued job
-        goes on.
+        `fresh=true` holds until a run has begun in this job; an attempt after that goes on.
 
         Args:
             task: its place in `tasks`.
-            path: of the plan's file.
         """
-        begun = path.parent / BEGUN
-        begun.mkdir(exist_ok=True)
-        runs = []
-        for run in (self.runs[place] for place in self.tasks[task]):
-            if run.config["fresh"] and (begun / run.id).exists():
-                run = replace(run, config={**run.config, "fresh": False})
-            runs.append(run)
-        return runs
+        runs = [self.runs[place] for place in self.tasks[task]]
+        return [
+            replace(run, config={**run.config, "fresh": run.config["fresh"] and not _begun_here(run)})
+            for run in runs
+        ]
 
 
-def note_begun(path: Path, run: Request) -> None:
-    """Notes that a run is begun now, so that no later attempt trains it anew."""
-    if run.config["fresh"]:
-        (path.parent / BEGUN / run.id).touch()
+def _begun_here(run: Request) -> bool:
+    """Whether an attempt of this very job has begun a run: its record names the job."""
+    with contextlib.suppress(record.Damaged):
+        known = record.read(run.folder).get("environment", {}).get("places", {})
+        return any(name in known and known[name] == os.environ.get(name) for name in provenance.JOBS)
+    return False

@@ -7,30 +7,25 @@ passed on to all; each makes its checkpoint, and none is begun any more.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import os
 import select
 import signal
-import sys
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from sweepwise import console, importing, interrupt, provenance, record
+from sweepwise import importing, interrupt, provenance, record
 from sweepwise.failure import Failure
 from sweepwise.folders import SWEEP, make, remove
 from sweepwise.identity import Request
-from sweepwise.schema import UsageError
-from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
+from sweepwise.standing import ENDED, ended, refuse_made_otherwise
+from sweepwise.sweep.child import FAILED, Child, Outcome, forked, held_back
 from sweepwise.sweep.ledger import LOGS
 
-FAILED, BAD_USAGE = 1, 2
 TICK_SECONDS = 0.5
 LATER = (  # what a training imports when it first needs it
     "numpy.random",
@@ -39,35 +34,6 @@ LATER = (  # what a training imports when it first needs it
     "tensorboard.plugins.hparams.api_pb2",
     "tensorboard.plugins.hparams.plugin_data_pb2",
 )
-LAST_LINES = 5
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a run of a sweep.
-
-    Attributes:
-        request: the run.
-        exit_code: of its process, as train.py's; below 0: it was killed by that signal.
-        log: what it printed; None: it was not begun.
-        last: the last lines of that; or why it was not begun.
-    """
-
-    request: Request
-    exit_code: int
-    log: Path | None = None
-    last: Sequence[str] = ()
-
-
-@dataclass
-class _Child:
-    """A process that trains a run."""
-
-    request: Request
-    log: Path
-    slot: int
-    end: int  # of a pipe that the kernel closes when the process is gone
 
 
 def train_all(
@@ -75,7 +41,6 @@ def train_all(
     *,
     max_parallel: int | None = None,
     suffix: str = "",
-    begun: Callable[[Request], None] = lambda _: None,
     told: Callable[[Outcome], None] = lambda _: None,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
@@ -85,7 +50,6 @@ def train_all(
         requests: the runs.
         max_parallel: at a time, >= 1; None: one a GPU, or as many as the cores have threads for.
         suffix: of the logs' names, which begin with the run's id.
-        begun: called when a run is begun.
         told: called when a run has ended.
         tick: called twice a second, or more often.
 
@@ -98,46 +62,24 @@ def train_all(
     """
     outcomes: dict[str, Outcome] = {}
     waiting: deque[Request] = deque()
+
+    def ended_so(outcome: Outcome) -> None:
+        outcomes[_key(outcome.request)] = outcome
+        told(outcome)
+
     for request in {_key(request): request for request in requests}.values():
-        known = _before(request)
-        if known:
-            outcomes[_key(request)] = known
-            told(known)
+        if known := _before(request):
+            ended_so(known)
         else:
             waiting.append(request)
     if waiting:
         _prepare(waiting)
         made = [level for request in waiting for level in make(_logs(request))]
         try:
-            _train(waiting, _slots(waiting, max_parallel), suffix, outcomes, begun, told, tick)
+            _train(waiting, _Running(_slots(waiting, max_parallel)), suffix, ended_so, tick)
         finally:
             remove(made)  # as far as nothing is in them
     return [outcomes[_key(request)] for request in requests]
-
-
-def train_here(request: Request) -> int:
-    """Trains a run in this process; says what is wrong and returns the exit code.
-
-    Raises:
-        Stopped: a signal came; the run has made a checkpoint.
-    """
-    try:
-        result = importing.trainer()(request)
-    except Ended:
-        return 0
-    except UsageError as error:
-        return _told(error, BAD_USAGE)
-    except (record.Busy, Failure, OSError) as error:
-        return _told(error, FAILED)
-    if result.signal:
-        raise interrupt.Stopped(result.signal)
-    return result.exit_code
-
-
-def _told(error: Exception, code: int) -> int:
-    for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr)
-    return code
 
 
 def _key(request: Request) -> str:
@@ -155,8 +97,7 @@ def _before(request: Request) -> Outcome | None:
         known = record.read(folder)
         if request.config["fresh"] or not ended(known):
             return None
-        differs = provenance.differences(known, made_by(request, provenance.versions()))
-        refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
+        refuse_made_otherwise(folder, known, request)
     except (Failure, OSError) as error:
         return Outcome(request, FAILED, last=str(error).splitlines())
     return Outcome(request, ENDED[known["status"]])
@@ -209,135 +150,61 @@ def _gpus() -> list[str]:
     return [str(i) for i, _ in enumerate(sorted(Path("/dev").glob("nvidia[0-9]*")))]
 
 
+class _Running:
+    """Processes that train runs, each in a slot of its own; a signal goes on to all of them."""
+
+    def __init__(self, gpus: Sequence[str | None]) -> None:
+        self._gpus = gpus
+        self._children: dict[int, Child] = {}  # by slot
+        self.signal = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._children)
+
+    def free(self) -> list[int]:
+        """Slots in which nobody is; none once a signal has come."""
+        return [] if self.signal else [slot for slot in range(len(self._gpus)) if slot not in self._children]
+
+    def start(self, slot: int, request: Request, log: Path) -> None:
+        """Trains a run in a free slot."""
+        with held_back():
+            self._children[slot] = forked(request, log, self._gpus[slot])
+
+    def pass_on(self, number: int, frame: FrameType | None = None) -> None:
+        """Answers a signal; the first counts."""
+        self.signal = self.signal or number
+        for child in self._children.values():
+            child.send(number)
+
+    def ended(self) -> list[Outcome]:
+        """Waits a little; returns what became of those that have ended."""
+        select.select([child.gone for child in self._children.values()], [], [], TICK_SECONDS)
+        found = {slot: outcome for slot, child in self._children.items() if (outcome := child.outcome())}
+        for slot in found:
+            del self._children[slot]
+        return list(found.values())
+
+
 def _train(
     waiting: deque[Request],
-    gpus: Sequence[str | None],
+    running: _Running,
     suffix: str,
-    outcomes: dict[str, Outcome],
-    begun: Callable[[Request], None],
     told: Callable[[Outcome], None],
     tick: Callable[[], None],
 ) -> None:
-    running: dict[int, _Child] = {}
-    noted: list[int] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        noted.append(number)
-        for pid in running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-
-    def look() -> None:
-        """Waits a little for one to end."""
-        select.select([child.end for child in running.values()], [], [], TICK_SECONDS)
-        for pid in list(running):
-            gone, status = os.waitpid(pid, os.WNOHANG)
-            if gone:
-                child = running.pop(pid)
-                os.close(child.end)
-                outcome = _outcome(child, os.waitstatus_to_exitcode(status))
-                outcomes[_key(child.request)] = outcome
-                told(outcome)
-
-    with interrupt.heeding(pass_on):
+    with interrupt.heeding(running.pass_on):
         try:
-            while running or (waiting and not noted):
-                free = sorted(set(range(len(gpus))) - {child.slot for child in running.values()})
-                for slot in free[: len(waiting) if not noted else 0]:
+            while running or (waiting and not running.signal):
+                for slot in running.free()[: len(waiting)]:
                     request = waiting.popleft()
-                    begun(request)
-                    with _held_back():
-                        log = _logs(request) / f"{request.id}{suffix}.log"
-                        pid, child = _fork(request, log, slot, gpus[slot])
-                        running[pid] = child
-                look()
+                    running.start(slot, request, _logs(request) / f"{request.id}{suffix}.log")
+                for outcome in running.ended():
+                    told(outcome)
                 tick()
-        except BaseException:  # of `begun`, `told` or `tick`, or for want of memory
-            pass_on(signal.SIGTERM, None)
-            for pid in running:
-                os.waitpid(pid, 0)
+        except BaseException:  # of `told` or `tick`, or for want of memory
+            running.pass_on(signal.SIGTERM)
+            while running:
+                running.ended()
             raise
-    if noted:
-        raise interrupt.Stopped(noted[0])
-
-
-def _outcome(child: _Child, code: int) -> Outcome:
-    last = last_lines(child.log) if code else []
-    if code == BAD_USAGE:  # nothing has been made
-        child.log.unlink(missing_ok=True)
-        return Outcome(child.request, code, last=last)
-    return Outcome(child.request, code, child.log, [*last, *_killed(code)])
-
-
-def _killed(code: int) -> list[str]:
-    hint = "; perhaps the memory was full" if code == -signal.SIGKILL else ""
-    return [f"killed by {signal.Signals(-code).name}{hint}"] if code < 0 else []
-
-
-def last_lines(log: Path) -> list[str]:
-    """What was printed into a log at last."""
-    try:
-        lines = log.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    return [text for text in lines if text.strip()][-LAST_LINES:]
-
-
-@contextlib.contextmanager
-def _held_back() -> Iterator[None]:
-    """While entered, signals wait: none falls between the birth of a process and our knowing of it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupt.ASKING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _fork(request: Request, log: Path, slot: int, gpu: str | None) -> tuple[int, _Child]:
-    parent = os.getpid()
-    end, other = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    if pid == 0:
-        code = FAILED
-        try:
-            os.close(end)
-            _be_alone(parent, log, gpu)
-            with console.lasting(), interrupt.heeding():
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
-                code = train_here(request)
-        except interrupt.Stopped as stopped:
-            code = interrupt.exit_code(stopped.signal)
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(OSError):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
-    os.close(other)
-    return pid, _Child(request, log, slot, end)
-
-
-def _be_alone(parent: int, log: Path, gpu: str | None) -> None:
-    """Makes a forked process one that trains a run: own output, signals and GPU; it ends with its parent."""
-    os.setpgid(0, 0)  # Ctrl-C in the terminal comes to the parent alone, who passes it on
-    for number in interrupt.ASKING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    os.close(handle)
-    # Anew: what was there may be anything, also something that the parent has not written out.
-    sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, errors="replace", closefd=False)
-    nowhere = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nowhere, 0)
-    os.close(nowhere)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it was gone before we asked
-            raise interrupt.Stopped(signal.SIGTERM)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    if running.signal:
+        raise interrupt.Stopped(running.signal)

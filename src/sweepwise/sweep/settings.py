@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from sweepwise.schema import Range, UsageError, check_all
+from sweepwise.schema import Range, UsageError
 
 # Keys that submitit's executor for Slurm takes as they are.
 SAME = (
@@ -132,13 +132,3 @@ class Settings:
         known = ("timeout_min", "signal_delay_s", "tasks_per_node", "nodes")
         gpus = {"gpus_per_node": int(self.gpus_per_node)} if self.gpus_per_node else {}
         return {key: getattr(self, key) for key in known} | gpus
-
-
-def settings(given: Mapping[str, Any]) -> Settings:
-    """Settings from the keys of a config.
-
-    Raises:
-        UsageError: with every fault: unknown keys, values of the wrong kind.
-    """
-    check_all("hydra.launcher", given, Settings)
-    return Settings(**given)

@@ -22,7 +22,7 @@ from sweepwise.failure import Failure
 from sweepwise.identity import Request, known_folders
 from sweepwise.sweep import snapshot
 from sweepwise.sweep.jobs import slurm_named
-from sweepwise.sweep.ledger import LOGS, Ledger, Submission
+from sweepwise.sweep.ledger import Ledger, Submission
 from sweepwise.sweep.plan import Plan
 from sweepwise.sweep.settings import Settings
 
@@ -101,8 +101,7 @@ def _prepared(
     settings = order.settings
     folders.make(folder)
     packages = list(allowlist.own_packages())
-    logs = str((order.ledger.folder / LOGS).resolve())
-    plan = Plan(order.runs, [list(task) for task in tasks], packages, logs, sys.argv, settings.max_parallel)
+    plan = Plan(order.runs, [list(task) for task in tasks], packages, sys.argv, settings.max_parallel)
     command = _command(plan.write(folder))
     setup = [f"export PYTHONPATH={shlex.quote(_python_path(order, packages))}", *settings.lines]
     prepare = _for_slurm if settings.cluster == "slurm" else _for_this_machine
@@ -183,7 +182,7 @@ def _for_slurm(
 
     def submit() -> list[str]:
         # Not by submitit's own function for arrays: it pickles each job and moves the pickles after sbatch;
-        # a a launcher that dies in between would leave jobs that find nothing.
+        # a launcher that dies in between would leave jobs that find nothing.
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # it is in the exception
                 return _ids(executor._submit_command(command).job_id, tasks)

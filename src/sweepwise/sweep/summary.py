@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import shutil
 import sys
 from collections import Counter
@@ -13,16 +12,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sweepwise import record
-from sweepwise.report import wrapped
+from sweepwise.report import again, wrapped
 from sweepwise.standing import ENDED
 
 if TYPE_CHECKING:
     from sweepwise.identity import Request
-    from sweepwise.sweep.pool import Outcome
+    from sweepwise.sweep.child import Outcome
 
-ORDER = (*ENDED, "running", "queued", "interrupted", "failed", "refused")  # in which statuses are told
+NOT_BEGUN = "not begun"
+ORDER = (*ENDED, "running", "queued", "interrupted", NOT_BEGUN, "failed", "refused")  # in which they are told
 STATUS_LETTERS = max(map(len, ORDER)) + 1
-AGAIN_WITHOUT = ("fresh=true", "accept_changes=true")
+LAST_LINES = 5
 
 
 class Shown:
@@ -135,15 +135,29 @@ def _found(outcome: Outcome) -> str:
     return "  ".join(filter(None, [best(known), seconds if known else ""]))
 
 
-def runs(number: int) -> str:
+def number(runs: int) -> str:
     """So many runs, in words."""
-    return f"{number:,} run{'s' if number != 1 else ''}"
+    return f"{runs:,} run{'s' if runs != 1 else ''}"
 
 
 def counts(statuses: Sequence[str]) -> str:
     """How many runs have each status."""
-    number = Counter(statuses)
-    return ", ".join(f"{number[word]:,} {word}" for word in ORDER if number[word])
+    found = Counter(statuses)
+    return ", ".join(f"{found[word]:,} {word}" for word in ORDER if found[word])
+
+
+def told_of(sweep: object, statuses: Sequence[str]) -> str:
+    """A sweep in one line."""
+    return f"{sweep}: {number(len(statuses))}: {counts(statuses)}"
+
+
+def last_lines(log: Path) -> list[str]:
+    """What was printed into a log at last."""
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [text for text in lines if text.strip()][-LAST_LINES:]
 
 
 def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
@@ -155,9 +169,8 @@ def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
     """
     homes = ", ".join(dict.fromkeys(str(request.home) for request in requests))
     statuses = [status(outcome) for outcome in outcomes]
-    left = len(requests) - len(outcomes)
-    told = ", ".join(filter(None, [counts(statuses), f"{left:,} not begun" if left else ""]))
-    print(wrapped("sweep", f"{homes}: {runs(len(requests))}: {told}"), flush=True)
+    left = [NOT_BEGUN] * (len(requests) - len(outcomes))
+    print(wrapped("sweep", told_of(homes, [*statuses, *left])), flush=True)
     named = names(requests)
     alike: dict[tuple[str, ...], list[Outcome]] = {}
     for word, outcome in zip(statuses, outcomes, strict=True):
@@ -171,5 +184,4 @@ def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
         if found[0].log:
             print(wrapped("", f"  in {found[0].log}"), file=sys.stderr, flush=True)
     if left or "interrupted" in statuses:
-        again = shlex.join(["python", *(word for word in sys.argv if word not in AGAIN_WITHOUT)])
-        print(wrapped("to go on", again), flush=True)
+        print(wrapped("to go on", again()), flush=True)

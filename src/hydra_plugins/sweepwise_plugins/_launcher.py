@@ -1,0 +1,66 @@
+"""What our launchers share: the runs of a sweep, composed, and the keys of hydra.launcher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+if TYPE_CHECKING:
+    from sweepwise.identity import Request
+
+Settings = TypeVar("Settings")
+
+
+class RunLauncher(Launcher):
+    """Keeps what a launch needs; `launch` is a subclass's own."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._given = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Takes what Hydra gives to each launcher."""
+        self._context, self._task, self._config = hydra_context, task_function, config
+
+    @property
+    def _is_ours(self) -> bool:
+        """Whether the task trains runs of ours, so that their configs say all."""
+        from sweepwise import cli
+
+        return cli.is_ours(self._task)
+
+    def _settings(self, kind: Callable[..., Settings]) -> Settings:
+        """The keys of the launcher, checked.
+
+        Raises:
+            UsageError: with every fault; also what must be given, which Hydra drops without a word.
+        """
+        from sweepwise.schema import UsageError, filled
+
+        if missing := sorted(OmegaConf.missing_keys(self._config.hydra.launcher)):
+            raise UsageError([f"hydra.launcher.{key}: must be given" for key in missing])
+        plain = OmegaConf.to_container(OmegaConf.create(self._given), resolve=True)
+        assert isinstance(plain, dict)
+        return filled("hydra.launcher", {str(key): value for key, value in plain.items()}, kind)
+
+    def _requests(self, jobs: Sequence[Sequence[str]], first: int) -> list[Request]:
+        """The runs of jobs, the first of which has this number.
+
+        Raises:
+            UsageError: some cannot be composed.
+        """
+        from hydra_plugins.sweepwise_plugins import _compose
+
+        return _compose.requests(self._context.config_loader, self._config, jobs, first)
+
+
+def returned(request: Request, value: float | Exception | None) -> JobReturn:
+    """What a sweeper gets of a run: its best value, nan if it has none; or an error, raised when read."""
+    done = JobReturn(overrides=list(request.overrides))
+    done.status = JobStatus.FAILED if isinstance(value, Exception) else JobStatus.COMPLETED
+    done.return_value = float("nan") if value is None else value
+    return done

@@ -1,0 +1,165 @@
+"""What jobs of a sweep share: a composition of Hydra's, as plain values; each sets its own in a copy."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf
+
+from sweepwise import cli
+from sweepwise.schema import UsageError
+
+MISSING = "???"
+REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\}")
+
+Keys = tuple[str, ...]
+Plain = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Word:
+    """An override as Hydra's parser reads it.
+
+    Attributes:
+        text: as given.
+        key: what it sets.
+        value: plain.
+        plain: it gives a key with a dot a scalar or a list that holds no interpolation.
+        task: it is none of Hydra's own.
+    """
+
+    text: str
+    key: str
+    value: Any
+    plain: bool
+    task: bool
+
+
+class Base:
+    """What jobs with the same choices share: a composition of Hydra's as plain values.
+
+    Attributes:
+        odd: it holds more than names of keys as interpolations, so each job is Hydra's.
+    """
+
+    def __init__(self, config: DictConfig, choices: Mapping[str, str | None], words: Sequence[Word]) -> None:
+        self._config, self.choices = config, cli.chosen(choices)
+        # What was set beside the choices; where a job sets something above or below it, their order counts.
+        self._set = [word.key for word in words if "." in word.key or isinstance(word.value, dict)]
+        plain = OmegaConf.to_container(config, resolve=False)
+        assert isinstance(plain, dict)
+        self._plain: Plain = {str(key): value for key, value in plain.items()}
+        self._references: list[tuple[Keys, str, Keys]] = []
+        self._missing: list[Keys] = []
+        self._takes: dict[str, bool] = {}
+        simple = [self._simple(path, value) for path, value in _leaves(self._plain)]  # each notes something
+        self.odd = not all(simple)
+        self.odd = self.odd or not all(self._leads_somewhere(path) for _, _, path in self._references)
+
+    def _simple(self, path: Keys, value: Any) -> bool:
+        """Notes a leaf that jobs must look at; whether it can be understood."""
+        if isinstance(value, list):
+            return not any("${" in text or text == MISSING for text in texts(value))
+        if value == MISSING:
+            self._missing.append(path)
+        elif isinstance(value, str) and "${" in value:
+            found = REFERENCE.fullmatch(value)
+            if not found:
+                return False
+            self._references.append((path, value, tuple(found[1].split("."))))
+        return all(isinstance(key, str) for key in path)
+
+    def _leads_somewhere(self, path: Keys) -> bool:
+        for _ in range(len(self._references) + 1):
+            value = _at(self._plain, path)
+            if value is _NOTHING or isinstance(value, dict):
+                return False
+            found = isinstance(value, str) and REFERENCE.fullmatch(value)
+            if not found:
+                return True
+            path = tuple(found[1].split("."))
+        return False  # in a circle
+
+    def takes(self, word: Word) -> bool:
+        """Whether a plain value can be set without asking Hydra."""
+        if word.key not in self._takes:
+            self._takes[word.key] = self._free(word.key) and self._is_untyped_leaf(tuple(word.key.split(".")))
+        return self._takes[word.key]
+
+    def _free(self, key: str) -> bool:
+        return not any(f"{key}.".startswith(f"{own}.") or own.startswith(f"{key}.") for own in self._set)
+
+    def _is_untyped_leaf(self, path: Keys) -> bool:
+        """A leaf that takes any value as it is; one of a structured config would convert it."""
+        if _at(self._plain, path) is _NOTHING or isinstance(_at(self._plain, path), dict):
+            return False
+        parent: Any = self._config
+        for key in path[:-1]:
+            parent = parent._get_node(key)
+        node = parent._get_node(path[-1])
+        typed = parent._metadata.object_type is not dict or parent._metadata.element_type is not Any
+        if typed or (isinstance(node, ListConfig) and node._metadata.element_type is not Any):
+            return False
+        return type(node) in (AnyNode, ListConfig) and not node._get_flag("readonly")
+
+    def config(self, words: Sequence[Word]) -> Plain | None:
+        """The resolved config with values set; None if only Hydra can say what comes of it.
+
+        Raises:
+            UsageError: a value is missing.
+        """
+        config = _copied(self._plain)
+        for word in words:
+            *above, last = word.key.split(".")
+            _at(config, tuple(above))[last] = _copied(word.value)
+        for path, reference, target in self._references:
+            if _at(config, path) != reference:  # it has been set
+                continue
+            value = _at(config, target)
+            while isinstance(value, str) and (found := REFERENCE.fullmatch(value)):
+                value = _at(config, tuple(found[1].split(".")))
+            if value == MISSING:
+                return None
+            _at(config, path[:-1])[path[-1]] = _copied(value)
+        for path in self._missing:
+            if _at(config, path) == MISSING:
+                raise UsageError([f"{'.'.join(path)}: must be given"])
+        return config
+
+
+_NOTHING = object()
+
+
+def _at(node: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        if not isinstance(node, dict) or key not in node:
+            return _NOTHING
+        node = node[key]
+    return node
+
+
+def _leaves(node: Plain, above: Keys = ()) -> Iterator[tuple[Keys, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def texts(value: Any) -> Iterator[str]:
+    """All strings in a value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from texts(item)
+    elif isinstance(value, dict):
+        for item in value.items():
+            yield from texts(item)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
