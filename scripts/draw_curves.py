@@ -37,7 +37,7 @@ def read(home: Path) -> list[Run]:
         UsageError: there is none.
     """
     found = []
-    for path in sorted(home.rglob("record.json")):
+    for path in sorted(home.rglob("[!.]*/record.json")):
         known = record.read(path.parent)
         if known.get("status") in ("finished", "stopped early"):
             overrides = dict(zip(record.keys(known["overrides"]), known["overrides"], strict=True))

@@ -112,8 +112,8 @@ class Sweep:
         return [job for submission in Ledger(self.home).submissions() for job in submission.jobs]
 
     def runs(self) -> list[Path]:
-        """Folders of all runs that have begun."""
-        return sorted(path.parent for path in self.home.glob("*/record.json"))
+        """Folders of all runs that have begun; not the copy that a later attempt is making of one."""
+        return sorted(path.parent for path in self.home.glob("[!.]*/record.json"))
 
     def records(self) -> list[Mapping]:
         return [json.loads((run / "record.json").read_bytes()) for run in self.runs()]

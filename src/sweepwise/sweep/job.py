@@ -9,7 +9,6 @@ diverging, too), 1 if not, 143 after a signal.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -122,8 +121,11 @@ def _train(plan: Plan, place: int, task: Task) -> int:
     allowlist.allow(plan.packages)
     runs = plan.of_task(place)
     if len(runs) == 1:
-        with contextlib.suppress(SystemExit):  # another process of the run says why
+        try:
             train_here(runs[0])
+        except SystemExit as left:  # without a word, if another process of the run says why
+            if isinstance(left.code, str):
+                print(left.code, file=sys.stderr)
     else:
         pool.train_all(runs, max_parallel=plan.max_parallel, suffix=f".{task.job}.{task.restarts}")
     return 0 if all(ended(record.read(run.folder)) for run in runs) else FAILED
