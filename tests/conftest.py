@@ -22,8 +22,10 @@ TRAIN, TEST, BATCH = 90, 30, 15  # images of the small MNISTs; images in a file 
 def pytest_configure() -> None:
     """The tests run side by side; with a thread a core in each, small products wait on one another."""
     torch.set_num_threads(1)
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background by a script
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Ignored where a script or nohup has started this; and so it would be in all processes that tests start.
+    for number, usual in {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.fixture(autouse=True)

@@ -87,6 +87,7 @@ class Ranks:
         first = next((rank for rank, end in enumerate(ends) if end is not None), None)
         if first is None:
             return result
+        _part()
         raise failed if failed is not None and first == self.rank else _ended(ends[first])
 
     def first(self, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None) -> Any:
@@ -97,10 +98,9 @@ class Ranks:
         end = None if failed is None else _end(failed)
         message = [end, told(result) if self.leads and failed is None else None]
         dist.broadcast_object_list(message)
-        if failed is not None:
-            raise failed
         if message[0] is not None:
-            raise _ended(message[0])
+            _part()
+            raise failed or _ended(message[0])
         return result if self.leads else message[1]
 
     def most(self, numbers: Sequence[int]) -> list[int]:
@@ -174,6 +174,12 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, UsageError):
         return 2
     return int(getattr(error, "exit_code", 1))
+
+
+def _part() -> None:
+    """All have agreed to end: each takes its leave, as threads of gloo's that outlive the others may abort."""
+    with suppress(RuntimeError, ValueError, dist.DistError):
+        dist.destroy_process_group()
 
 
 def _end(error: BaseException) -> int:

@@ -78,6 +78,7 @@ def train_all(
         try:
             _train(waiting, _Running(_slots(waiting, max_parallel)), suffix, ended_so, tick)
         finally:
+            gc.unfreeze()
             remove(made)  # as far as nothing is in them
     return [outcomes[_key(request)] for request in requests]
 
