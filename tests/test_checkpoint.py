@@ -317,6 +317,7 @@ def test_killed_at_every_operation_of_a_load(folder):
         goes_on(copy)
 
 
+@pytest.mark.slow
 def test_killed_at_every_operation_of_the_first_save(tmp_path):
     folder = tmp_path / "new"
     folder.mkdir()

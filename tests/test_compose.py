@@ -172,6 +172,7 @@ def test_a_thousand_jobs_take_a_few_seconds():
     assert cpu_of(jobs) < 5
 
 
+@pytest.mark.slow
 def test_a_thousand_faulty_jobs_take_a_few_seconds():
     jobs = [[f"optimizer.lrr={number % 10}", f"seed.value={number}"] for number in range(1000)]
     with composing() as (loader, config):

@@ -434,6 +434,7 @@ def test_without_hard_links_files_are_copied(begun, monkeypatch):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", MOMENTS)
 def test_a_take_over_that_is_killed_is_done_by_the_next(begun, when):
     folder, home = begun.claim.folder, begun.claim.folder.parent
@@ -547,7 +548,8 @@ def number_of(folder):
         return folder.stat().st_ino
 
 
-@pytest.mark.parametrize("wakes", [pytest.param("meanwhile", marks=SLOW), "later"])
+@pytest.mark.slow
+@pytest.mark.parametrize("wakes", ["meanwhile", "later"])
 def test_a_training_is_taken_over_and_ends_with_the_same_bits(tmp_path, wakes):
     places = [tmp_path / "disturbed", tmp_path / "alone"]
     for place in places:

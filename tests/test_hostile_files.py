@@ -185,6 +185,7 @@ print(json.dumps(told))
 """
 
 
+@pytest.mark.slow
 def test_what_would_take_all_memory_is_refused_with_little(tmp_path):
     """By a process that may take 400 MB beside what it has loaded."""
     for name, (make, _) in MADE.items():

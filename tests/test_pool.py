@@ -329,6 +329,7 @@ def test_runs_make_a_checkpoint_when_the_sweep_is_killed():
     )
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on():
     with sweep() as process:
         wait_for(lambda: len(begun()) == 2, process)

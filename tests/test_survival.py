@@ -96,6 +96,7 @@ def test_killed_again_and_again(tmp_path, name):
     assert not list(tmp_path.glob("sweepwise-verify-*"))
 
 
+@pytest.mark.slow
 def test_verify(tmp_path):
     folder = trained(tmp_path / "runs", *TRAININGS["plain"])
     done = call("scripts/verify.py", folder, "kills=3", "seed=1", "max_steps=8", TMPDIR=tmp_path)
@@ -118,6 +119,7 @@ runpy.run_path("scripts/verify.py", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_verify_finds_what_is_not_remembered(tmp_path):
     folder = trained(tmp_path / "runs", "model.hidden=[16]")
     done = call("-c", BROKEN, folder, "kills=8", "every=3", TMPDIR=tmp_path)
@@ -163,6 +165,7 @@ def test_reproduce(tmp_path):
     assert not list(tmp_path.glob("sweepwise-reproduce-*"))
 
 
+@pytest.mark.slow
 def test_reproduce_names_what_differs_and_what_has_changed(tmp_path):
     folder = trained(tmp_path / "runs", *TRAININGS["plain"])
     path = folder / "metrics.jsonl"

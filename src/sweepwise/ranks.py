@@ -177,7 +177,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def _part() -> None:
-    """All have agreed to end: each takes its leave, as threads of gloo's that outlive the others may abort."""
+    """All have agreed to end: each takes its leave, as threads of gloo may abort without the others."""
     with suppress(RuntimeError, ValueError, dist.DistError):
         dist.destroy_process_group()
 
