@@ -36,6 +36,16 @@ def torch_as_it_was():
     torch.set_flush_denormal(False)
 
 
+@pytest.fixture(scope="module")
+def in_double():
+    """What is made from now on is float64, where a rounding is not mistaken for a difference."""
+    threads = torch.get_num_threads()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def as_command(monkeypatch, capfd):
     """Runs a file with arguments; returns exit code, what it printed and what it complained of."""

@@ -7,37 +7,41 @@ import json
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from multiprocessing import util
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
+from worlds import (
+    ADAM,
+    PATIENCE_SECONDS,
+    SGD,
+    classes,
+    close,
+    even,
+    folder_of,
+    free_port,
+    network,
+    numbers,
+    outcomes,
+    request,
+    started,
+    together,
+    training,
+    variables,
+)
 
-from sweepwise import build, cli, interrupt, library, parts, ranks, run
+from sweepwise import build, library, parts, run
 from sweepwise.compare import compare
-from sweepwise.data import split
-from sweepwise.data.digits import digits
-from sweepwise.data.part import Part
-from sweepwise.data.sklearn_sets import diabetes
 from sweepwise.early_stop.patience import Patience
 from sweepwise.follow import Pulse
-from sweepwise.learner import Watch
 from sweepwise.learner.module import ModuleLearner
-from sweepwise.library import Unsaved
-from sweepwise.model.mlp import mlp
 from sweepwise.optimizer import FlatOptimizer
-from sweepwise.progress import Silent
 from sweepwise.record import read
 from sweepwise.regularizer.clip_norm import ClipNorm
 from sweepwise.regularizer.dropout import Dropout
@@ -47,126 +51,11 @@ from sweepwise.regularizer.l2 import L2
 from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.schema import UsageError
-from sweepwise.trainer import Run, Settings, fit
+from sweepwise.trainer import Settings
 from sweepwise.world import ALONE, Place, joined, place
 
 ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
-PATIENCE_SECONDS = 120  # for processes that should have ended
-
-
-@dataclass
-class Process:
-    """A forked process.
-
-    Attributes:
-        pid: of it.
-        output: what it prints.
-    """
-
-    pid: int
-    output: Path
-
-    def wait(self, seconds: float = PATIENCE_SECONDS) -> int:
-        """Its exit code, minus the signal that ended it; fails if it lives on."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                return os.waitstatus_to_exitcode(status)
-            time.sleep(0.01)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        raise AssertionError(f"still there after {seconds} s:\n{self.output.read_text()}")
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def variables(rank: int, size: int, port: int) -> dict[str, str]:
-    here = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_PORT": port}
-    return {"MASTER_ADDR": "127.0.0.1"} | {name: str(value) for name, value in here.items()}
-
-
-def started(folder: Path, size: int, do: Callable[[], int]) -> list[Process]:
-    """A world of forked processes that each do the same, and exit with the code that it returns."""
-    folder.mkdir(parents=True, exist_ok=True)
-    port, found = free_port(), []
-    sys.stdout.flush()
-    sys.stderr.flush()
-    for rank in range(size):
-        output = folder / f"rank{rank}.txt"
-        pid = os.fork()
-        if not pid:
-            _live(output, variables(rank, size, port), do)
-        found.append(Process(pid, output))
-    return found
-
-
-def _live(output: Path, environment: dict[str, str], do: Callable[[], int]) -> None:
-    code = 1
-    try:
-        util._run_after_forkers()  # else the sharer of files of a test with loaders is here
-        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
-        os.environ |= environment
-        with interrupt.heeding():
-            code = do()
-    except SystemExit as error:
-        code = error.code if isinstance(error.code, int) else 1
-    except BaseException as error:
-        code = ranks.exit_code(error)
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-
-
-@dataclass
-class Log(library.Unwatched):
-    """A monitor that watches every second step."""
-
-    steps: list = field(default_factory=list)
-
-    def watch(self, step):
-        return Watch.TENSORS if step % 4 == 0 else Watch.SCALARS if step % 2 == 0 else Watch.NOTHING
-
-    def step(self, step, epoch, rate, watched):
-        if self.watch(step):
-            ratios = list(watched.update_ratio.values())
-            self.steps.append([step, rate, watched.loss, watched.penalty, watched.gradient_norm, *ratios])
-
-
-@cache
-def classes():
-    """121 training examples: of the last batch of 1 most processes have none."""
-    return doubled(split(digits(), examples=201, batch_size=24))
-
-
-@cache
-def numbers():
-    return doubled(split(diabetes(), examples=190, batch_size=25))
-
-
-def doubled(data):
-    found = {name: getattr(data, name) for name in ("train", "validation", "test")}
-    kind = torch.long if data.classes else torch.double
-    return replace(data, **{name: Part(part.x.double(), part.y.to(kind)) for name, part in found.items()})
-
-
-def even():
-    """Batches of at least two examples for each process."""
-    return doubled(split(digits(), examples=190, batch_size=32))
-
-
-def network(features, outputs, **options):
-    return mlp(features, outputs, **{"hidden": [12, 10]} | options).double()
+pytestmark = pytest.mark.usefixtures("in_double")
 
 
 class Idle(nn.Module):
@@ -180,8 +69,6 @@ class Idle(nn.Module):
         return self.body(x)
 
 
-SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
-ADAM = partial(torch.optim.Adam, lr=0.01)
 CASES = {
     "sgd": {"optimizer": SGD},
     "adam": {},
@@ -209,79 +96,10 @@ CASES = {
 }
 
 
-def trained(name: str, world) -> dict:
-    """All that became of a case, as plain values and arrays."""
-    chosen = {"data": classes, "model": network, "optimizer": ADAM, "seed": 3} | CASES[name]
-    chosen |= {part: chosen[part]() for part in ("regularizers", "early_stop") if part in chosen}
-    chosen["settings"] = Settings(**{"max_epochs": 3, "device": "cpu"} | CASES[name].get("settings", {}))
-    before = library.assemble
-    library.assemble = partial(parts.assemble, world=world)
-    try:
-        built = build(**chosen)
-    finally:
-        library.assemble = before
-    one = Run(built.schedule, built.early_stop, built.seeds.data, Log(), Unsaved())
-    fit(built.learner, built.data, built.task, [one], built.settings, Silent(), world=world)
-    numbers = [list(values.values()) for values in one.history]
-    final = [one.final.get("test", {}).get("loss", 0.0), one.final.get("val", {}).get("loss", 0.0)]
-    return {
-        "status": one.status,
-        "words": one.reason if one.status != "diverged" else "",
-        "epochs": len(one.history),
-        "best": [one.best.epoch, one.best.step],
-        "steps": np.array(one.monitor.steps),
-        "history": np.array(numbers),
-        "final": np.array(final),
-        "weights": {key: value.numpy() for key, value in built.learner.state(0, best=False).items()},
-        "kept": {key: value.numpy() for key, value in built.learner.state(0, best=True).items()},
-    }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def in_double():
-    threads = torch.get_num_threads()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
-def worlds(tmp_path_factory):
-    """What became of all cases, by the size of the world: a list over its ranks.
-
-    The world of one is forked too: workers of a DataLoader leave threads behind that no fork survives.
-    """
-
-    @cache
-    def of(size: int) -> list[dict[str, dict]]:
-        folder = tmp_path_factory.mktemp(f"world{size}")
-
-        def everything() -> int:
-            with joined() as world:
-                found = {name: trained(name, world) for name in CASES}
-                (folder / f"{world.rank}.pkl").write_bytes(pickle.dumps(found))
-            return 0
-
-        processes = started(folder, size, everything)
-        codes = [process.wait() for process in processes]
-        assert codes == [0] * size, "\n".join(process.output.read_text() for process in processes)
-        return [pickle.loads((folder / f"{rank}.pkl").read_bytes()) for rank in range(size)]
-
-    return of
-
-
-def close(one, other, at: str = "") -> None:
-    """Alike up to the order in which double numbers are added."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key in one:
-            close(one[key], other[key], f"{at}.{key}")
-    elif isinstance(one, np.ndarray) and one.dtype.kind == "f":
-        scale = max(1.0, np.abs(one[np.isfinite(one)]).max(initial=0.0))
-        np.testing.assert_allclose(other, one, rtol=1e-9, atol=1e-9 * scale, err_msg=at)
-    else:
-        np.testing.assert_equal(other, one, err_msg=at)
+def worlds(in_double, tmp_path_factory):
+    """What became of all cases, by the size of the world: a list over its ranks."""
+    return cache(lambda size: outcomes(tmp_path_factory.mktemp(f"world{size}"), size, CASES))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -344,39 +162,6 @@ def test_contradicting_variables_are_refused(given, words):
 # ---- whole runs, in their folders ----
 
 
-def request(folder: Path, *overrides: str):
-    small = ["data.examples=200", "data.batch_size=24", "model.hidden=[12]", "progress=false"]
-    chosen = [*small, f"output_dir={folder}", "checkpoint=end", "early_stop=none", *overrides]
-    return cli.composed(chosen, CONF)
-
-
-def folder_of(home: Path) -> Path:
-    (found,) = (home / "main").glob("*-*")
-    return found
-
-
-def training(home: Path, *overrides: str) -> Callable[[], int]:
-    """What each process does; also as the command would, without what the command costs."""
-    asked = request(home, *overrides)
-
-    def do() -> int:
-        torch.set_default_dtype(torch.float32)
-        try:
-            return run.train(asked).exit_code
-        except (UsageError, ranks.Lost, run.Ended, run.record.Busy, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return ranks.exit_code(error)
-
-    return do
-
-
-def together(home: Path, size: int, *overrides: str) -> tuple[list[int], str]:
-    """The exit codes of a training by so many processes, and all that they print."""
-    processes = started(home, size, training(home, *overrides))
-    codes = [process.wait() for process in processes]
-    return codes, "".join(process.output.read_text() for process in processes)
-
-
 def test_one_folder_one_log_and_a_second_time_nothing(tmp_path):
     codes, told = together(tmp_path, 2, "trainer.max_epochs=2")
     assert codes == [0, 0], told
@@ -428,15 +213,17 @@ def test_a_signal_to_one_stops_all_and_they_go_on_to_the_bit(tmp_path, rank, num
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_the_death_of_one_ends_all_and_they_go_on(tmp_path, rank):
-    codes, told = stopped(tmp_path, rank, signal.SIGKILL, *LONG, *SLOW, "checkpoint.steps=3")
+def test_the_death_of_one_ends_all_and_they_go_on(tmp_path, rank, parallel):
+    chosen = (*LONG, f"trainer.parallel={parallel}")
+    codes, told = stopped(tmp_path, rank, signal.SIGKILL, *chosen, *SLOW, "checkpoint.steps=3")
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] == 1
     assert told.count("error: another process of this training has gone") == 1
     known = read(folder_of(tmp_path))
     assert known["status"] == ("interrupted" if rank else "running")  # nobody holds the folder any more
-    codes, told = together(tmp_path, 2, *LONG)
+    codes, told = together(tmp_path, 2, *chosen)
     assert codes == [0, 0], told
     assert "from step" in told
 

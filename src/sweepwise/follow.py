@@ -149,6 +149,7 @@ def follow(parts: Parts, world: World) -> tuple[Run, int, int]:
         if saved:
             parts.learner.resume(0, saved.weights, saved.best, saved.state["learner"])
             run.resume(saved.state)
+        del saved  # a whole model with its optimizer
         fit(parts.learner, parts.data, parts.task, [run], parts.settings, Silent(), pulse, world)
         return run, *world.first(_unasked)
 

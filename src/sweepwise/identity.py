@@ -27,6 +27,7 @@ NOT_IDENTITY = frozenset(
         "progress",  # what a terminal shows
         "monitor",  # looks at a training and draws from no generator; test_run trains with and without
         "checkpoint",  # when state is written; a training that goes on from it ends with the same bits
+        "trainer.parallel",  # who holds what: a rounding, as the number of processes; the record says both
         "trainer.workers",  # who collects a batch; which examples are in it is decided before
         "data.root",  # where published files are kept, whose sha256 is in the code
     }

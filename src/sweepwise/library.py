@@ -123,7 +123,7 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
     monitor = Monitor(Path(folder)) if folder else Unwatched()
     checkpoints = Checkpoints(Path(folder)) if folder else Unsaved()
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
-    monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
+    monitor.begin(parts.model, *parts.sample(EXAMPLES))
     try:
         with progress(parts.steps, shown) as bar:
             train(parts.learner, parts.data, parts.task, [run], parts.settings, bar)

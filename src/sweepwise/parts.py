@@ -9,12 +9,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sweepwise.data import Data
 from sweepwise.early_stop import EarlyStop
+from sweepwise.learner.flat import FlatParameters
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.learner.passes import refuse_pieces
+from sweepwise.learner.shardable import refuse_by_tensor, refuse_unshardable
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
@@ -38,7 +40,7 @@ class Parts:
         seeds: of the run.
         data: on its device.
         task: loss and metrics.
-        model: initialised, on its device.
+        model: initialised, on its device; if it will be sharded, whole and on the CPU until the first step.
         init: what filled each parameter, by name.
         initialize: (model, examples=, seed=) did it, and can do it to a copy.
         schedule: the rate of every step.
@@ -60,6 +62,12 @@ class Parts:
     learner: ModuleLearner
     steps: int
     notes: Sequence[str]
+
+    def sample(self, examples: int) -> tuple[Tensor, Tensor]:
+        """The first examples of the training part, x and y, where the model is."""
+        home = next(self.model.parameters()).device
+        x, y = self.data.sample(examples)
+        return x.to(home), y.to(home)
 
 
 def assemble(
@@ -101,7 +109,8 @@ def assemble(
     network = built("model", partial(model, split.features, split.outputs))
     examples, _ = split.sample(EXAMPLES)
     filled = built("init", partial(init, network, examples=examples, seed=seeds.init))
-    split, network = split.to(device), network.to(device)
+    sharded = world.size > 1 and settings.parallel == "fsdp"
+    split, network = split.to(device), network if sharded else network.to(device)
     for regularizer in regularizers:
         built("regularizer", partial(regularizer.prepare_, network, split.features, split.classes))
     kind = partial(task_of, split.classes, split.target_std, labels=split.train.y)
@@ -109,7 +118,10 @@ def assemble(
     task = built("trainer", chosen)
 
     def stepping(**row: Any) -> FlatOptimizer:
-        return built("optimizer", partial(optimizer, **row))
+        found = built("optimizer", partial(optimizer, **row))
+        if sharded:
+            refuse_by_tensor(found)
+        return found
 
     cut = partial(refuse_pieces, network, settings.accumulate, split.batch_size, len(split.train.y))
     built("trainer", cut)
@@ -118,6 +130,12 @@ def assemble(
 
         shared = partial(refuse_shares, network, world.size, settings.accumulate, settings.compile)
         built("data", partial(shared, split.batch_size, len(split.train.y)))
+    laid_out: Callable[[nn.Module], Any] = FlatParameters
+    if sharded:
+        from sweepwise.learner.sharded import ShardedParameters  # imports torch's distributed tensors
+
+        refuse_unshardable(network, regularizers, settings.precision, settings.compile)
+        laid_out = partial(ShardedParameters, world=world, device=device)
     learner = built(
         "model",
         partial(
@@ -127,6 +145,7 @@ def assemble(
             stepping,
             regularizers,
             seeds.noise,
+            laid_out=laid_out,
             accumulate=settings.accumulate,
             ema=settings.ema,
             precision=settings.precision,

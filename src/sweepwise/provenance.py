@@ -57,6 +57,7 @@ COMPARED = {
     "cpu_capability": "CPU capability",
     "threads": "threads",
     "processes": "processes",
+    "parallel": "trainer.parallel",  # of several processes
     "gpus": "GPUs",
     "cuda": "CUDA",
     "cudnn": "cuDNN",

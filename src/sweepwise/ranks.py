@@ -152,6 +152,13 @@ class Ranks:
         dist.all_gather(every, padded)
         return torch.cat([part[:size] for part, size in zip(every, sizes, strict=True)]).to(own.device)
 
+    def gathered(self, own: Tensor) -> Sequence[Tensor]:
+        """See `World.gathered`."""
+        part = own.detach().cpu().contiguous()
+        every = [torch.empty_like(part) for _ in range(self.size)] if self.leads else None
+        dist.gather(part, every)
+        return every or []
+
     def align_(self, tensors: Sequence[Tensor]) -> None:
         """See `World.align_`."""
         for tensor in tensors:

@@ -178,7 +178,10 @@ def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Sch
 def _train(request: Request, parts: Parts, claim: Claim, world: World) -> Result:
     """Trains in a folder that is this process's own, and leaves a record however it ends."""
     config, inside = request.config, claim.inside
-    made = made_by(request, provenance.environment(request.targets))
+    environment = provenance.environment(request.targets)
+    if world.size > 1:
+        environment |= {"parallel": parts.settings.parallel}
+    made = made_by(request, environment)
     made |= {"data_sha256": parts.data.sha256}
     saved, said, changed = world.first(partial(_left_off, request, claim, made), told=lambda left: left[0])
     made |= {"not_bit_exact": changed}
@@ -198,6 +201,7 @@ def _train(request: Request, parts: Parts, claim: Claim, world: World) -> Result
             if saved:
                 parts.learner.resume(0, saved.weights, saved.best, saved.state["learner"])
                 run.resume(saved.state)
+                del saved  # a whole model with its optimizer
             else:
                 _describe(request, parts, inside, made["environment"], monitor)
             report.opening(request, parts, claim.folder, said)
@@ -244,7 +248,7 @@ def _describe(
     durable.write_aside(folder / "code.diff", provenance.diff(request.targets).encode())
     settings, first = report.hparams(request), record.keys(request.overrides)
     monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
-    monitor.begin(parts.model, *parts.data.sample(EXAMPLES))
+    monitor.begin(parts.model, *parts.sample(EXAMPLES))
 
 
 def _left_off(

@@ -13,7 +13,7 @@ from torch import Tensor
 from sweepwise.data import Data
 from sweepwise.data.loading import Batches, Portions, evaluation_batches
 from sweepwise.early_stop import Best, EarlyStop
-from sweepwise.learner import Learner, Precision, Watch, Watched
+from sweepwise.learner import Learner, Parallel, Precision, Watch, Watched
 from sweepwise.meter import Meter
 from sweepwise.scheduler import Schedule
 from sweepwise.schema import Range
@@ -45,6 +45,10 @@ class Settings:
             'fp16' scales the loss and skips the steps whose gradients overflow.
         compile: whether the forward and backward pass of a step are compiled, by torch.compile; that takes up
             to a minute at the first step, and needs a C++ compiler, or triton on a GPU.
+        parallel: how several processes train the run: with 'ddp' each holds the whole model; with 'fsdp' a
+            part of each parameter, with its gradient, average and optimizer state, and gathers a block of the
+            model at a time, for models beyond one GPU. Both do as one process does; one process alone trains
+            the same with either.
         metrics: computed every epoch, beside the loss, on training and validation part: names that the task
             knows (`Classification`, `Regression`); 'auto': accuracy, or mse, mae and r2.
         class_weights: of an example's class in the loss, one for each class, >= 0; 'balanced': examples /
@@ -61,6 +65,7 @@ class Settings:
     ema: Annotated[float, Range(0, 1, open_high=True)] = 0.0
     precision: Precision = "fp32"
     compile: bool = False
+    parallel: Parallel = "ddp"
     metrics: Sequence[str] | Literal["auto"] = "auto"
     class_weights: Sequence[Annotated[float, Range(0)]] | Literal["none", "balanced"] = "none"
 
@@ -169,7 +174,8 @@ class Run:
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Puts it where it was when `memory` was asked for; the learner is put there apart from it."""
-        self.begin, self.gradient_seen = state, state["gradient_seen"]
+        self.begin = {key: value for key, value in state.items() if key != "learner"}  # that is large
+        self.gradient_seen = state["gradient_seen"]
         for values in state["history"]:
             tagged = {tag: value for tag, value in values.items() if tag not in ("epoch", "step")}
             self.take(values["step"] + 1, values["epoch"], tagged)

@@ -93,7 +93,7 @@ def look(parts: Parts) -> Start:
 
 
 def _examined(parts: Parts, model: nn.Module) -> Diagnosis:
-    return examine(model, parts.task.loss, *parts.data.sample(examples_for(math.prod(parts.data.features))))
+    return examine(model, parts.task.loss, *parts.sample(examples_for(math.prod(parts.data.features))))
 
 
 def expected_losses(data: Data) -> tuple[float, float]:
@@ -188,7 +188,7 @@ def _place(found: Diagnosis, layer: Layer) -> str:
 
 def _advice(parts: Parts, expected: float, wrong: Sequence[str]) -> str:
     """An initialisation under which nothing is wrong with this very model, found by trying."""
-    examples, _ = parts.data.sample(EXAMPLES)
+    examples, _ = parts.sample(EXAMPLES)
     if not torch.isfinite(examples).all():
         return "the training examples hold values that are not finite"
     for text, initialize in _candidates(parts):

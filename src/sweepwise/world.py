@@ -139,6 +139,10 @@ class World(Protocol):
         """Together: all rows, of which every process has its share."""
         ...
 
+    def gathered(self, own: Tensor) -> Sequence[Tensor]:
+        """Together: what each process has, of one shape, on the CPU of rank 0; elsewhere nothing."""
+        ...
+
     def align_(self, tensors: Sequence[Tensor]) -> None:
         """Together: rank 0's values for all."""
         ...
@@ -188,6 +192,10 @@ class Alone:
     def whole(self, own: Tensor, rows: int) -> Tensor:
         """All rows."""
         return own
+
+    def gathered(self, own: Tensor) -> Sequence[Tensor]:
+        """What it has."""
+        return [own.cpu()]
 
     def align_(self, tensors: Sequence[Tensor]) -> None:
         """Nothing."""

@@ -18,6 +18,8 @@ class Paced(Regularizer):
             processes dies.
     """
 
+    by_element = True
+
     def __init__(self, *, fate: str = "fine") -> None:
         self._fate = fate
         self._steps = 0

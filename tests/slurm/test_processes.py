@@ -41,8 +41,9 @@ def process_of(sweep, rank: int) -> int:
     raise AssertionError(f"no process has rank {rank}")
 
 
-def test_four_on_two_nodes_train_as_one(cluster, sweep, tmp_path):
-    sweep.launch(*WORLD, WAIT)
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_four_on_two_nodes_train_as_one(cluster, sweep, tmp_path, parallel):
+    sweep.launch(*WORLD, WAIT, f"trainer.parallel={parallel}")
     (job,) = sweep.jobs()
     assert cluster.node_of(job) == "n[1-2]"
     cluster.accounted(job, "COMPLETED")

@@ -16,6 +16,7 @@ from torch import Tensor
 from sweepwise.data.loading import Batch
 
 Precision = Literal["fp32", "bf16", "fp16"]
+Parallel = Literal["ddp", "fsdp"]
 
 
 class Watch(enum.IntEnum):

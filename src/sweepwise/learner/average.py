@@ -1,9 +1,11 @@
 """An exponential moving average of the weights, evaluated in their place."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor
+
+AVERAGE = "ema/"  # before a parameter's name, in a checkpoint
 
 
 class Live:
@@ -30,7 +32,7 @@ class Live:
         """Nothing."""
         yield
 
-    def named(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
+    def named(self, parts: Callable[[Tensor], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Nothing that the parameters do not say."""
         return {}
 
@@ -75,13 +77,13 @@ class Average:
         finally:
             self._values.copy_(live)
 
-    def named(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
+    def named(self, parts: Callable[[Tensor], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """What a checkpoint of the live parameters says of the average: 'ema/NAME' for each.
 
         Args:
-            views: the average by parameter name.
+            parts: of a row, the parameters' parts by name.
         """
-        return {f"ema/{name}": view for name, view in views.items()}
+        return {AVERAGE + name: part for name, part in parts(self.row).items()}
 
 
 def average_of(values: Tensor, decay: float) -> Live | Average:

@@ -5,7 +5,9 @@ are. Gradients stay the tensors that the backward pass makes, since adding them 
 over all of them; the row of gradients is collected where somebody needs it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,46 +15,92 @@ from torch.nn.modules.batchnorm import _NormBase
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
+# Of several processes: a pass (model's pass, x) with the gradients of all, and what is around each piece of a
+# batch but the last.
+Joint = tuple[Callable[..., Tensor], Callable[[], AbstractContextManager[Any]]]
 
-class FlatParameters:
+
+class Layout:
+    """Where each tensor lies in a flat row: the weights, then biases and norm gains.
+
+    Args:
+        weights: shapes of the weights, by parameter name.
+        rest: those of the other parameters.
+
+    Attributes:
+        names: of the parameters in the order of the row, weights first.
+        weight_names: of the weight tensors among them.
+        shapes: of each tensor, in that order.
+        weights: how many of the row's elements are weights.
+    """
+
+    def __init__(self, weights: Mapping[str, torch.Size], rest: Mapping[str, torch.Size]) -> None:
+        self.names = [*weights, *rest]
+        self.weight_names = list(weights)
+        self.shapes = [*weights.values(), *rest.values()]
+        self.weights = sum(shape.numel() for shape in weights.values())
+        self._sizes = [shape.numel() for shape in self.shapes]
+
+    def views(self, row: Tensor) -> dict[str, Tensor]:
+        """Each tensor's part of a row, in its own shape."""
+        parts = row.view(-1).split_with_sizes(self._sizes)
+        return {
+            name: part.view(shape) for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
+        }
+
+    def weight_parts(self, row: Tensor) -> list[Tensor]:
+        """The part of each weight tensor, flat, in a row."""
+        return list(row.view(-1).split_with_sizes(self._sizes)[: len(self.weight_names)])
+
+    def moved(self, tensors: Sequence[Tensor], row: Tensor) -> list[Tensor]:
+        """Copies tensors into a row; returns them as views of it."""
+        torch.cat([tensor.reshape(-1) for tensor in tensors], out=row[0])
+        return list(self.views(row).values())
+
+
+class FlatParameters(Layout):
     """Moves a model's trainable parameters into one buffer.
+
+    `ShardedParameters` is the same for one of several processes that have a part of each parameter; what is
+    marked 'together' all of them must call alike.
 
     Attributes:
         values: (1, parameters) weights first, then biases and norm gains.
         gradient: (1, parameters), as of the last `collect`.
-        weights: how many of the parameters are weights: what decays and is penalised.
-        names: of the parameters in the order of the buffer, weights first.
-        weight_names: of the weight tensors among them.
-        shapes: of each parameter, in that order.
-        parameters: the model's own, in that order.
+        all_weights: how many of the model's parameters are weights: what decays and is penalised.
+        parameters: the model's own, in the order of the row.
+        untrained: around passes without a backward pass.
 
     Raises:
         ValueError: the parameters differ in dtype or device, or there are none.
     """
 
+    untrained = torch.inference_mode
+
     def __init__(self, model: nn.Module) -> None:
-        weights: dict[str, nn.Parameter] = {}
-        rest: dict[str, nn.Parameter] = {}
-        seen: set[int] = set()
-        for path, module in model.named_modules():
-            for name, parameter in module.named_parameters(path, recurse=False):
-                if parameter.requires_grad and id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    (weights if is_weight(module, parameter) else rest)[name] = parameter
-        parameters = {**weights, **rest}
-        if len({(p.dtype, p.device) for p in parameters.values()}) != 1:
-            raise ValueError("model: its trainable parameters must exist and share one dtype and device")
-        self.names = list(parameters)
-        self.weight_names = list(weights)
-        self.weights = sum(p.numel() for p in weights.values())
-        self.shapes = [p.shape for p in parameters.values()]
-        self._sizes = [shape.numel() for shape in self.shapes]
-        self.values = torch.cat([p.detach().reshape(-1) for p in parameters.values()])[None]
+        weights, rest = trainable(model)
+        super().__init__(shapes_of(weights), shapes_of(rest))
+        self._model = model
+        self.all_weights = self.weights
+        self.parameters = [*weights.values(), *rest.values()]
+        self.values = torch.cat([p.detach().reshape(-1) for p in self.parameters])[None]
         self.gradient = torch.zeros_like(self.values)
-        self.parameters = list(parameters.values())
         for parameter, value in zip(self.parameters, self.views(self.values).values(), strict=True):
             parameter.data = value
             parameter.grad = None
+
+    def begin_(self) -> None:
+        """Together: before the model is first passed by all; from now on none may pass it alone."""
+
+    def joined(self, trial: Callable[[Callable[..., Tensor]], None]) -> Joint:
+        """Together: how several processes pass the model, each its share of a batch.
+
+        Args:
+            trial: of a forward pass (model's pass, x): goes forward and backward.
+        """
+        from sweepwise.learner.shared import joined  # imports torch's half of distributed computing
+
+        return joined(self._model, trial)
 
     def forget_gradients(self) -> None:
         """Before a backward pass, so that it need not add."""
@@ -60,24 +108,72 @@ class FlatParameters:
             parameter.grad = None
 
     def gradients(self) -> list[Tensor]:
-        """The gradients of the last backward pass, in the order of `names`; zeros where it made none."""
+        """The gradients of the last backward pass, in the order of the row; zeros where it made none."""
         return [g if (g := p.grad) is not None else torch.zeros_like(p) for p in self.parameters]
 
     def collect(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Copies gradients into the row `gradient`; returns them as views of it."""
-        torch.cat([gradient.reshape(-1) for gradient in gradients], out=self.gradient[0])
-        return list(self.views(self.gradient).values())
+        return self.moved(gradients, self.gradient)
 
-    def views(self, row: Tensor) -> dict[str, Tensor]:
-        """Each parameter's part of a buffer laid out like `values`, in its own shape."""
-        parts = row.view(-1).split_with_sizes(self._sizes)
-        return {
-            name: part.view(shape) for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
-        }
+    def norms(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Together: the Euclidean norm of each tensor."""
+        return list(map(torch.linalg.vector_norm, tensors))
 
-    def weight_parts(self, row: Tensor) -> list[Tensor]:
-        """The part of each weight tensor, flat, in a row laid out like `values`."""
-        return list(row.view(-1).split_with_sizes(self._sizes)[: len(self.weight_names)])
+    def row_norms(self, rows: Tensor) -> Tensor:
+        """Together: the Euclidean norm of each row, (runs, 1)."""
+        return torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+
+    def totals(self, sums: Sequence[Tensor]) -> list[Tensor]:
+        """Together: sums over the whole row, from those over what this process has of it."""
+        return list(sums)
+
+    def shown(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Together: tensors in the order of the row by name, whole; in rank 0, to be looked at."""
+        return dict(zip(self.names, tensors, strict=True))
+
+    def beside(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Other tensors, on the device of those that are `shown`."""
+        return tensors
+
+    def copies(self, row: Tensor) -> dict[str, Tensor]:
+        """Together: the tensors of a row by name, whole; in rank 0, as copies on the CPU."""
+        return {name: view.to("cpu", copy=True) for name, view in self.views(row).items()}
+
+    def own(self, whole: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """What of whole tensors by name this process has in its row; other names are left as they are."""
+        return whole
+
+    def whole_row(self, part: Tensor, first: int) -> Tensor:
+        """Together: all of a row that is laid out like `values` from its element `first` on, in rank 0."""
+        return part
+
+    def own_row(self, whole: Tensor, first: int) -> Tensor:
+        """The reverse of `whole_row`."""
+        return whole
+
+
+def trainable(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    """A model's trainable parameters by name: its weights, and the rest.
+
+    Raises:
+        ValueError: they differ in dtype or device, or there are none.
+    """
+    weights: dict[str, nn.Parameter] = {}
+    rest: dict[str, nn.Parameter] = {}
+    seen: set[int] = set()
+    for path, module in model.named_modules():
+        for name, parameter in module.named_parameters(path, recurse=False):
+            if parameter.requires_grad and id(parameter) not in seen:
+                seen.add(id(parameter))
+                (weights if is_weight(module, parameter) else rest)[name] = parameter
+    if len({(p.dtype, p.device) for p in (*weights.values(), *rest.values())}) != 1:
+        raise ValueError("model: its trainable parameters must exist and share one dtype and device")
+    return weights, rest
+
+
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    """Their shapes, by name."""
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def is_weight(module: nn.Module, parameter: Tensor) -> bool:

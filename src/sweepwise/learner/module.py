@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +24,9 @@ from sweepwise.seed import Noise
 from sweepwise.task import Task
 from sweepwise.world import ALONE, World
 
+if TYPE_CHECKING:
+    from sweepwise.learner.sharded import ShardedParameters
+
 
 class ModuleLearner:
     """Trains one model.
@@ -34,6 +37,7 @@ class ModuleLearner:
         optimizer: builds the optimizer over the row: (values, gradient, weights, shapes) -> FlatOptimizer.
         regularizers: act in the order given; their `prepare_` has been called.
         noise_seed: of what is drawn during training.
+        laid_out: moves the model's parameters into a row: whole, or in parts of several processes.
         accumulate: pieces in which a batch is passed.
         ema: decay of the moving average that is evaluated; 0: the weights themselves are.
         precision: of the forward pass.
@@ -56,6 +60,7 @@ class ModuleLearner:
         regularizers: Sequence[Regularizer],
         noise_seed: int,
         *,
+        laid_out: "Callable[[nn.Module], FlatParameters | ShardedParameters]" = FlatParameters,
         accumulate: int = 1,
         ema: float = 0.0,
         precision: Precision = "fp32",
@@ -65,9 +70,9 @@ class ModuleLearner:
         self.model = model.train()
         self._task = task
         self._regularizers = list(regularizers)
-        self._flat = FlatParameters(model)
+        self._flat = laid_out(model)
         row, gradient = self._flat.values[0], self._flat.gradient[0]
-        self.weights = self._flat.weights
+        self.weights = self._flat.all_weights
         self._weights = self._flat.values[:, : self._flat.weights]
         self._weight_gradient = self._flat.gradient[:, : self._flat.weights]
         self._optimizer = optimizer(
@@ -83,6 +88,7 @@ class ModuleLearner:
         self._watched: Watched | None = None
         for regularizer in regularizers:
             regularizer.shapes = self._flat.shapes[: len(self._flat.weight_names)]
+            regularizer.norms = self._flat.row_norms
         self._examples = [(type(r).__name__, r.examples) for r in acting(regularizers, "examples")]
         self.takes_portions = world.size > 1 and not self._examples  # those that act see the whole batch
         self._passes, self._loss_of = self._passing(accumulate)
@@ -100,7 +106,7 @@ class ModuleLearner:
 
         shared = SharedPasses(
             self._world,
-            self.model,
+            self._flat.joined,
             self._forward.train,
             loss,
             scale,
@@ -127,7 +133,8 @@ class ModuleLearner:
             gradients = self._flat.collect(gradients)
         if watch:
             before = self._before.copy_(self._flat.values)
-            penalties = [regularizer.penalty(self._weights)[0] for regularizer in self._regularizers]
+            own = [regularizer.penalty(self._weights)[0] for regularizer in self._regularizers]
+            penalties = self._flat.totals(own)
             loss_of_all, objective = self._world.seen([loss.detach(), objective.detach()])
             penalties += [objective - loss_of_all] if self._examples else []
         norms = self._scaling.step_(self._update_, float(rates[0]), gradients, by_row, watch)
@@ -140,7 +147,7 @@ class ModuleLearner:
         """Moves the parameters; returns the gradient's norm before clipping, if it is watched and clipped."""
         for before_step_ in self._before_step:
             before_step_(self._weights, self._weight_gradient, rate)
-        norms = [torch.linalg.vector_norm(self._flat.gradient)] if watch and self._clip else []
+        norms = self._flat.norms([self._flat.gradient]) if watch and self._clip else []
         for clip_ in self._clip:
             clip_(self._flat.gradient)
         if by_row:
@@ -173,7 +180,7 @@ class ModuleLearner:
         flat, names = self._flat, self._flat.weight_names
         moved = torch.sub(flat.values, before, out=self._moved)
         parts = (*gradients, *flat.weight_parts(before), *flat.weight_parts(moved))
-        numbers = torch.stack([loss, *penalties, *map(torch.linalg.vector_norm, parts), *unclipped]).tolist()
+        numbers = torch.stack([loss, *penalties, *flat.norms(parts), *unclipped]).tolist()
         value, terms, norms = numbers[0], numbers[1 : 1 + len(penalties)], numbers[1 + len(penalties) :]
         clipped = math.hypot(*norms[: len(gradients)])
         sizes = norms[len(gradients) :]
@@ -185,24 +192,19 @@ class ModuleLearner:
 
     def _tensors(
         self, gradients: Sequence[Tensor], before: Tensor, activations: dict[str, Tensor], watch: Watch
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
+    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor], dict[str, str]]:
         """Weights, gradients, activations and the kinds of their layers, if they are watched."""
         if watch < Watch.TENSORS:
             return {}, {}, {}, {}
         kinds = {name: self._forward.kinds[name] for name in activations}
-        return (
-            self._flat.views(before),
-            dict(zip(self._flat.names, gradients, strict=True)),
-            activations,
-            kinds,
-        )
+        weights = self._flat.shown(list(self._flat.views(before).values()))
+        return weights, self._flat.shown(gradients), self._flat.beside(activations), kinds
 
     def watched(self, run: int) -> Watched:
         """See `Learner.watched`."""
         assert self._watched is not None, "no step has been watched"
         return self._watched
 
-    @torch.inference_mode()
     def evaluate(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """See `Learner.evaluate`."""
         loss, examples = 0.0, 0
@@ -216,7 +218,6 @@ class ModuleLearner:
         loss, *terms, examples = self._world.total(np.array([loss, *np.ravel(sums), examples]))
         return np.array([loss / examples]), np.array([terms]) / examples
 
-    @torch.inference_mode()
     def predict(self, batches: Sequence[Batch]) -> list[Tensor]:
         """See `Learner.predict`."""
         with self._evaluating() as model:
@@ -233,22 +234,26 @@ class ModuleLearner:
     @contextmanager
     def _evaluating(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """The model in evaluation mode, with the weights that are evaluated."""
-        self._world.align_(list(self.model.buffers()))  # a layer of one's own may have counted its share
+        self._flat.begin_()
         self.model.eval()
         try:
-            with self._average.in_place():
-                yield self._forward.evaluate
+            with self._flat.untrained():
+                # A layer of one's own may have counted its share.
+                self._world.align_(list(self.model.buffers()))
+                with self._average.in_place():
+                    yield self._forward.evaluate
         finally:
             self.model.train()
 
     def checksums(self) -> NDArray[np.float64]:
         """See `Learner.checksums`."""
-        sums = self._flat.values.sum(1).double().numpy(force=True)
+        (total,) = self._flat.totals([self._flat.values.sum(1)])
+        sums = total.double().numpy(force=True)
         return np.full_like(sums, math.nan) if self._scaling.exhausted else sums
 
     def gradient_norm(self, run: int) -> float:
         """See `Learner.gradient_norm`."""
-        return math.hypot(*(torch.linalg.vector_norm(gradient).item() for gradient in self._flat.gradients()))
+        return math.hypot(*(norm.item() for norm in self._flat.norms(self._flat.gradients())))
 
     def keep(self, run: int) -> None:
         """See `Learner.keep`."""
@@ -267,20 +272,24 @@ class ModuleLearner:
 
     def state(self, run: int, *, best: bool) -> dict[str, Tensor]:
         """See `Learner.state`."""
-        named = {name: p.detach() for name, p in self.model.named_parameters()}
-        buffers = dict(self.model.named_buffers())
-        average = self._flat.views(self._average.row)
+        row = self._average.row if best else self._flat.values
+        beside = self._beside()
         if best and self._kept:
-            named |= self._flat.views(self._kept[0])
-            buffers = dict(zip(buffers, self._kept[1:], strict=True))
-        else:
-            named |= average if best else self._average.named(average)
-        return {name: tensor.cpu().clone() for name, tensor in (named | buffers).items()}
+            row = self._kept[0]
+            beside |= zip(dict(self.model.named_buffers()), self._kept[1:], strict=True)
+        averages = {} if best else self._average.named(self._flat.copies)
+        copies = {name: tensor.detach().cpu().clone() for name, tensor in beside.items()}
+        return {**self._flat.copies(row), **averages, **copies}
+
+    def _beside(self) -> dict[str, Tensor]:
+        """What of the model is not in the row, by name: parameters that are not trained, and buffers."""
+        frozen = {name: p for name, p in self.model.named_parameters() if not p.requires_grad}
+        return frozen | dict(self.model.named_buffers())
 
     def memory(self, run: int) -> dict[str, Any]:
         """See `Learner.memory`."""
         return {
-            "optimizer": self._optimizer.memory(),
+            "optimizer": self._optimizer.memory(self._flat.whole_row),
             "scaling": self._scaling.memory(),
             "regularizers": [copy.deepcopy(regularizer.memory()) for regularizer in self._regularizers],
         }
@@ -290,15 +299,16 @@ class ModuleLearner:
         self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], memory: Mapping[str, Any]
     ) -> None:
         """See `Learner.resume`."""
-        present = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        present |= self._average.named(self._flat.views(self._average.row))
-        _copy_(present, weights)
+        present = self._beside() | self._flat.views(self._flat.values)
+        present |= self._average.named(self._flat.views)
+        _copy_(present, self._flat.own(weights))
         if best:
             self.keep(run)
             buffers = dict(zip(dict(self.model.named_buffers()), self._kept[1:], strict=True))
             kept = self._flat.views(self._kept[0]) | buffers
-            _copy_(kept, {name: best[name] for name in kept.keys() & best.keys()})
-        self._optimizer.remember(memory["optimizer"])
+            own = self._flat.own(best)
+            _copy_(kept, {name: own[name] for name in kept.keys() & own.keys()})
+        self._optimizer.remember(memory["optimizer"], self._flat.own_row)
         self._scaling.remember(memory["scaling"])
         for regularizer, own in zip(self._regularizers, memory["regularizers"], strict=True):
             regularizer.remember(own)

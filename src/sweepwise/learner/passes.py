@@ -22,6 +22,7 @@ def passes(
     loss: Loss,
     scale: Callable[[Tensor], Tensor],
     unfinished: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    most: Callable[[Tensor], int] = len,
 ) -> Passes:
     """How a batch is passed: (model, x, targets) -> its loss and outputs; gradients stay in the parameters.
 
@@ -30,9 +31,11 @@ def passes(
         loss: the mean over the examples of (outputs, targets).
         scale: what to differentiate instead of a loss.
         unfinished: around each piece but the last, after which the gradients are complete.
+        most: of x, pieces that it can have: its examples, or those of another process if that has more, for
+            all must pass as many; a piece without examples is passed with weight 0.
     """
     if accumulate > 1:
-        return partial(_in_pieces, accumulate, loss, scale, unfinished)
+        return partial(_in_pieces, accumulate, loss, scale, unfinished, most)
     return partial(_whole, loss, scale)
 
 
@@ -50,21 +53,22 @@ def _in_pieces(
     loss: Loss,
     scale: Callable[[Tensor], Tensor],
     unfinished: Callable[[], AbstractContextManager[Any]],
+    most: Callable[[Tensor], int],
     model: Model,
     x: Tensor,
     targets: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Each piece weighs what its examples weigh, so the sum is the mean over the batch."""
     objectives, outputs = [], []
-    pieces = min(accumulate, len(x))
+    pieces = min(accumulate, most(x))
     parts = list(zip(x.tensor_split(pieces), targets.tensor_split(pieces), strict=True))
     for left, (part, wanted) in zip(reversed(range(pieces)), parts, strict=True):
         with unfinished() if left else nullcontext():
-            output = model(part)
-            objective = loss(output, wanted) * (len(part) / len(x))
+            output = model(part if len(part) else x[:1])
+            objective = loss(output, wanted if len(part) else targets[:1]) * (len(part) / len(x))
             differentiate(scale(objective))
         objectives.append(objective.detach())
-        outputs.append(output.detach())
+        outputs.append(output.detach()[: len(part)])
     return torch.stack(objectives).sum(), torch.cat(outputs)
 
 

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from sweepwise.learner.flat import Joint
 from sweepwise.learner.passes import Loss, differentiate, passes
 from sweepwise.learner.precision import Model
 from sweepwise.learner.synced import synchronise_
 from sweepwise.seed import generators, place_generators
 from sweepwise.world import World
+
+Trial = Callable[[Callable[..., Tensor]], None]  # of a pass (model's pass, x): goes forward and backward
 
 
 class SharedPasses:
@@ -28,7 +31,7 @@ class SharedPasses:
 
     Args:
         world: of the processes.
-        model: on its device.
+        join: of a trial, see `FlatParameters.joined`: how they pass the model.
         plain: its forward pass in training.
         loss: the mean over the examples of (outputs, targets).
         scale: what to differentiate instead of a loss.
@@ -39,7 +42,7 @@ class SharedPasses:
     def __init__(
         self,
         world: World,
-        model: nn.Module,
+        join: Callable[[Trial], Joint],
         plain: Model,
         loss: Loss,
         scale: Callable[[Tensor], Tensor],
@@ -47,25 +50,28 @@ class SharedPasses:
         accumulate: int,
         whole: bool,
     ) -> None:
-        self._world, self._model, self._plain = world, model, plain
+        self._world, self._join, self._plain = world, join, plain
         self._loss, self._scale = loss, scale
         self._accumulate, self._whole = accumulate, whole
-        self._joint: DistributedDataParallel | None = None
+        self._joint: Joint | None = None
 
     def __call__(self, model: Model, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Passes a share; one without examples passes one of weight 0, for all must take part."""
         wanted = self._world.portion(targets)
         inputs = self._world.portion(x) if self._whole else x
         if self._joint is None:
-            self._joint = _joined(self._model, partial(self._trial, inputs, wanted))
+            self._joint = self._join(partial(self._trial, inputs, wanted))
+        passed, unfinished = self._joint
         own = len(self._world.share(targets))
         weight = own / len(targets)
+        most = -(-len(targets) // self._world.size)
         objective, outputs = passes(
             self._accumulate,
             lambda outputs, wanted: self._loss(outputs, wanted) * weight,
             lambda loss: self._scale(loss * self._world.size),
-            self._joint.no_sync,
-        )(partial(self._joint, model), inputs, wanted)
+            unfinished,
+            lambda x: max(most, 1),
+        )(partial(passed, model), inputs, wanted)
         return objective, outputs[:own]
 
     def _trial(self, inputs: Tensor, wanted: Tensor, passing: Callable[..., Tensor]) -> None:
@@ -88,8 +94,8 @@ class _Passed(nn.Module):
         return passing(x)
 
 
-def _joined(model: nn.Module, trial: Callable[[Callable[..., Tensor]], None]) -> DistributedDataParallel:
-    """The model with the gradients of all processes; rank 0's weights are everybody's from now on.
+def joined(model: nn.Module, trial: Trial) -> Joint:
+    """Passes with the gradients of all processes; rank 0's weights are everybody's from now on.
 
     Passes that leave no trace come first. By a plain one it is known which parameters take no part: their
     gradients would be waited for. By another one torch puts its buckets into their final order, so that sums
@@ -99,7 +105,7 @@ def _joined(model: nn.Module, trial: Callable[[Callable[..., Tensor]], None]) ->
         model: on its device.
         trial: of a forward pass (model's pass, x): goes forward and backward.
     """
-    group = _group(next(model.parameters()).device)
+    group = group_on(next(model.parameters()).device)
     before = generators()
     buffers = [buffer.clone() for buffer in model.buffers()]
     parameters = dict(model.named_parameters())
@@ -118,7 +124,7 @@ def _joined(model: nn.Module, trial: Callable[[Callable[..., Tensor]], None]) ->
     for buffer, kept in zip(model.buffers(), buffers, strict=True):
         buffer.data.copy_(kept)
     place_generators(before)
-    return joint
+    return joint, joint.no_sync
 
 
 def _forget(parameters: Sequence[nn.Parameter]) -> None:
@@ -126,7 +132,7 @@ def _forget(parameters: Sequence[nn.Parameter]) -> None:
         parameter.grad = None
 
 
-def _group(device: torch.device) -> dist.ProcessGroup:
+def group_on(device: torch.device) -> dist.ProcessGroup:
     """Of all processes, for what lies on a device: nccl between GPUs, gloo between CPUs."""
     if device.type == "cuda":
         group = dist.new_group(backend="nccl", device_id=device)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 Step = Callable[[float, Sequence[Tensor]], None]
+Gathering = Callable[[Tensor, int], Tensor]
 
 # Their update of an element depends on that element alone, so one row stands for all tensors.
 ELEMENTWISE = (
@@ -30,6 +31,10 @@ ELEMENTWISE = (
     torch.optim.Rprop,
     torch.optim.SGD,
 )
+
+
+def _as_it_is(part: Tensor, first: int) -> Tensor:
+    return part
 
 
 class FlatOptimizer:
@@ -48,6 +53,7 @@ class FlatOptimizer:
 
     Attributes:
         optimizer: the torch optimizer, with its state.
+        by_element: whether an element's update depends on that element alone.
         takes_parts: whether `step_parts_` can be used: from the second step on, for Adam and AdamW.
 
     Raises:
@@ -68,7 +74,8 @@ class FlatOptimizer:
     ) -> None:
         _refuse_unsuited(build.func)
         own = {"weight_decay": 0.0} if decay == "weights" and _decay_of(build) != 0 else {}
-        if build.func in ELEMENTWISE:
+        self.by_element = build.func in ELEMENTWISE
+        if self.by_element:
             groups = _rows(values, gradient, weights, own)
         else:
             groups = _tensors(values, gradient, weights, own, shapes)
@@ -77,14 +84,18 @@ class FlatOptimizer:
         self._shapes = shapes
         self._kernels: list[Step] = []
 
-    def memory(self) -> dict[str, Any]:
-        """What a step needs beside parameters and gradients, as copies on the CPU; see `remember`."""
+    def memory(self, whole: Gathering = _as_it_is) -> dict[str, Any]:
+        """What a step needs beside parameters and gradients, as copies on the CPU; see `remember`.
+
+        Args:
+            whole: of a part of the row that begins at a given element, what all processes have of it.
+        """
         groups = self.optimizer.param_groups
         return {
             "groups": [{k: _copy(v) for k, v in group.items() if k != "params"} for group in groups],
             "state": [
                 {
-                    key: (_copy(value), _on(value, tensor))
+                    key: (_copy(_moved(value, tensor, whole)), _on(value, tensor))
                     for key, value in self.optimizer.state[tensor].items()
                 }
                 if tensor in self.optimizer.state
@@ -94,8 +105,13 @@ class FlatOptimizer:
             ],
         }
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        """Takes up what `memory` gave, so that the next step is the one that would have followed."""
+    def remember(self, memory: Mapping[str, Any], own: Gathering = _as_it_is) -> None:
+        """Takes up what `memory` gave, so that the next step is the one that would have followed.
+
+        Args:
+            memory: of the whole row.
+            own: the reverse of `whole`.
+        """
         groups = self.optimizer.param_groups
         for group, options in zip(groups, memory["groups"], strict=True):
             group |= {key: _copy(value) for key, value in options.items()}
@@ -103,7 +119,7 @@ class FlatOptimizer:
         for tensor, entries in zip(tensors, memory["state"], strict=True):
             if entries:
                 self.optimizer.state[tensor] = {
-                    key: _copy(value).to(tensor.device) if beside else _copy(value)
+                    key: _moved(_copy(value), tensor, own).to(tensor.device) if beside else _copy(value)
                     for key, (value, beside) in entries.items()
                 }
         if self.optimizer.state:
@@ -126,6 +142,12 @@ class FlatOptimizer:
         """The same update from the gradient of each parameter tensor, straight through the fused kernel."""
         for step_ in self._kernels:
             step_(rate, gradients)
+
+
+def _moved(value: Any, tensor: Tensor, gather: Gathering) -> Any:
+    """What lies beside each element of a tensor, gathered or cut; a count of steps is the same for all."""
+    beside = isinstance(value, Tensor) and value.ndim > 0
+    return gather(value, int(tensor.storage_offset())) if beside else value
 
 
 def _copy(value: Any) -> Any:

@@ -6,11 +6,16 @@ generator that is placed by (seed.noise, step, regularizer), so that what one dr
 that is reported, for training and validation, is free of all that a regularizer adds to it.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+
+def row_norms(rows: Tensor) -> Tensor:
+    """The Euclidean norm of each whole row, (runs, 1)."""
+    return torch.linalg.vector_norm(rows, dim=1, keepdim=True)
 
 
 class Regularizer:
@@ -18,9 +23,16 @@ class Regularizer:
 
     Attributes:
         shapes: of the weight tensors in a row of weights; the learner sets it.
+        norms: the Euclidean norm of each row, (runs, 1), of (runs, elements); the learner sets it, as several
+            processes may have a part of a row each.
+        by_element: whether what it does to an element of a row depends on that element and on `norms` alone,
+            0 stays 0 where the gradient is 0, and its penalty is a sum over the elements. Then it can act on
+            a part of a row.
     """
 
     shapes: Sequence[torch.Size] = ()
+    norms: Callable[[Tensor], Tensor] = staticmethod(row_norms)
+    by_element: ClassVar[bool] = False
 
     def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
         """Changes the model once, after its initialisation.

@@ -2,7 +2,6 @@
 
 from typing import Annotated
 
-import torch
 from torch import Tensor
 
 from sweepwise.regularizer import Regularizer
@@ -22,10 +21,11 @@ class ClipNorm(Regularizer):
     arXiv:1211.5063, algorithm 1.
     """
 
+    by_element = True
+
     def __init__(self, *, max_norm: Annotated[float, Range(0, open_low=True)] = 1.0) -> None:
         self._max_norm = max_norm
 
     def clip_(self, gradient: Tensor) -> None:
         """Scales the rows, each by its own factor."""
-        norms = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-        gradient.mul_((self._max_norm / (norms + 1e-6)).clamp_(max=1))
+        gradient.mul_((self._max_norm / (self.norms(gradient) + 1e-6)).clamp_(max=1))

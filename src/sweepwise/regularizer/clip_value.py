@@ -19,6 +19,8 @@ class ClipValue(Regularizer):
     Source: Graves, Generating Sequences With Recurrent Neural Networks, arXiv:1308.0850.
     """
 
+    by_element = True
+
     def __init__(self, *, limit: Annotated[float, Range(0, open_low=True)] = 1.0) -> None:
         self._limit = limit
 

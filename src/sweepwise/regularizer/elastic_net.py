@@ -22,6 +22,8 @@ class ElasticNet(Regularizer):
     scikit-learn's ElasticNet (whose squared loss carries 1/2).
     """
 
+    by_element = True
+
     def __init__(
         self,
         *,

@@ -24,6 +24,8 @@ class L1(Regularizer):
     Proximal Algorithms, 2014, section 6.5.2.
     """
 
+    by_element = True
+
     def __init__(self, *, coefficient: Annotated[float, Range(0)] = 1e-5, proximal: bool = False) -> None:
         self._coefficient = coefficient
         self._proximal = proximal

@@ -18,6 +18,8 @@ class L2(Regularizer):
         coefficient: >= 0.
     """
 
+    by_element = True
+
     def __init__(self, *, coefficient: Annotated[float, Range(0)] = 1e-4) -> None:
         self._coefficient = coefficient
 

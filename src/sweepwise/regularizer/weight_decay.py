@@ -20,6 +20,8 @@ class WeightDecay(Regularizer):
     Source: Loshchilov & Hutter, Decoupled Weight Decay Regularization, arXiv:1711.05101, algorithm 2.
     """
 
+    by_element = True
+
     def __init__(self, *, coefficient: Annotated[float, Range(0)] = 0.01) -> None:
         self._coefficient = coefficient
 

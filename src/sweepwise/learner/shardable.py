@@ -1,0 +1,111 @@
+"""What can be trained by processes that have a part of each parameter, and in which blocks they gather it."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
+from sweepwise.learner import Precision
+from sweepwise.optimizer import FlatOptimizer
+from sweepwise.regularizer import Regularizer, acting
+from sweepwise.schema import UsageError
+
+ON_ROWS = ("penalty", "before_step_", "clip_", "after_step_")
+WAY_OUT = "or use trainer.parallel=ddp"
+
+
+def refuse_unshardable(
+    model: nn.Module, regularizers: Sequence[Regularizer], precision: Precision, compile: bool
+) -> None:
+    """Refuses what several processes with parts of the parameters cannot do as one does.
+
+    Args:
+        model: initialised and prepared by the regularizers.
+        regularizers: all of them.
+        precision: of the forward pass.
+        compile: whether it is compiled.
+
+    Raises:
+        UsageError: with every fault.
+    """
+    faults = []
+    if compile:
+        faults.append(
+            "trainer.compile=true: must be false with trainer.parallel=fsdp, which gathers parameters in the "
+            f"middle of the pass; {WAY_OUT}"
+        )
+    if precision == "fp16":
+        faults.append(
+            "trainer.precision=fp16: must be bf16 or fp32 with trainer.parallel=fsdp, as a process does not "
+            f"see whether another one's part of the gradient overflows; {WAY_OUT}"
+        )
+    on_rows = {id(r): r for moment in ON_ROWS for r in acting(regularizers, moment)}
+    faults += [
+        f"regularizer={type(r).__name__}: must act by element (`by_element`) with trainer.parallel=fsdp, as "
+        f"a process has only its part of a matrix; {WAY_OUT}"
+        for r in on_rows.values()
+        if not r.by_element
+    ]
+    faults += [
+        f"model: {name} must not be parametrized (spectral or weight norm) with trainer.parallel=fsdp, as "
+        f"that computes with whole matrices; {WAY_OUT}"
+        for name, module in model.named_modules()
+        if is_parametrized(module)
+    ][:1]
+    faults += [
+        f"model: {name} must have an axis to be cut along with trainer.parallel=fsdp, and is a scalar; make "
+        f"its shape (1,), {WAY_OUT}"
+        for name, parameter in model.named_parameters()
+        if not parameter.ndim
+    ][:1]
+    if faults:
+        raise UsageError(faults)
+
+
+def refuse_by_tensor(optimizer: FlatOptimizer) -> None:
+    """Refuses an optimizer that looks at whole tensors.
+
+    Raises:
+        UsageError: it does.
+    """
+    if not optimizer.by_element:
+        name = type(optimizer.optimizer).__name__
+        raise UsageError(
+            [
+                f"optimizer: {name} must act by element with trainer.parallel=fsdp, as a process has only "
+                f"its part of a tensor; use optimizer=adamw, {WAY_OUT}"
+            ]
+        )
+
+
+def blocks(model: nn.Module) -> Iterator[nn.Module]:
+    """The modules of a model whose parameters are gathered at a time; the model itself gathers the others.
+
+    They are what is called one after the other: the children of the model, of an nn.Sequential, and of what
+    has an nn.ModuleList somewhere, such as the layers of an nn.TransformerEncoder. Below that a module may
+    use its children's parameters without calling them, as nn.MultiheadAttention does. One that shares a
+    parameter with another is left to the model, which has both at once.
+
+    Args:
+        model: any.
+    """
+    owners = Counter(
+        id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False)
+    )
+    for module in _called(model):
+        own = list(module.named_parameters(remove_duplicate=False))
+        if own and all(owners[id(parameter)] == 1 for _, parameter in own):
+            yield module
+
+
+def _called(module: nn.Module) -> Iterator[nn.Module]:
+    for child in module.children():
+        if isinstance(child, nn.Sequential) or _has_list(child):
+            yield from _called(child)
+        else:
+            yield child
+
+
+def _has_list(module: nn.Module) -> bool:
+    return any(isinstance(one, (nn.ModuleList, nn.ModuleDict)) for one in module.modules())

@@ -1,0 +1,236 @@
+"""A model whose parameters, gradients and optimizer state several processes share out among themselves.
+
+torch's fully_shard (FSDP2) gathers the parameters of a block for its forward and its backward pass, forgets
+them again, and adds its gradient up into the parts of all processes. What is done to parameters between two
+passes is done to each process's part, in a flat row as in one process.
+
+Source: Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models,
+arXiv:1910.02054, section 5 (stage 3); Zhao et al., PyTorch FSDP, arXiv:2304.11277.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from itertools import accumulate
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
+
+from sweepwise.learner.average import AVERAGE
+from sweepwise.learner.flat import Joint, Layout, shapes_of, trainable
+from sweepwise.learner.precision import Model
+from sweepwise.learner.shardable import blocks
+from sweepwise.learner.shared import Trial, group_on
+from sweepwise.learner.synced import synchronise_
+from sweepwise.world import World
+
+
+class ShardedParameters(Layout):
+    """This process's parts of a model's trainable parameters; see `FlatParameters`.
+
+    A parameter (rows, ...) is cut into parts of ceil(rows / processes) rows, as torch cuts it. Where the last
+    process has fewer, zeros fill its part up, so that all have rows of the same layout. Their gradient is 0,
+    and what acts by element leaves them 0.
+
+    The model stays whole on the CPU where it was built until the first pass of all, so that one process can
+    look at it; then it goes to the device block by block, and what is left of each is this process's part.
+    Parameters that are not trained stay whole.
+
+    Args:
+        model: on the CPU.
+        world: of the processes.
+        device: of this process.
+
+    Attributes:
+        values: (1, elements of this process) weights first.
+        gradient: the same.
+        all_weights: of the model, not of this process alone.
+        parameters: the model's own, as torch shards them; none before the first pass.
+        untrained: not torch.inference_mode, as torch keeps the tensors into which it gathers parameters, and
+            those of inference mode cannot be trained with afterwards.
+    """
+
+    untrained = torch.no_grad
+
+    def __init__(self, model: nn.Module, world: World, device: torch.device) -> None:
+        weights, rest = trainable(model)
+        self._whole = shapes_of({**weights, **rest})
+        cut = {name: _part_shape(shape, world.size) for name, shape in self._whole.items()}
+        super().__init__({name: cut[name] for name in weights}, {name: cut[name] for name in rest})
+        self._model, self._world, self._device = model, world, device
+        self.all_weights = sum(parameter.numel() for parameter in weights.values())
+        self.parameters: list[nn.Parameter] = []
+        elements, like = sum(shape.numel() for shape in self.shapes), next(iter({**weights, **rest}.values()))
+        self.values = torch.zeros(1, elements, dtype=like.dtype, device=device)
+        self.gradient = torch.zeros_like(self.values)
+        for name, slot in self.views(self.values).items():
+            slot.copy_(self._part(model.get_parameter(name).detach()))
+
+    def begin_(self) -> None:
+        """See `FlatParameters.begin_`: from now on the model's parameters are parts, and lie in the row."""
+        if self.parameters:
+            return
+        self._group = group_on(self._device)
+        synchronise_(self._model, self._group)
+        frozen = {p for p in self._model.parameters() if not p.requires_grad}
+        for parameter in frozen:
+            parameter.data = parameter.data.to(self._device)
+        mesh = DeviceMesh.from_group(self._group, self._device.type)
+        slots = self.views(self.values)
+        for block in [*blocks(self._model), self._model]:
+            block.register_forward_hook(_owned)
+            sharded = fully_shard(block, mesh=mesh, reshard_after_forward=True, ignored_params=frozen)
+            sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no mean
+            self._lay_(sharded, slots)
+        named = dict(self._model.named_parameters())
+        self.parameters = [named[name] for name in self.names]
+
+    def _lay_(self, block: FSDPModule, slots: Mapping[str, Tensor]) -> None:
+        """Puts what torch gathers a block's parameters from into the row, where the present values are.
+
+        torch has no public way to say where a part lies. What it gathers is `_sharded_param_data`, filled up
+        with zeros, and the model's parameter is a view of it without them.
+        """
+        names = {id(parameter): name for name, parameter in self._model.named_parameters()}
+        for group in block._get_fsdp_state()._fsdp_param_groups:
+            for held in group.fsdp_params:
+                slot, parameter = slots[names[id(held.sharded_param)]], cast(DTensor, held.sharded_param)
+                held._sharded_param_data = slot.view(-1)
+                parameter._local_tensor = slot[: len(parameter._local_tensor)]
+
+    def joined(self, trial: Trial) -> Joint:
+        """See `FlatParameters.joined`. Each piece's gradient is shared out at once, so none is ever whole."""
+        self.begin_()
+        return _passed, nullcontext
+
+    def forget_gradients(self) -> None:
+        """See `FlatParameters.forget_gradients`."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def gradients(self) -> list[Tensor]:
+        """See `FlatParameters.gradients`; of this process's parts."""
+        self.begin_()  # they may be asked for in a run that goes on, before its first pass
+        return [_filled(p.grad, slot) for p, slot in zip(self.parameters, self._slots(), strict=True)]
+
+    def _slots(self) -> list[Tensor]:
+        return list(self.views(self.values).values())
+
+    def collect(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """See `FlatParameters.collect`."""
+        return self.moved(gradients, self.gradient)
+
+    def norms(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """See `FlatParameters.norms`."""
+        own = torch.stack(list(map(torch.linalg.vector_norm, tensors)))
+        return list(torch.linalg.vector_norm(self._every(own), dim=0))
+
+    def row_norms(self, rows: Tensor) -> Tensor:
+        """See `FlatParameters.row_norms`."""
+        own = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+        return torch.linalg.vector_norm(self._every(own), dim=0)
+
+    def totals(self, sums: Sequence[Tensor]) -> list[Tensor]:
+        """See `FlatParameters.totals`."""
+        return list(self._every(torch.stack(list(sums))).sum(0)) if sums else []
+
+    def _every(self, own: Tensor) -> Tensor:
+        """What each process has, (processes, ...), in the order of the ranks; without leaving the device."""
+        self.begin_()
+        every = own.new_empty(self._world.size * own.numel())
+        dist.all_gather_single(every, own.reshape(-1), group=self._group)
+        return every.view(-1, *own.shape)
+
+    def shown(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        """See `FlatParameters.shown`; tensor by tensor onto the CPU of rank 0, elsewhere none."""
+        found = {name: self._joined(name, part) for name, part in zip(self.names, tensors, strict=True)}
+        return found if self._world.leads else {}
+
+    def beside(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """See `FlatParameters.beside`: on the CPU."""
+        return {name: tensor.cpu() for name, tensor in tensors.items()}
+
+    def copies(self, row: Tensor) -> dict[str, Tensor]:
+        """See `FlatParameters.copies`; elsewhere than in rank 0 none."""
+        return self.shown(list(self.views(row).values()))
+
+    def own(self, whole: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """See `FlatParameters.own`.
+
+        Raises:
+            ValueError: a tensor has another shape than the parameter.
+        """
+        shapes = self._whole | {AVERAGE + name: shape for name, shape in self._whole.items()}
+        other = [name for name in whole.keys() & shapes.keys() if whole[name].shape != shapes[name]]
+        if other:
+            raise ValueError(f"the checkpoint is of another model: {', '.join(sorted(other))}")
+        return {name: self._part(tensor) if name in shapes else tensor for name, tensor in whole.items()}
+
+    def whole_row(self, part: Tensor, first: int) -> Tensor:
+        """See `FlatParameters.whole_row`; elsewhere than in rank 0 it is empty."""
+        names = self._covered(self.shapes, part.numel(), first)
+        parts = part.split([self.shapes[self.names.index(name)].numel() for name in names])
+        shaped = zip(names, parts, strict=True)
+        return torch.cat(
+            [self._joined(name, own.view(self._shape(name))).reshape(-1) for name, own in shaped]
+        )
+
+    def own_row(self, whole: Tensor, first: int) -> Tensor:
+        """See `FlatParameters.own_row`."""
+        names = self._covered(list(self._whole.values()), whole.numel(), first)
+        parts = whole.split([self._whole[name].numel() for name in names])
+        shaped = zip(names, parts, strict=True)
+        return torch.cat([self._part(part.view(self._whole[name])).reshape(-1) for name, part in shaped])
+
+    def _shape(self, name: str) -> torch.Size:
+        return self.shapes[self.names.index(name)]
+
+    def _covered(self, shapes: Sequence[torch.Size], elements: int, first: int) -> list[str]:
+        """The parameters from the one at element `first` of the row on that have so many elements."""
+        begin = [0, *accumulate(shape.numel() for shape in self.shapes)].index(first)
+        ends = list(accumulate(shape.numel() for shape in shapes[begin:]))
+        return self.names[begin : begin + ends.index(elements) + 1]
+
+    def _part(self, whole: Tensor) -> Tensor:
+        """This process's part of a tensor."""
+        shape = _part_shape(whole.shape, self._world.size)
+        own = whole[self._world.rank * shape[0] :][: shape[0]]
+        part = whole.new_zeros(shape)
+        part[: len(own)] = own
+        return part
+
+    def _joined(self, name: str, part: Tensor) -> Tensor:
+        """Together: the whole of a parameter's parts, on the CPU; in all but rank 0 it is empty."""
+        parts = self._world.gathered(part)
+        whole = self._whole[name]
+        ends = [max(0, whole[0] - number * len(part)) for number in range(len(parts))]
+        return torch.cat([own[:end] for own, end in zip(parts, ends, strict=True)] or [torch.empty(0)])
+
+
+def _part_shape(whole: torch.Size, size: int) -> torch.Size:
+    return torch.Size((-(-whole[0] // size), *whole[1:]))
+
+
+def _filled(gradient: Tensor | None, like: Tensor) -> Tensor:
+    """A part's gradient with zeros where the part is filled up."""
+    if gradient is None:
+        return torch.zeros_like(like)
+    own = cast(DTensor, gradient).to_local()
+    if own.shape == like.shape:
+        return own
+    filled = torch.zeros_like(like)
+    filled[: len(own)] = own
+    return filled
+
+
+def _owned(block: nn.Module, inputs: object, output: object) -> object:
+    """A block's output, copied if it is a view: what changes that in place would cut torch's hooks off."""
+    return output.clone() if isinstance(output, Tensor) and output._is_view() else output
+
+
+def _passed(passing: Model, x: Tensor) -> Tensor:
+    return passing(x)
