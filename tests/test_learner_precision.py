@@ -156,7 +156,7 @@ class Overflowing(nn.Module):
 
 def everything(learner) -> list[Tensor]:
     """Copies of all that a step may move, and the momentum."""
-    (state,) = learner._optimizer.optimizer.state.values() or [{}]
+    (state,) = learner.optimizer.optimizer.state.values() or [{}]
     return [t.clone() for t in (*learner.state(0, best=False).values(), *state.values())]
 
 

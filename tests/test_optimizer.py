@@ -373,7 +373,7 @@ def test_every_class_is_chosen_by_its_name(kind):
     target = f"torch.optim.{kind}"
     overrides = ["data=wine", "optimizer=other", f"optimizer._target_={target}", "optimizer.lr=0.01"]
     learner = run.build(composed([*overrides, "trainer.device=cpu"], CONF)).learner
-    assert type(learner._optimizer.optimizer).__name__ == kind
+    assert type(learner.optimizer.optimizer).__name__ == kind
 
 
 @pytest.mark.parametrize(

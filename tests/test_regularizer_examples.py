@@ -245,7 +245,7 @@ def test_mixups_loss_is_the_mixture_of_both_losses(alpha):
         torch.testing.assert_close(inputs, share * x + (1 - share) * x[partner], rtol=1e-4, atol=1e-5)
         outputs = model(inputs)
         both = [functional.cross_entropy(outputs, labels).item() for labels in (y, y[partner])]
-        loss = learner._task.loss(outputs, targets).item()
+        loss = learner.task.loss(outputs, targets).item()
         assert loss == pytest.approx(share * both[0] + (1 - share) * both[1], rel=1e-5)
         assert sorted(partner.tolist()) == list(range(len(x)))
         assert 0.5 <= share <= 1

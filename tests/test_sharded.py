@@ -230,9 +230,9 @@ def test_a_process_holds_its_share_and_never_a_whole_gradient(tmp_path):
                 learner.step(world.portion(x), y, np.array([0.01]), step, Watch.NOTHING)
             learner.keep(0)
             local = [p.to_local() for p in built.model.parameters()]
-            row = learner._flat.values
+            row = learner.flat.values
             assert {p.untyped_storage().data_ptr() for p in local} == {row.untyped_storage().data_ptr()}
-            state = [t for group in learner._optimizer.optimizer.state.values() for t in group.values()]
+            state = [t for group in learner.optimizer.optimizer.state.values() for t in group.values()]
             gradients = [p.grad.to_local() for p in built.model.parameters()]
             found = {
                 "parameters": row.nbytes,

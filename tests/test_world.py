@@ -131,7 +131,7 @@ def test_dropout_differs_between_the_ranks(tmp_path):
                 regularizers=[Dropout(p=0.5)],
                 settings=Settings(device="cpu"),
             )
-            built.learner._noise.begin(5)
+            built.learner.noise.begin(5)
             (tmp_path / f"{world.rank}").write_text(str(torch.rand(4).tolist()))
         return 0
 

@@ -128,13 +128,21 @@ class Noise:
         if step == 0:  # modules that were imported since the seeds were applied may have drawn, as rich does
             random.seed(self._seed)
             np.random.seed(self._seed)
-        if not self._wanted:
-            return
+        if self._wanted:
+            self._generator.manual_seed(self.of_step(step))
+
+    def of_step(self, step: int) -> int:
+        """The seed of what a step draws."""
         place = step - self._first
         if not 0 <= place < len(self._ahead):  # many at a time: a tight loop is far cheaper than one by one
             self._first, place = step, 0
             self._ahead = [stream(self._seed, later, *self._rank) for later in range(step, step + 1024)]
-        self._generator.manual_seed(self._ahead[place])
+        return self._ahead[place]
+
+    def own(self) -> torch.Generator:
+        """Draws from a generator of its own from now on, not from torch's; returns it."""
+        self._generator = torch.Generator(self._generator.device)
+        return self._generator
 
     def at(self, step: int, place: str) -> torch.Generator:
         """A generator for what is drawn at one place of a step, whatever is drawn elsewhere; in all ranks.

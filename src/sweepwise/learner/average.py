@@ -21,6 +21,10 @@ class Live:
     def __init__(self, values: Tensor) -> None:
         self.row = values
 
+    def move_(self, values: Tensor) -> None:
+        """The parameters are in another row from now on."""
+        self.row = values
+
     def begin_(self) -> None:
         """Nothing."""
 
@@ -58,6 +62,10 @@ class Average:
         self._values = values
         self._new = 1 - decay
         self.row = values.clone()
+
+    def move_(self, values: Tensor) -> None:
+        """The parameters are in another row from now on."""
+        self._values = values
 
     def begin_(self) -> None:
         """Begins anew at the present weights."""

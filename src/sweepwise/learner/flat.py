@@ -48,9 +48,9 @@ class Layout:
             name: part.view(shape) for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
         }
 
-    def weight_parts(self, row: Tensor) -> list[Tensor]:
-        """The part of each weight tensor, flat, in a row."""
-        return list(row.view(-1).split_with_sizes(self._sizes)[: len(self.weight_names)])
+    def weight_parts(self, rows: Tensor) -> list[Tensor]:
+        """The part of each weight tensor, (runs, size), in rows."""
+        return list(rows.split_with_sizes(self._sizes, 1)[: len(self.weight_names)])
 
     def moved(self, tensors: Sequence[Tensor], row: Tensor) -> list[Tensor]:
         """Copies tensors into a row; returns them as views of it."""
@@ -88,6 +88,19 @@ class FlatParameters(Layout):
         for parameter, value in zip(self.parameters, self.views(self.values).values(), strict=True):
             parameter.data = value
             parameter.grad = None
+
+    def move_(self, values: Tensor, gradient: Tensor) -> None:
+        """Moves the parameters into another buffer; their gradients are views of the other one from now on.
+
+        Args:
+            values: (1, parameters), takes their present values.
+            gradient: (1, parameters).
+        """
+        values.copy_(self.values)
+        self.values, self.gradient = values, gradient
+        parts = zip(self.views(values).values(), self.views(gradient).values(), strict=True)
+        for parameter, (value, part) in zip(self.parameters, parts, strict=True):
+            parameter.data, parameter.grad = value, part
 
     def begin_(self) -> None:
         """Together: before the model is first passed by all; from now on none may pass it alone."""

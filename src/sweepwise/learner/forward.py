@@ -1,6 +1,6 @@
 """A model's forward pass: in training, in evaluation, and while its layers are heard."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -47,32 +47,44 @@ class Forward:
 
     def _within(self, outputs: dict[str, list[Tensor]], x: Tensor) -> Tensor:
         """Listens to the plain model's own pass."""
-        last: dict[str, Tensor] = {}
-
-        def listener(name: str) -> Callable[[nn.Module, object, object], None]:
-            def listen(module: nn.Module, inputs: object, output: object) -> None:
-                if isinstance(output, Tensor):
-                    last[name] = output.detach()
-
-            return listen
-
-        hooks = [module.register_forward_hook(listener(name)) for name, module in self._layers.items()]
-        result = self.evaluate(x)
-        for hook in hooks:
-            hook.remove()
-        for name, output in last.items():
+        result, heard = listening(self._layers, lambda: self.evaluate(x))
+        for name, output in heard.items():
             outputs.setdefault(name, []).append(output)
         return result
 
     def _beside(self, outputs: dict[str, list[Tensor]], x: Tensor) -> Tensor:
-        """Listens to a pass of the plain model that leaves no trace, as a compiled one calls no hooks."""
+        """Listens to a pass of the plain model beside the compiled one, which calls no hooks."""
+        self.without_trace(outputs, x)
+        return self.train(x)
+
+    def without_trace(self, outputs: dict[str, list[Tensor]], x: Tensor) -> None:
+        """Listens to a pass of the plain model after which everything is as before."""
         buffers = [buffer.clone() for buffer in self._model.buffers()]
         devices = [self._device] if self._device.type != "cpu" else []
         with torch.no_grad(), torch.random.fork_rng(devices, device_type=self._device.type):
             self._within(outputs, x)
             for buffer, before in zip(self._model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-        return self.train(x)
+
+
+def listening(
+    layers: Mapping[str, nn.Module], call: Callable[[], Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Calls, and returns with the result what each of these layers has put out last, by name."""
+    last: dict[str, Tensor] = {}
+
+    def listener(name: str) -> Callable[[nn.Module, object, object], None]:
+        def listen(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, Tensor):
+                last[name] = output.detach()
+
+        return listen
+
+    hooks = [module.register_forward_hook(listener(name)) for name, module in layers.items()]
+    result = call()
+    for hook in hooks:
+        hook.remove()
+    return result, last
 
 
 def joined(outputs: dict[str, list[Tensor]]) -> dict[str, Tensor]:

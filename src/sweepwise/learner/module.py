@@ -3,7 +3,8 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sweepwise.learner.flat import FlatParameters
 from sweepwise.learner.forward import Forward, joined
 from sweepwise.learner.passes import Loss, Passes, passes
 from sweepwise.learner.precision import scaling_of
+from sweepwise.learner.scalars import Scalars, scalars
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer, acting
 from sweepwise.seed import Noise
@@ -68,46 +70,46 @@ class ModuleLearner:
         world: World = ALONE,
     ) -> None:
         self.model = model.train()
-        self._task = task
+        self.task = task
         self._regularizers = list(regularizers)
-        self._flat = laid_out(model)
-        row, gradient = self._flat.values[0], self._flat.gradient[0]
-        self.weights = self._flat.all_weights
-        self._weights = self._flat.values[:, : self._flat.weights]
-        self._weight_gradient = self._flat.gradient[:, : self._flat.weights]
-        self._optimizer = optimizer(
-            values=row, gradient=gradient, weights=self._flat.weights, shapes=self._flat.shapes
+        self.flat = laid_out(model)
+        row, gradient = self.flat.values[0], self.flat.gradient[0]
+        self.weights = self.flat.all_weights
+        self._rows_of_weights()
+        self.optimizer = optimizer(
+            values=row, gradient=gradient, weights=self.flat.weights, shapes=self.flat.shapes
         )
-        self._forward = Forward(model, row, precision, compile)
-        self._average = average_of(self._flat.values, ema)
-        self._scaling = scaling_of(precision, self._flat.parameters)
-        self._noise = Noise(noise_seed, model, row.device, world.rank)
+        self.forward = Forward(model, row, precision, compile)
+        self._average = average_of(self.flat.values, ema)
+        self._scaling = scaling_of(precision, self.flat.parameters)
+        self.noise = Noise(noise_seed, model, row.device, world.rank)
         self._world = world
         self._kept: list[Tensor] = []
-        self._before, self._moved = torch.empty_like(self._flat.values), torch.empty_like(self._flat.values)
+        self._before, self._moved = torch.empty_like(self.flat.values), torch.empty_like(self.flat.values)
         self._watched: Watched | None = None
         for regularizer in regularizers:
-            regularizer.shapes = self._flat.shapes[: len(self._flat.weight_names)]
-            regularizer.norms = self._flat.row_norms
-        self._examples = [(type(r).__name__, r.examples) for r in acting(regularizers, "examples")]
-        self.takes_portions = world.size > 1 and not self._examples  # those that act see the whole batch
+            regularizer.shapes = self.flat.shapes[: len(self.flat.weight_names)]
+            regularizer.norms = self.flat.row_norms
+        self.mixes = [(type(r).__name__, r.examples) for r in acting(regularizers, "examples")]
+        self.takes_portions = world.size > 1 and not self.mixes  # those that act see the whole batch
         self._passes, self._loss_of = self._passing(accumulate)
         self._before_step = [r.before_step_ for r in acting(regularizers, "before_step_")]
         self._clip = [r.clip_ for r in acting(regularizers, "clip_")]
         self._after_step = [r.after_step_ for r in acting(regularizers, "after_step_")]
-        self._by_row = bool(self._before_step or self._clip)
+        self.acts_before = bool(self._before_step or self._clip)
+        self.acts_after = bool(self._after_step or ema)
 
     def _passing(self, accumulate: int) -> tuple[Passes, Loss]:
         """How a batch is passed, and what outputs are worth of the loss of a batch with given targets."""
-        loss, scale = self._task.loss, self._scaling.scale
+        loss, scale = self.task.loss, self._scaling.scale
         if self._world.size == 1:
             return passes(accumulate, loss, scale), loss
         from sweepwise.learner.shared import SharedPasses  # imports torch's half of distributed computing
 
         shared = SharedPasses(
             self._world,
-            self._flat.joined,
-            self._forward.train,
+            self.flat.joined,
+            self.forward.train,
             loss,
             scale,
             accumulate=accumulate,
@@ -119,86 +121,124 @@ class ModuleLearner:
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
     ) -> tuple[Tensor, Tensor]:
         """See `Learner.step`."""
-        self._noise.begin(step)
-        self._flat.forget_gradients()
+        self.noise.begin(step)
+        self.flat.forget_gradients()
         heard: dict[str, list[Tensor]] = {}
-        forward = self._forward.heard(heard) if watch >= Watch.TENSORS else self._forward.train
-        inputs, targets = self._trained_on(x, y, step)
+        forward = self.forward.heard(heard) if watch >= Watch.TENSORS else self.forward.train
+        inputs, targets = self.trained_on(x, y, step)
         objective, outputs = self._passes(forward, inputs, targets)
-        loss = self._loss_of(outputs.detach(), y) if self._examples else objective
+        loss = self._loss_of(outputs.detach(), y) if self.mixes else objective
         self._scaling.unscale_()
-        gradients = self._flat.gradients()
-        by_row = self._by_row or not self._optimizer.takes_parts
+        gradients = self.flat.gradients()
+        by_row = self.acts_before or not self.optimizer.takes_parts
         if by_row:
-            gradients = self._flat.collect(gradients)
+            gradients = self.flat.collect(gradients)
         if watch:
-            before = self._before.copy_(self._flat.values)
-            own = [regularizer.penalty(self._weights)[0] for regularizer in self._regularizers]
-            penalties = self._flat.totals(own)
+            before = self._before.copy_(self.flat.values)
+            penalty = self.penalty()
             loss_of_all, objective = self._world.seen([loss.detach(), objective.detach()])
-            penalties += [objective - loss_of_all] if self._examples else []
+            penalty = penalty + (objective - loss_of_all) if self.mixes else penalty
         norms = self._scaling.step_(self._update_, float(rates[0]), gradients, by_row, watch)
         if watch:
-            scalars = self._scalars(loss_of_all, penalties, gradients, before, norms)
-            self._watched = Watched(*scalars, *self._tensors(gradients, before, joined(heard), watch))
+            moved = torch.sub(self.flat.values, before, out=self._moved)
+            cut = self.flat.weight_parts
+            sizes = self.flat.norms([*gradients, *cut(before), *cut(moved)])
+            (told,) = scalars(
+                loss_of_all.view(1),
+                penalty.view(1),
+                torch.stack(sizes)[:, None],
+                norms or [None],
+                self.flat.weight_names,
+            )
+            self._watched = self.seen(told, gradients, before, joined(heard), watch)
         return loss, outputs
 
     def _update_(self, rate: float, gradients: Sequence[Tensor], by_row: bool, watch: Watch) -> list[Tensor]:
         """Moves the parameters; returns the gradient's norm before clipping, if it is watched and clipped."""
+        norms = self.before_update_(rate, watch)
+        if by_row:
+            self.optimizer.step_(rate)
+        else:
+            self.optimizer.step_parts_(rate, gradients)
+        self.after_update_(rate)
+        return norms
+
+    def before_update_(self, rate: float, watch: Watch) -> list[Tensor]:
+        """Acts on the row of gradients; returns its norm before clipping, if it is watched and clipped."""
         for before_step_ in self._before_step:
             before_step_(self._weights, self._weight_gradient, rate)
-        norms = self._flat.norms([self._flat.gradient]) if watch and self._clip else []
+        norms = self.flat.norms([self.flat.gradient]) if watch and self._clip else []
         for clip_ in self._clip:
-            clip_(self._flat.gradient)
-        if by_row:
-            self._optimizer.step_(rate)
-        else:
-            self._optimizer.step_parts_(rate, gradients)
+            clip_(self.flat.gradient)
+        return norms
+
+    def after_update_(self, rate: float) -> None:
+        """What acts on the row of parameters once they have moved."""
         for after_step_ in self._after_step:
             after_step_(self._weights, rate)
         self._average.update_()
-        return norms
 
-    def _trained_on(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
+    def penalty(self) -> Tensor:
+        """What the regularizers add to the loss at the present weights, a scalar."""
+        own = [regularizer.penalty(self._weights)[0] for regularizer in self._regularizers]
+        return sum(self.flat.totals(own), self._weights.new_zeros(()))
+
+    def move_(self, values: Tensor, gradient: Tensor) -> None:
+        """Moves the row of parameters into a larger buffer, and reads gradients from another one.
+
+        Args:
+            values: (1, parameters).
+            gradient: (1, parameters).
+        """
+        assert isinstance(self.flat, FlatParameters), "several processes train it"
+        self.flat.move_(values, gradient)
+        self._rows_of_weights()
+        self.optimizer.move_(values[0], gradient[0])
+        self._average.move_(values)
+
+    def _rows_of_weights(self) -> None:
+        self._weights = self.flat.values[:, : self.flat.weights]
+        self._weight_gradient = self.flat.gradient[:, : self.flat.weights]
+
+    def trained_on(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The batch as the regularizers want it, with targets that can be mixed if one of them acts."""
-        if not self._examples:
+        if not self.mixes:
             return x, y
-        targets = self._task.soft(y)
-        for place, examples in self._examples:
-            x, targets = examples(x, targets, self._noise.at(step, place))
+        targets = self.task.soft(y)
+        for place, examples in self.mixes:
+            x, targets = examples(x, targets, self.noise.at(step, place))
         return x, targets
 
-    def _scalars(
+    def seen(
         self,
-        loss: Tensor,
-        penalties: list[Tensor],
+        told: Scalars,
         gradients: Sequence[Tensor],
         before: Tensor,
-        unclipped: list[Tensor],
-    ) -> tuple[float, float, float, dict[str, float], dict[str, float]]:
-        """Loss, penalty, gradient norm, what was done to the gradient, update ratios; with one transfer."""
-        flat, names = self._flat, self._flat.weight_names
-        moved = torch.sub(flat.values, before, out=self._moved)
-        parts = (*gradients, *flat.weight_parts(before), *flat.weight_parts(moved))
-        numbers = torch.stack([loss, *penalties, *flat.norms(parts), *unclipped]).tolist()
-        value, terms, norms = numbers[0], numbers[1 : 1 + len(penalties)], numbers[1 + len(penalties) :]
-        clipped = math.hypot(*norms[: len(gradients)])
-        sizes = norms[len(gradients) :]
-        ratios = {name: _ratio(sizes[len(names) + i], sizes[i]) for i, name in enumerate(names)}
-        told = self._scaling.told()
-        if unclipped:
-            return value, sum(terms), norms[-1], told | {"clipped_norm": clipped}, ratios
-        return value, sum(terms), clipped, told, ratios
+        activations: Mapping[str, Tensor],
+        watch: Watch,
+    ) -> Watched:
+        """What a step says of this run.
 
-    def _tensors(
-        self, gradients: Sequence[Tensor], before: Tensor, activations: dict[str, Tensor], watch: Watch
-    ) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor], dict[str, str]]:
-        """Weights, gradients, activations and the kinds of their layers, if they are watched."""
+        Args:
+            told: its numbers.
+            gradients: of each parameter.
+            before: (1, parameters), the values before the step.
+            activations: by layer.
+            watch: how much is wanted.
+        """
+        clipped = {} if told.clipped_norm is None else {"clipped_norm": told.clipped_norm}
+        clipping = self._scaling.told() | clipped
+        seen = Watched(told.loss, told.penalty, told.gradient_norm, clipping, told.update_ratio)
         if watch < Watch.TENSORS:
-            return {}, {}, {}, {}
-        kinds = {name: self._forward.kinds[name] for name in activations}
-        weights = self._flat.shown(list(self._flat.views(before).values()))
-        return weights, self._flat.shown(gradients), self._flat.beside(activations), kinds
+            return seen
+        shown = self.flat.shown
+        return replace(
+            seen,
+            weights=shown(list(self.flat.views(before).values())),
+            gradients=shown(gradients),
+            activations=self.flat.beside(activations),
+            kinds={name: self.forward.kinds[name] for name in activations},
+        )
 
     def watched(self, run: int) -> Watched:
         """See `Learner.watched`."""
@@ -212,8 +252,8 @@ class ModuleLearner:
         with self._evaluating() as model:
             for x, y in map(self._shared, batches):
                 outputs = model(x)[: len(y)]
-                loss += self._task.loss(outputs, y).item() * len(y) if len(y) else 0.0
-                sums += self._task.sums(outputs[None], y[None]).numpy(force=True)
+                loss += self.task.loss(outputs, y).item() * len(y) if len(y) else 0.0
+                sums += self.task.sums(outputs[None], y[None]).numpy(force=True)
                 examples += len(y)
         loss, *terms, examples = self._world.total(np.array([loss, *np.ravel(sums), examples]))
         return np.array([loss / examples]), np.array([terms]) / examples
@@ -234,26 +274,30 @@ class ModuleLearner:
     @contextmanager
     def _evaluating(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """The model in evaluation mode, with the weights that are evaluated."""
-        self._flat.begin_()
+        self.flat.begin_()
         self.model.eval()
         try:
-            with self._flat.untrained():
+            with self.flat.untrained():
                 # A layer of one's own may have counted its share.
                 self._world.align_(list(self.model.buffers()))
-                with self._average.in_place():
-                    yield self._forward.evaluate
+                with self.averaged():
+                    yield self.forward.evaluate
         finally:
             self.model.train()
 
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it, the parameters are those that are evaluated: their moving average, if there is one."""
+        return self._average.in_place()
+
     def checksums(self) -> NDArray[np.float64]:
         """See `Learner.checksums`."""
-        (total,) = self._flat.totals([self._flat.values.sum(1)])
+        (total,) = self.flat.totals([self.flat.values.sum(1)])
         sums = total.double().numpy(force=True)
         return np.full_like(sums, math.nan) if self._scaling.exhausted else sums
 
     def gradient_norm(self, run: int) -> float:
         """See `Learner.gradient_norm`."""
-        return math.hypot(*(norm.item() for norm in self._flat.norms(self._flat.gradients())))
+        return math.hypot(*(norm.item() for norm in self.flat.norms(self.flat.gradients())))
 
     def keep(self, run: int) -> None:
         """See `Learner.keep`."""
@@ -266,20 +310,20 @@ class ModuleLearner:
     def restore(self, run: int) -> None:
         """See `Learner.restore`."""
         if self._kept:
-            for kept, tensor in zip(self._kept, [self._flat.values, *self.model.buffers()], strict=True):
+            for kept, tensor in zip(self._kept, [self.flat.values, *self.model.buffers()], strict=True):
                 tensor.copy_(kept)
             self._average.begin_()
 
     def state(self, run: int, *, best: bool) -> dict[str, Tensor]:
         """See `Learner.state`."""
-        row = self._average.row if best else self._flat.values
+        row = self._average.row if best else self.flat.values
         beside = self._beside()
         if best and self._kept:
             row = self._kept[0]
             beside |= zip(dict(self.model.named_buffers()), self._kept[1:], strict=True)
-        averages = {} if best else self._average.named(self._flat.copies)
+        averages = {} if best else self._average.named(self.flat.copies)
         copies = {name: tensor.detach().cpu().clone() for name, tensor in beside.items()}
-        return {**self._flat.copies(row), **averages, **copies}
+        return {**self.flat.copies(row), **averages, **copies}
 
     def _beside(self) -> dict[str, Tensor]:
         """What of the model is not in the row, by name: parameters that are not trained, and buffers."""
@@ -289,7 +333,7 @@ class ModuleLearner:
     def memory(self, run: int) -> dict[str, Any]:
         """See `Learner.memory`."""
         return {
-            "optimizer": self._optimizer.memory(self._flat.whole_row),
+            "optimizer": self.optimizer.memory(self.flat.whole_row),
             "scaling": self._scaling.memory(),
             "regularizers": [copy.deepcopy(regularizer.memory()) for regularizer in self._regularizers],
         }
@@ -299,16 +343,16 @@ class ModuleLearner:
         self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], memory: Mapping[str, Any]
     ) -> None:
         """See `Learner.resume`."""
-        present = self._beside() | self._flat.views(self._flat.values)
-        present |= self._average.named(self._flat.views)
-        _copy_(present, self._flat.own(weights))
+        present = self._beside() | self.flat.views(self.flat.values)
+        present |= self._average.named(self.flat.views)
+        _copy_(present, self.flat.own(weights))
         if best:
             self.keep(run)
             buffers = dict(zip(dict(self.model.named_buffers()), self._kept[1:], strict=True))
-            kept = self._flat.views(self._kept[0]) | buffers
-            own = self._flat.own(best)
+            kept = self.flat.views(self._kept[0]) | buffers
+            own = self.flat.own(best)
             _copy_(kept, {name: own[name] for name in kept.keys() & own.keys()})
-        self._optimizer.remember(memory["optimizer"], self._flat.own_row)
+        self.optimizer.remember(memory["optimizer"], self.flat.own_row)
         self._scaling.remember(memory["scaling"])
         for regularizer, own in zip(self._regularizers, memory["regularizers"], strict=True):
             regularizer.remember(own)
@@ -325,9 +369,3 @@ def _copy_(present: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
         raise ValueError(f"the checkpoint is of another model: {', '.join(sorted(other))}")
     for name, tensor in present.items():
         tensor.copy_(saved[name])
-
-
-def _ratio(update: float, weights: float) -> float:
-    if weights:
-        return update / weights
-    return math.inf if update else 0.0

@@ -81,7 +81,7 @@ class FlatOptimizer:
             groups = _tensors(values, gradient, weights, own, shapes)
         self.optimizer = _build_light(build, groups)
         self._step = inspect.unwrap(type(self.optimizer).step)
-        self._shapes = shapes
+        self._values, self._shapes = values, shapes
         self._kernels: list[Step] = []
 
     def memory(self, whole: Gathering = _as_it_is) -> dict[str, Any]:
@@ -123,6 +123,24 @@ class FlatOptimizer:
                     for key, (value, beside) in entries.items()
                 }
         if self.optimizer.state:
+            self._kernels = _fused_adam(self.optimizer, self._shapes)
+
+    def move_(self, values: Tensor, gradient: Tensor) -> None:
+        """The parameters are in another row from now on, with the same values; its own state stays.
+
+        Args:
+            values: (parameters,).
+            gradient: (parameters,).
+        """
+        for group in self.optimizer.param_groups:
+            for tensor in group["params"]:
+                first = tensor.storage_offset() - self._values.storage_offset()
+                own = slice(first, first + tensor.numel())
+                tensor.grad = None  # before the data: torch compares their places
+                tensor.data = values[own].view(tensor.shape)
+                tensor.grad = gradient[own].view(tensor.shape)
+        self._values = values
+        if self._kernels:
             self._kernels = _fused_adam(self.optimizer, self._shapes)
 
     @property

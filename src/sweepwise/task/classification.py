@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sweepwise.task.class_weights import checked_weights
+from sweepwise.task.cross_entropies import CrossEntropies
 from sweepwise.task.metrics import confusion, finish, metric_named, names, parts, recall, sums
 from sweepwise.task.protocol import Means, Pieces, chosen, rows, totals
 
@@ -66,6 +67,13 @@ class Classification:
             return functional.cross_entropy(outputs, targets)
         self._weights = self._weights.to(outputs.device, outputs.dtype)
         return functional.cross_entropy(outputs, targets, self._weights, reduction="sum") / len(targets)
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """`loss` of each run."""
+        if self._weights is not None:
+            self._weights = self._weights.to(outputs.device, outputs.dtype)
+        losses: Tensor = CrossEntropies.apply(outputs, targets, self._weights)
+        return losses
 
     def soft(self, targets: Tensor) -> Tensor:
         """One-hot, (batch, classes)."""

@@ -30,6 +30,15 @@ class Task(Protocol):
         """
         ...
 
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss of a batch of each run, (runs,).
+
+        Args:
+            outputs: (runs, batch, outputs).
+            targets: (runs, batch), or as `soft` gives them.
+        """
+        ...
+
     def soft(self, targets: Tensor) -> Tensor:
         """Targets that can be mixed: (batch, classes) probabilities, or real targets as they are."""
         ...

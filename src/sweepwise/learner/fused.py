@@ -1,0 +1,227 @@
+"""The learner of many runs at once: their parameters are rows of one buffer, their steps are one program.
+
+Each run keeps the learner that it would have alone, which starts it, saves it and takes it up again; only
+that its row of parameters lies beside those of the others. So a run of a group is one alone at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sweepwise.data.loading import Batch
+from sweepwise.learner import Watch, Watched
+from sweepwise.learner.module import ModuleLearner
+from sweepwise.learner.program import Parameters, Unfusable, program
+from sweepwise.learner.scalars import scalars
+from sweepwise.optimizer.rows import Rows
+
+ALIGNED = 64  # bytes: rows of a buffer begin where a vector does
+EXAMPLES, LEAST_EXAMPLES = (
+    2048,
+    64,
+)  # evaluated at once, of all runs and of each: what is at work fits a cache
+
+__all__ = ["FusedLearner", "Unfusable"]
+
+
+class FusedLearner:
+    """Trains several models of the same shape.
+
+    Args:
+        learners: of the runs, each as it would train alone; they belong to the group from now on.
+        examples: x of a batch, with which the runs are compared once.
+
+    Attributes:
+        runs: how many.
+        takes_portions: no.
+
+    Raises:
+        Unfusable: they cannot be trained as one program; the text says why.
+    """
+
+    takes_portions = False
+
+    def __init__(self, learners: Sequence[ModuleLearner], examples: Tensor) -> None:
+        self._learners = list(learners)
+        self.runs = len(learners)
+        self._task = learners[0].task
+        self._examples = examples
+        if len({bool(learner.mixes) for learner in learners}) > 1:
+            raise Unfusable("some of them change the examples that they learn from, others do not")
+        self._ended: set[int] = set()
+        self._seen: dict[int, Watched] = {}
+        self._stack()
+
+    def _stack(self) -> None:
+        """Puts the rows of the runs that still train beside each other, and makes their program."""
+        self._active = [k for k in range(self.runs) if k not in self._ended]
+        self._own = [self._learners[k] for k in self._active]
+        if not self._own:
+            return
+        flat = self._own[0].flat
+        width = flat.values.shape[1]
+        unit = ALIGNED // flat.values.element_size()
+        buffers = [flat.values.new_zeros(len(self._own), math.ceil(width / unit) * unit) for _ in range(2)]
+        self._values, self._gradient = (buffer[:, :width] for buffer in buffers)
+        self._before, self._moved = torch.empty_like(self._values), torch.empty_like(self._values)
+        for k, learner in enumerate(self._own):
+            learner.move_(self._values[k : k + 1], self._gradient[k : k + 1])
+        self._parameters = Parameters(self._own, self._values, self._gradient)
+        self._program = program(self._own, self._parameters, self._examples)
+        self._rows = Rows([learner.optimizer for learner in self._own])
+        self._mixes = bool(self._own[0].mixes)
+        self._acts_before = [(i, own) for i, own in enumerate(self._own) if own.acts_before]
+        self._acts_after = [(i, own) for i, own in enumerate(self._own) if own.acts_after]
+
+    def step(
+        self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
+    ) -> tuple[Tensor, Tensor]:
+        """See `Learner.step`. Runs that have been dropped get zeros."""
+        if self._ended.intersection(self._active):
+            self._stack()
+        x, y = self._of_active(x), self._of_active(y)
+        own_rates = rates[self._active].tolist() if len(self._active) < self.runs else rates.tolist()
+        for learner in self._own:
+            learner.noise.begin(step)
+        inputs, targets = self._trained_on(x, y, step)
+        heard: list[dict[str, Tensor]] = [{} for _ in self._own] if watch >= Watch.TENSORS else []
+        outputs = self._program.train(inputs.flatten(0, 1), heard)
+        objectives = self._task.losses(outputs, targets)
+        self._parameters.differentiate(objectives)
+        objectives, outputs = objectives.detach(), outputs.detach()
+        losses = self._task.losses(outputs, y) if self._mixes else objectives
+        if watch:
+            self._before.copy_(self._values)
+            penalties = torch.stack([learner.penalty() for learner in self._own])
+            penalties = penalties + (objectives - losses) if self._mixes else penalties
+        unclipped: list[Tensor | None] = [None] * len(self._own)
+        for i, own in self._acts_before:
+            unclipped[i] = next(iter(own.before_update_(own_rates[i], watch)), None)
+        self._rows.step_(own_rates)
+        for i, own in self._acts_after:
+            own.after_update_(own_rates[i])
+        if watch:
+            self._watch(losses, penalties, unclipped, heard, watch)
+        return self._whole(losses), self._whole(outputs).flatten(0, 1)
+
+    def _of_active(self, rows: Tensor) -> Tensor:
+        """(active, batch, ...) from (runs * batch, ...)."""
+        folded = rows.view(self.runs, -1, *rows.shape[1:])
+        return folded if len(self._active) == self.runs else folded[self._active]
+
+    def _whole(self, rows: Tensor) -> Tensor:
+        """(runs, ...) from (active, ...)."""
+        if len(self._active) == self.runs:
+            return rows
+        whole = rows.new_zeros(self.runs, *rows.shape[1:])
+        whole[self._active] = rows
+        return whole
+
+    def _trained_on(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The batches as the regularizers of each run want them."""
+        if not self._mixes:
+            return x, y
+        of_runs = zip(self._own, x.unbind(), y.unbind(), strict=True)
+        changed = [own.trained_on(inputs, targets, step) for own, inputs, targets in of_runs]
+        inputs, targets = zip(*changed, strict=True)
+        return torch.stack(inputs), torch.stack(targets)
+
+    def _watch(
+        self,
+        losses: Tensor,
+        penalties: Tensor,
+        unclipped: Sequence[Tensor | None],
+        heard: Sequence[Mapping[str, Tensor]],
+        watch: Watch,
+    ) -> None:
+        """Notes what the step says of each run."""
+        flat, gradients = self._own[0].flat, self._parameters.gradients
+        before, moved = self._before, torch.sub(self._values, self._before, out=self._moved)
+        parts = [*gradients, *flat.weight_parts(before), *flat.weight_parts(moved)]
+        norms = torch.stack([torch.linalg.vector_norm(part.flatten(1), dim=1) for part in parts])
+        told = scalars(losses, penalties, norms, unclipped, flat.weight_names)
+        for i, (k, own) in enumerate(zip(self._active, self._own, strict=True)):
+            self._seen[k] = own.seen(
+                told[i],
+                [gradient[i] for gradient in gradients],
+                before[i : i + 1],
+                heard[i] if heard else {},
+                watch,
+            )
+
+    def watched(self, run: int) -> Watched:
+        """See `Learner.watched`."""
+        return self._seen[run]
+
+    @torch.no_grad()
+    def evaluate(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """See `Learner.evaluate`. Runs that have been dropped get zeros."""
+        runs, examples = len(self._own), 0
+        losses: NDArray[np.float64] | float = 0.0
+        sums: NDArray[np.float64] | float = 0.0
+        at_once = max(LEAST_EXAMPLES, EXAMPLES // runs)
+        with contextlib.ExitStack() as averages:
+            for own in self._own:
+                averages.enter_context(own.averaged())
+            for x, y in (
+                (x, y) for batch in batches for x, y in zip(*(t.split(at_once) for t in batch), strict=True)
+            ):
+                outputs = self._program.evaluate(x.repeat(runs, *[1] * (x.ndim - 1)))
+                targets = y.expand(runs, -1)
+                losses += self._task.losses(outputs, targets).double().numpy(force=True) * len(y)
+                sums += self._task.sums(outputs, targets).numpy(force=True)
+                examples += len(y)
+        return self._of_all(np.asarray(losses) / examples), self._of_all(np.asarray(sums) / examples)
+
+    def _of_all(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(runs, ...) from (active, ...)."""
+        whole = np.zeros((self.runs, *rows.shape[1:]))
+        whole[self._active] = rows
+        return whole
+
+    def predict(self, batches: Sequence[Batch]) -> list[Tensor]:
+        """See `Learner.predict`."""
+        found = [learner.predict(batches) for learner in self._learners]
+        return [torch.cat(of_batch) for of_batch in zip(*found, strict=True)]
+
+    def checksums(self) -> NDArray[np.float64]:
+        """See `Learner.checksums`."""
+        return self._of_all(self._values.sum(1).double().numpy(force=True))
+
+    def gradient_norm(self, run: int) -> float:
+        """See `Learner.gradient_norm`."""
+        return self._learners[run].gradient_norm(0)
+
+    def keep(self, run: int) -> None:
+        """See `Learner.keep`."""
+        self._learners[run].keep(0)
+
+    def restore(self, run: int) -> None:
+        """See `Learner.restore`."""
+        self._learners[run].restore(0)
+
+    def state(self, run: int, *, best: bool) -> dict[str, Tensor]:
+        """See `Learner.state`."""
+        return self._learners[run].state(0, best=best)
+
+    def memory(self, run: int) -> dict[str, Any]:
+        """See `Learner.memory`."""
+        return self._learners[run].memory(0)
+
+    def resume(
+        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], memory: Mapping[str, Any]
+    ) -> None:
+        """See `Learner.resume`."""
+        self._learners[run].resume(0, weights, best, memory)
+
+    def drop(self, run: int) -> None:
+        """See `Learner.drop`. Its row leaves the buffer at the next step, so that no work is done on it."""
+        self._ended.add(run)

@@ -1,0 +1,281 @@
+"""The models of several runs as one: their batches follow each other in the first axis, (runs * batch, ...).
+
+What has no parameters and draws nothing does not care whose example is which, so it stays as it is, in a
+model's own forward pass too. A layer with parameters is replaced by one that holds those of all runs, (runs,
+*shape), and gives each run's examples its own.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.dropout import _DropoutNd
+
+VECTOR = 16  # numbers, at most
+NARROW = 16  # outputs, up to which a product is faster the other way round
+Gather = Callable[[Sequence[Tensor]], Tensor]  # the tensors that the runs have at one place -> (runs, *shape)
+
+
+class Unstackable(Exception):
+    """A model that cannot be stacked so; the text says why."""
+
+
+def stacked(models: Sequence[nn.Module], gather: Gather, noises: Sequence[torch.Generator]) -> nn.Module:
+    """One model for the examples of all runs.
+
+    Args:
+        models: alike but for the values of parameters and buffers, and for the rates of dropout.
+        gather: finds the parameters or buffers of all runs as one tensor.
+        noises: what the dropout of each run draws from.
+
+    Raises:
+        Unstackable: a layer is not known, or the models are not alike.
+    """
+    modules = [dict(model.named_modules(remove_duplicate=False)) for model in models]
+    if any(list(own) != list(modules[0]) for own in modules):
+        raise Unstackable("the models have not the same layers")
+    layers = {name: _layer([own[name] for own in modules], gather, noises) for name in modules[0]}
+    return _rebuilt(models[0], layers)
+
+
+def _layer(
+    modules: Sequence[nn.Module], gather: Gather, noises: Sequence[torch.Generator]
+) -> nn.Module | None:
+    """What stands for a layer of all runs; None: the layer itself."""
+    one, kind = modules[0], type(modules[0])
+    if kind not in LAYERS and (one._parameters or one._buffers or one._forward_pre_hooks):
+        raise Unstackable(f"{kind.__name__} is a layer with parameters that is not known here")
+    if any(type(module) is not kind or _settings(module) != _settings(one) for module in modules):
+        raise Unstackable(f"{kind.__name__} differs between the runs in more than numbers")
+    if isinstance(one, _DropoutNd):
+        return _dropout(modules, noises) if any(module.p for module in modules) else None
+    return LAYERS[kind](modules, gather) if kind in LAYERS else None
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """What a layer was told, beside its rate of dropout: plain values only."""
+    plain = (bool, int, float, str, tuple, list, type(None))
+    return {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, plain)
+        and not key.startswith("_")
+        and not (key == "p" and isinstance(module, _DropoutNd))
+    }
+
+
+def _rebuilt(model: nn.Module, layers: dict[str, nn.Module | None]) -> nn.Module:
+    """A model of the same structure with other layers, and copies of what stays."""
+    memo: dict[int, Any] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        if (layer := layers[name]) is not None:
+            memo[id(module)] = layer
+    return copy.deepcopy(model, memo)
+
+
+class _Linear(torch.autograd.Function):
+    """x W^T + b for each run, with products in the forms that small matrices are fast in."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """x: (runs, rows, in), weight: (runs, out, in), bias: (runs, out) -> (runs, rows, out)."""
+        rows = x.shape[1]
+        x = _whole_vectors(x)
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        if weight.shape[1] > NARROW:
+            y = torch.bmm(x, weight.transpose(1, 2))
+        else:
+            y = torch.bmm(weight, x.transpose(1, 2)).transpose(1, 2)
+        y = y if y.shape[1] == rows else y[:, :rows]
+        return y if bias is None else y.add_(bias.unsqueeze(1))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
+        """Autograd itself would make the weights' gradient transposed, (in, out)."""
+        x, weight = ctx.saved_tensors
+        rows = gradient.shape[1]
+        gradient = _whole_vectors(gradient)
+        by_weight = torch.bmm(gradient.transpose(1, 2), x)
+        by_bias = gradient.sum(1) if ctx.has_bias else None
+        if not ctx.needs_input_grad[0]:
+            return None, by_weight, by_bias
+        by_x = torch.bmm(gradient, weight)
+        return by_x if by_x.shape[1] == rows else by_x[:, :rows], by_weight, by_bias
+
+
+def _whole_vectors(x: Tensor) -> Tensor:
+    """With rows of zeros, so that the rows of each run begin where a vector does.
+
+    Else a product would be rounded by the place that a run has among the others.
+    """
+    more = -x.shape[1] % VECTOR
+    return functional.pad(x, (0, 0, 0, more)) if more else x
+
+
+class Linears(nn.Module):
+    """y = x W^T + b, for each run its own. x: (runs * batch, ..., in).
+
+    Attributes:
+        last: whether the outputs are the model's, which keep the runs apart, (runs, batch, out).
+    """
+
+    def __init__(self, modules: Sequence[nn.Linear], gather: Gather) -> None:
+        super().__init__()
+        self.last = False
+        self._runs = len(modules)
+        self._shapes = modules[0].in_features, modules[0].out_features
+        self._weight = gather([module.weight for module in modules])
+        self._bias = gather([m.bias for m in modules]) if modules[0].bias is not None else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        into, out = self._shapes
+        y: Tensor = _Linear.apply(x.reshape(self._runs, -1, into), self._weight, self._bias)
+        return y if self.last else y.reshape(*x.shape[:-1], out)
+
+
+class Convolutions(nn.Module):
+    """A convolution for each run. x: (runs * batch, channels, ...)."""
+
+    def __init__(self, modules: Sequence[_ConvNd], gather: Gather) -> None:
+        super().__init__()
+        self._one = copy.copy(modules[0])  # knows stride and padding; its own weights are not used
+        self._weight = gather([module.weight for module in modules])
+        self._bias = (
+            gather([m.bias for m in modules if m.bias is not None]) if modules[0].bias is not None else None
+        )
+        self._runs = len(modules)
+        vars(self)["_one"] = vars(self)["_modules"].pop("_one")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class. One after the other: kernels for groups of channels are slower on a CPU."""
+        biases: Sequence[Tensor | None] = [None] * self._runs if self._bias is None else self._bias.unbind()
+        parts = x.chunk(self._runs)
+        if parts[0].numel() % VECTOR:  # each begins where a vector does, whatever its place
+            parts = tuple(part.clone() for part in parts)
+        each = zip(parts, self._weight.unbind(), biases, strict=True)
+        return torch.cat([self._one._conv_forward(own, weight, bias) for own, weight, bias in each])
+
+
+class BatchNorms(nn.Module):
+    """Batch norm over the examples of each run, with running statistics of its own.
+
+    All runs' channels stand beside each other, (batch, runs * channels, ...), as torch's kernel keeps
+    channels apart anyway.
+    """
+
+    def __init__(self, modules: Sequence[_BatchNorm], gather: Gather) -> None:
+        super().__init__()
+        one = modules[0]
+        if one.momentum is None:
+            raise Unstackable(f"{type(one).__name__} with momentum=None")
+        self._runs, self._channels = len(modules), one.num_features
+        self._momentum, self._eps = one.momentum, one.eps
+        self._weight = gather([m.weight for m in modules]) if one.affine else None
+        self._bias = gather([m.bias for m in modules]) if one.affine else None
+        self._tracks = one.running_mean is not None
+        if self._tracks:
+            self._mean, self._variance, self._counter = (
+                gather([m.get_buffer(name) for m in modules])
+                for name in ("running_mean", "running_var", "num_batches_tracked")
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        if self.training and self._tracks:
+            self._counter.add_(1)
+        beside = x.view(self._runs, -1, *x.shape[1:]).transpose(0, 1)
+        flat = beside.reshape(beside.shape[0], -1, *x.shape[2:])
+        mean, variance = (self._mean.view(-1), self._variance.view(-1)) if self._tracks else (None, None)
+        weight, bias = (None if t is None else t.reshape(-1) for t in (self._weight, self._bias))
+        alone = self.training or not self._tracks
+        normed = functional.batch_norm(flat, mean, variance, weight, bias, alone, self._momentum, self._eps)
+        return normed.view(beside.shape).transpose(0, 1).reshape(x.shape)
+
+
+class Norms(nn.Module):
+    """Layer or group norm: each example by itself, then the gain and bias of its run."""
+
+    def __init__(self, modules: Sequence[nn.LayerNorm | nn.GroupNorm], gather: Gather) -> None:
+        super().__init__()
+        one = modules[0]
+        self._runs, self._eps = len(modules), one.eps
+        self._groups = one.num_groups if isinstance(one, nn.GroupNorm) else 0
+        self._shape = list(one.normalized_shape) if isinstance(one, nn.LayerNorm) else []
+        self._weight = gather([m.weight for m in modules]) if one.weight is not None else None
+        self._bias = gather([m.bias for m in modules]) if one.bias is not None else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        if self._groups:
+            x = functional.group_norm(x, self._groups, None, None, self._eps)
+            shape = [self._runs, 1, x.shape[1], *[1] * (x.ndim - 2)]
+        else:
+            x = functional.layer_norm(x, self._shape, None, None, self._eps)
+            shape = [self._runs, *[1] * (x.ndim - len(self._shape)), *self._shape]
+        folded = x.view(self._runs, -1, *x.shape[1:])
+        if self._weight is not None:
+            folded = folded * self._weight.view(shape)
+        if self._bias is not None:
+            folded = folded + self._bias.view(shape)
+        return folded.view(x.shape)
+
+
+class Dropouts(nn.Module):
+    """Dropout with the rate of each run, drawn from its own stream as by torch's layer."""
+
+    def __init__(self, modules: Sequence[_DropoutNd], noises: Sequence[torch.Generator]) -> None:
+        super().__init__()
+        self._rates = [module.p for module in modules]
+        self._noises = list(noises)
+        self._dimensions = DROPOUTS[type(modules[0])]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        if not self.training:
+            return x
+        rows = x.view(len(self._rates), -1, *x.shape[1:])
+        shape = rows.shape[:3] + (1,) * (rows.ndim - 3) if self._dimensions else rows.shape
+        kept = torch.empty(shape, dtype=x.dtype, device=x.device)
+        for own, rate, noise in zip(kept.unbind(), self._rates, self._noises, strict=True):
+            if rate:
+                own.bernoulli_(1 - rate, generator=noise).div_(1 - rate)
+            else:
+                own.fill_(1.0)
+        return (rows * kept).view(x.shape)
+
+
+def _dropout(modules: Sequence[nn.Module], noises: Sequence[torch.Generator]) -> nn.Module:
+    if type(modules[0]) not in DROPOUTS:
+        raise Unstackable(f"{type(modules[0]).__name__} is a dropout that is not known here")
+    return Dropouts(modules, noises)  # type: ignore[arg-type]
+
+
+# Whether a layer drops whole channels; those of one example stand in its second axis.
+DROPOUTS: dict[type[nn.Module], bool] = {
+    nn.Dropout: False,
+    nn.Dropout1d: True,
+    nn.Dropout2d: True,
+    nn.Dropout3d: True,
+}
+LAYERS: dict[type[nn.Module], Callable[..., nn.Module]] = {
+    nn.Linear: Linears,
+    nn.Conv1d: Convolutions,
+    nn.Conv2d: Convolutions,
+    nn.Conv3d: Convolutions,
+    nn.BatchNorm1d: BatchNorms,
+    nn.BatchNorm2d: BatchNorms,
+    nn.BatchNorm3d: BatchNorms,
+    nn.LayerNorm: Norms,
+    nn.GroupNorm: Norms,
+}

@@ -1,0 +1,62 @@
+"""How many runs are trained together fastest: a few steps of some numbers of them are timed."""
+
+import copy
+import math
+import time
+
+import numpy as np
+from torch import Tensor
+
+from sweepwise.learner import Learner, Watch
+from sweepwise.learner.fused import FusedLearner
+from sweepwise.parts import EXAMPLES, Parts
+
+WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
+ENOUGH = 8  # runs, beyond which a width that is no better than the last ends the search
+STEPS = 4
+GAIN = 1.05  # less than this is taken for noise
+
+
+def fastest(one: Parts, other: Parts, runs: int, wanted: int | None = None) -> tuple[int, str]:
+    """The number of runs whose steps take the least time a run; 1 and the reason, if that is none.
+
+    Args:
+        one: a run's parts, on the CPU; its learner is used up.
+        other: those of another.
+        runs: that there are.
+        wanted: a number that is taken if it works.
+
+    Raises:
+        Unfusable: these runs cannot be trained as one program.
+    """
+    examples, _ = one.data.sample(EXAMPLES)
+    x, y = next(iter(one.data.train.split(one.data.batch_size)))
+    pair = copy.deepcopy([one.learner, other.learner])
+    FusedLearner(pair, examples)
+    if wanted is not None:
+        return min(wanted, runs), ""
+    alone = _seconds(copy.deepcopy(one.learner), x, y)
+    best, least = 0, math.inf
+    for width in dict.fromkeys(min(width, runs) for width in WIDTHS):
+        learner = FusedLearner([copy.deepcopy(one.learner) for _ in range(width)], examples)
+        of_each = _seconds(learner, x, y) / width
+        if of_each * GAIN < least:
+            best, least = width, of_each
+        elif width > ENOUGH:
+            break
+    if alone < least * GAIN:
+        return 1, "together they would not be faster"
+    return best, ""
+
+
+def _seconds(learner: Learner, x: Tensor, y: Tensor) -> float:
+    """Of a step, the least of a few."""
+    runs = learner.runs
+    x, y = x.repeat(runs, *[1] * (x.ndim - 1)), y.repeat(runs)
+    rates = np.full(runs, 1e-9)
+    times = []
+    for step in range(STEPS):
+        began = time.perf_counter()
+        learner.step(x, y, rates, step, Watch.NOTHING)
+        times.append(time.perf_counter() - began)
+    return min(times[1:])

@@ -1,0 +1,308 @@
+"""Runs trained as one program are the runs alone: the same log, the same weights, the same end.
+
+In float64 whole trainings agree to 1e-9, for each option of each group and for mixtures of them.
+"""
+
+import itertools
+import json
+import math
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sweepwise import cli, interrupt, record, run
+from sweepwise.data import Part
+from sweepwise.learner.fused import FusedLearner, Unfusable
+from sweepwise.schema import UsageError
+
+CONF = Path(__file__).parents[1] / "conf"
+CLOSE = 1e-9
+SMALL = [
+    "data=digits",
+    "data.examples=200",
+    "data.batch_size=15",
+    "trainer.device=cpu",
+    "trainer.max_epochs=26",  # 208 steps of 8 an epoch, the last of which is smaller
+    "early_stop=none",
+    "progress=false",
+    "checkpoint=end",
+    "monitor.scalars_every=7",
+    "monitor.histograms_every=40",
+]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def in_double(monkeypatch):
+    """Whole runs in float64, where a difference is no rounding."""
+    own = run.split
+
+    def doubled(*arrays, **options):
+        data = own(*arrays, **options)
+        parts = {name: getattr(data, name) for name in ("train", "validation", "test")}
+        kind = torch.long if data.classes else torch.double
+        return replace(data, **{n: Part(p.x.double(), p.y.to(kind)) for n, p in parts.items()})
+
+    monkeypatch.setattr(run, "split", doubled)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def asked(where, *overrides):
+    narrow = [] if any(word.startswith("model=") for word in overrides) else ["model.hidden=[12,10]"]
+    return cli.composed([*SMALL, *narrow, f"output_dir={where}", *overrides], CONF)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def alike(one, other):
+    """Whether two numbers differ by no more than the order of sums in float64 explains."""
+    if one is None or other is None or isinstance(one, str):
+        return one == other
+    return math.isclose(one, other, rel_tol=CLOSE, abs_tol=1e-11)
+
+
+def compare(one, other, but=()):
+    """Two folders of the same run; `but` names metrics of which rounding decides."""
+    known, wanted = record.read(one), record.read(other)
+    for key in ("id", "status", "init", "notes", "overrides"):
+        if key != "overrides":
+            assert known[key] == wanted[key]
+    for key in ("epoch", "step"):
+        assert known["best"][key] == wanted["best"][key] and known["stopped"][key] == wanted["stopped"][key]
+    found, expected = lines(one), lines(other)
+    assert [line.keys() for line in found] == [line.keys() for line in expected]
+    for line, right in zip(found, expected, strict=True):
+        told = [key for key in right if not any(word in key for word in but)]
+        assert not {k: (line[k], right[k]) for k in told if not alike(line[k], right[k])}, line["step"]
+    for name in ("last", "best"):
+        paths = [folder / "checkpoints" / name / "weights.safetensors" for folder in (one, other)]
+        assert paths[0].exists() == paths[1].exists()
+        if paths[0].exists():
+            weights, right = map(load_file, paths)
+            assert weights.keys() == right.keys()
+            for key in (key for key in right if not any(word in key for word in but)):
+                tensor = right[key]
+                torch.testing.assert_close(weights[key], tensor, rtol=CLOSE, atol=1e-11)
+
+
+def check(*sets, common=(), but=()):
+    """Trains runs together and each alone, and compares."""
+    together = [asked("together", *common, *overrides) for overrides in sets]
+    assert run.train_together(together) == 0
+    for request, overrides in zip(together, sets, strict=True):
+        other = asked("alone", *common, *overrides)
+        run.train(other)
+        compare(request.folder, other.folder, but)
+
+
+def options(group):
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+IMAGES = ["data.image=true", "model=cnn2d"]
+# What an option needs beside itself, or no run of these can do.
+NEEDS = {
+    "init=checkpoint": None,  # a file
+    "optimizer=sgd": ["optimizer.lr=0.01"],  # at 0.1 rounding grows to another training within 150 steps
+    "init=identity": ["model.hidden=[10,10]"],
+    "init=delta_orthogonal": ["model=cnn1d", "model.kernels=[3]", "model.channels=[8]", "data=mnist1d"],
+    "scheduler=other": ["scheduler._target_=torch.optim.swa_utils.SWALR", "+scheduler.swa_lr=1e-4"],
+    "optimizer=other": ["optimizer._target_=torch.optim.Adamax", "optimizer.lr=0.002"],
+    "regularizer=spectral_norm": None,  # changes the layers themselves: alone
+    **{f"regularizer={name}": IMAGES for name in ("cutout", "flip", "rotation", "shift_crop")},
+}
+
+
+def sets_of(option):
+    """Two runs with the option, that differ in the seed, and one of the same kind with another number."""
+    asked = [option, *NEEDS.get(option, [])]
+    return [asked, [*asked, "seed.value=1"], [*asked, "seed.value=2", "trainer.ema=0.5"]]
+
+
+@pytest.mark.usefixtures("in_double")
+@pytest.mark.parametrize(
+    "sets",
+    [
+        pytest.param([["init=xavier"], ["init=kaiming", "seed.value=3"]], id="init and seed"),
+        pytest.param(
+            [
+                ["scheduler=plateau", "scheduler.patience=1"],
+                ["scheduler=cosine", "optimizer.lr=0.01"],
+                ["regularizer=[l1,dropout]", "scheduler=onecycle"],
+                ["regularizer=[weight_decay,clip_norm]", "trainer.ema=0.9"],
+                ["regularizer=max_norm", "regularizer.max_norm.limit=0.5"],
+            ],
+            id="schedules and regularizers",
+        ),
+        pytest.param(
+            [
+                ["regularizer=[mixup,dropout]"],
+                ["regularizer=label_smoothing", "seed.value=1"],
+                ["regularizer=[input_noise,l2]", "optimizer.lr=0.01"],
+            ],
+            id="examples",
+        ),
+        pytest.param(
+            [
+                ["early_stop=patience", "early_stop.patience=2", "optimizer.lr=0.03"],
+                ["early_stop=patience", "early_stop.patience=4", "seed.value=1", "optimizer.lr=0.03"],
+                ["seed.value=2"],
+            ],
+            id="early stopping",
+        ),
+    ],
+)
+def test_mixtures(sets):
+    check(*sets)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_double")
+@pytest.mark.parametrize(
+    "option",
+    [
+        f"{group}={name}"
+        for group in ("init", "scheduler", "optimizer", "regularizer", "early_stop")
+        for name in options(group)
+        if NEEDS.get(f"{group}={name}", []) is not None
+    ],
+)
+def test_every_option(option):
+    ties = ["accuracy"] if option in ("init=zeros", "init=constant") else []  # all outputs are alike
+    check(*sets_of(option), but=ties)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_double")
+@pytest.mark.parametrize(
+    "common",
+    [
+        ["model=linear"],
+        ["model=deep_tanh", "model.hidden=[10,10,10,10]"],
+        ["model.norm=batch"],
+        ["model.norm=layer"],
+        ["data.image=true", "model=cnn2d"],
+        ["data.image=true", "model=resnet"],
+        ["data.image=true", "model=transformer", "model.dropout=0"],
+        ["data=diabetes"],
+        ["trainer.class_weights=balanced"],
+        ["trainer.metrics=[accuracy,ece,balanced_accuracy]", "trainer.validate_every=3"],
+        ["seed.data=5", "seed.init=6"],
+    ],
+    ids=" ".join,
+)
+def test_models_and_data(common):
+    # Gradients that are 0, but for rounding: of a bias before a norm, and of a bias that softmax takes out.
+    nought = {"model.norm=batch": ["bias", "running_mean"], "model=transformer": ["key.bias"]}
+    nought = [word for option, words in nought.items() if option in common for word in words]
+    sets = ["seed.value=0"], ["seed.value=1", "regularizer=l2"]
+    check(*sets, common=["trainer.max_epochs=4", *common], but=nought)
+
+
+def test_a_run_that_diverges_harms_no_other():
+    sets = [["optimizer=sgd", "optimizer.lr=1e6"], ["optimizer=sgd", "optimizer.lr=0.1", "init=kaiming"]]
+    together = [asked("together", *overrides) for overrides in sets]
+    run.train_together(together)
+    assert [record.read(request.folder)["status"] for request in together] == ["diverged", "finished"]
+    for request, overrides in zip(together, sets, strict=True):
+        other = asked("alone", *overrides)
+        run.train(other)
+        known, wanted = record.read(request.folder), record.read(other.folder)
+        assert known["stopped"]["step"] == wanted["stopped"]["step"]
+        assert known["reason"].partition(",")[0] == wanted["reason"].partition(",")[0]
+
+
+def test_the_bits_of_a_run_do_not_depend_on_the_others():
+    one = ["init=xavier", "regularizer=dropout", "scheduler=cosine"]
+    others = [["seed.value=1"], ["optimizer.lr=0.1", "regularizer=l1"], ["seed.value=2", "scheduler=step"]]
+    folders = []
+    for place, order in enumerate(itertools.permutations([one, *random.Random(0).sample(others, 2)])):
+        requests = [asked(f"place{place}", *overrides) for overrides in order]
+        run.train_together(requests)
+        folders += [request.folder for request in requests if "init=xavier" in request.overrides]
+    assert len(folders) == 6
+    assert len({(folder / "metrics.jsonl").read_text() for folder in folders}) == 1
+    weights = {(folder / "checkpoints/last/weights.safetensors").read_bytes() for folder in folders}
+    assert len(weights) == 1
+
+
+@pytest.mark.usefixtures("in_double")
+def test_a_group_that_is_stopped_goes_on_together_or_alone(monkeypatch):
+    sets = [
+        ["init=xavier", "regularizer=dropout"],
+        ["init=kaiming", "scheduler=plateau"],
+        ["trainer.ema=0.9"],
+    ]
+    stops = iter([0] * 100 + [15] * 1000)
+
+    def asked_to_stop(self):
+        self.signal = next(stops)
+        return bool(self.signal)
+
+    together = [asked("together", *overrides) for overrides in sets]
+    with monkeypatch.context() as patched:
+        patched.setattr(interrupt.Interrupts, "__call__", asked_to_stop)
+        assert run.train_together(together) == 15
+    assert {record.read(request.folder)["status"] for request in together} == {"interrupted"}
+    run.train(together[2])
+    assert run.train_together(together[:2]) == 0
+    for request, overrides in zip(together, sets, strict=True):
+        other = asked("alone", *overrides)
+        run.train(other)
+        compare(request.folder, other.folder)
+
+
+@pytest.mark.parametrize(
+    ("sets", "why"),
+    [
+        ([["regularizer=spectral_norm"], ["regularizer=spectral_norm", "seed.value=1"]], "not known here"),
+        ([["regularizer=spectral_norm"], ["seed.value=1"]], "not the same layers"),
+        ([["regularizer=mixup"], ["seed.value=1"]], "examples"),
+    ],
+)
+def test_what_cannot_be_one_program_says_why_and_leaves_nothing(sets, why):
+    with pytest.raises(Unfusable, match=why):
+        run.train_together([asked("together", *overrides) for overrides in sets])
+    assert not Path("together").exists()
+
+
+def test_what_is_wrong_with_one_is_found_before_anything_is_written():
+    with pytest.raises(UsageError, match=r"optimizer\.lr"):
+        run.train_together([asked("together"), asked("together", "optimizer.lr=-1")])
+    assert not Path("together").exists()
+
+
+def test_a_dropped_run_costs_no_work():
+    parts = [run.build(asked("x", f"seed.value={seed}")) for seed in range(4)]
+    learner = FusedLearner([part.learner for part in parts], parts[0].data.sample(8)[0])
+    x, y = parts[0].data.sample(15)
+    seen = []
+    hook = learner._program._model.register_forward_hook(
+        lambda module, inputs, out: seen.append(out.shape[:2].numel())
+    )
+    batch = x.repeat(4, 1), y.repeat(4), torch.full((4,), 1e-3).numpy()
+    learner.step(*batch, 0, 0)
+    hook.remove()
+    before = parts[1].learner.flat.values.clone()
+    learner.drop(1)
+    losses, outputs = learner.step(*batch, 1, 0)
+    learner._program._model.register_forward_hook(
+        lambda module, inputs, out: seen.append(out.shape[:2].numel())
+    )
+    learner.step(*batch, 2, 0)
+    assert seen == [60, 45] and outputs.shape == (60, 10) and losses.shape == (4,)
+    assert torch.equal(parts[1].learner.flat.values, before)
+    assert not torch.equal(parts[2].learner.flat.values, before)
