@@ -110,6 +110,46 @@ def test_jobs_composed_together_are_what_hydra_composes(seed):
             assert found == by_hydra(loader, config, jobs[number], number), jobs[number]
 
 
+def test_choices_that_are_independent_are_composed_once_each(monkeypatch):
+    jobs = [
+        [
+            f"init={init}",
+            f"scheduler={schedule}",
+            f"optimizer={optimizer}",
+            f"seed.value={seed}",
+            "optimizer.lr=0.02",
+        ]
+        for init in ("xavier", "kaiming", "orthogonal")
+        for schedule in ("step", "cosine", "plateau")
+        for optimizer in ("adam", "sgd")
+        for seed in (0, 1)
+    ]
+    with composing() as (loader, config):
+        expected = [by_hydra(loader, config, job, number) for number, job in enumerate(jobs)]
+        calls, own = [], loader.load_sweep_config
+        monkeypatch.setattr(loader, "load_sweep_config", lambda *given: calls.append(given) or own(*given))
+        assert list(at_once(loader, config, jobs)) == expected
+    assert len(calls) == 1 + 2 + 2 + 1
+
+
+def test_a_choice_that_reaches_into_another_group_is_left_to_hydra(tmp_path):
+    """An option with defaults of its own, as an experiment has them."""
+    group = tmp_path / "init"
+    group.mkdir()
+    (group / "mine.yaml").write_text("defaults: [xavier, _self_]\ngain: 3.0\n")
+    (group / "other.yaml").write_text("# @package _global_\ntrainer: {max_epochs: 7}\ninit: {a: 1}\n")
+    path = f"hydra.searchpath=[file://{tmp_path}]"
+    jobs = [
+        [f"init={init}", f"scheduler={schedule}", f"optimizer={optimizer}"]
+        for init in ("xavier", "mine", "other")
+        for schedule in ("step", "cosine")
+        for optimizer in ("adam", "sgd")
+    ]
+    with composing(path) as (loader, config):
+        expected = [by_hydra(loader, config, job, number) for number, job in enumerate(jobs)]
+        assert list(at_once(loader, config, jobs)) == expected
+
+
 def test_they_are_what_a_single_run_composes():
     jobs = [
         ["init=xavier", f"seed.value={seed}", "regularizer=[l1,dropout]", "optimizer.lr=0.5"]

@@ -83,6 +83,8 @@ class _Composer:
         self._parser = OverridesParser.create(config_loader=loader)
         self._words: dict[str, Word] = {}
         self._bases: dict[Keys, Base | Exception] = {}
+        self._firsts: dict[Keys, Sequence[Word]] = {}
+        self._independent: dict[str, bool] = {}
         self._faults: dict[tuple[str, Keys], str] = {}
         self._messages: dict[tuple[Keys, Keys], UsageError] = {}
 
@@ -120,13 +122,50 @@ class _Composer:
     def _base(self, shared: Sequence[Word]) -> Base | Exception:
         key = tuple(word.text for word in shared)
         if key not in self._bases:
-            try:
-                config = self._loader.load_sweep_config(self._config, list(key))
-                choices = dict(config.hydra.runtime.choices)
-                self._bases[key] = Base(_without_hydra(config), choices, shared)
-            except _BY_HYDRA as error:
-                self._bases[key] = error
+            self._bases[key] = self._mixed(shared) or self._composed(shared)
         return self._bases[key]
+
+    def _composed(self, shared: Sequence[Word]) -> Base | Exception:
+        try:
+            config = self._loader.load_sweep_config(self._config, [word.text for word in shared])
+            choices = dict(config.hydra.runtime.choices)
+            return Base.of(_without_hydra(config), choices, shared)
+        except _BY_HYDRA as error:
+            return error
+
+    def _mixed(self, shared: Sequence[Word]) -> Base | None:
+        """What Hydra would compose, from compositions of its own that differ in one choice from the first."""
+        first = self._firsts.setdefault(tuple(word.key for word in shared), shared)
+        other = [
+            place
+            for place, (word, own) in enumerate(zip(shared, first, strict=True))
+            if word.text != own.text
+        ]
+        if len(other) < 2 or not all(
+            self._is_independent(word) for place in other for word in (shared[place], first[place])
+        ):
+            return None
+        base = self._base(first)
+        ones = {
+            shared[place].key: self._base([*first[:place], shared[place], *first[place + 1 :]])
+            for place in other
+        }
+        good = {group: one for group, one in ones.items() if isinstance(one, Base)}
+        return base.mixed(good, shared) if isinstance(base, Base) and len(good) == len(ones) else None
+
+    def _is_independent(self, word: Word) -> bool:
+        """Whether a word chooses a file that has neither defaults nor a package of its own."""
+        if word.text not in self._independent:
+            chosen = word.task and word.text.partition("=")[0] == word.key and isinstance(word.value, str)
+            found = None
+            if chosen and re.fullmatch(r"\w+", word.key) and re.fullmatch(r"\w+", word.value):
+                found = self._loader.repository.load_config(f"{word.key}/{word.value}")  # type: ignore[attr-defined]
+            self._independent[word.text] = bool(
+                found
+                and not found.header.get("package")
+                and all(own.is_self() for own in found.defaults_list or [])
+            )
+        return self._independent[word.text]
 
     def _by_hydra(self, job: Sequence[str], number: int) -> Request:
         before = HydraConfig.instance().cfg

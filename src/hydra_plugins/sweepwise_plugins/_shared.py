@@ -43,19 +43,53 @@ class Base:
         odd: it holds more than names of keys as interpolations, so each job is Hydra's.
     """
 
-    def __init__(self, config: DictConfig, choices: Mapping[str, str | None], words: Sequence[Word]) -> None:
-        self._config, self.choices = config, cli.chosen(choices)
+    def __init__(
+        self,
+        nodes: Mapping[str, DictConfig],
+        plain: Plain,
+        choices: Mapping[str, str],
+        words: Sequence[Word],
+    ) -> None:
+        self._nodes, self._plain, self.choices = nodes, plain, choices
         # What was set beside the choices; where a job sets something above or below it, their order counts.
         self._set = [word.key for word in words if "." in word.key or isinstance(word.value, dict)]
-        plain = OmegaConf.to_container(config, resolve=False)
-        assert isinstance(plain, dict)
-        self._plain: Plain = {str(key): value for key, value in plain.items()}
         self._references: list[tuple[Keys, str, Keys]] = []
         self._missing: list[Keys] = []
         self._takes: dict[str, bool] = {}
         simple = [self._simple(path, value) for path, value in _leaves(self._plain)]  # each notes something
         self.odd = not all(simple)
         self.odd = self.odd or not all(self._leads_somewhere(path) for _, _, path in self._references)
+
+    @classmethod
+    def of(cls, config: DictConfig, choices: Mapping[str, str | None], words: Sequence[Word]) -> "Base":
+        """From a composition of Hydra's."""
+        plain = OmegaConf.to_container(config, resolve=False)
+        assert isinstance(plain, dict)
+        named = {str(key): value for key, value in plain.items()}
+        return cls(dict.fromkeys(named, config), named, cli.chosen(choices), words)
+
+    def mixed(self, others: Mapping[str, "Base"], words: Sequence[Word]) -> "Base | None":
+        """What Hydra would compose of several choices, each of which it has composed as the only other one.
+
+        Args:
+            others: by the group that alone was chosen otherwise.
+            words: of all.
+
+        Returns:
+            None if a choice has changed more than its own group.
+        """
+        for group, other in others.items():
+            if list(other._plain) != list(self._plain) or list(other.choices) != list(self.choices):
+                return None
+            changed = {key for key, value in self._plain.items() if other._plain[key] != value}
+            changed |= {key for key, value in self.choices.items() if other.choices[key] != value}
+            if changed - {group}:
+                return None
+        nodes, plain, choices = dict(self._nodes), dict(self._plain), dict(self.choices)
+        for group, other in others.items():
+            nodes[group], plain[group] = other._nodes[group], other._plain[group]
+            choices[group] = other.choices[group]
+        return Base(nodes, plain, choices, words)
 
     def _simple(self, path: Keys, value: Any) -> bool:
         """Notes a leaf that jobs must look at; whether it can be understood."""
@@ -94,7 +128,7 @@ class Base:
         """A leaf that takes any value as it is; one of a structured config would convert it."""
         if _at(self._plain, path) is _NOTHING or isinstance(_at(self._plain, path), dict):
             return False
-        parent: Any = self._config
+        parent: Any = self._nodes[path[0]]
         for key in path[:-1]:
             parent = parent._get_node(key)
         node = parent._get_node(path[-1])
