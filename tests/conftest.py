@@ -1,5 +1,6 @@
 """One thread a worker; small files in the formats of the sets that cannot be had without a network."""
 
+import gc
 import gzip
 import hashlib
 import io
@@ -30,8 +31,9 @@ def pytest_configure() -> None:
 
 @pytest.fixture(autouse=True)
 def torch_as_it_was():
-    """Gives back what a run sets in torch."""
+    """Gives back what a run sets in torch, and what a sweep keeps from the garbage collector."""
     yield
+    gc.unfreeze()
     torch.set_num_threads(1)
     torch.set_flush_denormal(False)
 

@@ -43,8 +43,11 @@ def asked(*overrides: str, short: bool = True):
     return cli.composed([*(SHORT if short else LONG), *overrides], CONF)
 
 
+APART = local.Settings(fuse=False)
+
+
 def trained(*requests, **options):
-    return pool.train_all(requests, **options)
+    return pool.train_all(requests, fuse=False, **options)
 
 
 def value(outcome):
@@ -68,7 +71,7 @@ def failing(monkeypatch, do):
 
 def test_runs_are_trained_in_processes_and_told_in_order(capfd):
     requests = [asked(f"seed.value={seed}", "progress=true") for seed in (2, 0, 1)]
-    found = list(local.train(requests, local.Settings(max_parallel=2)))
+    found = list(local.train(requests, local.Settings(max_parallel=2, fuse=False)))
     assert [request for request, _ in found] == requests
     for request, best_value in found:
         known = record.read(request.folder)
@@ -91,11 +94,11 @@ def test_what_a_run_learns_does_not_depend_on_the_sweep():
 
 def test_runs_that_have_ended_are_taken_without_a_process(monkeypatch, capfd):
     requests = [asked(f"seed.value={seed}", "progress=true") for seed in (0, 1)]
-    first = list(local.train(requests, local.Settings()))
+    first = list(local.train(requests, APART))
     logs = {path: path.stat().st_mtime_ns for path in LOGS.iterdir()}
     monkeypatch.setattr(pool, "forked", None)
     capfd.readouterr()
-    assert list(local.train(requests, local.Settings())) == first
+    assert list(local.train(requests, APART)) == first
     told = capfd.readouterr().out
     assert told.count("before") == 2 and told.endswith(": 2 runs: 2 finished\n")
     assert logs == {path: path.stat().st_mtime_ns for path in LOGS.iterdir()}
@@ -133,7 +136,7 @@ def test_a_run_that_dies_stops_no_other(do, code, said, monkeypatch, capfd):
     monkeypatch.setattr(
         local, "tell", lambda told, all_of_them: (outcomes.extend(told), tell(told, all_of_them))
     )
-    values = list(local.train([asked(f"seed.value={seed}") for seed in range(3)], local.Settings()))
+    values = list(local.train([asked(f"seed.value={seed}") for seed in range(3)], APART))
     assert [isinstance(best_value, Failure) for _, best_value in values] == [False, True, False]
     (dead,) = [outcome for outcome in outcomes if outcome.request.config["seed"]["value"] == 1]
     assert (dead.exit_code, status(dead)) == (code, "failed") and dead.log.exists()
@@ -146,7 +149,7 @@ def test_a_run_that_dies_stops_no_other(do, code, said, monkeypatch, capfd):
 
 def test_refused_runs_leave_nothing_and_are_told_once(place, capfd):
     requests = [asked(f"seed.value={seed}", "optimizer.lr=-1") for seed in range(3)]
-    for _, error in local.train(requests, local.Settings()):
+    for _, error in local.train(requests, APART):
         assert isinstance(error, UsageError) and error.faults == [
             "error: optimizer.lr=-1: must be in [0, inf)"
         ]
@@ -170,7 +173,7 @@ def test_a_damaged_record_fails_its_run_only(capfd):
     (requests[0].folder / "record.json").write_text("{")
     outcomes = trained(*requests)
     assert [outcome.exit_code for outcome in outcomes] == [1, 0] and "is damaged" in outcomes[0].last[0]
-    (_, error), (_, best_value) = local.train(requests, local.Settings())
+    (_, error), (_, best_value) = local.train(requests, APART)
     assert "is damaged" in str(error) and isinstance(best_value, float)
     assert capfd.readouterr().out.endswith("1 finished, 1 failed\n")
 
@@ -276,6 +279,7 @@ def sweep(*arguments: str) -> subprocess.Popen:
         *LONG,
         "seed.value=0,1,2",
         "hydra.launcher.max_parallel=2",
+        "hydra.launcher.fuse=false",
     ]
     return subprocess.Popen(
         [*command, *arguments],

@@ -100,3 +100,9 @@ def explained(home: Path, error: OSError) -> str:
         )
     why = error.strerror or named(error)
     return f"{place} cannot be written ({why}); output_dir=FOLDER names another place"
+
+
+def steps_taken(run: Path) -> int:
+    """Steps before a run's newest checkpoint, as its name tells; 0 without one."""
+    names = [path.name for path in (run / CHECKPOINTS).glob("step-*")]
+    return max((int(name.removeprefix("step-").partition(".")[0]) for name in names), default=0)

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
 from sweepwise import record
 from sweepwise.record import Request
 from sweepwise.world import place
@@ -57,6 +55,35 @@ def opening(request: Request, parts: "Parts", folder: Path, said: Sequence[tuple
     ]
     for key, text in lines:
         print(wrapped(key, text), flush=True)
+
+
+def opening_together(requests: Sequence[Request], parts: "Parts", folders: Sequence[Path], step: int) -> None:
+    """Says which runs are trained as one program.
+
+    Args:
+        requests: the runs.
+        parts: of the first.
+        folders: of all.
+        step: that comes next.
+    """
+    data = parts.data
+    print(wrapped("together", f"{len(requests)} runs as one program"))
+    for request in requests:
+        print(wrapped("", " ".join(request.overrides)))
+    told = f"{parts.steps} steps of batch {data.batch_size}, {data.train.y.device}"
+    print(wrapped("train", told + (f", from step {step}" if step else "")))
+    print(wrapped("folder", str(folders[0].parent)), flush=True)
+
+
+def closing_together(folder: Path, ended: Mapping[str, Any]) -> None:
+    """Says in one line how a run of several has ended."""
+    best = ended.get("best") or {}
+    told = (
+        f"best {best['metric']} {best['value']:.6g} at epoch {best['epoch']}"
+        if best.get("epoch", -1) >= 0
+        else ""
+    )
+    _line(ended["status"], f"{folder.name}: {told}" if told else folder.name)
 
 
 def start_lines(start: "Start") -> list[tuple[str, str]]:
@@ -122,9 +149,14 @@ def again() -> str:
     return shlex.join(["python", *words])
 
 
-def texts(request: Request, environment: Mapping[str, Any]) -> dict[str, str]:
-    """What TensorBoard's text tab shows: config, overrides, environment."""
-    yaml = OmegaConf.to_yaml(OmegaConf.create(dict(request.config)))
+def texts(request: Request, yaml: str, environment: Mapping[str, Any]) -> dict[str, str]:
+    """What TensorBoard's text tab shows: config, overrides, environment.
+
+    Args:
+        request: the run.
+        yaml: its config.
+        environment: see `provenance.environment`.
+    """
     return {
         "run/config": f"```yaml\n{yaml}```",
         "run/overrides": "\n".join(f"- `{override}`" for override in request.overrides) or "none",

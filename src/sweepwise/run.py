@@ -5,8 +5,9 @@ Everything that can be wrong with a config is found before a folder is made.
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,14 @@ from omegaconf import OmegaConf
 from sweepwise import durable, provenance, record, report, verdict
 from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.conflicts import refuse_impossible
-from sweepwise.data import split
+from sweepwise.data import Data, split
 from sweepwise.failure import Failure, explained, reason
 from sweepwise.fence import Fenced
 from sweepwise.folders import CHECKPOINTS, RECORD
 from sweepwise.follow import echo_seconds, follow, together
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts, exit_code, torn
+from sweepwise.learner.fused import FusedLearner, Unfusable
 from sweepwise.monitor import START as BEGINNING
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
@@ -90,6 +92,59 @@ def train(request: Request) -> Result:
             return _train(request, parts, claim, world)
 
 
+def train_together(requests: Sequence[Request]) -> int:
+    """Trains runs that differ in numbers only as one program, each in its folder as if it were alone.
+
+    Args:
+        requests: two or more, all at the same step.
+
+    Returns:
+        The signal that ended the training; 0.
+
+    Raises:
+        Unfusable: they cannot be trained so. This and all that `train` raises of any of them ends all, as
+            interrupted where they had begun: each can be trained alone.
+    """
+    members = _members(requests)
+    data, task, settings = members[0].data, members[0].task, members[0].settings
+    learner = FusedLearner([parts.learner for parts in members], data.sample(EXAMPLES)[0])
+    interrupts = Interrupts()
+    with contextlib.ExitStack() as open_folders:
+        claims = [open_folders.enter_context(record.claim(request)) for request in requests]
+        begun: list[_Begun] = []
+        try:
+            for request, parts, claim in zip(requests, members, claims, strict=True):
+                begun.append(open_folders.enter_context(_begun(request, parts, claim)))
+            if len({one.step for one in begun}) > 1:
+                raise Unfusable("they are not all at the same step")
+            report.opening_together(requests, members[0], [claim.folder for claim in claims], begun[0].step)
+            with (
+                interrupts,
+                progress(members[0].steps, requests[0].config["progress"], begun[0].step) as shown,
+            ):
+                fit(learner, data, task, [one.run for one in begun], settings, shown, interrupts)
+        except Exception as error:
+            for one in begun:
+                one.run.end("interrupted", f"not together with others: {reason(error)}")
+            raise
+    for claim, one in zip(claims, begun, strict=True):
+        report.closing_together(claim.folder, one.ended)
+    return interrupts.signal
+
+
+def _members(requests: Sequence[Request]) -> list[Parts]:
+    """The parts of each run, which share the data.
+
+    Raises:
+        Unfusable: the data depend on the seed.
+    """
+    first, second = build(requests[0]), build(requests[1])
+    if first.data.sha256 != second.data.sha256:
+        raise Unfusable("the data depend on the run")
+    second = build(requests[1], shared=first.data)
+    return [first, second, *(build(request, shared=first.data) for request in requests[2:])]
+
+
 def _built(request: Request, world: World) -> Parts:
     """As `build`; all processes must want the same run."""
     if request.id != world.first(lambda: request.id, told=str):
@@ -102,12 +157,13 @@ def _built(request: Request, world: World) -> Parts:
         raise
 
 
-def build(request: Request, world: World = ALONE) -> Parts:
+def build(request: Request, world: World = ALONE, shared: Data | None = None) -> Parts:
     """Builds all parts that a config has chosen; writes nothing.
 
     Args:
         request: the run.
         world: of the processes that will train it together.
+        shared: its data, if they have been loaded before.
 
     Raises:
         UsageError: with every fault of the config that could be found.
@@ -118,7 +174,7 @@ def build(request: Request, world: World = ALONE) -> Parts:
     parts = assemble(
         settings=bound["trainer"].target(),
         seeds=bound["seed"].target(),
-        data=lambda: split(data.target(), **data.envelope),
+        data=lambda: shared or split(data.target(), **data.envelope),
         model=bound["model"].target,
         init=partial(initialize_, scheme=init.target, **init.envelope),
         optimizer=partial(FlatOptimizer, optimizer.target, **optimizer.envelope),
@@ -177,6 +233,45 @@ def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Sch
 
 def _train(request: Request, parts: Parts, claim: Claim, world: World) -> Result:
     """Trains in a folder that is this process's own, and leaves a record however it ends."""
+    interrupts = Interrupts(echo_seconds(world))
+    with _begun(request, parts, claim, world) as begun:
+        interrupted, kept = together(world, interrupts, begun.step, begun.run.checkpoints, begun.run.monitor)
+        run = begun.run
+        run.checkpoints = kept
+        report.opening(request, parts, claim.folder, begun.said)
+        with interrupts, progress(parts.steps, request.config["progress"], begun.step) as shown:
+            fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupted, world)
+    report.closing(claim.folder, begun.ended)
+    code = exit_code(interrupts.signal) if interrupts() else ENDED[run.status]
+    return Result(run, *world.first(lambda: (code, interrupts.signal), told=tuple))
+
+
+@dataclass
+class _Begun:
+    """A run whose folder is open.
+
+    Attributes:
+        run: what steers and watches it.
+        step: that comes next.
+        said: how it starts, or goes on: texts with their keys.
+        ended: its record, once it has ended.
+    """
+
+    run: Run
+    step: int
+    said: list[tuple[str, str]]
+    ended: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def _begun(request: Request, parts: Parts, claim: Claim, world: World = ALONE) -> Iterator[_Begun]:
+    """Opens a run's folder: within, the run stands where it was left; at the end its record says what came.
+
+    Raises:
+        Ended: there is nothing left to do.
+        Changed: it was begun by other code.
+        Failure: no checkpoint of it is whole.
+    """
     config, inside = request.config, claim.inside
     environment = provenance.environment(request.targets)
     if world.size > 1:
@@ -192,10 +287,9 @@ def _train(request: Request, parts: Parts, claim: Claim, world: World) -> Result
         said += report.start_lines(start)
     checkpoints: Checkpoints = _own("checkpoint", config).target(inside)
     monitor: Monitor = _own("monitor", config).target(inside, saved.state if saved else BEGINNING)
-    interrupts = Interrupts(echo_seconds(world))
     begin = saved.step if saved else 0
-    interrupted, kept = together(world, interrupts, begin, checkpoints, monitor)
-    run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, kept)
+    run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
+    begun = _Begun(run, begin, said)
     with Record(inside, going_on=saved is not None, from_step=begin, **about, **made) as log:
         try:
             if saved:
@@ -204,34 +298,30 @@ def _train(request: Request, parts: Parts, claim: Claim, world: World) -> Result
                 del saved  # a whole model with its optimizer
             else:
                 _describe(request, parts, inside, made["environment"], monitor)
-            report.opening(request, parts, claim.folder, said)
-            with interrupts, progress(parts.steps, config["progress"], begin) as shown:
-                fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupted, world)
+            yield begun
         except KeyboardInterrupt as error:
-            run.end("interrupted", str(error))
+            begun.run.end("interrupted", str(error))
             raise
         except Exception as error:
             if lost := world.lost(error):
-                run.end(lost.status, str(lost))
+                begun.run.end(lost.status, str(lost))
                 raise lost from error
             if stopped := torn():
-                run.end("interrupted", str(stopped))
+                begun.run.end("interrupted", str(stopped))
                 raise stopped from error
-            run.end("failed", reason(error))
+            begun.run.end("failed", reason(error))
             if failure := explained(error):
                 raise failure from error
             raise
         finally:
             # If the run fails for a reason of its own, that is said, and not what fails after it.
             spared = contextlib.suppress(OSError, Fenced) if sys.exception() else contextlib.nullcontext()
-            monitor.close(run.status)
+            monitor.close(begun.run.status)
             with spared:
                 checkpoints.close()
             with spared:
-                log.end(run.status, run.reason, **run.outcome())
-    report.closing(claim.folder, log.fields)
-    code = exit_code(interrupts.signal) if interrupts() else ENDED[run.status]
-    return Result(run, *world.first(lambda: (code, interrupts.signal), told=tuple))
+                log.end(begun.run.status, begun.run.reason, **begun.run.outcome())
+    begun.ended = log.fields
 
 
 def _own(group: str, config: Mapping[str, Any]) -> Bound:
@@ -247,7 +337,7 @@ def _describe(
     durable.write_aside(folder / "config.yaml", config.encode())
     durable.write_aside(folder / "code.diff", provenance.diff(request.targets).encode())
     settings, first = report.hparams(request), record.keys(request.overrides)
-    monitor.describe(report.texts(request, environment), settings, parts.task.metrics, first)
+    monitor.describe(report.texts(request, config, environment), settings, parts.task.metrics, first)
     monitor.begin(parts.model, *parts.sample(EXAMPLES))
 
 

@@ -16,11 +16,12 @@ from sweepwise import console, importing, interrupt, record
 from sweepwise.failure import Failure
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
-from sweepwise.standing import Ended
+from sweepwise.standing import ENDED, Ended
 from sweepwise.sweep.summary import last_lines
 
-FAILED, BAD_USAGE = 1, 2
+FAILED, BAD_USAGE, SIGNALLED = 1, 2, 128
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
 @dataclass(frozen=True)
@@ -42,32 +43,47 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Child:
-    """A process that trains a run.
+    """A process that trains one run, or several as one program.
 
     Attributes:
         pid: its number.
-        request: the run.
-        log: what it prints.
+        requests: the runs.
+        logs: of each what it prints; of several it is one file with several names.
         gone: of a pipe, readable once the process has ended.
     """
 
     pid: int
-    request: Request
-    log: Path
+    requests: Sequence[Request]
+    logs: Sequence[Path]
     gone: int
 
-    def outcome(self) -> Outcome | None:
-        """What became of it; None while it lives."""
+    def exit_code(self) -> int | None:
+        """Its exit code; None while it lives. It must not be asked again then."""
         pid, ended = os.waitpid(self.pid, os.WNOHANG)
         if not pid:
             return None
         os.close(self.gone)
-        code = os.waitstatus_to_exitcode(ended)
-        last = last_lines(self.log) if code else []
+        return os.waitstatus_to_exitcode(ended)
+
+    def outcomes(self, code: int) -> list[Outcome]:
+        """What became of its runs; those of several that have not ended, nor were asked to, are left out.
+
+        Args:
+            code: its exit code.
+        """
+        if len(self.requests) == 1:
+            return [self._outcome(0, code)]
+        statuses = [_status(request) for request in self.requests]
+        told = [ENDED.get(status, code if code > SIGNALLED else None) for status in statuses]
+        return [self._outcome(i, own) for i, own in enumerate(told) if own is not None]
+
+    def _outcome(self, place: int, code: int) -> Outcome:
+        request, log = self.requests[place], self.logs[place]
+        last = last_lines(log) if code else []
         if code == BAD_USAGE:  # nothing has been made
-            self.log.unlink(missing_ok=True)
-            return Outcome(self.request, code, last=last)
-        return Outcome(self.request, code, self.log, [*last, *_killed(code)])
+            log.unlink(missing_ok=True)
+            return Outcome(request, code, last=last)
+        return Outcome(request, code, log, [*last, *_killed(code)])
 
     def send(self, number: int) -> None:
         """Sends it a signal, if it lives."""
@@ -90,9 +106,13 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def forked(request: Request, log: Path, gpu: str | None) -> Child:
-    """Starts a process that trains a run; signals must be `held_back`."""
+def forked(requests: Sequence[Request], logs: Sequence[Path], gpu: str | None) -> Child:
+    """Starts a process that trains a run, or several as one program; signals must be `held_back`."""
     parent = os.getpid()
+    if logs[0].exists() and logs[0].stat().st_nlink > 1:  # of an earlier group, whose others keep it
+        logs[0].unlink()
+    for log in logs[1:]:
+        _name_too(logs[0], log)
     end, other = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -101,10 +121,10 @@ def forked(request: Request, log: Path, gpu: str | None) -> Child:
         code = FAILED
         try:
             os.close(end)
-            _be_alone(parent, log, gpu)
+            _be_alone(parent, logs[0], gpu)
             with console.lasting(), interrupt.heeding():
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
-                code = train_here(request)
+                code = train_here(requests[0]) if len(requests) == 1 else _train_together(requests)
         except interrupt.Stopped as stopped:
             code = interrupt.exit_code(stopped.signal)
         except BaseException:
@@ -115,7 +135,44 @@ def forked(request: Request, log: Path, gpu: str | None) -> Child:
                 sys.stderr.flush()
             os._exit(code)
     os.close(other)
-    return Child(pid, request, log, end)
+    return Child(pid, requests, logs, end)
+
+
+def _name_too(log: Path, other: Path) -> None:
+    """Gives a log another name, by which its run finds it."""
+    log.touch()
+    other.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not every file system can
+        os.link(log, other)
+
+
+def _train_together(requests: Sequence[Request]) -> int:
+    from sweepwise.run import train_together
+
+    keep_freed_memory()
+    try:
+        number = train_together(requests)
+    except Exception as error:  # each is trained alone then, and says itself what is wrong with it
+        print(f"not together: {str(error) or type(error).__name__}", file=sys.stderr)
+        return FAILED
+    if number:
+        raise interrupt.Stopped(number)
+    return 0
+
+
+def keep_freed_memory() -> None:
+    """Where the C library can; else it gives large tensors back to the system at every step."""
+    with contextlib.suppress(AttributeError):
+        allocator = ctypes.CDLL(None).mallopt
+        for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            allocator(parameter, 2**30)
+
+
+def _status(request: Request) -> str:
+    try:
+        return str(record.read(request.folder).get("status", ""))
+    except OSError:
+        return ""
 
 
 def _be_alone(parent: int, log: Path, gpu: str | None) -> None:

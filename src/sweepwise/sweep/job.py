@@ -127,7 +127,7 @@ def _train(plan: Plan, place: int, task: Task) -> int:
             if isinstance(left.code, str):
                 print(left.code, file=sys.stderr)
     else:
-        pool.train_all(runs, max_parallel=plan.max_parallel, suffix=f".{task.job}.{task.restarts}")
+        pool.train_all(runs, **plan.pool, planned=print, suffix=f".{task.job}.{task.restarts}")
     return 0 if all(ended(record.read(run.folder)) for run in runs) else FAILED
 
 

@@ -21,10 +21,14 @@ class Settings:
     """Keys of hydra/launcher=local.
 
     Args:
-        max_parallel: runs at a time; null: one a GPU, or as many as the cores have threads for.
+        max_parallel: processes at a time; null: one a GPU, or as many as the cores have threads for.
+        fuse: whether runs that differ in numbers only are trained as one program.
+        group_size: of those at most; null: as many as are fastest.
     """
 
     max_parallel: Annotated[int, Range(1)] | None = None
+    fuse: bool = True
+    group_size: Annotated[int, Range(1)] | None = None
 
 
 def train(
@@ -45,7 +49,15 @@ def train(
 
     try:
         with Shown(distinct) as shown:
-            found = pool.train_all(requests, max_parallel=settings.max_parallel, told=ended, tick=shown.tick)
+            found = pool.train_all(
+                requests,
+                max_parallel=settings.max_parallel,
+                fuse=settings.fuse,
+                group_size=settings.group_size,
+                planned=shown.planned,
+                told=ended,
+                tick=shown.tick,
+            )
     finally:
         if outcomes:
             tell(outcomes, distinct)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from sweepwise import durable, provenance, record
 from sweepwise.identity import Request
@@ -24,14 +25,14 @@ class Plan:
         tasks: of each task the places of its runs in `runs`.
         packages: of the user's own that configs may build from.
         command: by which they were submitted.
-        max_parallel: runs that one task trains at the same time; None: one a core or GPU.
+        pool: how a task trains several runs: keywords of `pool.train_all`.
     """
 
     runs: Sequence[Request]
     tasks: Sequence[Sequence[int]]
     packages: Sequence[str]
     command: Sequence[str]
-    max_parallel: int | None = None
+    pool: Mapping[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> Path:
         """Writes it into a submission's folder; returns the file."""

@@ -23,6 +23,7 @@ from sweepwise.failure import Failure
 from sweepwise.folders import SWEEP, make, remove
 from sweepwise.identity import Request
 from sweepwise.standing import ENDED, ended, refuse_made_otherwise
+from sweepwise.sweep import together
 from sweepwise.sweep.child import FAILED, Child, Outcome, forked, held_back
 from sweepwise.sweep.ledger import LOGS
 
@@ -40,7 +41,10 @@ def train_all(
     requests: Sequence[Request],
     *,
     max_parallel: int | None = None,
+    fuse: bool = True,
+    group_size: int | None = None,
     suffix: str = "",
+    planned: Callable[[str], None] = lambda _: None,
     told: Callable[[Outcome], None] = lambda _: None,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
@@ -49,6 +53,9 @@ def train_all(
     Args:
         requests: the runs.
         max_parallel: at a time, >= 1; None: one a GPU, or as many as the cores have threads for.
+        fuse: whether runs that differ in numbers only are trained as one program.
+        group_size: of those at most; None: as many as are fastest.
+        planned: called before any is begun, with what is trained together.
         suffix: of the logs' names, which begin with the run's id.
         told: called when a run has ended.
         tick: called twice a second, or more often.
@@ -61,7 +68,7 @@ def train_all(
         OSError: a log cannot be written.
     """
     outcomes: dict[str, Outcome] = {}
-    waiting: deque[Request] = deque()
+    waiting: list[Request] = []
 
     def ended_so(outcome: Outcome) -> None:
         outcomes[_key(outcome.request)] = outcome
@@ -76,9 +83,14 @@ def train_all(
         _prepare(waiting)
         made = [level for request in waiting for level in make(_logs(request))]
         try:
-            _train(waiting, _Running(_slots(waiting, max_parallel)), suffix, ended_so, tick)
+            slots = _slots(waiting, max_parallel)
+            units: Sequence[Sequence[Request]] = [[request] for request in waiting]
+            if fuse and len(units) > 1:
+                found = together.groups(waiting, len(slots), group_size)
+                planned(str(found))
+                units = found.units
+            _train(deque(units), _Running(slots), suffix, ended_so, tick)
         finally:
-            gc.unfreeze()
             remove(made)  # as far as nothing is in them
     return [outcomes[_key(request)] for request in requests]
 
@@ -166,10 +178,10 @@ class _Running:
         """Slots in which nobody is; none once a signal has come."""
         return [] if self.signal else [slot for slot in range(len(self._gpus)) if slot not in self._children]
 
-    def start(self, slot: int, request: Request, log: Path) -> None:
-        """Trains a run in a free slot."""
+    def start(self, slot: int, requests: Sequence[Request], logs: Sequence[Path]) -> None:
+        """Trains a run, or several as one program, in a free slot."""
         with held_back():
-            self._children[slot] = forked(request, log, self._gpus[slot])
+            self._children[slot] = forked(requests, logs, self._gpus[slot])
 
     def pass_on(self, number: int, frame: FrameType | None = None) -> None:
         """Answers a signal; the first counts."""
@@ -177,17 +189,17 @@ class _Running:
         for child in self._children.values():
             child.send(number)
 
-    def ended(self) -> list[Outcome]:
-        """Waits a little; returns what became of those that have ended."""
+    def ended(self) -> list[tuple[Child, int]]:
+        """Waits a little; returns those that have ended, with their exit codes."""
         select.select([child.gone for child in self._children.values()], [], [], TICK_SECONDS)
-        found = {slot: outcome for slot, child in self._children.items() if (outcome := child.outcome())}
-        for slot in found:
-            del self._children[slot]
-        return list(found.values())
+        codes = {
+            slot: code for slot, child in self._children.items() if (code := child.exit_code()) is not None
+        }
+        return [(self._children.pop(slot), code) for slot, code in codes.items()]
 
 
 def _train(
-    waiting: deque[Request],
+    waiting: deque[Sequence[Request]],
     running: _Running,
     suffix: str,
     told: Callable[[Outcome], None],
@@ -197,10 +209,14 @@ def _train(
         try:
             while running or (waiting and not running.signal):
                 for slot in running.free()[: len(waiting)]:
-                    request = waiting.popleft()
-                    running.start(slot, request, _logs(request) / f"{request.id}{suffix}.log")
-                for outcome in running.ended():
-                    told(outcome)
+                    requests = waiting.popleft()
+                    logs = [_logs(request) / f"{request.id}{suffix}.log" for request in requests]
+                    running.start(slot, requests, logs)
+                for child, code in running.ended():
+                    outcomes = child.outcomes(code)
+                    for outcome in outcomes:
+                        told(outcome)
+                    waiting.extendleft(_halves(child.requests, outcomes))
                 tick()
         except BaseException:  # of `told` or `tick`, or for want of memory
             running.pass_on(signal.SIGTERM)
@@ -209,3 +225,11 @@ def _train(
             raise
     if running.signal:
         raise interrupt.Stopped(running.signal)
+
+
+def _halves(requests: Sequence[Request], outcomes: Sequence[Outcome]) -> list[Sequence[Request]]:
+    """The runs of a group that have not ended, in two smaller ones; alone, one says what is wrong."""
+    ended = {outcome.request.id for outcome in outcomes}
+    left = [request for request in requests if request.id not in ended]
+    middle = -(-len(requests) // 2)
+    return [part for part in (left[:middle], left[middle:]) if part]

@@ -55,7 +55,9 @@ class Settings:
         srun_args: arguments of srun, beside --kill-on-bad-exit=1.
         additional_parameters: any other flag of sbatch, by name.
         runs_per_job: runs that share a job, several at a time.
-        max_parallel: of those; null: one a core or GPU.
+        max_parallel: processes of a job that train at a time; null: one a core or GPU.
+        fuse: whether runs of a job that differ in numbers only are trained as one program.
+        group_size: of those at most; null: as many as are fastest.
         wait: stay until all jobs have ended.
         poll_s: seconds between two questions to the cluster while waiting.
         required: keys that must be given before anything is submitted.
@@ -87,6 +89,8 @@ class Settings:
     additional_parameters: dict | None = None
     runs_per_job: Annotated[int, Range(1)] = 1
     max_parallel: Annotated[int, Range(1)] | None = None
+    fuse: bool = True
+    group_size: Annotated[int, Range(1)] | None = None
     wait: bool = False
     poll_s: Annotated[float, Range(0.1)] = 10.0
     snapshot: bool = True

@@ -101,7 +101,8 @@ def _prepared(
     settings = order.settings
     folders.make(folder)
     packages = list(allowlist.own_packages())
-    plan = Plan(order.runs, [list(task) for task in tasks], packages, sys.argv, settings.max_parallel)
+    pool = {key: getattr(settings, key) for key in ("max_parallel", "fuse", "group_size")}
+    plan = Plan(order.runs, [list(task) for task in tasks], packages, sys.argv, pool)
     command = _command(plan.write(folder))
     setup = [f"export PYTHONPATH={shlex.quote(_python_path(order, packages))}", *settings.lines]
     prepare = _for_slurm if settings.cluster == "slurm" else _for_this_machine

@@ -46,6 +46,11 @@ class Shown:
         if self._bar:
             self._bar.close()
 
+    def planned(self, told: str) -> None:
+        """Tells what is trained together."""
+        if self._wanted and told:
+            print(wrapped("plan", told), flush=True)
+
     def ended(self, outcome: Outcome) -> None:
         """Tells of a run that has ended."""
         self._ended += 1

@@ -1,0 +1,160 @@
+"""Which runs of a sweep are trained together as one program, and why others are not.
+
+Runs that differ in numbers only: seeds, initial weights, rates and their schedule, coefficients of
+regularizers, early stopping, decay of the moving average. What they share is told by their configs; whether
+their model can be trained so, and how many at once are fastest, by trying it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sweepwise.failure import reason
+from sweepwise.folders import steps_taken
+from sweepwise.identity import Request
+from sweepwise.schema import UsageError
+
+# Of each group of the config, the keys in which runs may not differ; of one that is not named, all.
+SHARED: dict[str, tuple[str, ...]] = {
+    "seed": ("deterministic",),
+    "init": (),
+    "scheduler": (),
+    "early_stop": (),
+    "optimizer": ("_target_",),
+    "regularizer": (),
+}
+OWN = {"trainer": ("ema",)}  # keys in which they may, of a group that they share
+
+
+@dataclass(frozen=True)
+class Groups:
+    """How a sweep's runs are trained.
+
+    Attributes:
+        units: runs of one process each, together where there are several.
+        reasons: why a run is alone, and how many are for that reason.
+    """
+
+    units: Sequence[Sequence[Request]]
+    reasons: Mapping[str, int]
+
+    def __str__(self) -> str:
+        together = [unit for unit in self.units if len(unit) > 1]
+        runs, alone = sum(map(len, together)), sum(len(unit) == 1 for unit in self.units)
+        if not together and not self.reasons:
+            return ""
+        told = (
+            f"fused {runs} of {runs + alone} runs in {len(together)} group{'s' if len(together) != 1 else ''}"
+        )
+        why = ", ".join(
+            f"{reason} ({count})" if len(self.reasons) > 1 else reason
+            for reason, count in self.reasons.items()
+        )
+        return f"{told}; {alone} alone: {why}" if alone else told
+
+
+def groups(requests: Sequence[Request], at_once: int, width: int | None) -> Groups:
+    """Groups runs; torch must have been imported.
+
+    Args:
+        requests: the runs.
+        at_once: processes that train.
+        width: runs of a group at most, >= 1; None: as many as are fastest.
+    """
+    alike: dict[str, list[Request]] = {}
+    reasons: Counter[str] = Counter()
+    units: list[Sequence[Request]] = []
+    for request in requests:
+        if why := _alone(request):
+            reasons[why] += 1
+            units.append([request])
+        else:
+            alike.setdefault(_shared(request), []).append(request)
+    for found in alike.values():
+        most, why = (
+            (1, "no other differs from it in numbers only") if len(found) == 1 else _width(found, width)
+        )
+        if most == 1:
+            reasons[why] += len(found)
+        number = -(-len(found) // most)
+        if most > 1:  # every process gets as many
+            number = min(len(found), -(-number // at_once) * at_once)
+        units += [found[i::number] for i in range(number)]
+    single = sum(len(unit) == 1 for unit in units) - reasons.total()
+    if single > 0:
+        reasons["left over"] += single
+    return Groups(sorted(units, key=len, reverse=True), reasons)
+
+
+def _alone(request: Request) -> str:
+    """Why a run can be trained with no other, as far as its config says."""
+    trainer = request.config["trainer"]
+    if trainer["compile"]:
+        return "trainer.compile=true"
+    if trainer["precision"] != "fp32":
+        return f"trainer.precision={trainer['precision']}"
+    if trainer["accumulate"] > 1:
+        return f"trainer.accumulate={trainer['accumulate']}"
+    return ""
+
+
+def _shared(request: Request) -> str:
+    """What runs must have in common, and at which step they are."""
+    shared: dict[str, Any] = {}
+    for key, value in request.config.items():
+        if isinstance(value, Mapping):
+            wanted = SHARED.get(key, value.keys())
+            shared[key] = {
+                name: value[name] for name in wanted if name in value and name not in OWN.get(key, ())
+            }
+        else:
+            shared[key] = value
+    place = [
+        str(request.home),
+        _acting(request),
+        0 if request.config["fresh"] else steps_taken(request.folder),
+    ]
+    return json.dumps([shared, place], sort_keys=True, default=str)
+
+
+def _acting(request: Request) -> list[bool]:
+    """Whether regularizers change the examples, and which change the structure of the model."""
+    from sweepwise.regularizer import acting
+    from sweepwise.run import bind_all
+
+    try:
+        bound = bind_all(request.config)
+        found = [bound[f"regularizer.{name}"].target() for name in request.config["regularizer"]]
+    except UsageError:
+        return []
+    return [bool(acting(found, "examples"))]
+
+
+def _width(requests: Sequence[Request], wanted: int | None) -> tuple[int, str]:
+    """How many of these runs are trained together best; 1 and the reason, if that is none."""
+    from sweepwise.learner.fused import Unfusable
+    from sweepwise.learner.width import fastest
+    from sweepwise.run import build
+
+    if wanted == 1:
+        return 1, "hydra.launcher.group_size=1"
+    try:
+        parts = [build(_tried(request)) for request in requests[:2]]
+        if parts[0].data.sha256 != parts[1].data.sha256:
+            return 1, "its data depend on the run"
+        return fastest(parts[0], parts[1], len(requests), wanted)
+    except Unfusable as error:
+        return 1, str(error)
+    except Exception as error:  # each run says itself what is wrong with it
+        return 1, f"it cannot be tried ({reason(error)})"
+
+
+def _tried(request: Request) -> Request:
+    """The run on a thread of the CPU: processes are forked later, and must find everything else untouched."""
+    config = dict(request.config)
+    config["trainer"] = {**config["trainer"], "device": "cpu", "threads": 1}
+    return replace(request, config=config)

@@ -1,0 +1,262 @@
+"""Which runs of a sweep are trained together, and that together is as good as alone whatever happens."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sweepwise import cli, importing, record, run
+from sweepwise.learner import width
+from sweepwise.sweep import local, pool, together
+from sweepwise.sweep.summary import status
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "data=wine",
+    "model.hidden=[8]",
+    "trainer.device=cpu",
+    "monitor=scalars",
+    "progress=false",
+    "early_stop=none",
+    "trainer.max_epochs=3",
+]
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    importing.trainer()
+
+
+@pytest.fixture
+def always_faster(monkeypatch):
+    """Groups of any width, whatever the machine is busy with."""
+    monkeypatch.setattr(width, "_seconds", lambda learner, x, y: 1.0)
+
+
+def asked(*overrides):
+    return cli.composed([*SMALL, *overrides], ROOT / "conf")
+
+
+def grouped(*requests, at_once=1, size=None):
+    """The seeds of the runs of each unit, and the plan."""
+    found = together.groups(requests, at_once, size)
+    return [[request.config["seed"]["value"] for request in unit] for unit in found.units], str(found)
+
+
+@pytest.mark.usefixtures("always_faster")
+def test_what_differs_in_numbers_only_is_grouped():
+    requests = [
+        asked("seed.value=0", "init=xavier"),
+        asked("seed.value=1", "scheduler=plateau", "optimizer.lr=0.01"),
+        asked("seed.value=2", "regularizer=[l1,dropout]", "trainer.ema=0.9"),
+        asked("seed.value=3", "early_stop=patience", "early_stop.patience=1"),
+        asked("seed.value=4", "optimizer.weight_decay=0.1"),
+    ]
+    assert grouped(*requests) == ([[0, 1, 2, 3, 4]], "fused 5 of 5 runs in 1 group")
+
+
+@pytest.mark.usefixtures("always_faster")
+@pytest.mark.parametrize(
+    "other",
+    [
+        "model.hidden=[9]",
+        "data.batch_size=32",
+        "data=digits",
+        "optimizer=sgd",
+        "trainer.max_epochs=4",
+        "monitor=none",
+        "trainer.validate_every=2",
+        "regularizer=mixup",
+    ],
+)
+def test_other_shapes_data_and_lengths_are_other_groups(other):
+    requests = [asked(f"seed.value={seed}", *extra) for seed, extra in enumerate([[], [other], [], [other]])]
+    units, told = grouped(*requests)
+    assert units == [[0, 2], [1, 3]] and told == "fused 4 of 4 runs in 2 groups"
+
+
+@pytest.mark.usefixtures("always_faster")
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        (["trainer.compile=true"], "trainer.compile=true"),
+        (["trainer.precision=bf16"], "trainer.precision=bf16"),
+        (["trainer.accumulate=2"], "trainer.accumulate=2"),
+        (["model=lstm", "data=mnist1d"], "LSTM"),
+        (["regularizer=spectral_norm"], "not known here"),
+    ],
+)
+def test_what_cannot_be_fused_is_alone_and_the_plan_says_why(overrides, why):
+    common = [] if "model=lstm" not in overrides else ["~model.hidden"]
+    small = [word for word in SMALL if not (common and word.startswith(("model.", "data=")))]
+    requests = [
+        cli.composed(
+            [*small, *overrides, f"seed.value={seed}", "data.examples=60", "data.batch_size=10"],
+            ROOT / "conf",
+        )
+        for seed in (0, 1)
+    ]
+    units, told = grouped(*requests)
+    assert units == [[0], [1]] and why in told and told.startswith("fused 0 of 2 runs in 0 groups; 2 alone: ")
+
+
+def test_a_single_run_has_no_other():
+    assert (
+        grouped(asked("seed.value=0"))[1]
+        == "fused 0 of 1 runs in 0 groups; 1 alone: no other differs from it in numbers only"
+    )
+
+
+@pytest.mark.usefixtures("always_faster")
+def test_groups_are_spread_over_the_processes_and_no_larger_than_asked():
+    requests = [asked(f"seed.value={seed}") for seed in range(8)]
+    assert sorted(map(len, grouped(*requests, at_once=2)[0])) == [4, 4]
+    assert sorted(map(len, grouped(*requests, at_once=2, size=3)[0])) == [2, 2, 2, 2]
+    assert sorted(map(len, grouped(*requests, at_once=3)[0])) == [2, 3, 3]
+    assert grouped(*requests, size=1) == (
+        [[n] for n in range(8)],
+        "fused 0 of 8 runs in 0 groups; 8 alone: hydra.launcher.group_size=1",
+    )
+
+
+def test_a_model_for_which_together_is_slower_trains_alone(monkeypatch):
+    monkeypatch.setattr(width, "_seconds", lambda learner, x, y: float(learner.runs) ** 1.1)
+    requests = [asked(f"seed.value={seed}") for seed in range(4)]
+    assert (
+        grouped(*requests)[1] == "fused 0 of 4 runs in 0 groups; 4 alone: together they would not be faster"
+    )
+
+
+def test_the_fastest_width_is_taken(monkeypatch):
+    monkeypatch.setattr(width, "_seconds", lambda learner, x, y: learner.runs * (1 + abs(learner.runs - 8)))
+    requests = [asked(f"seed.value={seed}") for seed in range(32)]
+    assert {len(unit) for unit in grouped(*requests)[0]} == {8}
+
+
+@pytest.mark.usefixtures("always_faster")
+def test_runs_at_different_steps_are_apart():
+    requests = [asked(f"seed.value={seed}") for seed in range(4)]
+    for request in requests[:2]:
+        (request.folder / "checkpoints" / "step-00000006").mkdir(parents=True)
+    assert grouped(*requests)[0] == [[0, 1], [2, 3]]
+
+
+@pytest.mark.usefixtures("always_faster")
+def test_a_sweep_trains_together_and_alone_with_the_same_result(capfd):
+    overrides = [
+        ["seed.value=0"],
+        ["seed.value=1", "init=xavier"],
+        ["regularizer=dropout"],
+        ["model.hidden=[9]"],
+    ]
+    fused = list(
+        local.train(
+            [asked("output_dir=fused", *words) for words in overrides], local.Settings(max_parallel=1)
+        )
+    )
+    alone = list(
+        local.train([asked("output_dir=alone", *words) for words in overrides], local.Settings(fuse=False))
+    )
+    for (_, one), (_, other) in zip(fused, alone, strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    for request, _ in fused:
+        assert status_of(request) == "finished"
+        assert "finished" in (request.home / ".sweep" / "logs" / f"{request.id}.log").read_text()
+
+
+def status_of(request):
+    return record.read(request.folder)["status"]
+
+
+@pytest.mark.usefixtures("always_faster")
+def test_a_run_that_fails_in_a_group_fails_alone_and_no_other(monkeypatch):
+    requests = [asked(f"seed.value={seed}") for seed in range(5)]
+    fit = run.fit
+
+    def fit_or_fail(learner, data, task, runs, *others):
+        if any(one.order_seed == 3 for one in runs):
+            raise RuntimeError("no luck")
+        fit(learner, data, task, runs, *others)
+
+    monkeypatch.setattr(run, "fit", fit_or_fail)
+    outcomes = pool.train_all(requests, max_parallel=1)
+    assert [status(outcome) for outcome in outcomes] == ["finished"] * 3 + ["failed", "finished"]
+    assert "no luck" in " ".join(outcomes[3].last)
+
+
+@pytest.mark.usefixtures("always_faster")
+def test_a_group_that_runs_out_of_memory_is_halved(monkeypatch):
+    requests = [asked(f"seed.value={seed}") for seed in range(6)]
+    fit = run.fit
+
+    def fit_or_die(learner, data, task, runs, *others):
+        if len(runs) > 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        fit(learner, data, task, runs, *others)
+
+    monkeypatch.setattr(run, "fit", fit_or_die)
+    outcomes = pool.train_all(requests, max_parallel=1)
+    assert {status(outcome) for outcome in outcomes} == {"finished"}
+
+
+@pytest.mark.usefixtures("always_faster")
+def test_a_run_that_another_process_trains_is_left_to_it():
+    requests = [asked(f"seed.value={seed}") for seed in range(3)]
+    with record.claim(requests[1]):
+        outcomes = pool.train_all(requests, max_parallel=1)
+    assert [status(outcome) for outcome in outcomes] == ["finished", "failed", "finished"]
+    assert "is being trained by process" in " ".join(outcomes[1].last)
+
+
+@pytest.mark.usefixtures("always_faster")
+def test_what_is_wrong_with_one_is_said_by_it_alone():
+    requests = [asked(f"seed.value={seed}", f"optimizer.lr={lr}") for seed, lr in enumerate([0.1, -1, 0.1])]
+    outcomes = pool.train_all(requests, max_parallel=1)
+    assert [status(outcome) for outcome in outcomes] == ["finished", "refused", "finished"]
+    assert "optimizer.lr=-1" in " ".join(outcomes[1].last)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_sweep_that_is_stopped_goes_on_together(number, tmp_path):
+    overrides = [
+        "seed.value=0,1,2,3",
+        "trainer.max_epochs=400",
+        "checkpoint.steps=20",
+        "hydra.launcher.group_size=2",
+    ]
+    small = [word for word in SMALL if not word.startswith("trainer.max")]
+    command = [sys.executable, str(ROOT / "train.py"), "-m", *small, *overrides]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+
+    def logs():
+        return list(Path("outputs/main").glob("*/metrics.jsonl"))
+
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
+        end = time.monotonic() + 60
+        while sum(len(path.read_text().splitlines()) > 30 for path in logs()) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        os.kill(process.pid, number)
+        process.communicate()
+    assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
+    while any(record.standing(path.parent) == "running" for path in logs()):
+        time.sleep(0.02)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for path in logs():
+        steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
+        assert steps == sorted(steps) and record.read(path.parent)["status"] == "finished"
+        seed = next(word for word in record.read(path.parent)["overrides"] if word.startswith("seed.value"))
+        alone = cli.composed([*small, *overrides[1:3], "output_dir=alone", seed], ROOT / "conf")
+        run.train(alone)
+        found, wanted = record.read(path.parent), record.read(alone.folder)
+        assert found["best"]["value"] == pytest.approx(wanted["best"]["value"], rel=1e-4)
