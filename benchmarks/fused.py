@@ -1,0 +1,108 @@
+"""Times the steps of many runs as one program beside the same runs one after another, over the width.
+
+    python benchmarks/fused.py                          about 4 minutes
+    python benchmarks/fused.py --models 64-32-10 --widths 8,32
+
+One thread, one process; Adam, batch 64, four different rates in a group, batches collected as in a training.
+A ratio is the time of the runs alone divided by the time together, measured in turn; the median over the
+rounds. Last column: the arithmetic of the products as a share of what the machine's largest product reaches.
+"""
+
+import argparse
+from functools import partial
+from itertools import pairwise
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+import torch
+from torch import nn
+
+from sweepwise.data import Data, Part
+from sweepwise.data.loading import Batches
+from sweepwise.learner import Learner, Watch
+from sweepwise.learner.fused import FusedLearner
+from sweepwise.learner.module import ModuleLearner
+from sweepwise.optimizer import FlatOptimizer
+from sweepwise.sweep.child import keep_freed_memory
+from sweepwise.task import Classification
+
+MODELS = ("64-32-10", "64-128-10", "64-256-128-10")
+WIDTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+BATCH, EXAMPLES, CLASSES = 64, 1088, 10
+
+
+def learner(widths: list[int], seed: int) -> ModuleLearner:
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for fan_in, fan_out in pairwise(widths):
+        layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
+    adam = partial(FlatOptimizer, partial(torch.optim.Adam, lr=1e-3))
+    return ModuleLearner(nn.Sequential(*layers[:-1]), Classification(CLASSES), adam, [], noise_seed=seed)
+
+
+def seconds(learner: Learner, batches: Batches, steps: int) -> float:
+    """Of one step, in a stretch of whole epochs."""
+    rates = np.array([1e-3 * (1 + run % 4) for run in range(learner.runs)])
+    began, step = perf_counter(), 0
+    while step < steps:
+        for x, y in batches.epoch(step):
+            learner.step(x, y, rates, step, Watch.NOTHING)
+            step += 1
+    return (perf_counter() - began) / step
+
+
+def roofline() -> float:
+    """The most that a product of two matrices reaches here, in operations a second."""
+    one, other = torch.randn(2, 512, 512)
+    best = min(_timed(lambda: one @ other) for _ in range(50))
+    return 2 * 512**3 / best
+
+
+def _timed(call) -> float:
+    began = perf_counter()
+    call()
+    return perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--widths", default=",".join(map(str, WIDTHS)))
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    keep_freed_memory()
+    peak = roofline()
+    print(f"roofline {peak / 1e9:.0f} GFLOP/s")
+    print(f"{'model':>14} {'runs':>5} {'alone us':>9} {'together us':>12} {'ratio':>6} {'of roofline':>12}")
+    for model in asked.models.split(","):
+        widths = list(map(int, model.split("-")))
+        products = [a * b for a, b in pairwise(widths)]
+        operations = 2 * BATCH * (3 * sum(products) - products[0])
+        part = Part(torch.randn(EXAMPLES, widths[0]), torch.randint(CLASSES, (EXAMPLES,)))
+        data = Data("random", part, part, part, BATCH, CLASSES, 0.0, 1.0, "")
+        alone, batches = learner(widths, 0), Batches(data, [0])
+        seconds(alone, batches, 34)
+        for runs in map(int, asked.widths.split(",")):
+            together = FusedLearner([learner(widths, seed) for seed in range(runs)], part.x[:BATCH])
+            own = Batches(data, list(range(runs)))
+            steps = max(17, 680 // runs)
+            seconds(together, own, 17)
+            pairs = [
+                (seconds(alone, batches, 170), seconds(together, own, steps)) for _ in range(asked.rounds)
+            ]
+            ratio = median(runs * one / all_of_them for one, all_of_them in pairs)
+            one, all_of_them = (
+                median(column) / n for column, n in zip(zip(*pairs, strict=True), (1, runs), strict=True)
+            )
+            share = operations / all_of_them / peak
+            times = f"{one * 1e6:>9.0f} {all_of_them * 1e6:>12.0f}"
+            print(f"{model:>14} {runs:>5} {times} {ratio:>6.2f} {share:>12.0%}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
