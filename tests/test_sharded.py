@@ -251,7 +251,7 @@ def test_a_process_holds_its_share_and_never_a_whole_gradient(tmp_path):
         found = json.loads((tmp_path / f"{rank}.json").read_text())
         assert found.pop("optimizer") == pytest.approx(2 * whole / size, rel=0.01)
         # All that the passes make, beside parts of gradients: the gathered blocks and their gradients.
-        assert found.pop("peak") < 0.75 * whole
+        assert found.pop("peak") < 0.6 * whole
         assert found == {key: pytest.approx(whole / size, rel=0.01) for key in found}
 
 

@@ -85,18 +85,21 @@ def blocks(model: nn.Module) -> Iterator[nn.Module]:
     They are what is called one after the other: the children of the model, of an nn.Sequential, and of what
     has an nn.ModuleList somewhere, such as the layers of an nn.TransformerEncoder. Below that a module may
     use its children's parameters without calling them, as nn.MultiheadAttention does. One that shares a
-    parameter with another is left to the model, which has both at once.
+    parameter with another one is left to the model, which has both at once.
 
     Args:
         model: any.
     """
-    owners = Counter(
-        id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False)
-    )
+    owners = _owners(model)
     for module in _called(model):
-        own = list(module.named_parameters(remove_duplicate=False))
-        if own and all(owners[id(parameter)] == 1 for _, parameter in own):
+        inside = _owners(module)
+        if inside and all(owners[parameter] == count for parameter, count in inside.items()):
             yield module
+
+
+def _owners(model: nn.Module) -> Counter[int]:
+    """How many modules have each parameter, by its identity."""
+    return Counter(id(own) for module in model.modules() for own in module.parameters(recurse=False))
 
 
 def _called(module: nn.Module) -> Iterator[nn.Module]:

@@ -75,7 +75,7 @@ class ShardedParameters(Layout):
         if self.parameters:
             return
         self._group = group_on(self._device)
-        synchronise_(self._model, self._group)
+        synchronise_(self._model, self._group, self._device)
         frozen = {p for p in self._model.parameters() if not p.requires_grad}
         for parameter in frozen:
             parameter.data = parameter.data.to(self._device)
@@ -115,10 +115,8 @@ class ShardedParameters(Layout):
     def gradients(self) -> list[Tensor]:
         """See `FlatParameters.gradients`; of this process's parts."""
         self.begin_()  # they may be asked for in a run that goes on, before its first pass
-        return [_filled(p.grad, slot) for p, slot in zip(self.parameters, self._slots(), strict=True)]
-
-    def _slots(self) -> list[Tensor]:
-        return list(self.views(self.values).values())
+        slots = self.views(self.values).values()
+        return [_filled(p.grad, slot) for p, slot in zip(self.parameters, slots, strict=True)]
 
     def collect(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """See `FlatParameters.collect`."""
@@ -147,7 +145,7 @@ class ShardedParameters(Layout):
 
     def shown(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
         """See `FlatParameters.shown`; tensor by tensor onto the CPU of rank 0, elsewhere none."""
-        found = {name: self._joined(name, part) for name, part in zip(self.names, tensors, strict=True)}
+        found = {name: self._put_together(name, part) for name, part in zip(self.names, tensors, strict=True)}
         return found if self._world.leads else {}
 
     def beside(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -172,28 +170,21 @@ class ShardedParameters(Layout):
 
     def whole_row(self, part: Tensor, first: int) -> Tensor:
         """See `FlatParameters.whole_row`; elsewhere than in rank 0 it is empty."""
-        names = self._covered(self.shapes, part.numel(), first)
-        parts = part.split([self.shapes[self.names.index(name)].numel() for name in names])
-        shaped = zip(names, parts, strict=True)
-        return torch.cat(
-            [self._joined(name, own.view(self._shape(name))).reshape(-1) for name, own in shaped]
-        )
+        cut = self._covered(self.shapes, part.numel(), first)
+        shaped = zip(self.names[cut], _split(part, self.shapes[cut]), strict=True)
+        return torch.cat([self._put_together(name, own).reshape(-1) for name, own in shaped])
 
     def own_row(self, whole: Tensor, first: int) -> Tensor:
         """See `FlatParameters.own_row`."""
-        names = self._covered(list(self._whole.values()), whole.numel(), first)
-        parts = whole.split([self._whole[name].numel() for name in names])
-        shaped = zip(names, parts, strict=True)
-        return torch.cat([self._part(part.view(self._whole[name])).reshape(-1) for name, part in shaped])
+        shapes = list(self._whole.values())
+        cut = self._covered(shapes, whole.numel(), first)
+        return torch.cat([self._part(tensor).reshape(-1) for tensor in _split(whole, shapes[cut])])
 
-    def _shape(self, name: str) -> torch.Size:
-        return self.shapes[self.names.index(name)]
-
-    def _covered(self, shapes: Sequence[torch.Size], elements: int, first: int) -> list[str]:
+    def _covered(self, shapes: Sequence[torch.Size], elements: int, first: int) -> slice:
         """The parameters from the one at element `first` of the row on that have so many elements."""
         begin = [0, *accumulate(shape.numel() for shape in self.shapes)].index(first)
         ends = list(accumulate(shape.numel() for shape in shapes[begin:]))
-        return self.names[begin : begin + ends.index(elements) + 1]
+        return slice(begin, begin + ends.index(elements) + 1)
 
     def _part(self, whole: Tensor) -> Tensor:
         """This process's part of a tensor."""
@@ -203,7 +194,7 @@ class ShardedParameters(Layout):
         part[: len(own)] = own
         return part
 
-    def _joined(self, name: str, part: Tensor) -> Tensor:
+    def _put_together(self, name: str, part: Tensor) -> Tensor:
         """Together: the whole of a parameter's parts, on the CPU; in all but rank 0 it is empty."""
         parts = self._world.gathered(part)
         whole = self._whole[name]
@@ -213,6 +204,11 @@ class ShardedParameters(Layout):
 
 def _part_shape(whole: torch.Size, size: int) -> torch.Size:
     return torch.Size((-(-whole[0] // size), *whole[1:]))
+
+
+def _split(row: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    parts = row.split([shape.numel() for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
 def _filled(gradient: Tensor | None, like: Tensor) -> Tensor:

@@ -105,14 +105,15 @@ def joined(model: nn.Module, trial: Trial) -> Joint:
         model: on its device.
         trial: of a forward pass (model's pass, x): goes forward and backward.
     """
-    group = group_on(next(model.parameters()).device)
+    device = next(model.parameters()).device
+    group = group_on(device)
     before = generators()
     buffers = [buffer.clone() for buffer in model.buffers()]
     parameters = dict(model.named_parameters())
     trial(lambda passing, x: passing(x))
     unused = [f"model.{name}" for name, parameter in parameters.items() if parameter.grad is None]
     _forget(list(parameters.values()))
-    synchronise_(model, group)
+    synchronise_(model, group, device)
     whole = _Passed(model)
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(whole, unused)
     joint = DistributedDataParallel(

@@ -53,13 +53,17 @@ class SyncedNorm(nn.modules.batchnorm._BatchNorm):
         running.lerp_((variance * (total / (total - 1))).to(running.dtype), rate)
 
 
-def synchronise_(model: nn.Module, group: dist.ProcessGroup) -> None:
+def synchronise_(model: nn.Module, group: dist.ProcessGroup, device: torch.device) -> None:
     """Makes torch's batch norms take their statistics over all processes, in place.
 
     The class alone changes, not the module: hooks, names and parameters stay.
+
+    Args:
+        model: any.
+        group: of all processes.
+        device: where the model computes.
     """
     for module in model.modules():
         if type(module) in PLAIN:
-            on_gpu = next(iter(module.state_dict().values()), torch.empty(0)).is_cuda
-            module.__class__ = nn.SyncBatchNorm if on_gpu else SyncedNorm
+            module.__class__ = nn.SyncBatchNorm if device.type == "cuda" else SyncedNorm
             cast(SyncedNorm, module).process_group = group
