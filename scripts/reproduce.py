@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
     scratch = Path(tempfile.mkdtemp(prefix="sweepwise-reproduce-"))
     request = survival.elsewhere(request, scratch)
     with (scratch / survival.OUTPUT).open("w") as output, contextlib.redirect_stdout(output):
-        train(request)
+        train(request, fused=record.is_fused(before))
     after = record.read(request.folder)
     found = compare(folder, request.folder)
     print(f"run           {folder}: {before['status']}, {before['best']['metric']} {before['best']['value']}")

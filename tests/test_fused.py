@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from sweepwise import cli, interrupt, record, run
+from sweepwise import compare as sameness
 from sweepwise.data import Part
 from sweepwise.learner.fused import FusedLearner, Unfusable
 from sweepwise.schema import UsageError
@@ -239,8 +240,26 @@ def test_the_bits_of_a_run_do_not_depend_on_the_others():
     assert len(weights) == 1
 
 
-@pytest.mark.usefixtures("in_double")
-def test_a_group_that_is_stopped_goes_on_together_or_alone(monkeypatch):
+@pytest.mark.parametrize(
+    "common",
+    [["data.batch_size=37", "regularizer=dropout"], ["model.norm=batch"], ["data.image=true", "model=cnn2d"]],
+    ids=" ".join,
+)
+def test_the_bits_of_a_run_do_not_depend_on_how_many_they_are(common):
+    weights = {}
+    for runs in (1, 2, 3, 5):
+        requests = [
+            asked(f"runs{runs}", "trainer.max_epochs=3", *common, f"seed.value={n}") for n in range(runs)
+        ]
+        run.train(requests[0], fused=True) if runs == 1 else run.train_together(requests)
+        for n, request in enumerate(requests):
+            weights.setdefault(n, set()).add(
+                (request.folder / "checkpoints/last/weights.safetensors").read_bytes()
+            )
+    assert [len(found) for found in weights.values()] == [1] * 5
+
+
+def test_runs_of_a_group_that_is_stopped_go_on_to_the_bit_together_or_alone(monkeypatch):
     sets = [
         ["init=xavier", "regularizer=dropout"],
         ["init=kaiming", "scheduler=plateau"],
@@ -259,10 +278,11 @@ def test_a_group_that_is_stopped_goes_on_together_or_alone(monkeypatch):
     assert {record.read(request.folder)["status"] for request in together} == {"interrupted"}
     run.train(together[2])
     assert run.train_together(together[:2]) == 0
-    for request, overrides in zip(together, sets, strict=True):
-        other = asked("alone", *overrides)
-        run.train(other)
-        compare(request.folder, other.folder)
+    unbroken = [asked("unbroken", *overrides) for overrides in sets]
+    run.train_together(unbroken)
+    for request, other in zip(together, unbroken, strict=True):
+        assert sameness.compare(request.folder, other.folder) == []
+        assert record.read(request.folder)["not_bit_exact"] == []
 
 
 @pytest.mark.parametrize(

@@ -142,9 +142,14 @@ def test_the_fastest_width_is_taken(monkeypatch):
 @pytest.mark.usefixtures("always_faster")
 def test_runs_at_different_steps_are_apart():
     requests = [asked(f"seed.value={seed}") for seed in range(4)]
-    for request in requests[:2]:
+    for request, fused in zip(requests, [True, True, False], strict=False):
         (request.folder / "checkpoints" / "step-00000006").mkdir(parents=True)
-    assert grouped(*requests)[0] == [[0, 1], [2, 3]]
+        known = {"status": "interrupted", "environment": {"fused": fused}}
+        (request.folder / "record.json").write_text(json.dumps(known))
+    requests.append(asked("seed.value=4"))
+    units, told = grouped(*requests)
+    assert units == [[0, 1], [3, 4], [2]]
+    assert told == "fused 4 of 5 runs in 2 groups; 1 alone: begun alone, and so it goes on to the bit"
 
 
 @pytest.mark.usefixtures("always_faster")

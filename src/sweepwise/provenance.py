@@ -58,6 +58,7 @@ COMPARED = {
     "threads": "threads",
     "processes": "processes",
     "parallel": "trainer.parallel",  # of several processes
+    "fused": "fused",
     "gpus": "GPUs",
     "cuda": "CUDA",
     "cudnn": "cuDNN",

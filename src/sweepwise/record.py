@@ -156,6 +156,11 @@ def read(folder: Path) -> dict[str, Any]:
     return found
 
 
+def is_fused(known: Mapping[str, Any]) -> bool:
+    """Whether a run takes its steps as one of a group does, whose sums are rounded otherwise."""
+    return bool(known.get("environment", {}).get("fused"))
+
+
 def standing(folder: Path) -> str:
     """How a run stands now: the status in its record, where 'running' needs a process that lives.
 

@@ -20,7 +20,7 @@ from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import Data, split
 from sweepwise.failure import Failure, explained, reason
 from sweepwise.fence import Fenced
-from sweepwise.folders import CHECKPOINTS, RECORD
+from sweepwise.folders import CHECKPOINTS, RECORD, steps_taken
 from sweepwise.follow import echo_seconds, follow, together
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts, exit_code, torn
@@ -72,8 +72,12 @@ class Result:
     signal: int = 0
 
 
-def train(request: Request) -> Result:
+def train(request: Request, *, fused: bool = False) -> Result:
     """Trains one run, from where it was left if it had begun, and returns what became of it.
+
+    Args:
+        request: the run.
+        fused: whether it takes its steps as one of a group does, to the bit; what was begun so goes on so.
 
     Raises:
         UsageError: the config asks for what cannot be; nothing was written.
@@ -89,7 +93,9 @@ def train(request: Request) -> Result:
         if not world.leads:
             return Result(*follow(parts, world))
         with world.first(partial(record.claim, request)) as claim:
-            return _train(request, parts, claim, world)
+            going_on = not request.config["fresh"] and steps_taken(claim.inside) > 0
+            fused = record.is_fused(record.read(claim.inside)) if going_on else fused
+            return _train(request, parts, claim, world, fused and world.size == 1)
 
 
 def train_together(requests: Sequence[Request]) -> int:
@@ -114,7 +120,7 @@ def train_together(requests: Sequence[Request]) -> int:
         begun: list[_Begun] = []
         try:
             for request, parts, claim in zip(requests, members, claims, strict=True):
-                begun.append(open_folders.enter_context(_begun(request, parts, claim)))
+                begun.append(open_folders.enter_context(_begun(request, parts, claim, fused=True)))
             if len({one.step for one in begun}) > 1:
                 raise Unfusable("they are not all at the same step")
             report.opening_together(requests, members[0], [claim.folder for claim in claims], begun[0].step)
@@ -231,16 +237,17 @@ def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Sch
     return Schedule(bound.target, lr=lr, steps=steps, steps_per_epoch=steps_per_epoch, **bound.envelope)
 
 
-def _train(request: Request, parts: Parts, claim: Claim, world: World) -> Result:
+def _train(request: Request, parts: Parts, claim: Claim, world: World, fused: bool) -> Result:
     """Trains in a folder that is this process's own, and leaves a record however it ends."""
     interrupts = Interrupts(echo_seconds(world))
-    with _begun(request, parts, claim, world) as begun:
+    learner = FusedLearner([parts.learner], parts.sample(EXAMPLES)[0]) if fused else parts.learner
+    with _begun(request, parts, claim, world, fused=fused) as begun:
         interrupted, kept = together(world, interrupts, begun.step, begun.run.checkpoints, begun.run.monitor)
         run = begun.run
         run.checkpoints = kept
         report.opening(request, parts, claim.folder, begun.said)
         with interrupts, progress(parts.steps, request.config["progress"], begun.step) as shown:
-            fit(parts.learner, parts.data, parts.task, [run], parts.settings, shown, interrupted, world)
+            fit(learner, parts.data, parts.task, [run], parts.settings, shown, interrupted, world)
     report.closing(claim.folder, begun.ended)
     code = exit_code(interrupts.signal) if interrupts() else ENDED[run.status]
     return Result(run, *world.first(lambda: (code, interrupts.signal), told=tuple))
@@ -264,7 +271,9 @@ class _Begun:
 
 
 @contextmanager
-def _begun(request: Request, parts: Parts, claim: Claim, world: World = ALONE) -> Iterator[_Begun]:
+def _begun(
+    request: Request, parts: Parts, claim: Claim, world: World = ALONE, *, fused: bool
+) -> Iterator[_Begun]:
     """Opens a run's folder: within, the run stands where it was left; at the end its record says what came.
 
     Raises:
@@ -273,7 +282,7 @@ def _begun(request: Request, parts: Parts, claim: Claim, world: World = ALONE) -
         Failure: no checkpoint of it is whole.
     """
     config, inside = request.config, claim.inside
-    environment = provenance.environment(request.targets)
+    environment = provenance.environment(request.targets) | {"fused": fused}
     if world.size > 1:
         environment |= {"parallel": parts.settings.parallel}
     made = made_by(request, environment)

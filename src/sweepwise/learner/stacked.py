@@ -141,7 +141,7 @@ class Linears(nn.Module):
         """See the class."""
         into, out = self._shapes
         y: Tensor = _Linear.apply(x.reshape(self._runs, -1, into), self._weight, self._bias)
-        return y if self.last else y.reshape(*x.shape[:-1], out)
+        return y if self.last else y.reshape(*x.shape[:-1], out).contiguous()
 
 
 class Convolutions(nn.Module):
@@ -194,13 +194,33 @@ class BatchNorms(nn.Module):
         """See the class."""
         if self.training and self._tracks:
             self._counter.add_(1)
+        if (
+            self._channels % VECTOR
+        ):  # beside each other, the rounding of a channel would follow from its place
+            rows = zip(x.chunk(self._runs), *map(self._each, self._of_channels()), strict=True)
+            return torch.cat([self._normed(*row) for row in rows])
         beside = x.view(self._runs, -1, *x.shape[1:]).transpose(0, 1)
         flat = beside.reshape(beside.shape[0], -1, *x.shape[2:])
-        mean, variance = (self._mean.view(-1), self._variance.view(-1)) if self._tracks else (None, None)
-        weight, bias = (None if t is None else t.reshape(-1) for t in (self._weight, self._bias))
-        alone = self.training or not self._tracks
-        normed = functional.batch_norm(flat, mean, variance, weight, bias, alone, self._momentum, self._eps)
+        normed = self._normed(flat, *(None if t is None else t.reshape(-1) for t in self._of_channels()))
         return normed.view(beside.shape).transpose(0, 1).reshape(x.shape)
+
+    def _of_channels(self) -> tuple[Tensor | None, ...]:
+        statistics = (self._mean, self._variance) if self._tracks else (None, None)
+        return (*statistics, self._weight, self._bias)
+
+    def _each(self, of_runs: Tensor | None) -> Sequence[Tensor | None]:
+        return [None] * self._runs if of_runs is None else of_runs.unbind()
+
+    def _normed(
+        self,
+        x: Tensor,
+        mean: Tensor | None,
+        variance: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+    ) -> Tensor:
+        alone = self.training or not self._tracks
+        return functional.batch_norm(x, mean, variance, weight, bias, alone, self._momentum, self._eps)
 
 
 class Norms(nn.Module):

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sweepwise import record
 from sweepwise.failure import reason
 from sweepwise.folders import steps_taken
 from sweepwise.identity import Request
@@ -99,7 +100,15 @@ def _alone(request: Request) -> str:
         return f"trainer.precision={trainer['precision']}"
     if trainer["accumulate"] > 1:
         return f"trainer.accumulate={trainer['accumulate']}"
-    return ""
+    begun = not request.config["fresh"] and steps_taken(request.folder) > 0
+    return "begun alone, and so it goes on to the bit" if begun and not _is_fused(request) else ""
+
+
+def _is_fused(request: Request) -> bool:
+    try:
+        return record.is_fused(record.read(request.folder))
+    except record.Damaged:  # the run says so itself
+        return False
 
 
 def _shared(request: Request) -> str:
