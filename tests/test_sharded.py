@@ -168,7 +168,9 @@ def as_one(folder: Path, size: int, name: str) -> None:
     assert (name != "early stopping") or alone["status"] == "stopped early"
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "sgd and all" else n for n in CASES]
+)
 @pytest.mark.parametrize("size", [2, *(pytest.param(size, marks=pytest.mark.slow) for size in (3, 4))])
 def test_parts_train_as_one(tmp_path, size, name):
     as_one(tmp_path, size, name)

@@ -183,10 +183,18 @@ class Cluster:
         self.sweeps.append(Sweep(folder / "outputs", {**self.env, "PACE": pace}))
         return self.sweeps[-1]
 
-    def as_here(self, sweep: Sweep, folder: Path, *overrides: str) -> bool:
-        """Whether the runs of a sweep are, to the bit, those that this machine trains without a break."""
+    def as_here(self, sweep: Sweep, folder: Path, *overrides: str, apart: bool = True) -> bool:
+        """Whether the runs of a sweep are, to the bit, those that this machine trains without a break.
+
+        Args:
+            sweep: that ran on the cluster.
+            folder: to train in.
+            overrides: of the sweep.
+            apart: whether each is trained by itself.
+        """
         here = self.sweep(folder / "here")
-        here.launch(*overrides, "hydra/launcher=local")
+        together = "hydra.launcher.fuse=false" if apart else "hydra.launcher.group_size=2"
+        here.launch(*overrides, "hydra/launcher=local", together)
         assert [run.name for run in here.runs()] == [run.name for run in sweep.runs()]
         pairs = zip(sweep.runs(), here.runs(), strict=True)
         return [line for pair in pairs for line in compare.compare(*pair)] == []

@@ -11,7 +11,7 @@ PACE = "0.6"  # 120 steps then take more than a minute
 
 def test_single_and_packed_jobs_go_on_after_their_limit(cluster, tmp_path):
     alone, packed = (cluster.sweep(tmp_path / name, PACE) for name in ("alone", "packed"))
-    packing = ("hydra.launcher.runs_per_job=4", "hydra.launcher.max_parallel=4")
+    packing = ("hydra.launcher.runs_per_job=4", "hydra.launcher.max_parallel=4", "hydra.launcher.fuse=false")
     waiting = [alone.start("init=xavier", *LIMIT), packed.start(SEEDS, *packing, *LIMIT)]
     said = [cluster.ended(process) for process in waiting]
     assert "1 finished" in said[0] and "4 finished" in said[1]

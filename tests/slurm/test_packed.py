@@ -10,9 +10,13 @@ WAIT = "hydra.launcher.wait=true"
 PERIODIC = "checkpoint.steps=10"
 
 
-def packed(runs: int) -> tuple[str, str]:
+def packed(runs: int) -> tuple[str, ...]:
     """All in one job, side by side."""
-    return f"hydra.launcher.runs_per_job={runs}", f"hydra.launcher.max_parallel={runs}"
+    return (
+        f"hydra.launcher.runs_per_job={runs}",
+        f"hydra.launcher.max_parallel={runs}",
+        "hydra.launcher.fuse=false",
+    )
 
 
 def test_a_run_that_raises_and_one_that_dies_leave_the_others_alone(cluster, sweep):
@@ -46,3 +50,18 @@ def test_every_run_goes_on_after_a_crash_of_the_node(cluster, tmp_path):
         assert first["host"] == crashed != second["host"]
         assert second["from_step"] >= 10
     assert cluster.as_here(sweep, tmp_path, seeds, PERIODIC)
+
+
+def test_runs_of_a_job_are_trained_together_and_go_on_so(cluster, tmp_path):
+    seeds = "seed.value=0,1,2,3"
+    sweep = cluster.sweep(tmp_path, "0.03")
+    sweep.launch(seeds, "hydra.launcher.runs_per_job=4", "hydra.launcher.group_size=2")
+    (job,) = sweep.jobs()
+    cluster.wait_until(sweep.reached(10, runs=2))
+    cluster.ask("scancel", "--signal=USR2", job)
+    cluster.wait_until(sweep.finished(4))
+    cluster.accounted(job, "REQUEUED", "COMPLETED")
+    assert "fused 4 of 4 runs in 2 groups" in (sweep.logs / f"{job}.0.log").read_text()
+    assert all(known["environment"]["fused"] for known in sweep.records())
+    assert max(len(known["attempts"]) for known in sweep.records()) == 2
+    assert cluster.as_here(sweep, tmp_path, seeds, apart=False)

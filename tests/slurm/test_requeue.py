@@ -43,7 +43,8 @@ def test_a_signal_before_python_answers_is_not_lost(cluster, paced):
 
 def test_every_run_of_a_packed_job_goes_on(cluster, paced, tmp_path):
     seeds = "seed.value=0,1,2,3"
-    paced.launch(seeds, "hydra.launcher.runs_per_job=4", "hydra.launcher.max_parallel=3")
+    packing = ("hydra.launcher.runs_per_job=4", "hydra.launcher.max_parallel=3")
+    paced.launch(seeds, *packing, "hydra.launcher.fuse=false")
     (job,) = paced.jobs()
     cluster.wait_until(paced.reached(10, runs=3))  # the fourth waits for one of them
     cluster.ask("scancel", "--signal=USR2", job)
