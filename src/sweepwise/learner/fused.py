@@ -24,10 +24,8 @@ from sweepwise.learner.scalars import scalars
 from sweepwise.optimizer.rows import Rows
 
 ALIGNED = 64  # bytes: rows of a buffer begin where a vector does
-EXAMPLES, LEAST_EXAMPLES = (
-    2048,
-    64,
-)  # evaluated at once, of all runs and of each: what is at work fits a cache
+EXAMPLES = 2048  # of all runs that are evaluated at once: what is at work fits a cache
+LEAST_EXAMPLES = 64  # of each
 
 __all__ = ["FusedLearner", "Unfusable"]
 
@@ -54,6 +52,8 @@ class FusedLearner:
         self.runs = len(learners)
         self._task = learners[0].task
         self._examples = examples
+        if any(_layout(learner) != _layout(learners[0]) for learner in learners):
+            raise Unfusable("the models have not the same layers")
         if len({bool(learner.mixes) for learner in learners}) > 1:
             raise Unfusable("some of them change the examples that they learn from, others do not")
         self._ended: set[int] = set()
@@ -225,3 +225,9 @@ class FusedLearner:
     def drop(self, run: int) -> None:
         """See `Learner.drop`. Its row leaves the buffer at the next step, so that no work is done on it."""
         self._ended.add(run)
+
+
+def _layout(learner: ModuleLearner) -> list[tuple[str, torch.Size, torch.dtype]]:
+    """Names, shapes and types of a model's parameters and buffers."""
+    tensors = [*learner.model.named_parameters(), *learner.model.named_buffers()]
+    return [(name, tensor.shape, tensor.dtype) for name, tensor in tensors]

@@ -21,6 +21,7 @@ from sweepwise.learner.module import ModuleLearner
 from sweepwise.learner.stacked import Linears, Unstackable, stacked
 
 TRIED = 4  # examples of a batch on which the programs are compared
+TINY = 1e-30
 ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-9}  # relative to the largest output
 
 
@@ -77,12 +78,6 @@ class Parameters:
         self._ones = values.new_ones(runs)
         self.leaves = dict(zip(flat.names, self._every, strict=True))
         named = [dict(model.named_parameters()) for model in self._models]
-        kinds = [
-            [(name, t.shape) for name, t in (*own.items(), *model.named_buffers())]
-            for own, model in zip(named, self._models, strict=True)
-        ]
-        if any(kind != kinds[0] for kind in kinds):
-            raise Unfusable("the models have not the same layers")
         self.frozen = {
             name: torch.stack([own[name].detach() for own in named])
             for name in named[0]
@@ -267,5 +262,9 @@ def _put(buffers: Sequence[tuple[Tensor, Tensor]]) -> None:
 
 
 def _near(outputs: Tensor, alone: Tensor, tolerance: float) -> bool:
-    scale = alone.abs().max().clamp(min=1e-30)
-    return outputs.shape == alone.shape and bool((outputs - alone).abs().max() <= tolerance * scale)
+    """Whether outputs agree; what is not finite must be so in both."""
+    finite = alone.isfinite()
+    if outputs.shape != alone.shape or not torch.equal(outputs.isfinite(), finite):
+        return False
+    scale = alone[finite].abs().max() if finite.any() else 0.0
+    return bool((outputs - alone)[finite].abs().le(tolerance * scale + TINY).all())
