@@ -265,3 +265,13 @@ def test_a_sweep_that_is_stopped_goes_on_together(number, tmp_path):
         run.train(alone)
         found, wanted = record.read(path.parent), record.read(alone.folder)
         assert found["best"]["value"] == pytest.approx(wanted["best"]["value"], rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("always_faster")
+def test_a_run_of_a_group_is_reproduced_to_the_bit(as_command):
+    requests = [asked(f"seed.value={seed}", "regularizer=dropout") for seed in range(3)]
+    pool.train_all(requests, max_parallel=1)
+    for request in requests:
+        code, out, err = as_command(str(ROOT / "scripts" / "reproduce.py"), str(request.folder))
+        assert (code, err) == (0, "") and out.endswith("identical to the bit\n")

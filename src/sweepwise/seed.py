@@ -52,8 +52,7 @@ class Seeds:
 
         torch's generator gets the seed for the initial weights: a model that is built next draws them.
         """
-        random.seed(self.value)
-        np.random.seed(self.value)
+        seed_globals(self.value)
         torch.manual_seed(self.init)
         if self.deterministic:
             # Read when cuBLAS starts, so it must stand before the first matrix product on a GPU.
@@ -62,6 +61,13 @@ class Seeds:
             torch.use_deterministic_algorithms(self.deterministic)  # imports torch._dynamo, 1.6 s
         torch.backends.cudnn.deterministic = self.deterministic
         torch.backends.cudnn.benchmark = False
+
+
+def seed_globals(value: Seed) -> None:
+    """Seeds python's, numpy's and torch's global generators."""
+    random.seed(value)
+    np.random.seed(value)
+    torch.manual_seed(value)
 
 
 def stream(*place: int) -> int:

@@ -22,6 +22,7 @@ from sweepwise.learner.module import ModuleLearner
 from sweepwise.learner.program import Parameters, Unfusable, program
 from sweepwise.learner.scalars import scalars
 from sweepwise.optimizer.rows import Rows
+from sweepwise.seed import seed_globals
 
 ALIGNED = 64  # bytes: rows of a buffer begin where a vector does
 EXAMPLES = 2048  # of all runs that are evaluated at once: what is at work fits a cache
@@ -91,6 +92,8 @@ class FusedLearner:
         own_rates = rates[self._active].tolist() if len(self._active) < self.runs else rates.tolist()
         for learner in self._own:
             learner.noise.begin(step)
+        if step == 0:
+            seed_globals(0)  # nothing of the program draws from them; a checkpoint holds them for each run
         inputs, targets = self._trained_on(x, y, step)
         heard: list[dict[str, Tensor]] = [{} for _ in self._own] if watch >= Watch.TENSORS else []
         outputs = self._program.train(inputs.flatten(0, 1), heard)
