@@ -124,23 +124,23 @@ def _shared(request: Request) -> str:
             shared[key] = value
     place = [
         str(request.home),
-        _acting(request),
+        _mixes(request),
         0 if request.config["fresh"] else steps_taken(request.folder),
     ]
     return json.dumps([shared, place], sort_keys=True, default=str)
 
 
-def _acting(request: Request) -> list[bool]:
-    """Whether regularizers change the examples, and which change the structure of the model."""
+def _mixes(request: Request) -> bool:
+    """Whether regularizers change the examples that are learned from."""
     from sweepwise.regularizer import acting
     from sweepwise.run import bind_all
 
     try:
         bound = bind_all(request.config)
-        found = [bound[f"regularizer.{name}"].target() for name in request.config["regularizer"]]
     except UsageError:
-        return []
-    return [bool(acting(found, "examples"))]
+        return False
+    found = [bound[f"regularizer.{name}"].target() for name in request.config["regularizer"]]
+    return bool(acting(found, "examples"))
 
 
 def _width(requests: Sequence[Request], wanted: int | None) -> tuple[int, str]:
