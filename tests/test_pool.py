@@ -244,7 +244,7 @@ def test_slots(monkeypatch):
 def test_a_process_sees_its_own_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     seen = "print('sees', os.environ['CUDA_VISIBLE_DEVICES'])"
-    monkeypatch.setattr(importing, "trainer", lambda: lambda request: exec(seen) or 1 / 0)
+    monkeypatch.setattr(importing, "trainer", lambda: lambda request, fused: exec(seen) or 1 / 0)
     monkeypatch.setattr(pool, "_prepare", lambda requests: None)
     requests = [asked(f"seed.value={seed}", "trainer.device=auto") for seed in range(2)]
     outcomes = trained(*requests)

@@ -46,7 +46,9 @@ def asked(*overrides):
 def grouped(*requests, at_once=1, size=None):
     """The seeds of the runs of each unit, and the plan."""
     found = together.groups(requests, at_once, size)
-    return [[request.config["seed"]["value"] for request in unit] for unit in found.units], str(found)
+    return [[request.config["seed"]["value"] for request in unit.requests] for unit in found.units], str(
+        found
+    )
 
 
 @pytest.mark.usefixtures("always_faster")

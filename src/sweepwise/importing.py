@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from sweepwise import interrupt
 
 if TYPE_CHECKING:
-    from sweepwise.identity import Request
     from sweepwise.run import Result
 
 
@@ -40,7 +39,7 @@ def without_searches() -> Iterator[None]:
 
 
 @functools.cache
-def trainer() -> "Callable[[Request], Result]":
+def trainer() -> "Callable[..., Result]":
     """`sweepwise.run.train`; imports torch, which a finished run does not need.
 
     Once, so that no run's garbage is frozen. A signal waits until it is done.

@@ -24,6 +24,7 @@ from sweepwise.folders import CHECKPOINTS, RECORD, steps_taken
 from sweepwise.follow import echo_seconds, follow, together
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts, exit_code, torn
+from sweepwise.learner import Learner
 from sweepwise.learner.fused import FusedLearner, Unfusable
 from sweepwise.monitor import START as BEGINNING
 from sweepwise.monitor import Monitor
@@ -240,7 +241,12 @@ def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Sch
 def _train(request: Request, parts: Parts, claim: Claim, world: World, fused: bool) -> Result:
     """Trains in a folder that is this process's own, and leaves a record however it ends."""
     interrupts = Interrupts(echo_seconds(world))
-    learner = FusedLearner([parts.learner], parts.sample(EXAMPLES)[0]) if fused else parts.learner
+    learner: Learner = parts.learner
+    if fused:
+        try:
+            learner = FusedLearner([parts.learner], parts.sample(EXAMPLES)[0])
+        except Unfusable:  # on another device than it was tried on
+            fused = False
     with _begun(request, parts, claim, world, fused=fused) as begun:
         interrupted, kept = together(world, interrupts, begun.step, begun.run.checkpoints, begun.run.monitor)
         run = begun.run

@@ -18,6 +18,7 @@ from sweepwise.identity import Request
 from sweepwise.schema import UsageError
 from sweepwise.standing import ENDED, Ended
 from sweepwise.sweep.summary import last_lines
+from sweepwise.sweep.together import Unit
 
 FAILED, BAD_USAGE, SIGNALLED = 1, 2, 128
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -106,9 +107,9 @@ def held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def forked(requests: Sequence[Request], logs: Sequence[Path], gpu: str | None) -> Child:
+def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
     """Starts a process that trains a run, or several as one program; signals must be `held_back`."""
-    parent = os.getpid()
+    parent, requests = os.getpid(), unit.requests
     if logs[0].exists() and logs[0].stat().st_nlink > 1:  # of an earlier group, whose others keep it
         logs[0].unlink()
     for log in logs[1:]:
@@ -124,7 +125,8 @@ def forked(requests: Sequence[Request], logs: Sequence[Path], gpu: str | None) -
             _be_alone(parent, logs[0], gpu)
             with console.lasting(), interrupt.heeding():
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
-                code = train_here(requests[0]) if len(requests) == 1 else _train_together(requests)
+                one = len(requests) == 1
+                code = train_here(requests[0], unit.fused) if one else _train_together(requests)
         except interrupt.Stopped as stopped:
             code = interrupt.exit_code(stopped.signal)
         except BaseException:
@@ -198,14 +200,18 @@ def _be_alone(parent: int, log: Path, gpu: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 
 
-def train_here(request: Request) -> int:
+def train_here(request: Request, fused: bool = False) -> int:
     """Trains a run in this process; says what is wrong and returns the exit code.
+
+    Args:
+        request: the run.
+        fused: see `sweepwise.run.train`.
 
     Raises:
         Stopped: a signal came; the run has made a checkpoint.
     """
     try:
-        result = importing.trainer()(request)
+        result = importing.trainer()(request, fused=fused)
     except Ended:
         return 0
     except UsageError as error:

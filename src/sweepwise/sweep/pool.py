@@ -26,6 +26,7 @@ from sweepwise.standing import ENDED, ended, refuse_made_otherwise
 from sweepwise.sweep import together
 from sweepwise.sweep.child import FAILED, Child, Outcome, forked, held_back
 from sweepwise.sweep.ledger import LOGS
+from sweepwise.sweep.together import Unit
 
 TICK_SECONDS = 0.5
 LATER = (  # what a training imports when it first needs it
@@ -84,7 +85,7 @@ def train_all(
         made = [level for request in waiting for level in make(_logs(request))]
         try:
             slots = _slots(waiting, max_parallel)
-            units: Sequence[Sequence[Request]] = [[request] for request in waiting]
+            units: Sequence[Unit] = [Unit([request], False) for request in waiting]
             if fuse and len(units) > 1:
                 found = together.groups(waiting, len(slots), group_size)
                 planned(str(found))
@@ -178,10 +179,10 @@ class _Running:
         """Slots in which nobody is; none once a signal has come."""
         return [] if self.signal else [slot for slot in range(len(self._gpus)) if slot not in self._children]
 
-    def start(self, slot: int, requests: Sequence[Request], logs: Sequence[Path]) -> None:
+    def start(self, slot: int, unit: Unit, logs: Sequence[Path]) -> None:
         """Trains a run, or several as one program, in a free slot."""
         with held_back():
-            self._children[slot] = forked(requests, logs, self._gpus[slot])
+            self._children[slot] = forked(unit, logs, self._gpus[slot])
 
     def pass_on(self, number: int, frame: FrameType | None = None) -> None:
         """Answers a signal; the first counts."""
@@ -199,7 +200,7 @@ class _Running:
 
 
 def _train(
-    waiting: deque[Sequence[Request]],
+    waiting: deque[Unit],
     running: _Running,
     suffix: str,
     told: Callable[[Outcome], None],
@@ -209,9 +210,9 @@ def _train(
         try:
             while running or (waiting and not running.signal):
                 for slot in running.free()[: len(waiting)]:
-                    requests = waiting.popleft()
-                    logs = [_logs(request) / f"{request.id}{suffix}.log" for request in requests]
-                    running.start(slot, requests, logs)
+                    unit = waiting.popleft()
+                    logs = [_logs(request) / f"{request.id}{suffix}.log" for request in unit.requests]
+                    running.start(slot, unit, logs)
                 for child, code in running.ended():
                     outcomes = child.outcomes(code)
                     for outcome in outcomes:
@@ -227,9 +228,9 @@ def _train(
         raise interrupt.Stopped(running.signal)
 
 
-def _halves(requests: Sequence[Request], outcomes: Sequence[Outcome]) -> list[Sequence[Request]]:
+def _halves(requests: Sequence[Request], outcomes: Sequence[Outcome]) -> list[Unit]:
     """The runs of a group that have not ended, in two smaller ones; alone, one says what is wrong."""
     ended = {outcome.request.id for outcome in outcomes}
     left = [request for request in requests if request.id not in ended]
     middle = -(-len(requests) // 2)
-    return [part for part in (left[:middle], left[middle:]) if part]
+    return [Unit(part, len(part) > 1) for part in (left[:middle], left[middle:]) if part]

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from sweepwise import record
 from sweepwise.failure import reason
@@ -31,23 +31,34 @@ SHARED: dict[str, tuple[str, ...]] = {
 OWN = {"trainer": ("ema",)}  # keys in which they may, of a group that they share
 
 
+class Unit(NamedTuple):
+    """Runs that one process trains.
+
+    Attributes:
+        requests: one run, or several as one program.
+        fused: whether they take their steps as one program does; one that is left over of a group, too, so
+            that the runs of a sweep are rounded alike.
+    """
+
+    requests: Sequence[Request]
+    fused: bool
+
+
 @dataclass(frozen=True)
 class Groups:
     """How a sweep's runs are trained.
 
     Attributes:
-        units: runs of one process each, together where there are several.
+        units: of one process each.
         reasons: why a run is alone, and how many are for that reason.
     """
 
-    units: Sequence[Sequence[Request]]
+    units: Sequence[Unit]
     reasons: Mapping[str, int]
 
     def __str__(self) -> str:
-        together = [unit for unit in self.units if len(unit) > 1]
-        runs, alone = sum(map(len, together)), sum(len(unit) == 1 for unit in self.units)
-        if not together and not self.reasons:
-            return ""
+        together = [unit for unit in self.units if unit.fused]
+        runs, alone = sum(len(unit.requests) for unit in together), len(self.units) - len(together)
         told = (
             f"fused {runs} of {runs + alone} runs in {len(together)} group{'s' if len(together) != 1 else ''}"
         )
@@ -68,11 +79,11 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None) -> Grou
     """
     alike: dict[str, list[Request]] = {}
     reasons: Counter[str] = Counter()
-    units: list[Sequence[Request]] = []
+    units: list[Unit] = []
     for request in requests:
         if why := _alone(request):
             reasons[why] += 1
-            units.append([request])
+            units.append(Unit([request], False))
         else:
             alike.setdefault(_shared(request), []).append(request)
     for found in alike.values():
@@ -84,11 +95,8 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None) -> Grou
         number = -(-len(found) // most)
         if most > 1:  # every process gets as many
             number = min(len(found), -(-number // at_once) * at_once)
-        units += [found[i::number] for i in range(number)]
-    single = sum(len(unit) == 1 for unit in units) - reasons.total()
-    if single > 0:
-        reasons["left over"] += single
-    return Groups(sorted(units, key=len, reverse=True), reasons)
+        units += [Unit(found[i::number], most > 1) for i in range(number)]
+    return Groups(sorted(units, key=lambda unit: -len(unit.requests)), reasons)
 
 
 def _alone(request: Request) -> str:
