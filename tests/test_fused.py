@@ -242,7 +242,12 @@ def test_the_bits_of_a_run_do_not_depend_on_the_others():
 
 @pytest.mark.parametrize(
     "common",
-    [["data.batch_size=37", "regularizer=dropout"], ["model.norm=batch"], ["data.image=true", "model=cnn2d"]],
+    [
+        ["data.batch_size=37", "regularizer=dropout"],
+        ["data.examples=null"],
+        ["model.norm=batch"],
+        ["data.image=true", "model=cnn2d"],
+    ],
     ids=" ".join,
 )
 def test_the_bits_of_a_run_do_not_depend_on_how_many_they_are(common):

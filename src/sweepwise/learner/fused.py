@@ -25,8 +25,7 @@ from sweepwise.optimizer.rows import Rows
 from sweepwise.seed import seed_globals
 
 ALIGNED = 64  # bytes: rows of a buffer begin where a vector does
-EXAMPLES = 2048  # of all runs that are evaluated at once: what is at work fits a cache
-LEAST_EXAMPLES = 64  # of each
+EXAMPLES = 256  # of each run that are evaluated at once, whatever their number: sums are rounded by it
 
 __all__ = ["FusedLearner", "Unfusable"]
 
@@ -170,12 +169,11 @@ class FusedLearner:
         runs, examples = len(self._own), 0
         losses: NDArray[np.float64] | float = 0.0
         sums: NDArray[np.float64] | float = 0.0
-        at_once = max(LEAST_EXAMPLES, EXAMPLES // runs)
         with contextlib.ExitStack() as averages:
             for own in self._own:
                 averages.enter_context(own.averaged())
             for x, y in (
-                (x, y) for batch in batches for x, y in zip(*(t.split(at_once) for t in batch), strict=True)
+                (x, y) for batch in batches for x, y in zip(*(t.split(EXAMPLES) for t in batch), strict=True)
             ):
                 outputs = self._program.evaluate(x.repeat(runs, *[1] * (x.ndim - 1)))
                 targets = y.expand(runs, -1)
