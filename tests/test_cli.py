@@ -55,7 +55,8 @@ def folders() -> list[Path]:
 
 def lines_of(folder: Path) -> list[dict]:
     path = folder / "metrics.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text.split("\n")[:-1]]  # a last line without an end is being written
 
 
 def builds(*overrides: str) -> run.Parts:
@@ -578,7 +579,7 @@ def wait_for(condition, process, seconds=60) -> None:
 
 
 def validated() -> bool:
-    return any(sum("val/loss" in line for line in lines_of(folder)[:-1]) >= 3 for folder in folders())
+    return any(sum("val/loss" in line for line in lines_of(folder)) >= 3 for folder in folders())
 
 
 LONG = [*SMALL, "early_stop=none", "trainer.max_epochs=20000", "progress=false"]

@@ -314,18 +314,18 @@ def test_a_dropped_run_costs_no_work():
     learner = FusedLearner([part.learner for part in parts], parts[0].data.sample(8)[0])
     x, y = parts[0].data.sample(15)
     seen = []
-    hook = learner._program._model.register_forward_hook(
-        lambda module, inputs, out: seen.append(out.shape[:2].numel())
-    )
+
+    def listen():
+        plain = learner._program.train
+        learner._program.train = lambda x, heard: seen.append(x.shape[:2].numel()) or plain(x, heard)
+
+    listen()
     batch = x.repeat(4, 1), y.repeat(4), torch.full((4,), 1e-3).numpy()
     learner.step(*batch, 0, 0)
-    hook.remove()
     before = parts[1].learner.flat.values.clone()
     learner.drop(1)
     losses, outputs = learner.step(*batch, 1, 0)
-    learner._program._model.register_forward_hook(
-        lambda module, inputs, out: seen.append(out.shape[:2].numel())
-    )
+    listen()
     learner.step(*batch, 2, 0)
     assert seen == [60, 45] and outputs.shape == (60, 10) and losses.shape == (4,)
     assert torch.equal(parts[1].learner.flat.values, before)

@@ -227,7 +227,8 @@ def history(folder: Path) -> list[dict[str, Any]]:
         UsageError: it is not the folder of a run, or no epoch has ended.
     """
     try:
-        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        whole = (folder / "metrics.jsonl").read_text().split("\n")[:-1]  # the last line may be half-written
+        lines = [json.loads(line) for line in whole]
     except (OSError, ValueError) as error:
         raise UsageError([f"{folder}: is not the folder of a run ({error})"]) from error
     found = [line for line in lines if "val/loss" in line]

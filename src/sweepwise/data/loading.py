@@ -17,7 +17,7 @@ Batch = tuple[Tensor, Tensor]
 FLOAT = 4  # bytes
 EVALUATION_BATCH = 2048  # examples
 EVALUATION_BYTES = 2**26  # of examples; fewer are taken at once where they are large
-BLOCK_BYTES = 2**20  # copied at a time: stays in a core's cache until it is used
+BLOCK_BYTES = 2**19  # copied at a time: stays in a core's cache until it is used
 
 
 def evaluation_batches(part: Part | StoredPart) -> Sequence[Batch]:
@@ -41,12 +41,15 @@ class Batches:
         self._workers = workers
         self._order = _Order()
         self._loader: DataLoader[Batch] | None = None
+        self._memory: Tensor | None = None
 
     def __len__(self) -> int:
         return self._data.steps_per_epoch
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yields x: (runs * batch, *features) and y: (runs * batch,); the last batch may be smaller.
+
+        The memory of x is used again for a later batch.
 
         Args:
             epoch: counted from 0.
@@ -63,12 +66,22 @@ class Batches:
         train = self._data.train
         batches = _folded(orders.to(train.y.device), self._data.batch_size)
         taken = len(self._order_seeds) * self._data.batch_size
-        together = max(1, BLOCK_BYTES // (FLOAT * math.prod(train.features) * taken))
+        together = BLOCK_BYTES // (FLOAT * math.prod(train.features) * taken)
+        if together < 2:
+            yield from map(self._taken, batches)
+            return
         for start in range(0, len(batches), together):
             block = batches[start : start + together]
-            x, y = train.take(torch.cat(block))
+            x, y = self._taken(torch.cat(block))
             sizes = [len(index) for index in block]
             yield from zip(x.split(sizes), y.split(sizes), strict=True)
+
+    def _taken(self, index: Tensor) -> Batch:
+        """Examples in memory that stays in a core's cache."""
+        train = self._data.train
+        if self._memory is None or len(self._memory) < len(index):
+            self._memory = torch.empty(len(index), *train.features, device=train.y.device)
+        return train.take(index, self._memory[: len(index)])
 
     def _through_workers(self, orders: Tensor) -> Iterator[Batch]:
         return self._loaded(_folded(orders, self._data.batch_size))
@@ -112,7 +125,7 @@ class Portions(Batches):
         for start in range(0, len(batches), together):
             block = batches[start : start + together]
             own = [self._portion(index) for index in block]
-            x, _ = train.take(torch.cat(own))
+            x, _ = self._taken(torch.cat(own))
             y = train.y.index_select(0, torch.cat(block))
             yield from zip(x.split(list(map(len, own))), y.split(list(map(len, block))), strict=True)
 

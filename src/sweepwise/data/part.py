@@ -24,9 +24,14 @@ class Part:
         """Shape of one example."""
         return tuple(self.x.shape[1:])
 
-    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Some examples by their place in the part: x (index, *features), y (index,)."""
-        return self.x.index_select(0, index), self.y.index_select(0, index)
+    def take(self, index: Tensor, into: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Some examples by their place in the part: x (index, *features), y (index,).
+
+        Args:
+            index: of the examples.
+            into: memory for x, of its shape and type.
+        """
+        return torch.index_select(self.x, 0, index, out=into), self.y.index_select(0, index)
 
     def split(self, size: int) -> Sequence[tuple[Tensor, Tensor]]:
         """All examples in order, `size` at a time."""

@@ -35,10 +35,10 @@ class StoredPart:
         """Shape of one example."""
         return tuple(self.x.shape[1:])
 
-    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Some examples by their place in the part: x (index, *features) float32, y (index,)."""
-        x = self.scaling.rows(self.x, self.rows[index.numpy(force=True)])
-        return torch.from_numpy(x).to(self.y.device), self.y.index_select(0, index)
+    def take(self, index: Tensor, into: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `Part.take`; x is float32."""
+        x = torch.from_numpy(self.scaling.rows(self.x, self.rows[index.numpy(force=True)]))
+        return x.to(self.y.device) if into is None else into.copy_(x), self.y.index_select(0, index)
 
     def split(self, size: int) -> Sequence[tuple[Tensor, Tensor]]:
         """All examples in order, `size` at a time; each batch is read whenever it is looked at."""

@@ -95,10 +95,10 @@ class FusedLearner:
             seed_globals(0)  # nothing of the program draws from them; a checkpoint holds them for each run
         inputs, targets = self._trained_on(x, y, step)
         heard: list[dict[str, Tensor]] = [{} for _ in self._own] if watch >= Watch.TENSORS else []
-        outputs = self._program.train(inputs.flatten(0, 1), heard)
-        objectives = self._task.losses(outputs, targets)
-        self._parameters.differentiate(objectives)
-        objectives, outputs = objectives.detach(), outputs.detach()
+        outputs = self._program.train(inputs, heard)
+        objectives, gradient = self._task.losses_and_gradient(outputs, targets)
+        self._program.differentiate(gradient)
+        outputs = outputs.detach()
         losses = self._task.losses(outputs, y) if self._mixes else objectives
         if watch:
             self._before.copy_(self._values)
@@ -175,7 +175,7 @@ class FusedLearner:
             for x, y in (
                 (x, y) for batch in batches for x, y in zip(*(t.split(EXAMPLES) for t in batch), strict=True)
             ):
-                outputs = self._program.evaluate(x.repeat(runs, *[1] * (x.ndim - 1)))
+                outputs = self._program.evaluate(x)
                 targets = y.expand(runs, -1)
                 losses += self._task.losses(outputs, targets).double().numpy(force=True) * len(y)
                 sums += self._task.sums(outputs, targets).numpy(force=True)

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
-from torch.autograd import Variable
+from torch import Tensor
 from torch.func import functional_call
 
-from sweepwise.learner.forward import joined, listening
+from sweepwise.learner.chain import chain, derivatives
+from sweepwise.learner.forward import joined
 from sweepwise.learner.module import ModuleLearner
-from sweepwise.learner.stacked import Linears, Unstackable, stacked
+from sweepwise.learner.stacked import Unstackable, stacked
 
 TRIED = 4  # examples of a batch on which the programs are compared
 TINY = 1e-30
@@ -33,16 +33,20 @@ class Program(Protocol):
     """A pass of all runs' models, each on its own examples."""
 
     def train(self, x: Tensor, heard: Sequence[dict[str, Tensor]]) -> Tensor:
-        """Outputs (runs, batch, outputs) of x, (runs * batch, *features), in training.
+        """Outputs (runs, batch, outputs) of x, (runs, batch, *features), in training.
 
         Args:
-            x: examples of each run after those of the one before.
+            x: examples of each run.
             heard: empty, or a dictionary for each run, that takes what its layers put out.
         """
         ...
 
+    def differentiate(self, gradient: Tensor) -> None:
+        """Finds the gradients of all parameters from that by the outputs, which may be overwritten."""
+        ...
+
     def evaluate(self, x: Tensor) -> Tensor:
-        """The same in evaluation."""
+        """Outputs (runs, batch, outputs) of x, (batch, *features), of each model in evaluation."""
         ...
 
 
@@ -74,9 +78,12 @@ class Parameters:
             ]
             for rows in (values, gradient)
         )
-        self._every = tuple(leaf.requires_grad_() for leaf in leaves)
-        self._ones = values.new_ones(runs)
-        self.leaves = dict(zip(flat.names, self._every, strict=True))
+        for leaf in leaves:
+            leaf.requires_grad_()
+        self.leaves = dict(zip(flat.names, leaves, strict=True))
+        self._gradient_of = {
+            id(leaf): gradient for leaf, gradient in zip(leaves, self.gradients, strict=True)
+        }
         named = [dict(model.named_parameters()) for model in self._models]
         self.frozen = {
             name: torch.stack([own[name].detach() for own in named])
@@ -101,93 +108,84 @@ class Parameters:
         """The tensors that the runs have at one place, as one: (runs, *shape)."""
         return self._at[id(tensors[0])]
 
-    def differentiate(self, objectives: Tensor) -> None:
-        """Differentiates each run's objective, (runs,), by its own parameters.
-
-        What is found is in `gradients` then.
-        """
-        # As torch.autograd.grad, without what that checks and makes at every call.
-        found = Variable._execution_engine.run_backward(
-            (objectives,),
-            (self._ones,),
-            False,
-            False,
-            self._every,
-            allow_unreachable=True,
-            accumulate_grad=False,
-        )
-        for part, own in zip(self.gradients, found, strict=True):
-            part.zero_() if own is None else part.copy_(own)
+    def gradient_of(self, leaf: Tensor) -> Tensor | None:
+        """Where the gradient of what `gather` gave belongs; None if it is frozen, or a buffer."""
+        return self._gradient_of.get(id(leaf))
 
 
 class StackedProgram:
-    """Layers of all runs; see `stacked`."""
+    """Layers of all runs; see `stacked` and `chain`."""
 
     def __init__(self, learners: Sequence[ModuleLearner], parameters: Parameters) -> None:
         noises = [learner.noise.own() for learner in learners]
         self._model = stacked([learner.model for learner in learners], parameters.gather, noises).train()
+        self._links = chain(self._model, learners[0].forward.kinds, parameters.gradient_of)
         self._runs = len(learners)
-        kinds = learners[0].forward.kinds
-        self._layers = {name: m for name, m in self._model.named_modules() if name in kinds}
-        name, last = list(self._model.named_modules())[-1]
-        in_turn = isinstance(self._model, (nn.Sequential, Linears)) and "." not in name
-        self._last = name if in_turn and isinstance(last, Linears) else None
-        if self._last is not None:
-            last.last = True
 
     def train(self, x: Tensor, heard: Sequence[dict[str, Tensor]]) -> Tensor:
         """See `Program.train`."""
-        if not heard:
-            return self._outputs(self._model(x))
-        outputs, put_out = listening(self._layers, lambda: self._model(x))
-        for name, output in put_out.items():
-            apart = output if name == self._last else self._apart(output)
-            for own, part in zip(heard, apart, strict=True):
+        put_out: dict[str, Tensor] | None = {} if heard else None
+        for link in self._links:
+            x = link.forward(x, put_out)
+        for name, rows in (put_out or {}).items():
+            for own, part in zip(heard, rows, strict=True):
                 own[name] = part
-        return self._outputs(outputs)
+        return x
 
+    def differentiate(self, gradient: Tensor) -> None:
+        """See `Program.differentiate`."""
+        by_output: Tensor | None = gradient
+        for link in reversed(self._links):
+            if by_output is not None:
+                by_output = link.backward(by_output)
+
+    @torch.no_grad()
     def evaluate(self, x: Tensor) -> Tensor:
         """See `Program.evaluate`."""
         self._model.eval()
-        outputs = self._outputs(self._model(x))
+        x = x.expand(self._runs, *x.shape)
+        for link in self._links:
+            x = link.forward(x, None)
         self._model.train()
-        return outputs
-
-    def _outputs(self, outputs: Tensor) -> Tensor:
-        return outputs if self._last is not None else self._apart(outputs)
-
-    def _apart(self, outputs: Tensor) -> Tensor:
-        """(runs, batch, ...) from (runs * batch, ...)."""
-        return outputs.view(self._runs, -1, *outputs.shape[1:])
+        return x
 
 
 class VectorizedProgram:
     """The model's own forward pass, vectorised over the runs by torch.func."""
 
     def __init__(self, learners: Sequence[ModuleLearner], parameters: Parameters) -> None:
-        self._learners, self._runs = learners, len(learners)
+        self._learners = learners
         model = copy.deepcopy(learners[0].model).to("meta")
-        self._model = model
+        self._model, self._parameters = model, parameters
         self._tensors = parameters.leaves | parameters.frozen | parameters.buffers
+        self._outputs = torch.empty(0)
 
         def one(tensors: Mapping[str, Tensor], x: Tensor) -> Tensor:
             return functional_call(model, dict(tensors), (x,))
 
         self._all = torch.vmap(one, randomness="error")
+        self._all_on_one = torch.vmap(one, in_dims=(0, None), randomness="error")
 
     def train(self, x: Tensor, heard: Sequence[dict[str, Tensor]]) -> Tensor:
         """See `Program.train`."""
-        rows = x.view(self._runs, -1, *x.shape[1:])
-        for own, learner, examples in zip(heard, self._learners, rows, strict=False):
+        for own, learner, examples in zip(heard, self._learners, x, strict=False):
             put_out: dict[str, list[Tensor]] = {}
             learner.forward.without_trace(put_out, examples)
             own |= joined(put_out)
-        return self._all(self._tensors, rows)
+        self._outputs = self._all(self._tensors, x)
+        return self._outputs
 
+    def differentiate(self, gradient: Tensor) -> None:
+        """See `Program.differentiate`."""
+        found = derivatives(self._outputs, gradient, list(self._parameters.leaves.values()))
+        for part, own in zip(self._parameters.gradients, found, strict=True):
+            part.zero_() if own is None else part.copy_(own)
+
+    @torch.no_grad()
     def evaluate(self, x: Tensor) -> Tensor:
         """See `Program.evaluate`."""
         self._model.eval()
-        outputs: Tensor = self._all(self._tensors, x.view(self._runs, -1, *x.shape[1:]))
+        outputs: Tensor = self._all_on_one(self._tensors, x)
         self._model.train()
         return outputs
 
@@ -228,7 +226,7 @@ def _compare(found: Program, learners: Sequence[ModuleLearner], examples: Tensor
         Unfusable: it does not.
     """
     tolerance = ROUNDING.get(examples.dtype, 1e-2)
-    rows = examples.repeat(len(learners), *[1] * (examples.ndim - 1))
+    rows = examples.expand(len(learners), *examples.shape)
     buffers = [(buffer, buffer.clone()) for learner in learners for buffer in learner.model.buffers()]
     before = torch.get_rng_state()
     alike = []
@@ -237,7 +235,7 @@ def _compare(found: Program, learners: Sequence[ModuleLearner], examples: Tensor
             for training in (False, True):
                 for learner in learners:
                     learner.noise.begin(0)
-                outputs = found.train(rows, []) if training else found.evaluate(rows)
+                outputs = found.train(rows, []) if training else found.evaluate(examples)
                 if not torch.equal(torch.get_rng_state(), before):
                     raise Unfusable(
                         "its forward pass draws random numbers that do not come from a known layer"

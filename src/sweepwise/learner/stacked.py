@@ -21,6 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 VECTOR = 16  # numbers, at most
 NARROW = 16  # outputs, up to which a product is faster the other way round
+LARGE = 16384  # numbers, from which on a product is written where it belongs rather than copied there
 Gather = Callable[[Sequence[Tensor]], Tensor]  # the tensors that the runs have at one place -> (runs, *shape)
 
 
@@ -81,36 +82,78 @@ def _rebuilt(model: nn.Module, layers: dict[str, nn.Module | None]) -> nn.Module
     return copy.deepcopy(model, memo)
 
 
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of each run x W^T + b, in the form that small matrices are fast in.
+
+    Args:
+        x: (runs, rows, in).
+        weight: (runs, out, in).
+        bias: (runs, out).
+
+    Returns:
+        x as `products_of_gradient` wants it; and (runs, rows, out).
+    """
+    rows = x.shape[1]
+    x = _whole_vectors(x)
+    if weight.shape[1] > NARROW:
+        y = torch.bmm(x, weight.transpose(1, 2))
+    else:
+        y = torch.bmm(weight, x.transpose(1, 2)).transpose(1, 2)
+    y = y if y.shape[1] == rows else y[:, :rows]
+    return x, y if bias is None else y.add_(bias.unsqueeze(1))
+
+
+def products_of_gradient(
+    gradient: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    by_weight: Tensor | None,
+    by_bias: Tensor | None,
+    by_x: bool,
+) -> Tensor | None:
+    """The derivatives of `product` for each run.
+
+    Autograd itself would make that by the weights transposed, (in, out).
+
+    Args:
+        gradient: by what `product` gave, (runs, rows, out).
+        x: from `product`.
+        weight: (runs, out, in).
+        by_weight: takes the derivative by the weights, if that is wanted.
+        by_bias: takes the derivative by the bias, if that is wanted.
+        by_x: whether the derivative by x is wanted.
+    """
+    rows = gradient.shape[1]
+    gradient = _whole_vectors(gradient)
+    if by_bias is not None:
+        torch.sum(gradient, 1, out=by_bias)
+    if by_weight is not None:
+        if by_weight[0].numel() < LARGE:  # bmm takes rows of a buffer in turn
+            by_weight.copy_(torch.bmm(gradient.transpose(1, 2), x))
+        else:
+            torch.bmm(gradient.transpose(1, 2), x, out=by_weight)
+    return torch.bmm(gradient, weight)[:, :rows] if by_x else None
+
+
 class _Linear(torch.autograd.Function):
-    """x W^T + b for each run, with products in the forms that small matrices are fast in."""
+    """`product` where autograd differentiates."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """x: (runs, rows, in), weight: (runs, out, in), bias: (runs, out) -> (runs, rows, out)."""
-        rows = x.shape[1]
-        x = _whole_vectors(x)
-        ctx.save_for_backward(x, weight)
-        ctx.has_bias = bias is not None
-        if weight.shape[1] > NARROW:
-            y = torch.bmm(x, weight.transpose(1, 2))
-        else:
-            y = torch.bmm(weight, x.transpose(1, 2)).transpose(1, 2)
-        y = y if y.shape[1] == rows else y[:, :rows]
-        return y if bias is None else y.add_(bias.unsqueeze(1))
+        """See `product`."""
+        x, y = product(x, weight, bias)
+        ctx.save_for_backward(x, weight, bias)
+        return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:
-        """Autograd itself would make the weights' gradient transposed, (in, out)."""
-        x, weight = ctx.saved_tensors
-        rows = gradient.shape[1]
-        gradient = _whole_vectors(gradient)
-        by_weight = torch.bmm(gradient.transpose(1, 2), x)
-        by_bias = gradient.sum(1) if ctx.has_bias else None
-        if not ctx.needs_input_grad[0]:
-            return None, by_weight, by_bias
-        by_x = torch.bmm(gradient, weight)
-        return by_x if by_x.shape[1] == rows else by_x[:, :rows], by_weight, by_bias
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """See `products_of_gradient`."""
+        x, weight, bias = ctx.saved_tensors
+        needs = ctx.needs_input_grad
+        by_weight = torch.empty_like(weight) if needs[1] else None
+        by_bias = torch.empty_like(bias) if needs[2] else None
+        return products_of_gradient(gradient, x, weight, by_weight, by_bias, needs[0]), by_weight, by_bias
 
 
 def _whole_vectors(x: Tensor) -> Tensor:
@@ -126,22 +169,22 @@ class Linears(nn.Module):
     """y = x W^T + b, for each run its own. x: (runs * batch, ..., in).
 
     Attributes:
-        last: whether the outputs are the model's, which keep the runs apart, (runs, batch, out).
+        weight: (runs, out, in).
+        bias: (runs, out), or None.
     """
+
+    bias: Tensor | None
 
     def __init__(self, modules: Sequence[nn.Linear], gather: Gather) -> None:
         super().__init__()
-        self.last = False
-        self._runs = len(modules)
-        self._shapes = modules[0].in_features, modules[0].out_features
-        self._weight = gather([module.weight for module in modules])
-        self._bias = gather([m.bias for m in modules]) if modules[0].bias is not None else None
+        self.weight = gather([module.weight for module in modules])
+        self.bias = gather([m.bias for m in modules]) if modules[0].bias is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        into, out = self._shapes
-        y: Tensor = _Linear.apply(x.reshape(self._runs, -1, into), self._weight, self._bias)
-        return y if self.last else y.reshape(*x.shape[:-1], out).contiguous()
+        runs, out, into = self.weight.shape
+        y: Tensor = _Linear.apply(x.reshape(runs, -1, into), self.weight, self.bias)
+        return y.reshape(*x.shape[:-1], out).contiguous()
 
 
 class Convolutions(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sweepwise.task.class_weights import checked_weights
-from sweepwise.task.cross_entropies import CrossEntropies
+from sweepwise.task.cross_entropies import cross_entropies, with_gradient
 from sweepwise.task.metrics import confusion, finish, metric_named, names, parts, recall, sums
 from sweepwise.task.protocol import Means, Pieces, chosen, rows, totals
 
@@ -65,15 +65,21 @@ class Classification:
         """Mean cross-entropy, each example times the weight of its class."""
         if self._weights is None:
             return functional.cross_entropy(outputs, targets)
-        self._weights = self._weights.to(outputs.device, outputs.dtype)
-        return functional.cross_entropy(outputs, targets, self._weights, reduction="sum") / len(targets)
+        weights = self._weights_like(outputs)
+        return functional.cross_entropy(outputs, targets, weights, reduction="sum") / len(targets)
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """`loss` of each run."""
+        return cross_entropies(outputs, targets, self._weights_like(outputs))
+
+    def losses_and_gradient(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """`losses`, and their derivative."""
+        return with_gradient(outputs, targets, self._weights_like(outputs))
+
+    def _weights_like(self, outputs: Tensor) -> Tensor | None:
         if self._weights is not None:
             self._weights = self._weights.to(outputs.device, outputs.dtype)
-        losses: Tensor = CrossEntropies.apply(outputs, targets, self._weights)
-        return losses
+        return self._weights
 
     def soft(self, targets: Tensor) -> Tensor:
         """One-hot, (batch, classes)."""

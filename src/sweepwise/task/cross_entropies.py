@@ -1,48 +1,51 @@
 """The mean cross-entropy of several runs at once."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 
-class CrossEntropies(torch.autograd.Function):
-    """-mean over the examples of w[target] log softmax(outputs)[target], for each run.
+def cross_entropies(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """-mean over the examples of w[target] log softmax(outputs)[target], for each run: (runs,).
 
-    Classes stand in the second axis inside: along the last one, a softmax of few classes is slow. The
-    gradient is w[target] (softmax - one-hot) / batch.
+    Args:
+        outputs: (runs, batch, classes).
+        targets: (runs, batch) classes, or (runs, batch, classes) probabilities.
+        weights: of the classes, (classes,); None: each is 1.
     """
+    logarithms = _logarithms(outputs)
+    if targets.ndim == 2:
+        places = targets.unsqueeze(1)
+        return _means(logarithms.gather(1, places), None if weights is None else weights[places])
+    return _means(logarithms, _weighed(targets, weights))
 
-    @staticmethod
-    def forward(ctx: Any, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
-        """outputs: (runs, batch, classes); targets: (runs, batch), or (runs, batch, classes) probabilities;
-        weights: (classes,) -> (runs,).
-        """
-        logarithms = torch.log_softmax(outputs.transpose(1, 2).contiguous(), 1)
-        ctx.labels = targets.ndim == 2
-        if ctx.labels:
-            targets = targets.unsqueeze(1)
-            terms = logarithms.gather(1, targets)
-            weighed = None if weights is None else weights[targets]
-            terms = terms if weighed is None else terms * weighed
-        else:
-            targets = targets.transpose(1, 2)
-            weighed = targets if weights is None else targets * weights[:, None]
-            terms = logarithms * weighed
-        ctx.save_for_backward(logarithms, targets, weighed)
-        return terms.sum((1, 2)).div_(-outputs.shape[1])
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """The gradient by the outputs."""
-        logarithms, targets, weighed = ctx.saved_tensors
-        factors = (gradient / logarithms.shape[2]).view(-1, 1, 1)
-        found = logarithms.exp()
-        if ctx.labels:
-            found.scatter_add_(1, targets, found.new_full((), -1.0).expand(targets.shape))
-            factors = factors if weighed is None else factors * weighed
-        else:
-            found = found.mul_(weighed.sum(1, keepdim=True)).sub_(weighed)
-        return found.mul_(factors).transpose(1, 2), None, None
+def with_gradient(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same, and the derivative by the outputs, w[target] (softmax - target) / batch."""
+    logarithms, batch = _logarithms(outputs), outputs.shape[1]
+    if targets.ndim == 2:
+        places = targets.unsqueeze(1)
+        weighed = None if weights is None else weights[places]
+        losses = _means(logarithms.gather(1, places), weighed)
+        found = logarithms.exp_()
+        found.scatter_add_(1, places, found.new_full((), -1.0).expand(places.shape))
+        found = found if weighed is None else found.mul_(weighed)
+    else:
+        weighed = _weighed(targets, weights)
+        losses = _means(logarithms, weighed)
+        found = logarithms.exp_().mul_(weighed.sum(1, keepdim=True)).sub_(weighed)
+    return losses, found.div_(batch).transpose(1, 2)
+
+
+def _logarithms(outputs: Tensor) -> Tensor:
+    """(runs, classes, batch): along the last axis, a softmax of few classes is slow."""
+    return torch.log_softmax(outputs.detach().transpose(1, 2).contiguous(), 1)
+
+
+def _weighed(targets: Tensor, weights: Tensor | None) -> Tensor:
+    shares = targets.transpose(1, 2)
+    return shares if weights is None else shares * weights[:, None]
+
+
+def _means(logarithms: Tensor, weighed: Tensor | None) -> Tensor:
+    terms = logarithms if weighed is None else logarithms * weighed
+    return terms.sum((1, 2)).div_(-terms.shape[2])

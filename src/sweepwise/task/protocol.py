@@ -39,6 +39,10 @@ class Task(Protocol):
         """
         ...
 
+    def losses_and_gradient(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """`losses`, and the derivative of each run's by its outputs, (runs, batch, outputs)."""
+        ...
+
     def soft(self, targets: Tensor) -> Tensor:
         """Targets that can be mixed: (batch, classes) probabilities, or real targets as they are."""
         ...

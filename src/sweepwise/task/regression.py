@@ -42,6 +42,11 @@ class Regression:
         """`loss` of each run."""
         return (outputs.squeeze(-1) - targets).square().mean(1)
 
+    def losses_and_gradient(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """`losses`, and their derivative."""
+        errors = outputs.detach() - targets.unsqueeze(-1)
+        return errors.square().mean((1, 2)), errors.mul_(2 / targets.shape[1])
+
     def soft(self, targets: Tensor) -> Tensor:
         """As they are."""
         return targets
