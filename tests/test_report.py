@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from sweepwise import cli, record, report, run, verdict
 from sweepwise.diagnosis import Diagnosis
@@ -128,3 +129,37 @@ def test_a_long_line_goes_on_below_but_never_breaks_a_path():
     lines = report.wrapped("note", 40 * "word ").split("\n")
     assert max(map(len, lines)) <= 80 and all(line.startswith(" " * 14) for line in lines[1:])
     assert report.wrapped("k", "") == "k" + 13 * " "
+
+
+TEXTS = [
+    "1e3",
+    "on",
+    "true",
+    "null",
+    "~",
+    "0x1F",
+    "1_000",
+    "2001-01-01",
+    "12:30:45",
+    "-",
+    "",
+    " a",
+    "#x",
+    "a: b",
+]
+PLAIN = {
+    "numbers": [1e-3, 1e-20, 5, float("inf"), 2.5e300],
+    "others": [None, True, {}, [], {"nested": [{"deep": 1}]}],
+    "texts": [*TEXTS, "'quo\"te", "two\nlines", "ü 日本", "long " * 60],
+    "${of_a_key}": 1,
+    "true": "a key",
+}
+
+
+def test_a_config_is_written_as_omegaconf_writes_it():
+    assert report.config_text(PLAIN) == OmegaConf.to_yaml(OmegaConf.create(PLAIN))
+
+
+def test_a_config_is_read_back_as_it_was():
+    config = PLAIN | {"beyond the plane that libyaml prints": "\U0001f600"}
+    assert OmegaConf.to_container(OmegaConf.create(report.config_text(config))) == config

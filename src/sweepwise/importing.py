@@ -1,17 +1,24 @@
 """Importing torch at the cost of its code alone."""
 
+import contextlib
 import functools
 import gc
 import inspect
+import multiprocessing
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sweepwise import interrupt
 
 if TYPE_CHECKING:
     from sweepwise.run import Result
+
+Made = TypeVar("Made")
 
 
 @contextmanager
@@ -47,3 +54,34 @@ def trainer() -> "Callable[..., Result]":
     with interrupt.deferred(), without_searches():
         from sweepwise.run import train
     return train
+
+
+def meanwhile(work: Callable[[], Made]) -> Made:
+    """What `work` returns, done by a process of its own while this one imports torch, if that has to be done.
+
+    Args:
+        work: leaves nothing else behind than what it returns. What it raises it raises here.
+    """
+    if "torch" in sys.modules or (os.cpu_count() or 1) < 2 or not hasattr(os, "fork"):
+        return work()
+    fork = multiprocessing.get_context("fork")
+    receiving, sending = fork.Pipe(duplex=False)
+    worker = fork.Process(target=_send, args=(work, sending), daemon=True)
+    worker.start()
+    sending.close()
+    try:
+        trainer()
+        found: Made = receiving.recv()
+    except EOFError:  # it has failed, and shall say why here
+        return work()
+    finally:
+        worker.kill()
+        worker.join()
+        receiving.close()
+    return found
+
+
+def _send(work: Callable[[], object], receiver: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to both; the other answers it
+    with contextlib.suppress(Exception):
+        receiver.send(work())

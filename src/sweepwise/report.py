@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+from omegaconf._utils import OmegaConfDumper
+
 from sweepwise import record
 from sweepwise.record import Request
 from sweepwise.world import place
@@ -149,16 +152,31 @@ def again() -> str:
     return shlex.join(["python", *words])
 
 
-def texts(request: Request, yaml: str, environment: Mapping[str, Any]) -> dict[str, str]:
+class _Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
+    """libyaml's, ten times as fast as OmegaConf's; quotes what OmegaConf would read as a number or a bool."""
+
+
+_Dumper.add_representer(str, OmegaConfDumper.str_representer)
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """A config of plain values as yaml, as OmegaConf.to_yaml would write it."""
+    text: str = yaml.dump(
+        dict(config), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
+    )
+    return text
+
+
+def texts(request: Request, config: str, environment: Mapping[str, Any]) -> dict[str, str]:
     """What TensorBoard's text tab shows: config, overrides, environment.
 
     Args:
         request: the run.
-        yaml: its config.
+        config: its own, as yaml.
         environment: see `provenance.environment`.
     """
     return {
-        "run/config": f"```yaml\n{yaml}```",
+        "run/config": f"```yaml\n{config}```",
         "run/overrides": "\n".join(f"- `{override}`" for override in request.overrides) or "none",
         "run/environment": f"```json\n{json.dumps(environment, indent=2)}\n```",
     }

@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from sweepwise import durable, provenance, record, report, verdict
 from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.conflicts import refuse_impossible
@@ -348,7 +346,7 @@ def _describe(
     request: Request, parts: Parts, folder: Path, environment: Mapping[str, Any], monitor: Monitor
 ) -> None:
     """Writes what does not change in a run."""
-    config = OmegaConf.to_yaml(OmegaConf.create(dict(request.config)))
+    config = report.config_text(request.config)
     durable.write_aside(folder / "config.yaml", config.encode())
     durable.write_aside(folder / "code.diff", provenance.diff(request.targets).encode())
     settings, first = report.hparams(request), record.keys(request.overrides)

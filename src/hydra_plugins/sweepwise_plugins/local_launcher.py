@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 from hydra.core.utils import JobReturn, configure_log, run_job, setup_globals
 from omegaconf import open_dict
 
 from hydra_plugins.sweepwise_plugins._launcher import RunLauncher, returned
+
+SOON_SENT = 500  # jobs; more take longer from process to process than the import that is saved
 
 
 class LocalLauncher(RunLauncher):
@@ -18,10 +22,15 @@ class LocalLauncher(RunLauncher):
         setup_globals()
         if not self._is_ours:
             return self._job_by_job(job_overrides, initial_job_idx)
+        from sweepwise import importing
+        from sweepwise.folders import SWEEP
         from sweepwise.sweep import local
 
         settings = self._settings(local.Settings)
-        requests = self._requests(job_overrides, initial_job_idx)
+        compose = partial(self._requests, job_overrides, initial_job_idx)
+        home = Path(str(self._config.output_dir), str(self._config.name))
+        new = not (home / SWEEP).exists()  # else all may have been trained before, for which no torch is needed
+        requests = importing.meanwhile(compose) if new and len(job_overrides) <= SOON_SENT else compose()
         return [returned(request, value) for request, value in local.train(requests, settings)]
 
     def _job_by_job(self, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
