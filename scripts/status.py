@@ -14,13 +14,16 @@ from sweepwise import cli, scripting
 from sweepwise.report import wrapped
 from sweepwise.schema import UsageError
 from sweepwise.sweep import overview
+from sweepwise.sweep.ledger import Ledger
 from sweepwise.sweep.overview import Row
+from sweepwise.sweep.submission import adopted
 from sweepwise.sweep.summary import STATUS_LETTERS, best, line, told_of
 
 
 def main(arguments: list[str]) -> int:
     """Prints the state of a sweep."""
     home = scripting.sweep(arguments)
+    adopted(Ledger(home))
     rows = overview.look(home)
     if not rows:
         raise UsageError(

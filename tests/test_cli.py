@@ -582,6 +582,7 @@ def validated() -> bool:
     return any(sum("val/loss" in line for line in lines_of(folder)) >= 3 for folder in folders())
 
 
+APART = ["hydra.launcher.max_parallel=1", "hydra.launcher.fuse=false"]
 LONG = [*SMALL, "early_stop=none", "trainer.max_epochs=20000", "progress=false"]
 
 
@@ -590,7 +591,7 @@ LONG = [*SMALL, "early_stop=none", "trainer.max_epochs=20000", "progress=false"]
     [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, False), (signal.SIGINT, 130, True)],
 )
 def test_a_signal_ends_the_run_with_its_best_weights_on_disk(sent, code, sweep):
-    arguments = ["-m", *LONG, "seed.value=0,1", "hydra.launcher.max_parallel=1"] if sweep else LONG
+    arguments = ["-m", *LONG, "seed.value=0,1", *APART] if sweep else LONG
     with started(*arguments) as process:
         wait_for(validated, process)
         process.send_signal(sent)

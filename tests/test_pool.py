@@ -6,15 +6,17 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sweepwise import cli, importing, interrupt, record, run
+from sweepwise import cli, importing, interrupt, provenance, record, run
 from sweepwise.compare import compare
 from sweepwise.failure import Failure
 from sweepwise.schema import UsageError
 from sweepwise.sweep import local, pool
+from sweepwise.sweep.ledger import Ledger, Submission
 from sweepwise.sweep.summary import best, status, tell
 
 ROOT = Path(__file__).parents[1]
@@ -123,8 +125,8 @@ def test_a_run_that_diverges_is_a_result():
     [
         (lambda: os.kill(os.getpid(), signal.SIGKILL), -9, "killed by SIGKILL; perhaps the memory was full"),
         (lambda: os.abort(), -6, "killed by SIGABRT"),
-        (lambda: os._exit(0), 0, ""),
-        (lambda: os._exit(7), 7, ""),
+        (lambda: os._exit(0), 0, "its process was left with exit code 0"),
+        (lambda: os._exit(7), 7, "its process was left with exit code 7"),
         (lambda: 1 / 0, 1, "ZeroDivisionError: division by zero"),
         (lambda: (_ for _ in ()).throw(Failure("it is so")), 1, "it is so"),
         (lambda: (_ for _ in ()).throw(OSError(28, "No space left on device")), 1, "No space left on device"),
@@ -140,7 +142,7 @@ def test_a_run_that_dies_stops_no_other(do, code, said, monkeypatch, capfd):
     assert [isinstance(best_value, Failure) for _, best_value in values] == [False, True, False]
     (dead,) = [outcome for outcome in outcomes if outcome.request.config["seed"]["value"] == 1]
     assert (dead.exit_code, status(dead)) == (code, "failed") and dead.log.exists()
-    assert said in (dead.last[-1] if dead.last else "")
+    assert said in dead.last[-1] == dead.log.read_text().splitlines()[-1]
     out, err = capfd.readouterr()
     assert out.endswith("2 finished, 1 failed\n")
     told = " ".join(err.split())
@@ -159,12 +161,51 @@ def test_refused_runs_leave_nothing_and_are_told_once(place, capfd):
     assert list(place.iterdir()) == []
 
 
-def test_a_run_that_is_busy_elsewhere_has_failed():
+def test_a_run_that_another_process_trains_is_elsewhere(capfd):
     request = asked("seed.value=1")
     with record.claim(request):
-        outcomes = trained(asked("seed.value=0"), request)
-    assert [outcome.exit_code for outcome in outcomes] == [0, 1]
-    assert f"is being trained by process {os.getpid()}" in outcomes[1].last[-1]
+        (_, best_value), (_, error) = local.train([asked("seed.value=0"), request], APART)
+    assert isinstance(best_value, float) and isinstance(error, Failure)
+    assert f"is being trained by process {os.getpid()}" in str(error)
+    assert not pool._logs(request).joinpath(f"{request.id}.log").exists()  # the other's
+    out, err = capfd.readouterr()
+    assert out.endswith("1 finished, 1 elsewhere\n") and err.startswith("elsewhere     seed.value=1")
+
+
+def test_a_run_that_a_cluster_has_in_its_queue_is_elsewhere(tmp_path, monkeypatch, capfd):
+    request = asked("seed.value=1")
+    ledger = Ledger(request.home)
+    with ledger.held():
+        given = Submission("main-1", "slurm", [[request.id]], {request.id: "a-run"})
+        ledger.announce(given)
+        ledger.learned(replace(given, jobs=["17"]))
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text("#!/bin/sh\necho '17|PENDING||Priority|main-1'\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+    (_, best_value), (_, error) = local.train([asked("seed.value=0"), request], APART)
+    assert isinstance(best_value, float) and "is to be trained by the cluster's job 17" in str(error)
+    squeue.write_text("#!/bin/sh\nexit 1\n")  # nobody knows, and there may be no cluster
+    assert all(isinstance(found, float) for _, found in local.train([request], APART))
+
+
+def test_a_run_that_was_made_otherwise_is_told_so_and_trained_by_nobody(monkeypatch, capfd):
+    first = asked("seed.value=0")
+    trained(first)
+    monkeypatch.setattr(provenance, "versions", lambda: {"torch": "0.0"})
+    (_, error), (_, best_value) = local.train([first, asked("seed.value=1")], APART)
+    assert "made by something else" in str(error) and isinstance(best_value, float)
+    out, err = capfd.readouterr()
+    assert out.endswith("1 finished, 1 changed\n") and err.startswith("changed       seed.value=0")
+
+
+def test_a_log_that_cannot_be_written_is_an_error_of_the_sweep():
+    request = asked("seed.value=0")
+    pool._logs(request).joinpath(f"{request.id}.log").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        list(local.train([request], APART))
+    assert not request.folder.exists()
 
 
 def test_a_damaged_record_fails_its_run_only(capfd):

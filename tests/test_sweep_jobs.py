@@ -52,6 +52,25 @@ def test_what_the_controller_has_forgotten_the_accounting_knows(cluster):
     assert not any(state.live for state in found.values())
 
 
+def test_a_cancelled_job_whose_processes_live_is_ending(cluster):
+    cluster(
+        "squeue", "7_0|COMPLETING|n1|None|main-1\n7_1|COMPLETING|n1|None|main-1\n7_2|RUNNING|n1|None|main-1\n"
+    )
+    cluster("sacct", "7_0|CANCELLED by 1000|n1\n7_1|RUNNING|n1\n")
+    found = jobs.slurm_states(["7_0", "7_1", "7_2"])
+    assert [found[job].word for job in sorted(found)] == ["ENDING", "COMPLETING", "RUNNING"]
+    assert [found[job].live for job in sorted(found)] == [False, True, True]
+    assert cluster.asked("sacct")[0].endswith("--jobs=7_0,7_1")
+
+
+def test_how_jobs_have_ended(cluster):
+    cluster("sacct", "7_0|0:9\n7_1|3:0\n7_2|0:0\n")
+    wanted = {"7_0": "signal 9", "7_1": "exit code 3", "7_2": "exit code 0"}
+    assert jobs.slurm_exits(["7_0", "7_1", "7_2"]) == wanted
+    cluster("sacct", "", code=1)
+    assert jobs.slurm_exits(["7_0"]) == jobs.slurm_exits([]) == {}
+
+
 def test_without_accounting(cluster):
     cluster("squeue", "7|RUNNING|n1|None|main-1\n")
     cluster("sacct", "", code=1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sweepwise.sweep.ledger import Ledger, Submission
 
-ONE = Submission("main-1", "slurm", [["a", "b"], ["c"]], {"a": "run-a", "b": "run-b", "c": "run-c"})
+ONE = Submission("main-1", "slurm", [["a", "b"], ["c"]], {"a": "run-a", "b": "run-b", "c": "run-c"}, ["b"])
 
 
 def announced(home, submission=ONE):

@@ -81,6 +81,9 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
             return
         if faults := usage.option_faults(arguments, confs):
             raise UsageError(faults)
+        launcher = usage.launcher(arguments)
+        if launcher not in ("", "local") and not any(word.startswith("-") for word in arguments):
+            raise UsageError([f"hydra/launcher={launcher}: takes the runs of a sweep; add -m"])
         if world.place().size > 1 and set(several) & set(arguments):
             raise UsageError(
                 ["-m: a sweep starts its own processes: it must not run under torchrun; leave torchrun out"]
@@ -161,6 +164,11 @@ def refusal(error: Exception, overrides: Sequence[str], confs: Sequence[Path]) -
     if isinstance(error, OverrideParseException):
         key, _, value = str(error.override).partition("=")
         message = f"{error.override}: cannot be read ({message}); it may need quotes: '{key}=\"{value}\"'"
+    elif message.startswith("Sweeping over Hydra's configuration"):
+        override = message.partition(": ")[2].strip("'\"")
+        key, _, value = override.partition("=")
+        quoted = f"'{key}=\"{value}\"'"
+        message = f"{override}: is no part of a sweep; one value with commas in it needs quotes: {quoted}"
     return UsageError(usage.explain(message, overrides, confs).splitlines())
 
 

@@ -239,7 +239,12 @@ def _taken_over(folder: Path, own: Attempt | None, told: str) -> tuple[Anchor, i
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a living process holds a run's folder; writes nothing.
+    """Whether a living process holds a run's folder; see `holder`."""
+    return bool(holder(folder))
+
+
+def holder(folder: Path) -> str:
+    """The living process that holds a run's folder, such as 'process 17'; '' if none does. Writes nothing.
 
     Raises:
         OSError: its lock cannot be read.
@@ -247,8 +252,8 @@ def is_held(folder: Path) -> bool:
     try:
         lock = lockfile.open_(folder / LOCK, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
-        return False
+        return ""
     try:
-        return not lockfile.flock(lock, fcntl.LOCK_SH)
+        return "" if lockfile.flock(lock, fcntl.LOCK_SH) else lockfile.holder(lock) or "another process"
     finally:
         lockfile.close_(lock)

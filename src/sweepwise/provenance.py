@@ -27,6 +27,7 @@ __all__ = [
     "differences",
     "environment",
     "inputs",
+    "job",
     "machine",
     "origin",
     "versions",
@@ -49,7 +50,8 @@ VARIABLES = (
 )
 # Recorded beside them; they say where a run was, not what it computes.
 JOBS = ("SLURM_JOB_ID", "SUBMITIT_LOCAL_JOB_ID")
-PLACES = ("CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", *JOBS)
+ARRAY = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
+PLACES = ("CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", *JOBS, *ARRAY)
 # What of a machine can change the last bits of a result.
 COMPARED = {
     "processor": "processor",
@@ -182,6 +184,13 @@ def environment(targets: Iterable[str] = ()) -> dict[str, Any]:
         "command": sys.argv,
         "working_directory": os.getcwd(),
     }
+
+
+def job(known: Mapping[str, Any]) -> str:
+    """The cluster's job in which a run was trained at last, by its record, such as '17_3'; '' if in none."""
+    places = known.get("environment", {}).get("places", {})
+    array = "_".join(places[name] for name in ARRAY if name in places)
+    return array or next((places[name] for name in JOBS if name in places), "")
 
 
 def origin(targets: Iterable[str] = ()) -> dict[str, Any]:

@@ -183,6 +183,12 @@ def option_faults(arguments: Sequence[str], confs: Sequence[Path]) -> list[str]:
     return faults
 
 
+def launcher(arguments: Sequence[str]) -> str:
+    """The launcher that a command line asks for; '' if it asks for none."""
+    asked = [argument.partition("=") for argument in arguments]
+    return next((value for key, _, value in reversed(asked) if key == LAUNCHER), "")
+
+
 def explain(message: str, arguments: Sequence[str], confs: Sequence[Path]) -> str:
     """What is wrong with the overrides that Hydra has refused, and what would have worked.
 

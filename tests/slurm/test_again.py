@@ -72,6 +72,30 @@ def test_live_and_ended_runs_are_not_submitted_again(cluster, sweep):
     assert len(sweep.jobs()) == 3 == len(in_the_queue(cluster)) + 1
 
 
+def test_runs_that_are_trained_anew_are_in_one_job_too(cluster, sweep):
+    sweep.launch("seed.value=0,1", "hydra.launcher.wait=true")
+    sweep.launch("seed.value=0,1", "fresh=true", HOLD)
+    again = sweep.launch("seed.value=0,1", "fresh=true", HOLD)
+    assert "in live jobs  2: 2 queued" in again and "submitted" not in again
+    assert "2 queued" in sweep.script("status")
+    held = in_the_queue(cluster)
+    assert len(held) == 2 and len(sweep.jobs()) == 4
+    cluster.ask("scontrol", "release", held[0].partition("_")[0])
+    for job in held:
+        cluster.accounted(job, "COMPLETED")
+    assert "2 finished" in sweep.script("status")
+    assert "ended         2: 2 finished" in sweep.launch("seed.value=0,1")
+
+
+def test_the_same_command_right_after_a_cancel(cluster, paced):
+    paced.launch("seed.value=0,1")
+    cluster.wait_until(paced.reached(5, runs=2))
+    paced.script("cancel")
+    said = paced.launch("seed.value=0,1", HOLD)
+    assert "submitted     2 as job" in said
+    assert in_the_queue(cluster) == sorted(paced.jobs()[2:])
+
+
 def test_what_has_failed_is_submitted_again(cluster, sweep):
     fates = "+regularizer.paced.fate=fine,raise"
     sweep.launch(fates, "hydra.launcher.wait=true", code=1)
@@ -122,6 +146,7 @@ def test_killed_after_sbatch_has_submitted(cluster, sweep, tmp_path):
     kill(cluster, sweep.start(RUNS, HOLD), tmp_path)
     held = in_the_queue(cluster)
     assert len(held) == 3 and sweep.jobs() == []
+    assert "3 queued" in sweep.script("status") and sorted(sweep.jobs()) == held
     said = and_again(cluster, sweep, tmp_path)
     assert "in live jobs  3" in said and in_the_queue(cluster) == held
 

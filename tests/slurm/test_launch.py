@@ -47,8 +47,8 @@ def test_a_run_that_raises_and_one_that_dies_leave_the_others_alone(cluster, swe
     assert cluster.exit_codes(raised) == ["1:0"] and cluster.exit_codes(died) == ["7:0"]
     for told in (said, sweep.script("status", code=1)):
         assert "1 finished" in told and "2 failed" in told
-        assert re.search(rf"^failed +\S+\s+\(job {raised}: FAILED n[12]\)$", told, re.M), told
-        assert re.search(rf"^failed +\S+\s+\(job {died}: FAILED n[12]\)$", told, re.M), told
+        assert re.search(rf"^failed +\S+\s+\(job {raised}: FAILED n[12], exit code 1\)", told, re.M), told
+        assert re.search(rf"^failed +\S+\s+\(job {died}: FAILED n[12], exit code 7\)", told, re.M), told
         assert "the part has raised" in told
 
 
@@ -104,6 +104,9 @@ def test_what_sbatch_refuses_is_quoted_and_leaves_nothing(cluster, sweep, wrong,
         (["hydra.launcher.timeout_min=0"], "hydra.launcher.timeout_min"),
         (["hydra.launcher.nodes=two"], "hydra.launcher.nodes"),
         (["hydra/launcher=slurm_gpu"], "hydra.launcher.partition: must be given"),
+        (["hydra.launcher.timeout_min=1"], "hydra.launcher.signal_delay_s=90: must be less than"),
+        (["hydra.launcher.cluster=local", "hydra.launcher.nodes=2"], "hydra.launcher.nodes=2: must be 1"),
+        (["hydra.launcher.required=[partitoin]"], "did you mean 'partition'"),
         (["hydra.launcher.tasks_per_node=2", "hydra.launcher.runs_per_job=2"], "hydra.launcher.runs_per_job"),
         (["init=xaver"], "xaver"),
     ],

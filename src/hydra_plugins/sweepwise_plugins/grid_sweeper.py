@@ -11,6 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf
 
+from sweepwise.schema import UsageError
+
 
 class GridSweeper(BasicSweeper):
     """Hydra's own, but for one thing: jobs are composed once, by the launcher, before anything is made."""
@@ -20,6 +22,10 @@ class GridSweeper(BasicSweeper):
         assert self.hydra_context is not None and self.launcher is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        swept = [found for found in overrides if found.is_discrete_sweep()]
+        empty = [found.input_line for found in swept if next(found.sweep_string_iterator(), None) is None]
+        if empty:
+            raise UsageError([f"{line}: stands for no value, so the sweep has no runs" for line in empty])
         returns: list[Sequence[Any]] = []
         done = 0
         try:

@@ -29,7 +29,9 @@ class LocalLauncher(RunLauncher):
         settings = self._settings(local.Settings)
         compose = partial(self._requests, job_overrides, initial_job_idx)
         home = Path(str(self._config.output_dir), str(self._config.name))
-        new = not (home / SWEEP).exists()  # else all may have been trained before, for which no torch is needed
+        new = not (
+            home / SWEEP
+        ).exists()  # else all may have been trained before, for which no torch is needed
         requests = importing.meanwhile(compose) if new and len(job_overrides) <= SOON_SENT else compose()
         return [returned(request, value) for request, value in local.train(requests, settings)]
 

@@ -43,7 +43,7 @@ def _value(row: Row, waited: bool) -> float | Exception | None:
 
     if row.status in ENDED:
         return row.known["best"]["value"]
-    if not waited:
+    if not waited and row.status != "changed":
         return None
     error = Failure(f"{row.name} has not ended")
     error.add_note(TOLD)

@@ -16,11 +16,11 @@ from sweepwise import console, importing, interrupt, record
 from sweepwise.failure import Failure
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
-from sweepwise.standing import ENDED, Ended
-from sweepwise.sweep.summary import last_lines
+from sweepwise.standing import ENDED, Changed, Ended
+from sweepwise.sweep.summary import CHANGED, ELSEWHERE, REFUSED, UNTRIED, last_lines
 from sweepwise.sweep.together import Unit
 
-FAILED, BAD_USAGE, SIGNALLED = 1, 2, 128
+FAILED, SIGNALLED = 1, 128
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
         request: the run.
-        exit_code: of its process, as train.py's; below 0: it was killed by that signal.
+        exit_code: of its process, as train.py's, or one of `UNTRIED`; below 0: it was killed by that signal.
         log: what it printed; None: it was not begun.
         last: the last lines of that; or why it was not begun.
     """
@@ -80,11 +80,13 @@ class Child:
 
     def _outcome(self, place: int, code: int) -> Outcome:
         request, log = self.requests[place], self.logs[place]
-        last = last_lines(log) if code else []
-        if code == BAD_USAGE:  # nothing has been made
+        if why := _died(code, _status(request)):
+            with contextlib.suppress(OSError), log.open("a") as told:
+                told.write(f"error: {why}\n")
+        last = last_lines(log) if code or why else []
+        if code == REFUSED:  # nothing has been made
             log.unlink(missing_ok=True)
-            return Outcome(request, code, last=last)
-        return Outcome(request, code, log, [*last, *_killed(code)])
+        return Outcome(request, code, None if code in UNTRIED else log, last)
 
     def send(self, number: int) -> None:
         """Sends it a signal, if it lives."""
@@ -92,9 +94,18 @@ class Child:
             os.kill(self.pid, number)
 
 
-def _killed(code: int) -> list[str]:
-    hint = "; perhaps the memory was full" if code == -signal.SIGKILL else ""
-    return [f"killed by {signal.Signals(-code).name}{hint}"] if code < 0 else []
+def _died(code: int, status: str) -> str:
+    """How a process has ended that could not say so itself; '' if it could.
+
+    Args:
+        code: its exit code.
+        status: in the record of its run.
+    """
+    if code < 0:
+        hint = "; perhaps the memory was full" if code == -signal.SIGKILL else ""
+        return f"killed by {signal.Signals(-code).name}{hint}"
+    silent = (code not in (0, FAILED, *UNTRIED) and code < SIGNALLED) or (code == 0 and status not in ENDED)
+    return f"its process was left with exit code {code}" if silent else ""
 
 
 @contextlib.contextmanager
@@ -108,12 +119,17 @@ def held_back() -> Iterator[None]:
 
 
 def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
-    """Starts a process that trains a run, or several as one program; signals must be `held_back`."""
+    """Starts a process that trains a run, or several as one program; signals must be `held_back`.
+
+    Raises:
+        OSError: the log cannot be written.
+    """
     parent, requests = os.getpid(), unit.requests
     if logs[0].exists() and logs[0].stat().st_nlink > 1:  # of an earlier group, whose others keep it
         logs[0].unlink()
     for log in logs[1:]:
         _name_too(logs[0], log)
+    output = os.open(logs[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     end, other = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -122,7 +138,7 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
         code = FAILED
         try:
             os.close(end)
-            _be_alone(parent, logs[0], gpu)
+            _be_alone(parent, output, gpu)
             with console.lasting(), interrupt.heeding():
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
                 one = len(requests) == 1
@@ -137,6 +153,7 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
                 sys.stderr.flush()
             os._exit(code)
     os.close(other)
+    os.close(output)
     return Child(pid, requests, logs, end)
 
 
@@ -177,16 +194,15 @@ def _status(request: Request) -> str:
         return ""
 
 
-def _be_alone(parent: int, log: Path, gpu: str | None) -> None:
+def _be_alone(parent: int, log: int, gpu: str | None) -> None:
     """Makes a forked process one that trains a run: own output, signals and GPU; it ends with its parent."""
     os.setpgid(0, 0)  # Ctrl-C in the terminal comes to the parent alone, who passes it on
     for number in interrupt.ASKING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
-    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    os.dup2(handle, 1)
-    os.dup2(handle, 2)
-    os.close(handle)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
     # Anew: what was there may be anything, also something that the parent has not written out.
     sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, errors="replace", closefd=False)
     nowhere = os.open(os.devnull, os.O_RDONLY)
@@ -215,8 +231,12 @@ def train_here(request: Request, fused: bool = False) -> int:
     except Ended:
         return 0
     except UsageError as error:
-        return _told(error, BAD_USAGE)
-    except (record.Busy, Failure, OSError) as error:
+        return _told(error, REFUSED)
+    except record.Busy as error:
+        return _told(error, ELSEWHERE)
+    except Changed as error:
+        return _told(error, CHANGED)
+    except (Failure, OSError) as error:
         return _told(error, FAILED)
     if result.signal:
         raise interrupt.Stopped(result.signal)

@@ -7,19 +7,23 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweepwise.failure import Failure
 from sweepwise.identity import Request
 from sweepwise.report import INDENT, wrapped
-from sweepwise.standing import ENDED, refuse_made_otherwise
+from sweepwise.standing import ENDED, Changed, refuse_made_otherwise
 from sweepwise.sweep import overview
 from sweepwise.sweep.ledger import Ledger
 from sweepwise.sweep.overview import Row, tell_failures
 from sweepwise.sweep.settings import Settings
 from sweepwise.sweep.submission import Order, adopt, submit
 from sweepwise.sweep.summary import counts, number, told_of
+
+# Why jobs wait that will run; whoever waits for a job wants to know of any other.
+ORDINARY = {"", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency", "Cleaning"}
+ENDING_SECONDS = 60  # Slurm gives a job 30 s (KillWait) from the first signal to the last
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,14 @@ class Sorted:
         live: in the hands of a job, or of a process.
         missing: that have to be submitted.
         again: those of them that were tried before.
+        changed: that have ended, but were made by something else.
     """
 
     ended: list[Row]
     live: list[Row]
     missing: list[Request]
     again: list[Row]
+    changed: list[Row]
 
 
 def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[tuple[Path, str], Row]:
@@ -51,7 +57,6 @@ def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[
         How each run stands now, by its sweep's folder and its id.
 
     Raises:
-        Changed: an ended run was made by other code.
         Failure: the cluster refuses, or does not answer.
         UsageError: the settings cannot be.
         OSError: a file cannot be written.
@@ -64,23 +69,26 @@ def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[
     for run in runs:
         homes.setdefault(run.home, {}).setdefault(run.id, run)
     rows: dict[tuple[Path, str], Row] = {}
+    changed: dict[tuple[Path, str], Row] = {}
     for home, own in homes.items():
-        _submit(home, list(own.values()), settings, script)
+        changed |= {(home, row.run): row for row in _submit(home, list(own.values()), settings, script)}
     for home, own in homes.items():
         found = wait(home, list(own), settings.poll_s) if settings.wait else overview.look(home, own)
         rows |= {(home, row.run): row for row in found}
-    return rows
+    return rows | changed
 
 
-def _submit(home: Path, runs: Sequence[Request], settings: Settings, script: Path) -> None:
-    """Submits what is missing of a sweep, while no other launcher does."""
+def _submit(home: Path, runs: Sequence[Request], settings: Settings, script: Path) -> list[Row]:
+    """Submits what is missing of a sweep, while no other launcher does; returns runs that have changed."""
     ledger = Ledger(home)
     with ledger.held():
         adopt(ledger)
-        found = _sorted(home, runs)
+        found = _at_rest(home, runs)
         made = submit(Order(ledger, found.missing, script, settings)) if found.missing else None
     told = [("sweep", f"{home}: {number(len(runs))}")]
     told += _told("ended", found.ended) + _told("in live jobs", found.live) + _told("once more", found.again)
+    if any(run.config["fresh"] and run.id in {row.run for row in found.live} for run in runs):
+        told.append(("", "fresh=true ends no job; scripts/cancel.py does"))
     if made:
         first = made.jobs[0].partition("_")[0]
         tasks = f"({len(made.tasks)} task{'s' if len(made.tasks) > 1 else ''})"
@@ -90,7 +98,22 @@ def _submit(home: Path, runs: Sequence[Request], settings: Settings, script: Pat
         told += _ways(home)
     for key, text in told:
         print(f"{key:<{INDENT}}{text}", flush=True)  # not wrapped: a command is there to be copied
-    tell_failures(found.again)
+    tell_failures([*found.again, *found.changed])
+    return found.changed
+
+
+def _at_rest(home: Path, runs: Sequence[Request]) -> Sorted:
+    """The runs of a sweep, once the processes of jobs that were cancelled are gone: a minute at most."""
+    until, told = time.monotonic() + ENDING_SECONDS, False
+    while True:
+        found = _sorted(home, runs)
+        ending = [row for row in found.live if row.status == "ending"]
+        if not ending or time.monotonic() > until:
+            return found
+        if not told:
+            print(f"{'waiting':<{INDENT}}for {number(len(ending))} whose cancelled job is ending", flush=True)
+        told = True
+        time.sleep(1)
 
 
 def _told(key: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
@@ -107,14 +130,17 @@ def _ways(home: Path) -> list[tuple[str, str]]:
 
 def _sorted(home: Path, runs: Sequence[Request]) -> Sorted:
     rows = {row.run: row for row in overview.look(home, {run.id for run in runs})}
-    found = Sorted([], [], [], [])
+    found = Sorted([], [], [], [], [])
     for run in runs:
         row = rows.get(run.id)
         if row and row.live:
             found.live.append(row)
         elif row and row.status in ENDED and not run.config["fresh"]:
-            refuse_made_otherwise(home / row.name, row.known, run)
-            found.ended.append(row)
+            try:
+                refuse_made_otherwise(home / row.name, row.known, run)
+                found.ended.append(row)
+            except Changed as error:
+                found.changed.append(replace(row, status="changed", job="", last=[str(error)]))
         else:
             found.missing.append(run)
             found.again.extend([row] if row else [])
@@ -154,6 +180,8 @@ def _watch(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
         try:
             rows = overview.look(home, runs)
             now = counts([row.status for row in rows])
+            reasons = {row.state.reason for row in rows if row.state.waits} - ORDINARY
+            now += f" ({', '.join(sorted(reasons))})" if reasons else ""
         except Failure as error:  # a controller that is started again; the jobs go on
             now = str(error)
         if now != before:

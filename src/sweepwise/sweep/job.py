@@ -126,6 +126,8 @@ def _train(plan: Plan, place: int, task: Task) -> int:
         except SystemExit as left:  # without a word, if another process of the run says why
             if isinstance(left.code, str):
                 print(left.code, file=sys.stderr)
+            elif task.size == 1:
+                print(f"error: the training was left by SystemExit({left.code!r})", file=sys.stderr)
     else:
         pool.train_all(runs, **plan.pool, planned=print, suffix=f".{task.job}.{task.restarts}")
     return 0 if all(ended(record.read(run.folder)) for run in runs) else FAILED

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sweepwise.failure import Failure
 
@@ -20,7 +20,8 @@ class State:
     """How a job stands.
 
     Attributes:
-        word: Slurm's, in capitals: 'PENDING', 'COMPLETED', 'NODE_FAIL' ...; 'GONE' if nobody knows it.
+        word: Slurm's, in capitals: 'PENDING', 'COMPLETED', 'NODE_FAIL' ...; 'GONE' if nobody knows it;
+            'ENDING' if it was cancelled, but its processes may still live.
         node: on which it runs or ran; ''.
         reason: why it waits; ''.
     """
@@ -41,6 +42,7 @@ class State:
 
 
 GONE = State("GONE")
+ENDING = "ENDING"
 
 
 def slurm_states(jobs: Collection[str]) -> dict[str, State]:
@@ -57,9 +59,11 @@ def slurm_states(jobs: Collection[str]) -> dict[str, State]:
     if not jobs:
         return {}
     found = {job: state for job, _, state in _queue() if job in jobs}
+    # To the controller a job whose processes live is COMPLETING, whether it comes back or was cancelled.
+    for job, state in _accounted([job for job in found if found[job].word == "COMPLETING"]).items():
+        found[job] = replace(found[job], word=ENDING) if state.word == "CANCELLED" else found[job]
     missing = sorted(set(jobs) - found.keys())
-    for start in range(0, len(missing), MOST_IDS):
-        found |= _accounted(missing[start : start + MOST_IDS])
+    found |= _accounted(missing)
     return {job: found.get(job, GONE) for job in jobs}
 
 
@@ -92,15 +96,29 @@ def _reason(told: str) -> str:
 
 def _accounted(jobs: Sequence[str]) -> dict[str, State]:
     """How ended jobs stand in the accounting; nothing where there is none."""
-    arguments = ["--noheader", "--parsable2", "--allocations", "--format=JobID,State,NodeList"]
-    told = _asked("sacct", *arguments, f"--jobs={','.join(jobs)}")
     found = {}
-    for line in (told or "").splitlines():
-        job, state, node = line.split("|")
+    for job, state, node in _accounts(jobs, "State,NodeList"):
         word = (state.split() or ["GONE"])[0]  # 'CANCELLED by 1000'
         # What has left the controller has ended, whatever the late accounting says.
         found[job] = State(word if word not in PENDING | RUNNING else "GONE", node)
     return found
+
+
+def slurm_exits(jobs: Sequence[str]) -> dict[str, str]:
+    """How ended jobs have ended, in words, by id; nothing where there is no accounting."""
+    found = {}
+    for job, told in _accounts(jobs, "ExitCode"):
+        code, _, number = told.partition(":")
+        found[job] = f"signal {number}" if number not in ("", "0") else f"exit code {code}"
+    return found
+
+
+def _accounts(jobs: Sequence[str], columns: str) -> Iterator[list[str]]:
+    """Id and columns of jobs, as the accounting tells them."""
+    arguments = ["--noheader", "--parsable2", "--allocations", f"--format=JobID,{columns}"]
+    for start in range(0, len(jobs), MOST_IDS):
+        told = _asked("sacct", *arguments, f"--jobs={','.join(jobs[start : start + MOST_IDS])}")
+        yield from (line.split("|") for line in (told or "").splitlines())
 
 
 def _asked(*command: str) -> str | None:
@@ -144,4 +162,5 @@ STATES: Mapping[str, Callable[[Collection[str]], dict[str, State]]] = {
     "slurm": slurm_states,
     "local": local_states,
 }
+EXITS: Mapping[str, Callable[[Sequence[str]], dict[str, str]]] = {"slurm": slurm_exits}
 CANCEL: Mapping[str, Callable[[Sequence[str]], None]] = {"slurm": cancel_slurm, "local": cancel_local}

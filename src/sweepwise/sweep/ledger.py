@@ -32,6 +32,7 @@ class Submission:
         cluster: 'slurm' or 'local'.
         tasks: the runs of each: ids.
         names: of the runs' folders, by id.
+        fresh: runs of those that are trained anew, over what is there: ids.
         jobs: the id of each task's job; empty as long as they are not known.
         void: why there are none; '' if there are, or may be.
     """
@@ -40,6 +41,7 @@ class Submission:
     cluster: str
     tasks: Sequence[Sequence[str]]
     names: Mapping[str, str]
+    fresh: Sequence[str] = ()
     jobs: Sequence[str] = ()
     void: str = ""
 
@@ -87,7 +89,9 @@ class Ledger:
         """Writes down what is about to be submitted."""
         tasks = [list(task) for task in submission.tasks]
         told = {"submission": submission.name, "cluster": submission.cluster}
-        self._append({**told, "tasks": tasks, "names": dict(submission.names)})
+        self._append(
+            {**told, "tasks": tasks, "names": dict(submission.names), "fresh": list(submission.fresh)}
+        )
 
     def learned(self, submission: Submission) -> None:
         """Writes down what became of it: `jobs`, or why it is void."""
@@ -100,7 +104,8 @@ class Ledger:
         for line in self._lines():
             name = line["submission"]
             if "tasks" in line:
-                found[name] = Submission(name, line["cluster"], line["tasks"], line["names"])
+                told = {key: line[key] for key in ("cluster", "tasks", "names", "fresh") if key in line}
+                found[name] = Submission(name, **told)
             elif name in found:
                 told = {key: line[key] for key in ("jobs", "void") if key in line}
                 found[name] = replace(found[name], **told)
@@ -122,7 +127,7 @@ class Ledger:
     def _lines(self) -> Iterator[Mapping[str, Any]]:
         """What was written; a last line that is torn was never told to anybody."""
         try:
-            text = self._path.read_text()
+            text = self._path.read_text(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
             return
         for line in text.split("\n")[:-1]:

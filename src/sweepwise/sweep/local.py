@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from sweepwise import record
 from sweepwise.failure import TOLD, Failure
 from sweepwise.identity import Request
+from sweepwise.lock import holder
 from sweepwise.schema import Range, UsageError
 from sweepwise.standing import ENDED
 from sweepwise.sweep import pool
-from sweepwise.sweep.child import BAD_USAGE, Outcome
-from sweepwise.sweep.summary import Shown, status, tell
+from sweepwise.sweep.child import Outcome
+from sweepwise.sweep.jobs import GONE, State
+from sweepwise.sweep.ledger import Ledger
+from sweepwise.sweep.overview import states
+from sweepwise.sweep.summary import REFUSED, Shown, status, tell
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ def train(
                 max_parallel=settings.max_parallel,
                 fuse=settings.fuse,
                 group_size=settings.group_size,
+                elsewhere=_elsewhere(distinct),
                 planned=shown.planned,
                 told=ended,
                 tick=shown.tick,
@@ -65,10 +71,29 @@ def train(
         yield outcome.request, _value(outcome)
 
 
+def _elsewhere(requests: Sequence[Request]) -> Callable[[Request], str]:
+    """Says who else has a run: a process that trains it, or a job of a cluster's that will."""
+    homes = {request.home for request in requests}
+    placed = {(home, run): place for home in homes for run, place in Ledger(home).placed().items()}
+    placed = {key: placed[key] for request in requests if (key := (request.home, request.id)) in placed}
+    standing: Mapping[str, State] = {}
+    with contextlib.suppress(Failure):  # there is no cluster here
+        standing = states(placed.values())
+
+    def told(request: Request) -> str:
+        if who := holder(request.folder):
+            return f"{request.folder} is being trained by {who}"
+        place = placed.get((request.home, request.id))
+        live = place and standing.get(place.job, GONE).live
+        return f"{request.folder} is to be trained by the cluster's job {place.job}" if place and live else ""
+
+    return told
+
+
 def _value(outcome: Outcome) -> float | Exception | None:
     if status(outcome) in ENDED:
         return record.read(outcome.request.folder)["best"]["value"]
-    refused = outcome.exit_code == BAD_USAGE
+    refused = outcome.exit_code == REFUSED
     error = UsageError(outcome.last) if refused else Failure("\n".join(outcome.last))
     error.add_note(TOLD)
     return error

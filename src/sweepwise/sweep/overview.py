@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweepwise import record
+from sweepwise import provenance, record
 from sweepwise.folders import RECORD, SWEEP
 from sweepwise.identity import known_folders
 from sweepwise.report import wrapped
 from sweepwise.standing import ENDED
 from sweepwise.sweep import jobs
-from sweepwise.sweep.jobs import GONE, State
+from sweepwise.sweep.jobs import ENDING, GONE, State
 from sweepwise.sweep.ledger import LOGS, Ledger, Placed
 from sweepwise.sweep.summary import last_lines
 
 # Of jobs that have ended by themselves or by the cluster's fault, not by anybody's wish.
+LIVE = ("running", "queued", "ending")
 BROKEN = frozenset({"FAILED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"})
 
 
@@ -29,11 +30,13 @@ class Row:
     Attributes:
         run: its id.
         name: of its folder, which may not be there yet.
-        status: as its record tells, or 'queued'; '' if nothing is known of it.
+        status: as its record tells, or 'queued', or 'ending': cancelled with its job, whose processes may
+            still live; '' if nothing is known of it.
         job: that it was given to at last; ''.
         state: of that job.
         known: its record.
         last: lines that it, or its job, has printed at last; of a run that has failed.
+        cluster: to which it was given at last; ''.
     """
 
     run: str
@@ -43,11 +46,12 @@ class Row:
     state: State
     known: Mapping[str, Any]
     last: Sequence[str]
+    cluster: str = ""
 
     @property
     def live(self) -> bool:
         """Whether a job has it still to train, or a process trains it."""
-        return self.status == "running" or (self.state.live and self.status not in ENDED)
+        return self.status in LIVE or (self.state.live and self.status not in ENDED)
 
 
 def states(placed: Iterable[Placed]) -> dict[str, State]:
@@ -91,21 +95,28 @@ def _row(
     known = record.read(folder) if folder else {}
     told = record.standing(folder) if folder else ""
     state = standing[place.job] if place else GONE
-    status = _status(told, state, bool(place))
+    anew = bool(place and run in place.submission.fresh and provenance.job(known) != place.job)
+    waits = anew and state.live and told != "running"
+    status = "queued" if waits else _status(told, state, bool(place))
     job = place.job if place else ""
     last: Sequence[str] = ()
     if status == "failed":
-        logs = _printed(run, place, home)
+        logs, errors = _printed(run, place, home)
         if state == GONE and not told and not logs:  # it was cancelled before it began, and is forgotten
             status = "interrupted"
-        last = _last(known, logs)
+        last = _last(known, logs, errors)
     name = folder.name if folder else place.submission.names[run] if place else run
-    return Row(run, name, status, job, state, known, last)
+    cluster = place.submission.cluster if place else ""
+    return Row(run, name, status, job, state, known, last, cluster)
 
 
 def _status(told: str, state: State, given: bool) -> str:
     """What is true of a run whose record says `told` and whose job, if it was given to one, is in a state."""
-    if told in ENDED or told == "running":
+    if told in ENDED:
+        return told
+    if state.word == ENDING:
+        return "ending"
+    if told == "running":
         return told
     if state.live:
         return "failed" if told == "failed" and not state.waits else "queued"
@@ -116,26 +127,32 @@ def _status(told: str, state: State, given: bool) -> str:
     return "interrupted" if state.word == "CANCELLED" else "failed"
 
 
-def _printed(run: str, place: Placed | None, home: Path) -> list[Path]:
-    """Files into which a run, or its job, has printed."""
+def _printed(run: str, place: Placed | None, home: Path) -> tuple[list[Path], list[Path]]:
+    """Files into which a run, or its job, has printed; and those for what the cluster says of the job."""
     logs = home / SWEEP / LOGS
     found = [*logs.glob(f"{run}.*log"), *(logs.glob(f"{place.job}.*log") if place else ())]
-    if not found and place:
-        found = list(Ledger(home).home_of(place.submission).glob(f"{place.job}_*_log.err"))
-    return found
+    errors = Ledger(home).home_of(place.submission).glob(f"{place.job}_*_log.err") if place else ()
+    return found, list(errors)
 
 
-def _last(known: Mapping[str, Any], logs: Sequence[Path]) -> list[str]:
-    """Why a run has failed: its own words, then what it or its job has printed at last."""
-    newest = max(logs, key=lambda path: path.stat().st_mtime, default=None)
+def _last(known: Mapping[str, Any], logs: Sequence[Path], errors: Sequence[Path]) -> list[str]:
+    """Why a run has failed: its own words, what it or its job has printed at last, the cluster's words."""
     reason = [known["reason"]] if known.get("reason") else []
-    return [*reason, *(last_lines(newest) if newest else ())]
+    for paths in (logs, errors):
+        if newest := max(paths, key=lambda path: path.stat().st_mtime, default=None):
+            said = last_lines(newest)
+            reason += [*said, f"in {newest}"] if said else []
+    return reason
 
 
 def tell_failures(rows: Sequence[Row]) -> None:
     """Names each run that has failed, with its job and its last lines, on the standard error output."""
-    for row in rows:
-        if row.status == "failed":
-            job = f" (job {row.job}: {f'{row.state.word} {row.state.node}'.strip()})" if row.job else ""
-            for key, text in [("failed", f"{row.name}{job}"), *(("", f"  {line}") for line in row.last)]:
-                print(wrapped(key, text), file=sys.stderr, flush=True)
+    failed = [row for row in rows if row.status in ("failed", "changed")]
+    exits: dict[str, str] = {}
+    for cluster, ask in jobs.EXITS.items():
+        exits |= ask(sorted({row.job for row in failed if row.cluster == cluster}))
+    for row in failed:
+        about = " ".join(filter(None, [row.state.word, row.state.node]))
+        job = f" (job {row.job}: {', '.join(filter(None, [about, exits.get(row.job)]))})" if row.job else ""
+        for key, text in [(row.status, f"{row.name}{job}"), *(("", f"  {line}") for line in row.last)]:
+            print(wrapped(key, text), file=sys.stderr, flush=True)

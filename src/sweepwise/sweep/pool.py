@@ -22,10 +22,11 @@ from sweepwise import importing, interrupt, provenance, record
 from sweepwise.failure import Failure
 from sweepwise.folders import SWEEP, make, remove
 from sweepwise.identity import Request
-from sweepwise.standing import ENDED, ended, refuse_made_otherwise
+from sweepwise.standing import ENDED, Changed, ended, refuse_made_otherwise
 from sweepwise.sweep import together
 from sweepwise.sweep.child import FAILED, Child, Outcome, forked, held_back
 from sweepwise.sweep.ledger import LOGS
+from sweepwise.sweep.summary import CHANGED, ELSEWHERE
 from sweepwise.sweep.together import Unit
 
 TICK_SECONDS = 0.5
@@ -45,6 +46,7 @@ def train_all(
     fuse: bool = True,
     group_size: int | None = None,
     suffix: str = "",
+    elsewhere: Callable[[Request], str] = lambda _: "",
     planned: Callable[[str], None] = lambda _: None,
     told: Callable[[Outcome], None] = lambda _: None,
     tick: Callable[[], None] = lambda: None,
@@ -58,6 +60,7 @@ def train_all(
         group_size: of those at most; None: as many as are fastest.
         planned: called before any is begun, with what is trained together.
         suffix: of the logs' names, which begin with the run's id.
+        elsewhere: asked when a run is about to begin: who has it, if somebody else has; then it does not.
         told: called when a run has ended.
         tick: called twice a second, or more often.
 
@@ -90,7 +93,7 @@ def train_all(
                 found = together.groups(waiting, len(slots), group_size)
                 planned(str(found))
                 units = found.units
-            _train(deque(units), _Running(slots), suffix, ended_so, tick)
+            _train(deque(units), _Running(slots), suffix, elsewhere, ended_so, tick)
         finally:
             remove(made)  # as far as nothing is in them
     return [outcomes[_key(request)] for request in requests]
@@ -113,7 +116,8 @@ def _before(request: Request) -> Outcome | None:
             return None
         refuse_made_otherwise(folder, known, request)
     except (Failure, OSError) as error:
-        return Outcome(request, FAILED, last=str(error).splitlines())
+        code = CHANGED if isinstance(error, Changed) else FAILED
+        return Outcome(request, code, last=str(error).splitlines())
     return Outcome(request, ENDED[known["status"]])
 
 
@@ -203,16 +207,19 @@ def _train(
     waiting: deque[Unit],
     running: _Running,
     suffix: str,
+    elsewhere: Callable[[Request], str],
     told: Callable[[Outcome], None],
     tick: Callable[[], None],
 ) -> None:
     with interrupt.heeding(running.pass_on):
         try:
             while running or (waiting and not running.signal):
-                for slot in running.free()[: len(waiting)]:
-                    unit = waiting.popleft()
-                    logs = [_logs(request) / f"{request.id}{suffix}.log" for request in unit.requests]
-                    running.start(slot, unit, logs)
+                for slot in running.free():
+                    if unit := _next(waiting, elsewhere, told):
+                        logs = [_logs(request) / f"{request.id}{suffix}.log" for request in unit.requests]
+                        running.start(slot, unit, logs)
+                if not running:
+                    break
                 for child, code in running.ended():
                     outcomes = child.outcomes(code)
                     for outcome in outcomes:
@@ -226,6 +233,23 @@ def _train(
             raise
     if running.signal:
         raise interrupt.Stopped(running.signal)
+
+
+def _next(
+    waiting: deque[Unit], elsewhere: Callable[[Request], str], told: Callable[[Outcome], None]
+) -> Unit | None:
+    """What is to begin now, of runs that nobody else has; tells of the others. None if nothing is left."""
+    while waiting:
+        unit = waiting.popleft()
+        own = []
+        for request in unit.requests:
+            if who := elsewhere(request):
+                told(Outcome(request, ELSEWHERE, last=[who]))
+            else:
+                own.append(request)
+        if own:
+            return Unit(own, unit.fused)
+    return None
 
 
 def _halves(requests: Sequence[Request], outcomes: Sequence[Outcome]) -> list[Unit]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
-from sweepwise.schema import Range, UsageError
+from sweepwise.schema import Range, UsageError, did_you_mean
 
 # Keys that submitit's executor for Slurm takes as they are.
 SAME = (
@@ -97,15 +97,28 @@ class Settings:
     required: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if missing := [key for key in self.required if getattr(self, key, None) is None]:
-            raise UsageError([f"hydra.launcher.{key}: must be given" for key in missing])
+        if faults := list(self._faults()):
+            raise UsageError([f"hydra.launcher.{fault}" for fault in faults])
+
+    def _faults(self) -> Iterator[str]:
+        known = [field.name for field in fields(self)]
+        for key in self.required:
+            if key not in known:
+                yield f"required: {key} is no key of it; {did_you_mean(key, known)}"
+            elif getattr(self, key) is None:
+                yield f"{key}: must be given"
         if self.nodes * self.tasks_per_node > 1 and self.runs_per_job > 1:
-            raise UsageError(
-                [
-                    f"hydra.launcher.runs_per_job={self.runs_per_job}: must be 1 where a run has several "
-                    f"processes (nodes={self.nodes}, tasks_per_node={self.tasks_per_node})"
-                ]
+            yield (
+                f"runs_per_job={self.runs_per_job}: must be 1 where a run has several processes "
+                f"(nodes={self.nodes}, tasks_per_node={self.tasks_per_node})"
             )
+        if self.signal_delay_s >= 60 * self.timeout_min:
+            yield (
+                f"signal_delay_s={self.signal_delay_s}: must be less than the time limit, else a job is "
+                f"requeued as soon as it begins; timeout_min={self.timeout_min} is {60 * self.timeout_min} s"
+            )
+        if self.cluster == "local" and self.nodes > 1:
+            yield f"nodes={self.nodes}: must be 1 with cluster=local, which is this machine"
 
     @property
     def lines(self) -> list[str]:

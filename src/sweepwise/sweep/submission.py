@@ -91,6 +91,7 @@ def _named(order: Order, tasks: Sequence[Sequence[int]]) -> Submission:
         cluster=order.settings.cluster,
         tasks=[[runs[place].id for place in task] for task in tasks],
         names={run.id: (there.get(run.id) or run.new_folder).name for run in runs},
+        fresh=[run.id for run in runs if run.config["fresh"]],
     )
 
 
@@ -149,6 +150,13 @@ def adopt(ledger: Ledger) -> None:
             ledger.learned(replace(lost, void="its launcher died before it was submitted"))
 
 
+def adopted(ledger: Ledger) -> None:
+    """`adopt`, if that has to be done and the folder lets it be."""
+    if any(not (one.jobs or one.void) for one in ledger.submissions()):
+        with contextlib.suppress(OSError), ledger.held():
+            adopt(ledger)
+
+
 def _ids(first: str, tasks: int) -> list[str]:
     return [f"{first}_{task}" for task in range(tasks)] if tasks > 1 else [first]
 
@@ -188,7 +196,13 @@ def _for_slurm(
             with contextlib.redirect_stderr(io.StringIO()):  # it is in the exception
                 return _ids(executor._submit_command(command).job_id, tasks)
         except (FailedJobError, FailedSubmissionError) as error:
-            raise Failure(f"sbatch refuses: {_told(error)}") from error
+            told = _told(error)
+            if "array" in told and tasks > 1:
+                told += (
+                    f"; {tasks:,} jobs may be more than an array can have here (scontrol show config | grep "
+                    "MaxArraySize): hydra.launcher.runs_per_job=N makes fewer of them"
+                )
+            raise Failure(f"sbatch refuses: {told}") from error
 
     return submit
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,9 +21,17 @@ if TYPE_CHECKING:
     from sweepwise.sweep.child import Outcome
 
 NOT_BEGUN = "not begun"
-ORDER = (*ENDED, "running", "queued", "interrupted", NOT_BEGUN, "failed", "refused")  # in which they are told
+# Exit codes by which a run's process tells that the run has not been tried, and what is said of it then.
+REFUSED, ELSEWHERE, CHANGED = 2, 75, 76
+UNTRIED = {REFUSED: "refused", ELSEWHERE: "elsewhere", CHANGED: "changed"}
+ORDER = (  # in which they are told
+    *ENDED,
+    *("running", "queued", "ending", "interrupted", NOT_BEGUN),
+    *("failed", "elsewhere", "changed", "refused"),
+)
 STATUS_LETTERS = max(map(len, ORDER)) + 1
 LAST_LINES = 5
+NAME_LETTERS = 24  # that a run's name keeps at least, where it shares a line
 
 
 class Shown:
@@ -107,18 +116,24 @@ def names(requests: Sequence[Request]) -> dict[tuple[Path, str], str]:
 
 
 def line(head: str, name: str, tail: str) -> str:
-    """A run in one line; on a terminal of its width, where the name gives way at its beginning."""
-    if sys.stdout.isatty():
-        room = max(shutil.get_terminal_size().columns - len(head) - len(tail) - 3, 16)
-        name = name if len(name) <= room else f"...{name[3 - room :]}"
-        return f"{head}{name}  {tail}".rstrip()[: shutil.get_terminal_size().columns]
-    return f"{head}{name}  {tail}".rstrip()
+    """A run in one line; on a terminal of its width, where the name gives way at its beginning.
+
+    On a narrow one it takes several, and nothing is left out.
+    """
+    whole = f"{head}{name}  {tail}".rstrip()
+    columns = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or len(whole) <= columns:
+        return whole
+    room = columns - len(head) - len(tail) - 3
+    if room < NAME_LETTERS:
+        return textwrap.fill(whole, columns, subsequent_indent="    ")
+    return f"{head}...{name[3 - room :]}  {tail}".rstrip()
 
 
 def status(outcome: Outcome) -> str:
     """What became of a run of this machine's, in a word."""
-    if outcome.exit_code == 2:
-        return "refused"
+    if outcome.exit_code in UNTRIED:
+        return UNTRIED[outcome.exit_code]
     with contextlib.suppress(OSError):  # the run itself says what is wrong with its record
         told = record.standing(outcome.request.folder)
         if outcome.exit_code == ENDED.get(told):  # else something is to be asked about it
@@ -179,7 +194,7 @@ def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
     named = names(requests)
     alike: dict[tuple[str, ...], list[Outcome]] = {}
     for word, outcome in zip(statuses, outcomes, strict=True):
-        if word in ("failed", "refused"):
+        if word == "failed" or outcome.exit_code in UNTRIED:
             alike.setdefault((word, *outcome.last), []).append(outcome)
     for (word, *said), found in alike.items():
         name = named[found[0].request.home, found[0].request.id]

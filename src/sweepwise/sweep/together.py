@@ -29,6 +29,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "regularizer": (),
 }
 OWN = {"trainer": ("ema",)}  # keys in which they may, of a group that they share
+ONLY = "no other differs from it in numbers only"
 
 
 class Unit(NamedTuple):
@@ -77,7 +78,7 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None) -> Grou
         at_once: processes that train.
         width: runs of a group at most, >= 1; None: as many as are fastest.
     """
-    alike: dict[str, list[Request]] = {}
+    alike: dict[tuple[str, int], list[Request]] = {}
     reasons: Counter[str] = Counter()
     units: list[Unit] = []
     for request in requests:
@@ -85,11 +86,12 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None) -> Grou
             reasons[why] += 1
             units.append(Unit([request], False))
         else:
-            alike.setdefault(_shared(request), []).append(request)
-    for found in alike.values():
-        most, why = (
-            (1, "no other differs from it in numbers only") if len(found) == 1 else _width(found, width)
-        )
+            step = 0 if request.config["fresh"] else steps_taken(request.folder)
+            alike.setdefault((_shared(request), step), []).append(request)
+    kinds = Counter(shared for shared, _ in alike)
+    for (shared, _), found in alike.items():
+        alone = "the others like it are at other steps" if kinds[shared] > 1 else ONLY
+        most, why = (1, alone) if len(found) == 1 else _width(found, width)
         if most == 1:
             reasons[why] += len(found)
         number = -(-len(found) // most)
@@ -120,7 +122,7 @@ def _is_fused(request: Request) -> bool:
 
 
 def _shared(request: Request) -> str:
-    """What runs must have in common, and at which step they are."""
+    """What runs must have in common."""
     shared: dict[str, Any] = {}
     for key, value in request.config.items():
         if isinstance(value, Mapping):
@@ -130,12 +132,8 @@ def _shared(request: Request) -> str:
             }
         else:
             shared[key] = value
-    place = [
-        str(request.home),
-        _mixes(request),
-        0 if request.config["fresh"] else steps_taken(request.folder),
-    ]
-    return json.dumps([shared, place], sort_keys=True, default=str)
+    rest = [str(request.home), _mixes(request)]
+    return json.dumps([shared, rest], sort_keys=True, default=str)
 
 
 def _mixes(request: Request) -> bool:
