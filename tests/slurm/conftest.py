@@ -227,7 +227,7 @@ class Cluster:
         wait_until(lambda: self.history(job) == list(states))
 
     def node_of(self, job: str) -> str:
-        return self.ask("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
+        return self.ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%N").strip()
 
     def node(self, verb: str, name: str) -> None:
         """What the cluster's script does to a node: crash-node, boot-node, kill-slurmd, ..."""
