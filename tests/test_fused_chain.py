@@ -1,6 +1,7 @@
 """The passes of stacked models: gradients against torch's own, for whatever stands in a chain."""
 
 import copy
+import itertools
 from functools import partial
 
 import numpy as np
@@ -178,3 +179,50 @@ def test_what_a_hook_changes_is_not_lost():
         x.flatten(0, 1), torch.zeros(8, dtype=torch.int64), np.full(2, RATE), 0, Watch.NOTHING
     )
     torch.testing.assert_close(outputs.view(2, 4, -1), torch.stack(wanted))
+
+
+def in_turn(own, batches):
+    """Trains one after the other; returns the weights of each after every step."""
+    kept = [[] for _ in own]
+    for learner, weights, k in zip(own, kept, itertools.count(), strict=False):
+        for step, (x, y) in enumerate(batches):
+            learner.step(x[k], y[k], np.full(1, RATE), step, Watch.NOTHING)
+            weights.append(learner.flat.values.clone())
+    return kept
+
+
+def at_once(own, batches):
+    """As `in_turn`, together."""
+    kept = [[] for _ in own]
+    together = FusedLearner(own, batches[0][0][0])
+    for step, (x, y) in enumerate(batches):
+        together.step(x.flatten(0, 1), y.flatten(), np.full(len(own), RATE), step, Watch.NOTHING)
+        for learner, weights in zip(own, kept, strict=True):
+            weights.append(learner.flat.values.clone())
+    return kept
+
+
+def test_in_float32_they_differ_as_after_a_change_of_the_last_bit():
+    """A sum in another order is one rounding at first; from then on the training itself amplifies it.
+
+    So it does a change of the first weights by half a unit in the last place, made here for comparison.
+    """
+    runs, steps, unit = 8, 200, torch.finfo(torch.float32).eps
+    make = partial(wide, nn.ReLU())
+    batches = [(torch.randn(runs, 32, 7), torch.randint(CLASSES, (runs, 32))) for _ in range(steps)]
+    alone = in_turn(learners(make, runs), batches)
+    moved = learners(make, runs)
+    for learner in moved:
+        learner.flat.values.mul_(1 + unit * (torch.rand_like(learner.flat.values) - 0.5))
+    by_us, by_a_bit = (
+        np.array(
+            [
+                [torch.dist(*pair).item() for pair in zip(*run, strict=True)]
+                for run in zip(alone, other, strict=True)
+            ]
+        )
+        for other in (at_once(learners(make, runs), batches), in_turn(moved, batches))
+    )
+    sizes = np.array([torch.linalg.vector_norm(run[0]).item() for run in alone])
+    assert (by_us[:, 0] > 0).all() and (by_us[:, 0] < unit * sizes).all()
+    assert np.median(by_us / by_a_bit) < 2 and (by_us / by_a_bit).max() < 20

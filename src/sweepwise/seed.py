@@ -115,12 +115,15 @@ class Noise:
         model: whose layers draw.
         device: whose generator they draw from.
         rank: of the process, where several train one model: each draws something else for its examples.
+
+    Attributes:
+        wanted: whether the layers may draw.
     """
 
     def __init__(self, seed: int, model: nn.Module, device: torch.device, rank: int = 0) -> None:
         self._seed = seed
         self._rank = (rank,) if rank else ()
-        self._wanted = draws(model)
+        self.wanted = draws(model)
         self._first = 0
         self._ahead: list[int] = []
         self._places: dict[str, tuple[torch.Generator, int]] = {}
@@ -134,7 +137,7 @@ class Noise:
         if step == 0:  # modules that were imported since the seeds were applied may have drawn, as rich does
             random.seed(self._seed)
             np.random.seed(self._seed)
-        if self._wanted:
+        if self.wanted:
             self._generator.manual_seed(self.of_step(step))
 
     def of_step(self, step: int) -> int:

@@ -77,6 +77,7 @@ class FusedLearner:
         self._parameters = Parameters(self._own, self._values, self._gradient)
         self._program = program(self._own, self._parameters, self._examples)
         self._rows = Rows([learner.optimizer for learner in self._own])
+        self._noises = [own.noise for own in self._own if own.noise.wanted]
         self._mixes = bool(self._own[0].mixes)
         self._acts_before = [(i, own) for i, own in enumerate(self._own) if own.acts_before]
         self._acts_after = [(i, own) for i, own in enumerate(self._own) if own.acts_after]
@@ -89,8 +90,8 @@ class FusedLearner:
             self._stack()
         x, y = self._of_active(x), self._of_active(y)
         own_rates = rates[self._active].tolist() if len(self._active) < self.runs else rates.tolist()
-        for learner in self._own:
-            learner.noise.begin(step)
+        for noise in self._noises:
+            noise.begin(step)
         if step == 0:
             seed_globals(0)  # nothing of the program draws from them; a checkpoint holds them for each run
         inputs, targets = self._trained_on(x, y, step)
