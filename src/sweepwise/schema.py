@@ -249,6 +249,7 @@ def _nodes(place: str, value: Any) -> Iterable[str]:
             yield from _nodes(f"{place}[{index}]", item)
 
 
+@functools.cache
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {n: p for n, p in inspect.signature(function).parameters.items() if p.kind not in variable}

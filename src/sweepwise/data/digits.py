@@ -1,5 +1,6 @@
 """Handwritten digits of 8 x 8 pixels."""
 
+import functools
 import gzip
 import hashlib
 import importlib.util
@@ -46,7 +47,9 @@ def _arrays() -> tuple[np.ndarray, np.ndarray]:
     return x, y.astype(np.int64)
 
 
+@functools.cache
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Once a process: reading takes as long as some epochs of a small model."""
     try:
         with gzip.open(path) as file:
             content = file.read(LARGEST)
@@ -61,4 +64,6 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"data: {path}: its {len(table)} examples must have the sha256 {SHA256}: found {found}; install "
             "scikit-learn again"
         )
-    return table[:, :-1], table[:, -1].astype(np.int64)
+    x, y = table[:, :-1], table[:, -1].astype(np.int64)
+    x.flags.writeable = y.flags.writeable = False
+    return x, y
