@@ -294,6 +294,7 @@ def one_save(copy):
     save(Checkpoints(copy), 9)
 
 
+@pytest.mark.slow
 def test_killed_at_every_operation_of_a_save(folder):
     seen = set()
     for copy in die_later_and_later(folder, one_save):

@@ -588,7 +588,11 @@ LONG = [*SMALL, "early_stop=none", "trainer.max_epochs=20000", "progress=false"]
 
 @pytest.mark.parametrize(
     "sent, code, sweep",
-    [(signal.SIGINT, 130, False), (signal.SIGTERM, 143, False), (signal.SIGINT, 130, True)],
+    [
+        (signal.SIGINT, 130, False),
+        pytest.param(signal.SIGTERM, 143, False, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, True, marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_ends_the_run_with_its_best_weights_on_disk(sent, code, sweep):
     arguments = ["-m", *LONG, "seed.value=0,1", *APART] if sweep else LONG
@@ -617,6 +621,7 @@ def test_a_signal_ends_the_run_with_its_best_weights_on_disk(sent, code, sweep):
     assert (folder / "checkpoints" / "last" / "weights.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_run_frees_its_folder(command):
     with started(*LONG) as process:
         wait_for(validated, process)

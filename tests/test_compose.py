@@ -110,6 +110,7 @@ def test_jobs_composed_together_are_what_hydra_composes(seed):
             assert found == by_hydra(loader, config, jobs[number], number), jobs[number]
 
 
+@pytest.mark.slow
 def test_choices_that_are_independent_are_composed_once_each(monkeypatch):
     jobs = [
         [

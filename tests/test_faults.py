@@ -275,6 +275,7 @@ def test_a_signal_before_the_training_leaves_nothing_that_blocks_the_next(start,
     assert again.wait() == 0 and "finished" in again.out
 
 
+@pytest.mark.slow
 def test_a_real_start_up_can_be_ended_at_any_moment(tmp_path, monkeypatch):
     """As soon as Python answers signals at all."""
     monkeypatch.chdir(tmp_path)
@@ -298,7 +299,10 @@ def test_a_real_start_up_can_be_ended_at_any_moment(tmp_path, monkeypatch):
 # --- readers
 
 
-@pytest.mark.parametrize("reader", ["| head -1", "> /dev/full", ">&- 2>&-"])
+@pytest.mark.parametrize(
+    "reader",
+    ["| head -1", *(pytest.param(end, marks=pytest.mark.slow) for end in ("> /dev/full", ">&- 2>&-"))],
+)
 def test_a_run_outlives_those_who_read_what_it_prints(reader, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = shlex.join([sys.executable, TRAIN, *SHORT, "progress=true"])
@@ -392,6 +396,7 @@ def test_a_disk_that_is_full_at_the_end_costs_no_training_once_there_is_room(sta
         assert record.read(folder)["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_of_logs_does_not_end_the_training(start, tmp_path):
     loud = [*LONG[:-1], "checkpoint=end", "monitor=everything", "trainer.max_epochs=400"]
     with mounted(tmp_path / "disk", "size=1m") as disk:

@@ -172,7 +172,7 @@ def stopped_at(folder, death):
         os._exit(2)
 
 
-@pytest.mark.parametrize("when", MOMENTS[:2])
+@pytest.mark.parametrize("when", [pytest.param(MOMENTS[0], marks=pytest.mark.slow), MOMENTS[1]])
 def test_a_writer_that_is_stopped_at_any_operation_changes_nothing_later(tmp_path, when):
     for operation in range(1000):
         folder = tmp_path / str(operation) / "run"

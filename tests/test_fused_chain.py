@@ -207,7 +207,7 @@ def test_in_float32_they_differ_as_after_a_change_of_the_last_bit():
 
     So it does a change of the first weights by half a unit in the last place, made here for comparison.
     """
-    runs, steps, unit = 8, 200, torch.finfo(torch.float32).eps
+    runs, steps, unit = 4, 100, torch.finfo(torch.float32).eps
     make = partial(wide, nn.ReLU())
     batches = [(torch.randn(runs, 32, 7), torch.randint(CLASSES, (runs, 32))) for _ in range(steps)]
     alone = in_turn(learners(make, runs), batches)

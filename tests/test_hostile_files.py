@@ -379,10 +379,10 @@ def test_the_digits_of_scikit_learn_are_checked_too(change, tmp_path):
     whole = (Path(datasets.__file__).parent / "data" / "digits.csv.gz").read_bytes()
     path = tmp_path / "digits.csv.gz"
     path.write_bytes(whole)
-    assert _read(path)[0].shape == (1797, 64)
+    assert _read(path, 0)[0].shape == (1797, 64)
     path.write_bytes(change(whole))
     with pytest.raises(ValueError, match="install scikit-learn again") as refused:
-        _read(path)
+        _read(path, 1)
     assert str(path) in str(refused.value)
 
 

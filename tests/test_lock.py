@@ -208,6 +208,7 @@ def test_of_fifty_processes_that_want_one_run_one_gets_it(tmp_path):
     assert names(Path(folder)) == [".lock", "config.yaml"]
 
 
+@pytest.mark.slow
 def test_fifty_processes_with_a_run_each_get_fifty_whole_folders(tmp_path):
     home = tmp_path / "results"
     found = race([asked(home, seed) for seed in range(MANY)])

@@ -359,6 +359,7 @@ def test_a_signal_ends_all_runs_with_their_checkpoints(sent, group):
         assert json.loads(path.read_text())["status"] == "interrupted" and has_checkpoint(path.parent)
 
 
+@pytest.mark.slow
 def test_runs_make_a_checkpoint_when_the_sweep_is_killed():
     with sweep() as process:
         wait_for(lambda: len(begun()) == 2, process)

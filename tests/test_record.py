@@ -149,6 +149,7 @@ def test_a_damaged_record_is_told_with_its_name_and_the_way_out(content, tmp_pat
     assert path.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_damaged_record_ends_the_command_unless_the_run_is_trained_anew(tmp_path):
     def command(*more: str) -> subprocess.CompletedProcess:
         small = ["data=wine", "model.hidden=[4]", "monitor=none", "early_stop=none", "trainer.max_epochs=1"]

@@ -168,8 +168,11 @@ def as_one(folder: Path, size: int, name: str) -> None:
     assert (name != "early stopping") or alone["status"] == "stopped early"
 
 
+SLOW_CASES = ("sgd and all", "adam")
+
+
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "sgd and all" else n for n in CASES]
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n.startswith(SLOW_CASES) else n for n in CASES]
 )
 @pytest.mark.parametrize("size", [2, *(pytest.param(size, marks=pytest.mark.slow) for size in (3, 4))])
 def test_parts_train_as_one(tmp_path, size, name):

@@ -155,6 +155,7 @@ def test_numbers_of_verify(text):
     assert f"error: {text}: must be a whole number" in done.stderr
 
 
+@pytest.mark.slow
 def test_reproduce(tmp_path):
     folder = trained(tmp_path / "runs", *TRAININGS["plain"])
     before = contents(folder)

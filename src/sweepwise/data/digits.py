@@ -39,7 +39,7 @@ def _arrays() -> tuple[np.ndarray, np.ndarray]:
     if spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / TABLE
         if path.is_file():
-            return _read(path)
+            return _read(path, path.stat().st_mtime_ns)
 
     from sklearn.datasets import load_digits
 
@@ -48,8 +48,8 @@ def _arrays() -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.cache
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Once a process: reading takes as long as some epochs of a small model."""
+def _read(path: Path, changed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Once a process, unless the file has changed: reading takes as long as some epochs of a small model."""
     try:
         with gzip.open(path) as file:
             content = file.read(LARGEST)
