@@ -135,6 +135,33 @@ def test_a_model_for_which_together_is_slower_trains_alone(monkeypatch):
     )
 
 
+def test_a_group_on_a_gpu_has_room_in_its_memory():
+    requests = [asked(f"seed.value={seed}", "data.batch_size=32") for seed in range(8)]
+    one = run.build(requests[0])
+    # 13 features, 8 hidden, 3 classes: parameters with gradient, best, moved, two averages; Adam's counter;
+    # and input, and outputs of the two linear layers and the ReLU, with gradients.
+    numbers = 8 * 13 + 8 + 3 * 8 + 3
+    bytes_of_a_run = 4 * (6 * numbers + 1 + 2 * 32 * (13 + 8 + 8 + 3))
+    assert width.taken(one) == bytes_of_a_run
+    for memory, sizes in ((3.5, [2, 2, 2, 2]), (9, [4, 4]), (100, [8])):
+        found = together.groups(requests, 1, None, int(memory * bytes_of_a_run))
+        assert [len(unit.requests) for unit in found.units] == sizes
+    assert "the GPU has no memory for two" in str(together.groups(requests, 1, None, bytes_of_a_run))
+
+
+def test_free_memory_of_gpus(tmp_path, monkeypatch):
+    script = tmp_path / "bin" / "nvidia-smi"
+    script.parent.mkdir()
+    script.write_text("#!/bin/sh\nprintf '0, GPU-a, 1000\\n1, GPU-b, 300\\n'\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
+    assert pool._free_memory(["0"]) == pool._free_memory(["GPU-a"]) == 1000 * 2**20
+    assert pool._free_memory(["0", "1", "0", "1"]) == 150 * 2**20
+    assert pool._free_memory([None, None]) is pool._free_memory(["7"]) is None
+    script.write_text("#!/bin/sh\nexit 9\n")
+    assert pool._free_memory(["0"]) is None
+
+
 def test_the_fastest_width_is_taken(monkeypatch):
     monkeypatch.setattr(width, "_seconds", lambda learner, x, y: learner.runs * (1 + abs(learner.runs - 8)))
     requests = [asked(f"seed.value={seed}") for seed in range(32)]

@@ -12,7 +12,8 @@ import importlib
 import os
 import select
 import signal
-from collections import deque
+import subprocess
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from sweepwise.sweep.summary import CHANGED, ELSEWHERE
 from sweepwise.sweep.together import Unit
 
 TICK_SECONDS = 0.5
+ANSWER_SECONDS = 30  # that the driver of a GPU may take to wake up
 LATER = (  # what a training imports when it first needs it
     "numpy.random",
     "tensorboard.compat.proto.event_pb2",
@@ -90,7 +92,7 @@ def train_all(
             slots = _slots(waiting, max_parallel)
             units: Sequence[Unit] = [Unit([request], False) for request in waiting]
             if fuse and len(units) > 1:
-                found = together.groups(waiting, len(slots), group_size)
+                found = together.groups(waiting, len(slots), group_size, _free_memory(slots))
                 planned(str(found))
                 units = found.units
             _train(deque(units), _Running(slots), suffix, elsewhere, ended_so, tick)
@@ -166,6 +168,26 @@ def _gpus() -> list[str]:
     if told is not None:
         return [word for word in told.split(",") if word]
     return [str(i) for i, _ in enumerate(sorted(Path("/dev").glob("nvidia[0-9]*")))]
+
+
+def _free_memory(slots: Sequence[str | None]) -> int | None:
+    """Bytes of its GPU that are free for each process, of the fullest one; None if there is none to ask."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
+    used = Counter(slot for slot in slots if slot is not None)
+    if not used:
+        return None
+    try:
+        told = subprocess.run(
+            query, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True
+        ).stdout
+        free = {
+            name.strip(): int(mebibytes) * 2**20
+            for *names, mebibytes in (line.split(",") for line in told.splitlines())
+            for name in names
+        }
+        return min(free[gpu] // processes for gpu, processes in used.items())
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
+        return None
 
 
 class _Running:

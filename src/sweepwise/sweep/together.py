@@ -70,13 +70,14 @@ class Groups:
         return f"{told}; {alone} alone: {why}" if alone else told
 
 
-def groups(requests: Sequence[Request], at_once: int, width: int | None) -> Groups:
+def groups(requests: Sequence[Request], at_once: int, width: int | None, memory: int | None = None) -> Groups:
     """Groups runs; torch must have been imported.
 
     Args:
         requests: the runs.
         at_once: processes that train.
         width: runs of a group at most, >= 1; None: as many as are fastest.
+        memory: free bytes of a GPU for each process; None: the CPU trains.
     """
     alike: dict[tuple[str, int], list[Request]] = {}
     reasons: Counter[str] = Counter()
@@ -91,7 +92,7 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None) -> Grou
     kinds = Counter(shared for shared, _ in alike)
     for (shared, _), found in alike.items():
         alone = "the others like it are at other steps" if kinds[shared] > 1 else ONLY
-        most, why = (1, alone) if len(found) == 1 else _width(found, width)
+        most, why = (1, alone) if len(found) == 1 else _width(found, width, memory)
         if most == 1:
             reasons[why] += len(found)
         number = -(-len(found) // most)
@@ -149,7 +150,7 @@ def _mixes(request: Request) -> bool:
     return bool(acting(found, "examples"))
 
 
-def _width(requests: Sequence[Request], wanted: int | None) -> tuple[int, str]:
+def _width(requests: Sequence[Request], wanted: int | None, memory: int | None) -> tuple[int, str]:
     """How many of these runs are trained together best; 1 and the reason, if that is none."""
     from sweepwise.learner.fused import Unfusable
     from sweepwise.learner.width import fastest
@@ -161,7 +162,7 @@ def _width(requests: Sequence[Request], wanted: int | None) -> tuple[int, str]:
         parts = [build(_tried(request)) for request in requests[:2]]
         if parts[0].data.sha256 != parts[1].data.sha256:
             return 1, "its data depend on the run"
-        return fastest(parts[0], parts[1], len(requests), wanted)
+        return fastest(parts[0], parts[1], len(requests), wanted, memory)
     except Unfusable as error:
         return 1, str(error)
     except Exception as error:  # each run says itself what is wrong with it
