@@ -31,6 +31,11 @@ class Residual(nn.Module):
         return x + self.inner(x)
 
 
+class Detached(nn.Module):
+    def forward(self, x):
+        return x.detach().tanh()
+
+
 def tied():
     first, second = nn.Linear(7, 7), nn.Linear(7, 7)
     second.weight = first.weight
@@ -106,6 +111,10 @@ MODELS = {
         lambda: nn.Sequential(nn.Linear(7, 7), nn.ReLU(), Residual(), nn.Linear(7, CLASSES)),
         [LINK, SEGMENT, LINK],
     ),
+    "detached": (
+        lambda: nn.Sequential(nn.Linear(7, 7), nn.LayerNorm(7), Detached(), nn.Linear(7, CLASSES)),
+        [LINK, SEGMENT, LINK],
+    ),
     "no chain": (Residual, [SEGMENT]),
     "in place": (
         lambda: nn.Sequential(nn.Linear(7, 6), nn.ReLU(inplace=True), nn.Linear(6, CLASSES)),
@@ -155,6 +164,8 @@ def test_a_step_is_that_of_autograd(name, batch, in_double):
     together = FusedLearner(own, x[0])
     if kinds is not None:
         assert [type(link) for link in together._program._links] == kinds
+    for learner in own:
+        learner.flat.gradient.fill_(1e6)  # of an earlier step
     losses, _ = together.step(x.flatten(0, 1), y.flatten(), np.full(runs, RATE), 0, Watch.TENSORS)
     for run, (learner, model) in enumerate(zip(own, alone, strict=True)):
         wanted = put_out(model)

@@ -39,13 +39,13 @@ class Link(Protocol):
         """
         ...
 
-    def backward(self, gradient: Tensor) -> Tensor | None:
-        """The gradient by x from that by what was put out last; None if nothing before learns.
+    def backward(self, gradient: Tensor | None) -> Tensor | None:
+        """The gradient by x from that by what was put out last; None if there is none, or nobody wants it.
 
         Notes the gradients of the parameters.
 
         Args:
-            gradient: may be overwritten.
+            gradient: may be overwritten; None stands for zeros.
         """
         ...
 
@@ -86,8 +86,13 @@ class LinearLink:
         self._saved = x, y
         return y
 
-    def backward(self, gradient: Tensor) -> Tensor | None:
+    def backward(self, gradient: Tensor | None) -> Tensor | None:
         """See `Link`."""
+        if gradient is None:
+            for part in (self._by_weight, self._by_bias):
+                if part is not None:
+                    part.zero_()
+            return None
         assert self._saved is not None
         x, y = self._saved
         if self._relu:
@@ -133,9 +138,11 @@ class Segment:
             x = layer(x)
         return x
 
-    def backward(self, gradient: Tensor) -> Tensor | None:
+    def backward(self, gradient: Tensor | None) -> Tensor | None:
         """See `Link`."""
-        if not self.learns:
+        if gradient is None or not self._y.requires_grad:
+            for _, part in self._leaves:
+                part.zero_()
             return None
         wanted = [leaf for leaf, _ in self._leaves] + [self._x] * self._before
         found = derivatives(self._y, gradient.reshape(self._y.shape).contiguous(), wanted)

@@ -136,8 +136,7 @@ class StackedProgram:
         """See `Program.differentiate`."""
         by_output: Tensor | None = gradient
         for link in reversed(self._links):
-            if by_output is not None:
-                by_output = link.backward(by_output)
+            by_output = link.backward(by_output)
 
     @torch.no_grad()
     def evaluate(self, x: Tensor) -> Tensor:
