@@ -211,6 +211,7 @@ def test_truncated_at_every_64th_byte(folder, name):
     is_whole(load(folder), 6)
 
 
+@pytest.mark.slow
 def test_flipped_bits(folder):
     """Of all files together, each place equally likely."""
     draw = random.Random(0)
@@ -308,6 +309,7 @@ def test_killed_at_every_operation_of_a_save(folder):
     assert seen == {6, 9}
 
 
+@pytest.mark.slow
 def test_killed_at_every_operation_of_a_load(folder):
     """Of one that has much to do: the newest is damaged, and an unfinished one is there."""
     (folder / FOLDER / "step-00000006" / WEIGHTS).write_bytes(b"")

@@ -1,5 +1,6 @@
 """What an examination sees of a network, against closed forms, and that it leaves no trace."""
 
+import gc
 import math
 import random
 from functools import partial
@@ -277,3 +278,16 @@ def test_nothing_is_changed(training):
 def test_the_same_examination_finds_the_same():
     model, x = Drawing(), torch.randn(16, 4)
     assert look(model, x) == look(model, x)
+
+
+def tensors() -> int:
+    gc.collect()
+    return sum(type(held) is torch.Tensor for held in gc.get_objects())
+
+
+def test_no_tensor_is_held_afterwards():
+    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    x, y = torch.randn(16, 4), torch.randint(3, (16,))
+    before = tensors()
+    assert not examine(model, nn.functional.cross_entropy, x, y).failed
+    assert tensors() == before

@@ -72,6 +72,7 @@ def test_they_are_listed_and_swept_beside_ours(installed, tmp_path):
         ([SEARCH, "data=spirals", "data._target_=os.system"], "data._target_=os.system: must be one of"),
     ],
 )
+@pytest.mark.slow
 def test_mistakes_are_named(installed, tmp_path, arguments, message):
     done = train(tmp_path, installed, *arguments)
     assert done.returncode == 2 and message in done.stderr

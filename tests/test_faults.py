@@ -149,6 +149,7 @@ def test_a_run_that_has_ended_says_so_and_writes_nothing(start):
     assert {path: path.lstat().st_mtime_ns for path in Path("outputs").rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_code_that_has_changed_is_named_and_asked_about(start):
     assert start(*SHORT).wait() == 0
     path = the_folder() / "record.json"
@@ -376,6 +377,7 @@ def test_a_disk_that_fills_up_costs_a_checkpoint_and_not_the_training(start, tmp
         assert first.wait() == 143 and record.read(the_folder(disk))["status"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_the_end_costs_no_training_once_there_is_room(start, tmp_path):
     stop = [*WIDE, "trainer.max_epochs=10", "checkpoint.full_disk=stop"]
     with mounted(tmp_path / "disk", "size=6m") as disk:

@@ -226,6 +226,7 @@ def test_a_run_that_diverges_harms_no_other():
         assert known["reason"].partition(",")[0] == wanted["reason"].partition(",")[0]
 
 
+@pytest.mark.slow
 def test_the_bits_of_a_run_do_not_depend_on_the_others():
     one = ["init=xavier", "regularizer=dropout", "scheduler=cosine"]
     others = [["seed.value=1"], ["optimizer.lr=0.1", "regularizer=l1"], ["seed.value=2", "scheduler=step"]]
@@ -244,9 +245,10 @@ def test_the_bits_of_a_run_do_not_depend_on_the_others():
     "common",
     [
         ["data.batch_size=37", "regularizer=dropout"],
-        ["data.examples=null"],
-        ["model.norm=batch"],
-        ["data.image=true", "model=cnn2d"],
+        *(
+            pytest.param(common, marks=pytest.mark.slow)
+            for common in (["data.examples=null"], ["model.norm=batch"], ["data.image=true", "model=cnn2d"])
+        ),
     ],
     ids=" ".join,
 )

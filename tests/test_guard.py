@@ -195,6 +195,7 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_nothing_foreign_is_imported_or_unpickled_by_a_command(command, hostile):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(hostile)])}
     words = [sys.executable, str(ROOT / "train.py"), *command.replace("HOME", str(hostile)).split()]

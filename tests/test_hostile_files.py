@@ -497,6 +497,7 @@ def test_a_folder_or_what_cannot_be_read_is_named(name, tmp_path):
         ("bomb.gz", ["data=mnist", "data.root=HOME"]),
     ],
 )
+@pytest.mark.slow
 def test_a_command_ends_with_code_2_one_line_and_no_folder(name, overrides, tmp_path):
     path = tmp_path / "files" / name
     path.parent.mkdir()

@@ -197,6 +197,7 @@ def race(requests: list[Request]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_of_fifty_processes_that_want_one_run_one_gets_it(tmp_path):
     home = tmp_path / "results" / "of today"
     found = race([asked(home, overrides=(f"a={n}", "b=1")[:: 1 if n % 2 else -1]) for n in range(MANY)])

@@ -416,6 +416,7 @@ def layout(value):
     return [layout(item) for item in value] if isinstance(value, (list, tuple)) else type(value)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_in_any_world(tmp_path):
     """In the middle of epochs and after them; begun and ended alone, by copies and by parts."""
     alone, expected = relayed(tmp_path / "alone", [(1, "ddp")] * 4)

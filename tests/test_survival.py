@@ -180,6 +180,7 @@ def test_reproduce_names_what_differs_and_what_has_changed(tmp_path):
     assert list(tmp_path.glob("sweepwise-reproduce-*"))
 
 
+@pytest.mark.slow
 def test_reproduce_wants_an_end(tmp_path):
     folder = trained(tmp_path / "runs")
     path = folder / "record.json"

@@ -162,6 +162,7 @@ def test_free_memory_of_gpus(tmp_path, monkeypatch):
     assert pool._free_memory(["0"]) is None
 
 
+@pytest.mark.slow
 def test_the_fastest_width_is_taken(monkeypatch):
     monkeypatch.setattr(width, "_seconds", lambda learner, x, y: learner.runs * (1 + abs(learner.runs - 8)))
     requests = [asked(f"seed.value={seed}") for seed in range(32)]

@@ -9,7 +9,7 @@ import copy
 import math
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -119,7 +119,7 @@ def examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tenso
 
 def _examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Diagnosis:
     seen = _Seen(len(x))
-    with torch.enable_grad(), _hooked(model, seen.of):
+    with torch.enable_grad(), _hooked(model, seen.of), closing(seen):
         value = loss(model(x), y)
         if value.requires_grad:
             value.backward()
@@ -235,6 +235,14 @@ class _Seen:
         """The axis of the examples: recurrent layers and attention may have it second."""
         shape = list(values.shape)
         return shape.index(self._examples) if self._examples in shape else 0
+
+    def close(self) -> None:
+        """Lets go of the tensors, which hold us by their hooks: a circle that nobody else would ever see."""
+        for row in self._rows.values():
+            for handle in row.listening:
+                handle.remove()
+        self._behind.clear()
+        self._held.clear()
 
     def layers(self) -> Iterator[Layer]:
         """What was seen."""

@@ -27,7 +27,9 @@ def test_a_run_that_raises_and_one_that_dies_leave_the_others_alone(cluster, swe
     assert cluster.exit_codes(job) == ["1:0"]
     for told in (said, sweep.script("status", code=1)):
         assert "1 finished" in told and "2 failed" in told and "the part has raised" in told
-        assert len(re.findall(rf"^failed +\S+\s+\(job {job}: FAILED n[12]\)$", told, re.M)) == 2, told
+        assert (
+            len(re.findall(rf"^failed +\S+\s+\(job {job}: FAILED n[12], exit code 1\)$", told, re.M)) == 2
+        ), told
     # The same command tries the two again, and leaves the third alone.
     again = sweep.launch(fates, *packed(3), "hydra.launcher.additional_parameters={hold:true}")
     assert "ended         1" in again and "submitted     2 as job" in again
