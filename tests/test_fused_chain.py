@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from sweepwise.learner import Watch
 from sweepwise.learner.chain import LinearLink, Segment
-from sweepwise.learner.fused import FusedLearner
+from sweepwise.learner.fused import FusedLearner, Unfusable
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.model.activation import ACTIVATIONS
 from sweepwise.optimizer import FlatOptimizer
@@ -237,3 +237,107 @@ def test_in_float32_they_differ_as_after_a_change_of_the_last_bit():
     sizes = np.array([torch.linalg.vector_norm(run[0]).item() for run in alone])
     assert (by_us[:, 0] > 0).all() and (by_us[:, 0] < unit * sizes).all()
     assert np.median(by_us / by_a_bit) < 2 and (by_us / by_a_bit).max() < 20
+
+
+class Foreign(nn.Module):
+    """A model of a user's, with a forward pass that is not torch's."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(7, 8), nn.Linear(8, CLASSES)
+        self.register_buffer("mean", torch.zeros(8))
+        self.scale = nn.Parameter(torch.tensor(2.0))
+        self.calls = 0
+
+    def forward(self, x):
+        return self.last(torch.relu(self.first(x)) * self.scale)
+
+
+class Decides(Foreign):
+    def forward(self, x):
+        h = self.first(x)
+        return self.last(h.tanh() if h.mean() > 9 else h.relu())
+
+
+class Remembers(Foreign):
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x) * (1 + 0.1 * self.calls)
+
+
+class Replaces(Foreign):
+    def forward(self, x):
+        h = self.first(x)
+        if self.training:
+            self.mean = 0.9 * self.mean + 0.1 * h.mean(0).detach()
+        return self.last(h - self.mean)
+
+
+class Centres(Foreign):
+    def forward(self, x):
+        return super().forward(x - x.mean(0) if self.training else x)
+
+
+class CentresAlways(Foreign):
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
+class Adds(Foreign):
+    def forward(self, x):
+        h = self.first(x)
+        if self.training:
+            self.mean.mul_(0.9).add_(h.mean(0).detach(), alpha=0.1)
+        return self.last(h - self.mean)
+
+
+class Draws(Foreign):
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x) if self.training else x)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (Decides, "data-dependent control flow"),
+        (Remembers, "changes Remembers.calls"),
+        (Replaces, "its buffers do not change as they would alone"),
+        (CentresAlways, "depends on which examples come together"),
+        (Draws, "called random operation"),
+    ],
+)
+def test_what_a_program_would_do_otherwise_is_found(make, why):
+    own = learners(make, 3)
+    kept = [copy.deepcopy(learner.model.state_dict()) for learner in own]
+    buffers = [learner.model.mean for learner in own]
+    with pytest.raises(Unfusable, match=why):
+        FusedLearner(own, torch.randn(64, 7))
+    for learner, before, buffer in zip(own, kept, buffers, strict=True):
+        after = learner.model.state_dict()
+        assert all(torch.equal(after[name], before[name]) for name in before)
+        assert learner.model.mean.shape == buffer.shape and learner.model.training
+
+
+def test_a_pass_that_decides_by_values_is_found_where_layers_are_stacked(in_double):
+    """Of torch's layers alone, so that each would be one of all runs."""
+
+    class Decides(nn.Sequential):
+        def forward(self, x):
+            h = self[0](x)
+            return self[1](h.tanh() if h.mean() > 9 else h)
+
+    own = learners(lambda: Decides(nn.Linear(7, 8), nn.Linear(8, CLASSES)), 2)
+    with pytest.raises(Unfusable, match="looks at values"):
+        FusedLearner(own, torch.randn(64, 7))
+
+
+@pytest.mark.parametrize("make", [Foreign, Centres, Adds])
+def test_forward_passes_of_ones_own_are_those_of_the_runs_alone(make, in_double):
+    runs, steps = 3, 20
+    batches = [(torch.randn(runs, 16, 7), torch.randint(CLASSES, (runs, 16))) for _ in range(steps)]
+    alone, together = learners(make, runs), learners(make, runs)
+    in_turn(alone, batches)
+    at_once(together, batches)
+    for one, other in zip(alone, together, strict=True):
+        for name, value in one.model.state_dict().items():
+            torch.testing.assert_close(other.model.state_dict()[name], value, rtol=1e-9, atol=1e-12)

@@ -149,7 +149,7 @@ class FusedLearner:
         flat, gradients = self._own[0].flat, self._parameters.gradients
         before, moved = self._before, torch.sub(self._values, self._before, out=self._moved)
         parts = [*gradients, *flat.weight_parts(before), *flat.weight_parts(moved)]
-        norms = torch.stack([torch.linalg.vector_norm(part.flatten(1), dim=1) for part in parts])
+        norms = torch.stack([torch.linalg.vector_norm(part.view(len(part), -1), dim=1) for part in parts])
         told = scalars(losses, penalties, norms, unclipped, flat.weight_names)
         for i, (k, own) in enumerate(zip(self._active, self._own, strict=True)):
             self._seen[k] = own.seen(

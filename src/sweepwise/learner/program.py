@@ -7,13 +7,15 @@ torch.func vectorises the model's own forward pass. Which of them gives what the
 from __future__ import annotations
 
 import copy
+import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sweepwise.learner.chain import chain, derivatives
 from sweepwise.learner.forward import joined
@@ -208,7 +210,7 @@ def program(learners: Sequence[ModuleLearner], parameters: Parameters, examples:
     for way in WAYS:
         try:
             found = way(learners, parameters)
-            _compare(found, learners, examples[:TRIED])
+            _compare(found, learners, examples)
         except (Unstackable, Unfusable) as error:
             reasons.append(str(error))
         except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
@@ -219,43 +221,99 @@ def program(learners: Sequence[ModuleLearner], parameters: Parameters, examples:
 
 
 def _compare(found: Program, learners: Sequence[ModuleLearner], examples: Tensor) -> None:
-    """Whether a program gives what each model gives alone; leaves no trace.
+    """Whether a program does what each model does alone, in one pass of each mode; leaves no trace.
+
+    In training each run is given other examples, as it is later.
 
     Raises:
-        Unfusable: it does not.
+        Unfusable: it does not, or a pass depends on more than a model's tensors.
     """
     tolerance = ROUNDING.get(examples.dtype, 1e-2)
-    rows = examples.expand(len(learners), *examples.shape)
-    buffers = [(buffer, buffer.clone()) for learner in learners for buffer in learner.model.buffers()]
+    same = examples[:TRIED]
+    others = torch.stack([examples.roll(-k * TRIED, 0)[:TRIED] for k in range(len(learners))])
+    buffers = _Buffers(learners)
     before = torch.get_rng_state()
-    alike = []
     try:
         with torch.no_grad():
             for training in (False, True):
                 for learner in learners:
                     learner.noise.begin(0)
-                outputs = found.train(rows, []) if training else found.evaluate(examples)
+                outputs = found.train(others, []) if training else found.evaluate(same)
                 if not torch.equal(torch.get_rng_state(), before):
                     raise Unfusable(
                         "its forward pass draws random numbers that do not come from a known layer"
                     )
-                for own, learner in zip(outputs, learners, strict=True):
-                    _put(buffers)
+                changed = buffers.values()
+                for k, learner in enumerate(learners):
+                    buffers.restore()
                     torch.manual_seed(learner.noise.of_step(0))
-                    alike.append(_near(own, learner.model.train(training)(examples), tolerance))
+                    alone = _alone(learner.model.train(training), others[k] if training else same)
+                    if not _near(outputs[k], alone, tolerance):
+                        raise Unfusable("its forward pass treats examples of a batch not each by itself")
+                    first = same[: TRIED // 2]
+                    if not training and not _near(outputs[k][: len(first)], learner.model(first), tolerance):
+                        raise Unfusable("its evaluation depends on which examples come together")
+                    if not all(map(_near, changed[k], buffers.values()[k], itertools.repeat(tolerance))):
+                        raise Unfusable("its buffers do not change as they would alone")
                 torch.set_rng_state(before)
+                buffers.restore()
     finally:
-        _put(buffers)
+        buffers.restore()
         torch.set_rng_state(before)
         for learner in learners:
             learner.model.train()
-    if not all(alike):
-        raise Unfusable("its forward pass treats examples of a batch not each by itself")
 
 
-def _put(buffers: Sequence[tuple[Tensor, Tensor]]) -> None:
-    for buffer, kept in buffers:
-        buffer.copy_(kept)
+def _alone(model: nn.Module, examples: Tensor) -> Tensor:
+    """A model's own outputs.
+
+    Raises:
+        Unfusable: its pass looks at values, or remembers something.
+    """
+    remembered = [dict(vars(module)) for module in model.modules()]
+    with _NoLooks():
+        outputs: Tensor = model(examples)
+    for module, kept in zip(model.modules(), remembered, strict=True):
+        for name, value in vars(module).items():
+            if name not in kept or (kept[name] is not value and kept[name] != value):
+                raise Unfusable(f"its forward pass changes {type(module).__name__}.{name}")
+    return outputs
+
+
+class _NoLooks(TorchDispatchMode):
+    """Refuses what a pass needs to decide by values: those of all runs would decide together."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default):
+            raise Unfusable("its forward pass looks at values")
+        return func(*args, **(kwargs or {}))
+
+
+class _Buffers:
+    """The buffers of models, as they are now."""
+
+    def __init__(self, learners: Sequence[ModuleLearner]) -> None:
+        self._own = [
+            [
+                (module, name, buffer, buffer.clone())
+                for module in learner.model.modules()
+                for name, buffer in module._buffers.items()
+                if buffer is not None
+            ]
+            for learner in learners
+        ]
+
+    def values(self) -> list[list[Tensor]]:
+        """Copies of them, of each model."""
+        return [[module.get_buffer(name).clone() for module, name, *_ in own] for own in self._own]
+
+    def restore(self) -> None:
+        """Puts them back, and what was in them."""
+        for module, name, buffer, kept in itertools.chain(*self._own):
+            module._buffers[name] = buffer
+            buffer.copy_(kept)
 
 
 def _near(outputs: Tensor, alone: Tensor, tolerance: float) -> bool:
