@@ -121,6 +121,9 @@ def test_groups_are_spread_over_the_processes_and_no_larger_than_asked():
     assert sorted(map(len, grouped(*requests, at_once=2)[0])) == [4, 4]
     assert sorted(map(len, grouped(*requests, at_once=2, size=3)[0])) == [2, 2, 2, 2]
     assert sorted(map(len, grouped(*requests, at_once=3)[0])) == [2, 3, 3]
+    others = [asked(f"seed.value={seed}", "model.hidden=[9]") for seed in range(2)]
+    assert sorted(map(len, grouped(*requests, *others, at_once=2)[0])) == [2, 4, 4]
+    assert sorted(map(len, grouped(*requests[:2], *others, at_once=2)[0])) == [2, 2]
     assert grouped(*requests, size=1) == (
         [[n] for n in range(8)],
         "fused 0 of 8 runs in 0 groups; 8 alone: hydra.launcher.group_size=1",

@@ -96,8 +96,10 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None, memory:
         if most == 1:
             reasons[why] += len(found)
         number = -(-len(found) // most)
-        if most > 1:  # every process gets as many
+        if most > 1 and len(found) == len(requests):  # every process gets as many
             number = min(len(found), -(-number // at_once) * at_once)
+        elif most > 1:  # no process gets much more than the others
+            number = max(number, -(-len(found) // -(-len(requests) // at_once)))
         units += [Unit(found[i::number], most > 1) for i in range(number)]
     return Groups(sorted(units, key=lambda unit: -len(unit.requests)), reasons)
 
