@@ -224,7 +224,10 @@ class Cluster:
 
     def accounted(self, job: str, *states: str) -> None:
         """Waits until the accounting tells these states of a job's attempts, in this order."""
-        wait_until(lambda: self.history(job) == list(states))
+        try:
+            wait_until(lambda: self.history(job) == list(states))
+        except AssertionError:
+            raise AssertionError(f"{job}: {self.history(job)}, not {list(states)}") from None
 
     def node_of(self, job: str) -> str:
         return self.ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%N").strip()
