@@ -329,6 +329,6 @@ def test_a_dropped_run_costs_no_work():
     losses, outputs = learner.step(*batch, 1, 0)
     listen()
     learner.step(*batch, 2, 0)
-    assert seen == [60, 45] and outputs.shape == (60, 10) and losses.shape == (4,)
+    assert seen == [60, 45] and outputs.shape == (4, 15, 10) and losses.shape == (4,)
     assert torch.equal(parts[1].learner.flat.values, before)
     assert not torch.equal(parts[2].learner.flat.values, before)

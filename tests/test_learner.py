@@ -112,7 +112,7 @@ def test_steps_equal_those_of_torch_optim(name, watch):
     for number, loss in enumerate(textbook(reference, OPTIMIZERS[name], dtype=torch.float64)):
         measured, outputs = step(learner, number, RATES[number], watch, dtype=torch.float64)
         assert measured.item() == pytest.approx(loss, rel=1e-12)
-        assert outputs.shape == (7, 3)
+        assert outputs.shape == (1, 7, 3)
     for name, parameter in reference.named_parameters():
         torch.testing.assert_close(model.get_parameter(name), parameter, rtol=1e-9, atol=1e-12)
 

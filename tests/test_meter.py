@@ -11,7 +11,7 @@ from sweepwise.task import Classification, Regression
 
 def fill(meter, steps, runs):
     for losses, outputs, targets in steps:
-        meter.add(losses[runs], outputs[runs].flatten(0, 1), targets[runs].flatten())
+        meter.add(losses[runs], outputs[runs], targets[runs].flatten())
         if meter.full:
             meter.flush()
     meter.flush()

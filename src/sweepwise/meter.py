@@ -39,7 +39,10 @@ class Meter:
 
     def memory(self, run: int) -> dict[str, Any]:
         """What has been seen of a run in this epoch: sums, and the steps that have not been looked at yet."""
-        own = [[self._unfolded(tensor)[run].detach() for tensor in seen] for seen in self._seen]
+        own = [
+            [losses.view(self._runs)[run].detach(), outputs[run].detach(), self._unfolded(targets)[run]]
+            for losses, outputs, targets in self._seen
+        ]
         return {
             "examples": self._examples,
             "loss": float(self._loss[run]),
@@ -55,15 +58,15 @@ class Meter:
         for steps in zip(*(memory["seen"] for memory in memories), strict=True):
             losses, outputs, targets = zip(*steps, strict=True)
             loss = torch.stack(losses) * self._world.leads  # the sum over the processes, which rank 0 adds
-            rows = [self._world.share(torch.cat(part)).to(device) for part in (outputs, targets)]
-            self._seen.append((loss.to(device), rows[0], rows[1]))
+            own = [torch.stack([self._world.share(rows) for rows in part]) for part in (outputs, targets)]
+            self._seen.append((loss.to(device), own[0].to(device), own[1].flatten().to(device)))
 
-    def _unfolded(self, tensor: Tensor) -> Tensor:
-        """(runs, ...) from (runs * ...)."""
-        return tensor.reshape(self._runs, -1, *tensor.shape[1:]) if tensor.ndim else tensor[None]
+    def _unfolded(self, targets: Tensor) -> Tensor:
+        """(runs, batch) from (runs * batch,)."""
+        return targets.view(self._runs, -1)
 
     def add(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
-        """Keeps a step's losses, outputs (runs * batch, outputs) and targets (runs * batch,)."""
+        """Keeps a step's losses, outputs (runs, batch, outputs) and targets (runs * batch,)."""
         self._seen.append((losses, outputs, targets))
 
     @property
@@ -80,7 +83,8 @@ class Meter:
         self._seen.clear()
         examples = np.array([len(target) for target in targets]) / self._runs
         values = torch.stack([loss.view(self._runs) for loss in losses]).double().numpy(force=True)
-        sums = self._task.sums(self._joined(outputs), self._joined(targets)).numpy(force=True)
+        every = torch.cat(outputs, 1), torch.cat([self._unfolded(target) for target in targets], 1)
+        sums = self._task.sums(*every).numpy(force=True)
         examples, values, sums = self._over_all(examples, values, sums)
         self._examples += int(examples.sum())
         self._loss += (examples[:, None] * values).cumsum(0)[-1]  # in turn, so alike for any number of runs
@@ -92,12 +96,6 @@ class Meter:
         row = self._world.total(np.concatenate([array.ravel() for array in own]))
         parts = np.split(row, np.cumsum([array.size for array in own])[:-1])
         return [part.reshape(array.shape) for part, array in zip(parts, own, strict=True)]
-
-    def _joined(self, folded: Sequence[Tensor]) -> Tensor:
-        """(runs, examples, ...) from batches of shape (runs * batch, ...)."""
-        if self._runs == 1:  # nothing is folded, so a view of each batch can be saved
-            return torch.cat(list(folded))[None]
-        return torch.cat(list(map(self._unfolded, folded)), 1)
 
     def take(self) -> tuple[Means, Means]:
         """The epoch's mean loss (runs,) and means of the terms (runs, terms); the next one begins at zero."""

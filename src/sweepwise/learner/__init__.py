@@ -85,7 +85,7 @@ class Learner(Protocol):
             watch: what `watched` will be asked for.
 
         Returns:
-            Losses without penalties, with `runs` elements, and outputs (runs * batch, outputs); both are from
+            Losses without penalties, with `runs` elements, and outputs (runs, batch, outputs); both are from
             before the update and not to be differentiated any more. Of several processes each returns its
             outputs, and what they contribute to the loss.
         """

@@ -113,7 +113,7 @@ class FusedLearner:
             own.after_update_(own_rates[i])
         if watch:
             self._watch(losses, penalties, unclipped, heard, watch)
-        return self._whole(losses), self._whole(outputs).flatten(0, 1)
+        return self._whole(losses), self._whole(outputs)
 
     def _of_active(self, rows: Tensor) -> Tensor:
         """(active, batch, ...) from (runs * batch, ...)."""

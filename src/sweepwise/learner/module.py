@@ -151,7 +151,7 @@ class ModuleLearner:
                 self.flat.weight_names,
             )
             self._watched = self.seen(told, gradients, before, joined(heard), watch)
-        return loss, outputs
+        return loss, outputs.unsqueeze(0)
 
     def _update_(self, rate: float, gradients: Sequence[Tensor], by_row: bool, watch: Watch) -> list[Tensor]:
         """Moves the parameters; returns the gradient's norm before clipping, if it is watched and clipped."""

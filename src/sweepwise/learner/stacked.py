@@ -95,12 +95,11 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Ten
     """
     rows = x.shape[1]
     x = _whole_vectors(x)
-    if weight.shape[1] > NARROW:
-        y = torch.bmm(x, weight.transpose(1, 2))
-    else:
-        y = torch.bmm(weight, x.transpose(1, 2)).transpose(1, 2)
-    y = y if y.shape[1] == rows else y[:, :rows]
-    return x, y if bias is None else y.add_(bias.unsqueeze(1))
+    wide = weight.shape[1] > NARROW
+    one, other = (x, weight.transpose(1, 2)) if wide else (weight, x.transpose(1, 2))
+    y = torch.bmm(one, other) if bias is None else torch.baddbmm(bias.unsqueeze(1 if wide else 2), one, other)
+    y = y if wide else y.transpose(1, 2)
+    return x, y if y.shape[1] == rows else y[:, :rows]
 
 
 def products_of_gradient(
@@ -132,7 +131,10 @@ def products_of_gradient(
             by_weight.copy_(torch.bmm(gradient.transpose(1, 2), x))
         else:
             torch.bmm(gradient.transpose(1, 2), x, out=by_weight)
-    return torch.bmm(gradient, weight)[:, :rows] if by_x else None
+    if not by_x:
+        return None
+    found = torch.bmm(gradient, weight)
+    return found if found.shape[1] == rows else found[:, :rows]
 
 
 class _Linear(torch.autograd.Function):

@@ -20,20 +20,24 @@ def cross_entropies(outputs: Tensor, targets: Tensor, weights: Tensor | None) ->
 
 
 def with_gradient(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The same, and the derivative by the outputs, w[target] (softmax - target) / batch."""
-    logarithms, batch = _logarithms(outputs), outputs.shape[1]
+    """The same, and the derivative by the outputs."""
+    logarithms = _logarithms(outputs)
+    each = -1 / logarithms.shape[2]
     if targets.ndim == 2:
         places = targets.unsqueeze(1)
         weighed = None if weights is None else weights[places]
         losses = _means(logarithms.gather(1, places), weighed)
-        found = logarithms.exp_()
-        found.scatter_add_(1, places, found.new_full((), -1.0).expand(places.shape))
-        found = found if weighed is None else found.mul_(weighed)
+        by_logarithms = torch.zeros_like(logarithms)
+        if weighed is None:
+            by_logarithms.scatter_(1, places, each)
+        else:
+            by_logarithms.scatter_(1, places, weighed * each)
     else:
         weighed = _weighed(targets, weights)
         losses = _means(logarithms, weighed)
-        found = logarithms.exp_().mul_(weighed.sum(1, keepdim=True)).sub_(weighed)
-    return losses, found.div_(batch).transpose(1, 2)
+        by_logarithms = weighed * each
+    by_outputs = torch._log_softmax_backward_data(by_logarithms, logarithms, 1, logarithms.dtype)
+    return losses, by_outputs.transpose(1, 2)
 
 
 def _logarithms(outputs: Tensor) -> Tensor:
