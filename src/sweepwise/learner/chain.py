@@ -95,9 +95,11 @@ class LinearLink:
             return None
         assert self._saved is not None
         x, y = self._saved
+        self._saved = None
         if self._relu:
             own = gradient if gradient.is_contiguous() else torch.empty_like(y)
             gradient = torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=own)
+        del y
         return products_of_gradient(gradient, x, self._weight, self._by_weight, self._by_bias, self._before)
 
 
