@@ -21,7 +21,7 @@ def forget():
     """A process hashes a file and asks git once; each test is to be like a process of its own."""
 
     def clear() -> None:
-        for cached in (sources._hash, git._checkout, git._diff):
+        for cached in (sources._hashes, git._checkout, git._diff):
             cached.cache_clear()
 
     clear()
@@ -92,7 +92,7 @@ def test_a_file_that_is_edited_during_a_process_is_told_as_it_was_loaded(own):
     before = provenance.code(["mine_of_test.x"])
     (own / "deep" / "net.py").write_text("x = 2\n")
     assert provenance.code(["mine_of_test.x"]) == before
-    sources._hash.cache_clear()
+    sources._hashes.cache_clear()
     now = provenance.code(["mine_of_test.x"])
     assert {name for name in now if now[name] != before[name]} == {"mine_of_test/deep/net.py"}
 

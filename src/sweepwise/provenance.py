@@ -5,6 +5,7 @@ Nothing here imports torch but `machine`, so that a finished run can be compared
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import os
@@ -134,13 +135,16 @@ def _told(value: Any) -> str:
 
 def versions() -> dict[str, str | None]:
     """Versions of Python and of the packages that a result depends on, none of them imported for it."""
-    found: dict[str, str | None] = {"python": platform.python_version(), "sweepwise": __version__}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+    own = {"python": platform.python_version(), "sweepwise": __version__}
+    return {**own, **{name: _installed(name) for name in PACKAGES}}
+
+
+@functools.cache
+def _installed(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def machine() -> dict[str, Any]:

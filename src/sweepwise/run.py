@@ -146,8 +146,8 @@ def _members(requests: Sequence[Request]) -> list[Parts]:
     first, second = build(requests[0]), build(requests[1])
     if first.data.sha256 != second.data.sha256:
         raise Unfusable("the data depend on the run")
-    second = build(requests[1], shared=first.data)
-    return [first, second, *(build(request, shared=first.data) for request in requests[2:])]
+    others = (build(request, shared=first.data) for request in requests[2:])
+    return [first, replace(second, data=first.data), *others]
 
 
 def _built(request: Request, world: World) -> Parts:

@@ -23,7 +23,7 @@ def code(targets: Iterable[str]) -> dict[str, str]:
     Every .py file of sweepwise and of the packages that hold the targets, torch's aside (its version says
     enough). Neither the script that was started nor other modules that those import are among them.
 
-    A file is hashed once a process, as what was loaded stays loaded: in a sweep during which a file is
+    They are looked at once a process, as what was loaded stays loaded: in a sweep during which a file is
     edited, each run says the code that it ran.
 
     Args:
@@ -34,8 +34,7 @@ def code(targets: Iterable[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for home in code_folders(targets).values():
-        for path in _sources(home):
-            found[path.relative_to(home.parent).as_posix()] = _hash(path)
+        found |= _hashes(home)
     return dict(sorted(found.items()))
 
 
@@ -66,8 +65,11 @@ def _sources(home: Path) -> Iterator[Path]:
 
 
 @functools.cache
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def _hashes(home: Path) -> Mapping[str, str]:
+    return {
+        path.relative_to(home.parent).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in _sources(home)
+    }
 
 
 def inputs(config: Mapping[str, Any]) -> dict[str, str]:

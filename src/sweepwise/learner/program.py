@@ -246,7 +246,8 @@ def _compare(found: Program, learners: Sequence[ModuleLearner], examples: Tensor
                 changed = buffers.values()
                 for k, learner in enumerate(learners):
                     buffers.restore()
-                    torch.manual_seed(learner.noise.of_step(0))
+                    if learner.noise.wanted:
+                        torch.manual_seed(learner.noise.of_step(0))
                     alone = _alone(learner.model.train(training), others[k] if training else same)
                     if not _near(outputs[k], alone, tolerance):
                         raise Unfusable("its forward pass treats examples of a batch not each by itself")
@@ -282,6 +283,10 @@ def _alone(model: nn.Module, examples: Tensor) -> Tensor:
 
 class _NoLooks(TorchDispatchMode):
     """Refuses what a pass needs to decide by values: those of all runs would decide together."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else torch imports its compiler, which takes 1.6 s
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None

@@ -14,7 +14,7 @@ import select
 import signal
 import subprocess
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -124,7 +124,7 @@ def _before(request: Request) -> Outcome | None:
 
 
 def _prepare(requests: Sequence[Request]) -> None:
-    """Does once what each run would do for itself: imports, git's answers, a first look at the data."""
+    """Does once what each run would do: imports, what is known of the code, a first look at the data."""
     importing.trainer()
     import torch
 
@@ -135,7 +135,7 @@ def _prepare(requests: Sequence[Request]) -> None:
     for request in requests:
         with contextlib.suppress(Exception):  # each run says itself what is wrong
             parts.setdefault(str(request.config["data"]), bind_all(request.config)["data"].target)
-            parts.setdefault(str(request.targets), partial(provenance.origin, request.targets))
+            parts.setdefault(str(request.targets), partial(_known, request.targets))
     with interrupt.deferred(), importing.without_searches():
         for name in LATER:
             importlib.import_module(name)
@@ -144,6 +144,13 @@ def _prepare(requests: Sequence[Request]) -> None:
             part()
     gc.collect()
     gc.freeze()
+
+
+def _known(targets: Iterable[str]) -> None:
+    """Asks what stays known."""
+    provenance.origin(targets)
+    provenance.code(targets)
+    provenance.versions()
 
 
 def _slots(requests: Sequence[Request], max_parallel: int | None) -> list[str | None]:
