@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sweepwise import cli, interrupt, record, run
+from sweepwise import cli, interrupt, meter, record, run
 from sweepwise import compare as sameness
 from sweepwise.data import Part
 from sweepwise.learner.fused import FusedLearner, Unfusable
@@ -213,8 +213,12 @@ def test_models_and_data(common):
     check(*sets, common=["trainer.max_epochs=4", *common], but=nought)
 
 
-def test_a_run_that_diverges_harms_no_other():
-    sets = [["optimizer=sgd", "optimizer.lr=1e6"], ["optimizer=sgd", "optimizer.lr=0.1", "init=kaiming"]]
+@pytest.mark.parametrize("flush", [3, 64], ids=["within an epoch", "at its end"])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_run_that_diverges_harms_no_other(flush, workers, monkeypatch, in_double):
+    monkeypatch.setattr(meter, "FLUSH_STEPS", flush)
+    sgd = ["optimizer=sgd", f"trainer.workers={workers}"]
+    sets = [[*sgd, "optimizer.lr=1e200"], [*sgd, "optimizer.lr=0.02", "init=kaiming"]]
     together = [asked("together", *overrides) for overrides in sets]
     run.train_together(together)
     assert [record.read(request.folder)["status"] for request in together] == ["diverged", "finished"]
@@ -224,6 +228,7 @@ def test_a_run_that_diverges_harms_no_other():
         known, wanted = record.read(request.folder), record.read(other.folder)
         assert known["stopped"]["step"] == wanted["stopped"]["step"]
         assert known["reason"].partition(",")[0] == wanted["reason"].partition(",")[0]
+    assert known["metrics"] == pytest.approx(wanted["metrics"], rel=1e-9)
 
 
 @pytest.mark.slow
@@ -326,9 +331,10 @@ def test_a_dropped_run_costs_no_work():
     learner.step(*batch, 0, 0)
     before = parts[1].learner.flat.values.clone()
     learner.drop(1)
+    batch = x.repeat(3, 1), y.repeat(3), torch.full((4,), 1e-3).numpy()
     losses, outputs = learner.step(*batch, 1, 0)
     listen()
     learner.step(*batch, 2, 0)
-    assert seen == [60, 45] and outputs.shape == (4, 15, 10) and losses.shape == (4,)
+    assert seen == [60, 45] and outputs.shape == (3, 15, 10) and losses.shape == (3,)
     assert torch.equal(parts[1].learner.flat.values, before)
     assert not torch.equal(parts[2].learner.flat.values, before)

@@ -2,6 +2,8 @@
 
 import copy
 import itertools
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -341,3 +343,26 @@ def test_forward_passes_of_ones_own_are_those_of_the_runs_alone(make, in_double)
     for one, other in zip(alone, together, strict=True):
         for name, value in one.model.state_dict().items():
             torch.testing.assert_close(other.model.state_dict()[name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_training_together_imports_no_dynamo():
+    code = """
+import sys
+from functools import partial
+import numpy as np
+import torch
+from torch import nn
+from sweepwise.learner import Watch
+from sweepwise.learner.fused import FusedLearner
+from sweepwise.learner.module import ModuleLearner
+from sweepwise.optimizer import FlatOptimizer
+from sweepwise.task import Classification
+sgd = partial(FlatOptimizer, partial(torch.optim.SGD, lr=1.0))
+make = lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Dropout(0.5), nn.Linear(3, 3))
+own = [ModuleLearner(make(), Classification(3), sgd, [], i) for i in range(2)]
+both = FusedLearner(own, torch.ones(4, 4))
+both.step(torch.ones(8, 4), torch.zeros(8, dtype=torch.int64), np.array([0.1, 0.2]), 0, Watch.TENSORS)
+both.evaluate([(torch.ones(4, 4), torch.zeros(4, dtype=torch.int64))])
+sys.exit('torch._dynamo' in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -74,14 +74,11 @@ class Turns:
         self._dropped = set()
 
     def step(self, x, y, rates, step, watch):
-        losses, outputs = [torch.zeros(())] * self.runs, [None] * self.runs
-        for k, (x_k, y_k) in enumerate(zip(x.chunk(self.runs), y.chunk(self.runs), strict=True)):
-            if k not in self._dropped:
-                losses[k], outputs[k] = self._learners[k].step(x_k, y_k, rates[k : k + 1], step, watch)
-        shape = next(output for output in outputs if output is not None)
-        return torch.stack([loss.detach() for loss in losses]), torch.cat(
-            [torch.zeros_like(shape) if output is None else output for output in outputs]
-        )
+        active = [k for k in range(self.runs) if k not in self._dropped]
+        batches = zip(active, x.chunk(len(active)), y.chunk(len(active)), strict=True)
+        found = [self._learners[k].step(x_k, y_k, rates[k : k + 1], step, watch) for k, x_k, y_k in batches]
+        losses, outputs = zip(*found, strict=True)
+        return torch.stack([loss.detach() for loss in losses]), torch.cat(outputs)
 
     def watched(self, run):
         return self._learners[run].watched(0)

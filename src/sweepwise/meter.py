@@ -29,8 +29,13 @@ class Meter:
         self._task = task
         self._runs = runs
         self._world = world
+        self._of = list(range(runs))
         self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
         self._clear()
+
+    def attend(self, runs: Sequence[int]) -> None:
+        """Whose steps come from now on; none must wait to be looked at."""
+        self._of = list(runs)
 
     def _clear(self) -> None:
         self._examples = 0
@@ -39,8 +44,9 @@ class Meter:
 
     def memory(self, run: int) -> dict[str, Any]:
         """What has been seen of a run in this epoch: sums, and the steps that have not been looked at yet."""
+        place = self._of.index(run)
         own = [
-            [losses.view(self._runs)[run].detach(), outputs[run].detach(), self._unfolded(targets)[run]]
+            [losses.view(-1)[place].detach(), outputs[place].detach(), self._unfolded(targets)[place]]
             for losses, outputs, targets in self._seen
         ]
         return {
@@ -62,11 +68,11 @@ class Meter:
             self._seen.append((loss.to(device), own[0].to(device), own[1].flatten().to(device)))
 
     def _unfolded(self, targets: Tensor) -> Tensor:
-        """(runs, batch) from (runs * batch,)."""
-        return targets.view(self._runs, -1)
+        """(attended, batch) from (attended * batch,)."""
+        return targets.view(len(self._of), -1)
 
     def add(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
-        """Keeps a step's losses, outputs (runs, batch, outputs) and targets (runs * batch,)."""
+        """Keeps a step of n attended runs: losses (n,), outputs (n, batch, outputs), targets (n * batch,)."""
         self._seen.append((losses, outputs, targets))
 
     @property
@@ -76,15 +82,18 @@ class Meter:
 
     @torch.no_grad()
     def flush(self) -> NDArray[np.float64]:
-        """Adds the kept steps to the sums; returns their losses, (steps, runs)."""
+        """Adds the kept steps to the sums; returns their losses, (steps, runs), NaN of others."""
         if not self._seen:
             return np.empty((0, self._runs))
         losses, outputs, targets = zip(*self._seen, strict=True)
         self._seen.clear()
-        examples = np.array([len(target) for target in targets]) / self._runs
-        values = torch.stack([loss.view(self._runs) for loss in losses]).double().numpy(force=True)
+        examples = np.array([len(target) for target in targets]) / len(self._of)
+        values = np.full((len(losses), self._runs), np.nan)
+        values[:, self._of] = torch.stack([loss.view(-1) for loss in losses]).double().numpy(force=True)
         every = torch.cat(outputs, 1), torch.cat([self._unfolded(target) for target in targets], 1)
-        sums = self._task.sums(*every).numpy(force=True)
+        of_these = self._task.sums(*every).numpy(force=True)
+        sums = np.full((self._runs, of_these.shape[1]), np.nan)
+        sums[self._of] = of_these
         examples, values, sums = self._over_all(examples, values, sums)
         self._examples += int(examples.sum())
         self._loss += (examples[:, None] * values).cumsum(0)[-1]  # in turn, so alike for any number of runs

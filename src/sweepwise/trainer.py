@@ -282,7 +282,9 @@ def fit(
     step, epoch = _begin(runs, meter, data)
     halted = False
     while active and step < steps:
-        for x, y in batches.epoch(epoch, step - epoch * per_epoch):
+        training = [k for k, _ in active]
+        meter.attend(training)
+        for x, y in batches.epoch(epoch, step - epoch * per_epoch, training):
             watch = max(run.monitor.watch(step) for _, run in active)
             losses, outputs = learner.step(x, y, rates[step], step, watch)
             meter.add(losses, outputs, world.share(y))
@@ -299,6 +301,8 @@ def fit(
             for k, run in active:
                 if run.checkpoints.due(step) and step % per_epoch:
                     run.checkpoints.save(step, *_memory(run, k, learner, meter, step, epoch))
+            if len(active) < len(training):
+                break
         if halted:
             for k, run in active:
                 run.checkpoints.finish(step, *_memory(run, k, learner, meter, step, epoch))
@@ -307,6 +311,8 @@ def fit(
         active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
         if not active:
             break
+        if step < min(steps, (epoch + 1) * per_epoch):  # others go on without those that have diverged
+            continue
         metrics = _tagged("train", task.finish(*meter.take()))
         if step == steps or (epoch + 1) % settings.validate_every == 0:
             metrics |= _tagged("val", task.finish(*learner.evaluate(validation)))
@@ -381,7 +387,7 @@ def _drop_diverged(
                 f"gradient norm {learner.gradient_norm(k):.4g} at step {step - 1}; "
                 f"last finite one seen: {run.gradient_seen}",
             )
-    return active if whole.all() else _still_running(active, learner)
+    return _still_running(active, learner)
 
 
 def _still_running(active: _Active, learner: Learner) -> _Active:

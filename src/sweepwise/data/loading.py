@@ -46,7 +46,7 @@ class Batches:
     def __len__(self) -> int:
         return self._data.steps_per_epoch
 
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first: int = 0, runs: Sequence[int] | None = None) -> Iterator[Batch]:
         """Yields x: (runs * batch, *features) and y: (runs * batch,); the last batch may be smaller.
 
         The memory of x is used again for a later batch.
@@ -54,8 +54,10 @@ class Batches:
         Args:
             epoch: counted from 0.
             first: how many of its batches are left out at the beginning.
+            runs: whose batches are collected, by their places in the group; None: all.
         """
-        orders = torch.stack([self._data.order(seed, epoch) for seed in self._order_seeds])
+        seeds = self._order_seeds if runs is None else [self._order_seeds[run] for run in runs]
+        orders = torch.stack([self._data.order(seed, epoch) for seed in seeds])
         orders = orders[:, first * self._data.batch_size :]
         if self._workers:
             return self._through_workers(orders)
@@ -65,7 +67,7 @@ class Batches:
         """Collects small batches many at a time: one copy of a block costs less than one for each batch."""
         train = self._data.train
         batches = _folded(orders.to(train.y.device), self._data.batch_size)
-        taken = len(self._order_seeds) * self._data.batch_size
+        taken = len(orders) * self._data.batch_size
         together = BLOCK_BYTES // (FLOAT * math.prod(train.features) * taken)
         if together < 2:
             yield from map(self._taken, batches)

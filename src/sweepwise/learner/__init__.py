@@ -74,20 +74,20 @@ class Learner(Protocol):
     def step(
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
     ) -> tuple[Tensor, Tensor]:
-        """Takes one optimizer step.
+        """Takes one optimizer step of the runs that have not been dropped.
 
         Args:
-            x: (runs * batch, *features), the batch of each run after that of the one before; of one run's
+            x: (those * batch, *features), the batch of each run after that of the one before; of one run's
                 this process's portion, if the learner `takes_portions`.
-            y: (runs * batch,), in any case.
-            rates: (runs,) learning rates.
+            y: (those * batch,), in any case.
+            rates: (runs,) learning rates, of dropped runs too.
             step: counted from 0; the noise of a step is a function of the run's seed and this.
             watch: what `watched` will be asked for.
 
         Returns:
-            Losses without penalties, with `runs` elements, and outputs (runs, batch, outputs); both are from
-            before the update and not to be differentiated any more. Of several processes each returns its
-            outputs, and what they contribute to the loss.
+            Losses without penalties, one for each of those, and outputs (those, batch, outputs); both are
+            from before the update and not to be differentiated any more. Of several processes each returns
+            its outputs, and what they contribute to the loss.
         """
         ...
 
@@ -96,7 +96,7 @@ class Learner(Protocol):
         ...
 
     def evaluate(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean loss (runs,) and means of the task's terms (runs, terms) in evaluation mode.
+        """Mean loss (runs,) and means of the terms (runs, terms) in evaluation mode; NaN of dropped runs.
 
         Args:
             batches: x: (batch, *features) and y: (batch,) of a part, the same for all runs.

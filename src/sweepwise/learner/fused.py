@@ -85,11 +85,11 @@ class FusedLearner:
     def step(
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
     ) -> tuple[Tensor, Tensor]:
-        """See `Learner.step`. Runs that have been dropped get zeros."""
+        """See `Learner.step`."""
         if self._ended.intersection(self._active):
             self._stack()
-        x, y = self._of_active(x), self._of_active(y)
-        own_rates = rates[self._active].tolist() if len(self._active) < self.runs else rates.tolist()
+        x, y = (rows.view(len(self._own), -1, *rows.shape[1:]) for rows in (x, y))
+        own_rates = rates[self._active].tolist()
         for noise in self._noises:
             noise.begin(step)
         if step == 0:
@@ -113,20 +113,7 @@ class FusedLearner:
             own.after_update_(own_rates[i])
         if watch:
             self._watch(losses, penalties, unclipped, heard, watch)
-        return self._whole(losses), self._whole(outputs)
-
-    def _of_active(self, rows: Tensor) -> Tensor:
-        """(active, batch, ...) from (runs * batch, ...)."""
-        folded = rows.view(self.runs, -1, *rows.shape[1:])
-        return folded if len(self._active) == self.runs else folded[self._active]
-
-    def _whole(self, rows: Tensor) -> Tensor:
-        """(runs, ...) from (active, ...)."""
-        if len(self._active) == self.runs:
-            return rows
-        whole = rows.new_zeros(self.runs, *rows.shape[1:])
-        whole[self._active] = rows
-        return whole
+        return losses, outputs
 
     def _trained_on(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """The batches as the regularizers of each run want them."""
@@ -166,7 +153,7 @@ class FusedLearner:
 
     @torch.no_grad()
     def evaluate(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """See `Learner.evaluate`. Runs that have been dropped get zeros."""
+        """See `Learner.evaluate`. Of runs that have been dropped nothing is told, NaN."""
         runs, examples = len(self._own), 0
         losses: NDArray[np.float64] | float = 0.0
         sums: NDArray[np.float64] | float = 0.0
@@ -184,8 +171,8 @@ class FusedLearner:
         return self._of_all(np.asarray(losses) / examples), self._of_all(np.asarray(sums) / examples)
 
     def _of_all(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(runs, ...) from (active, ...)."""
-        whole = np.zeros((self.runs, *rows.shape[1:]))
+        """(runs, ...) from (active, ...), NaN of the others."""
+        whole = np.full((self.runs, *rows.shape[1:]), np.nan)
         whole[self._active] = rows
         return whole
 
