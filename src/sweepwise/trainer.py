@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
@@ -277,7 +278,8 @@ def fit(
     per_epoch = len(batches)
     steps = settings.steps(per_epoch)
     rates = np.stack([run.schedule.rates for run in runs], axis=1)
-    active = _still_running(list(enumerate(runs)), learner)
+    still_running = partial(_still_running, learner, task, data)
+    active = still_running(list(enumerate(runs)))
     meter = Meter(task, len(runs), world)
     step, epoch = _begin(runs, meter, data)
     halted = False
@@ -293,7 +295,8 @@ def fit(
                     run.see(step, epoch, rates[step, k], learner.watched(k))
             step += 1
             if meter.full:
-                active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
+                _end_diverged(active, learner, meter.flush(), step, epoch, rates)
+                active = still_running(active)
                 progress.advance(step)
             halted = step < steps and interrupted()
             if halted or step == steps or not active:
@@ -308,7 +311,8 @@ def fit(
                 run.checkpoints.finish(step, *_memory(run, k, learner, meter, step, epoch))
             _end_all(active, "interrupted", f"after step {step - 1}", epoch, step)
             return
-        active = _drop_diverged(active, learner, meter.flush(), step, epoch, rates)
+        _end_diverged(active, learner, meter.flush(), step, epoch, rates)
+        active = still_running(active)
         if not active:
             break
         if step < min(steps, (epoch + 1) * per_epoch):  # others go on without those that have diverged
@@ -328,9 +332,9 @@ def fit(
             elif run.status == "running" and run.checkpoints.due(step, epoch):
                 run.checkpoints.save(step, *_memory(run, k, learner, meter, step, epoch))
         progress.epoch(step, epoch - 1, rates[step - 1, active[0][0]], active[0][1].metrics)
-        active = _still_running(active, learner)
+        active = still_running(active)
     _end_all(active, "finished", "", epoch - 1, step)
-    _leave_best(runs, learner, task, data)
+    still_running(active)
 
 
 def _batches(learner: Learner, data: Data, runs: Sequence[Run], settings: Settings, world: World) -> Batches:
@@ -366,15 +370,15 @@ def _tagged(family: str, metrics: dict[str, NDArray[np.float64]]) -> dict[str, l
     return {f"{family}/{name}": values.tolist() for name, values in metrics.items()}
 
 
-def _drop_diverged(
+def _end_diverged(
     active: _Active,
     learner: Learner,
     losses: NDArray[np.float64],
     step: int,
     epoch: int,
     rates: NDArray[np.float64],
-) -> _Active:
-    """Ends the runs whose loss or parameters are no longer finite; returns the others."""
+) -> None:
+    """Ends the runs whose loss or parameters are no longer finite."""
     finite = np.isfinite(losses)
     whole = finite.all(0) & np.isfinite(learner.checksums())
     for k, run in active:
@@ -387,12 +391,13 @@ def _drop_diverged(
                 f"gradient norm {learner.gradient_norm(k):.4g} at step {step - 1}; "
                 f"last finite one seen: {run.gradient_seen}",
             )
-    return _still_running(active, learner)
 
 
-def _still_running(active: _Active, learner: Learner) -> _Active:
+def _still_running(learner: Learner, task: Task, data: Data, active: _Active) -> _Active:
+    """The runs that have not ended; those that have leave the learner, each as it shall be found."""
     for k, run in active:
         if run.status != "running":
+            _leave_best(run, k, learner, task, data)
             learner.drop(k)
     return [(k, run) for k, run in active if run.status == "running"]
 
@@ -404,19 +409,15 @@ def _end_all(active: _Active, status: str, reason: str, epoch: int, step: int) -
             run.end(status, reason)
 
 
-def _leave_best(runs: Sequence[Run], learner: Learner, task: Task, data: Data) -> None:
+def _leave_best(run: Run, k: int, learner: Learner, task: Task, data: Data) -> None:
     """Puts the best weights back and measures them on validation and test part."""
-    for k, run in enumerate(runs):
-        if run.status == "diverged":
-            run.checkpoints.finish(run.step + 1, learner.state(k, best=False), _best(run, k, learner), {})
-        learner.restore(k)
+    if run.status == "diverged":
+        run.checkpoints.finish(run.step + 1, learner.state(k, best=False), _best(run, k, learner), {})
+    learner.restore(k)
     for name, part in {"val": data.validation, "test": data.test}.items():
         batches = evaluation_batches(part)
-        outputs = learner.predict(batches)
-        found = task.measure([(own, y) for own, (_, y) in zip(outputs, batches, strict=True)])
-        whole = torch.cat(outputs, 1)
-        for k, run in enumerate(runs):
-            run.final[name] = found[k]
-            run.monitor.final(run.best.step, name, found[k], whole[k], part.y)
-    for run in runs:
-        run.metrics |= {f"test/{name}": run.final["test"][name] for name in task.metrics}
+        outputs = learner.predict(k, batches)
+        (found,) = task.measure([(own[None], y) for own, (_, y) in zip(outputs, batches, strict=True)])
+        run.final[name] = found
+        run.monitor.final(run.best.step, name, found, torch.cat(outputs), part.y)
+    run.metrics |= {f"test/{name}": run.final["test"][name] for name in task.metrics}

@@ -103,8 +103,8 @@ class Learner(Protocol):
         """
         ...
 
-    def predict(self, batches: Sequence[Batch]) -> list[Tensor]:
-        """Outputs in evaluation mode, (runs, batch, outputs) of each batch; batches as for `evaluate`."""
+    def predict(self, run: int, batches: Sequence[Batch]) -> list[Tensor]:
+        """One run's outputs in evaluation mode, (batch, outputs) of each batch; batches as for `evaluate`."""
         ...
 
     def checksums(self) -> NDArray[np.float64]:

@@ -258,10 +258,10 @@ class ModuleLearner:
         loss, *terms, examples = self._world.total(np.array([loss, *np.ravel(sums), examples]))
         return np.array([loss / examples]), np.array([terms]) / examples
 
-    def predict(self, batches: Sequence[Batch]) -> list[Tensor]:
+    def predict(self, run: int, batches: Sequence[Batch]) -> list[Tensor]:
         """See `Learner.predict`."""
         with self._evaluating() as model:
-            return [self._world.whole(self._outputs(model, batch), len(batch[1]))[None] for batch in batches]
+            return [self._world.whole(self._outputs(model, batch), len(batch[1])) for batch in batches]
 
     def _outputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         x, y = self._shared(batch)
