@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import random
 import subprocess
 import sys
 from functools import partial
@@ -18,6 +19,7 @@ from sweepwise.learner.fused import FusedLearner, Unfusable
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.model.activation import ACTIVATIONS
 from sweepwise.optimizer import FlatOptimizer
+from sweepwise.seed import same_generators_after
 from sweepwise.task import Classification
 
 CLASSES, RATE = 5, 0.25
@@ -298,6 +300,13 @@ class Draws(Foreign):
         return super().forward(x + torch.randn_like(x) if self.training else x)
 
 
+class DrawsElsewhere(Foreign):
+    """By a generator that torch.func does not know, and here without consequence."""
+
+    def forward(self, x):
+        return super().forward(x if random.random() < 2 else x.relu())
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
@@ -306,6 +315,7 @@ class Draws(Foreign):
         (Replaces, "its buffers do not change as they would alone"),
         (CentresAlways, "depends on which examples come together"),
         (Draws, "called random operation"),
+        (DrawsElsewhere, "draws random numbers"),
     ],
 )
 def test_what_a_program_would_do_otherwise_is_found(make, why):
@@ -318,6 +328,19 @@ def test_what_a_program_would_do_otherwise_is_found(make, why):
         after = learner.model.state_dict()
         assert all(torch.equal(after[name], before[name]) for name in before)
         assert learner.model.mean.shape == buffer.shape and learner.model.training
+
+
+def test_nobody_who_joins_or_leaves_moves_the_global_generators():
+    """A checkpoint holds them, so what shares a group must not show in them."""
+    own = learners(partial(wide, nn.ReLU()), 3)
+    x, y = torch.randn(2 * 16, 7), torch.randint(CLASSES, (32,))
+    with same_generators_after(x.device) as drawn:
+        together = FusedLearner(own, x)
+        together.drop(1)
+        together.step(x, y, np.full(3, RATE), 1, Watch.NOTHING)
+        assert not drawn()
+        random.random()
+        assert drawn()
 
 
 def test_a_pass_that_decides_by_values_is_found_where_layers_are_stacked(in_double):

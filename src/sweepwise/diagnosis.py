@@ -7,13 +7,11 @@ the bit whether its network was examined or not.
 
 import copy
 import math
-import random
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -21,6 +19,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from sweepwise.learner.flat import is_weight
 from sweepwise.monitor import BOUNDED, SATURATED
+from sweepwise.seed import same_generators_after
 
 EXAMPLES = 256  # at most
 LEAST_EXAMPLES = 32  # few, but enough to see whether a unit is dead
@@ -126,18 +125,6 @@ def _examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tens
     found = float(value.detach())
     first_bad = "" if math.isfinite(found) else _first_bad(model, x)
     return Diagnosis(len(x), found, tuple(seen.layers()), first_bad)
-
-
-@contextmanager
-def same_generators_after(device: torch.device) -> Iterator[None]:
-    """Whatever is drawn inside, outside nothing has been."""
-    plain, numbers = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            random.setstate(plain)
-            np.random.set_state(numbers)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ that neither validation nor logging, nor another draw anywhere, can shift them.
 import os
 import random
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -187,6 +188,29 @@ def place_generators(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     for index, generator in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(generator, index)
+
+
+@contextmanager
+def same_generators_after(device: torch.device) -> Iterator[Callable[[], bool]]:
+    """Whatever is drawn inside, outside nothing has been; gives a function that says whether anything was.
+
+    Args:
+        device: whose torch generator is put back, beside the CPU's, python's and numpy's.
+    """
+    gpu = device.type == "cuda"
+
+    def standing() -> list[Any]:
+        _, words, *rest = np.random.get_state()
+        states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if gpu else [])]
+        return [random.getstate(), np.asarray(words).tolist(), rest, [state.tolist() for state in states]]
+
+    plain, numbers, before = random.getstate(), np.random.get_state(), standing()
+    with torch.random.fork_rng([device] if gpu else []):
+        try:
+            yield lambda: standing() != before
+        finally:
+            random.setstate(plain)
+            np.random.set_state(numbers)
 
 
 def seed_worker(worker: int) -> None:

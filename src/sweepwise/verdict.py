@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from sweepwise.data import Data
-from sweepwise.diagnosis import Diagnosis, Layer, examine, examples_for, same_generators_after
+from sweepwise.diagnosis import Diagnosis, Layer, examine, examples_for
 from sweepwise.init import initialize_
 from sweepwise.parts import EXAMPLES, Parts
+from sweepwise.seed import same_generators_after
 
 # Kaiming's full scale on the output layer starts ten classes at 3.17, 1.38 times ln(10); the first epochs
 # then go into shrinking the outputs.

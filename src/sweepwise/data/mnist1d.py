@@ -1,13 +1,11 @@
 """MNIST-1D: ten digits as noisy signals of 40 points."""
 
-import contextlib
 import hashlib
-import random
-from collections.abc import Iterator
 
-import numpy as np
+import torch
 
 from sweepwise.data import Arrays
+from sweepwise.seed import same_generators_after
 
 # The first 16 hex digits of the sha256 of each array, little-endian float32 and int64.
 FINGERPRINTS = {
@@ -36,7 +34,7 @@ def mnist1d() -> Arrays:
     """
     from mnist1d.data import get_dataset_args, make_dataset
 
-    with _global_generators_kept():
+    with same_generators_after(torch.device("cpu")):  # `make_dataset` seeds python's and numpy's
         made = make_dataset(get_dataset_args())
     arrays = {key: made[key].astype("<f4" if key.startswith("x") else "<i8") for key in FINGERPRINTS}
     for key, expected in FINGERPRINTS.items():
@@ -47,14 +45,3 @@ def mnist1d() -> Arrays:
                 "another version of mnist1d, numpy or scipy makes other signals"
             )
     return Arrays(name="mnist1d", classes=10, **arrays)
-
-
-@contextlib.contextmanager
-def _global_generators_kept() -> Iterator[None]:
-    """Undoes that `make_dataset` seeds Python's and numpy's global generators."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)

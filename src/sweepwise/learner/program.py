@@ -21,6 +21,7 @@ from sweepwise.learner.chain import chain, derivatives
 from sweepwise.learner.forward import joined
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.learner.stacked import Unstackable, stacked
+from sweepwise.seed import same_generators_after
 
 TRIED = 4  # examples of a batch on which the programs are compared
 TINY = 1e-30
@@ -232,14 +233,15 @@ def _compare(found: Program, learners: Sequence[ModuleLearner], examples: Tensor
     same = examples[:TRIED]
     others = torch.stack([examples.roll(-k * TRIED, 0)[:TRIED] for k in range(len(learners))])
     buffers = _Buffers(learners)
-    before = torch.get_rng_state()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), same_generators_after(examples.device):
             for training in (False, True):
                 for learner in learners:
                     learner.noise.begin(0)
-                outputs = found.train(others, []) if training else found.evaluate(same)
-                if not torch.equal(torch.get_rng_state(), before):
+                with same_generators_after(examples.device) as drawn:
+                    outputs = found.train(others, []) if training else found.evaluate(same)
+                    foreign = drawn()
+                if foreign:
                     raise Unfusable(
                         "its forward pass draws random numbers that do not come from a known layer"
                     )
@@ -256,11 +258,9 @@ def _compare(found: Program, learners: Sequence[ModuleLearner], examples: Tensor
                         raise Unfusable("its evaluation depends on which examples come together")
                     if not all(map(_near, changed[k], buffers.values()[k], itertools.repeat(tolerance))):
                         raise Unfusable("its buffers do not change as they would alone")
-                torch.set_rng_state(before)
                 buffers.restore()
     finally:
         buffers.restore()
-        torch.set_rng_state(before)
         for learner in learners:
             learner.model.train()
 
