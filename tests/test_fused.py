@@ -320,6 +320,14 @@ def test_what_is_wrong_with_one_is_found_before_anything_is_written():
     assert not Path("together").exists()
 
 
+def test_who_is_refused_is_left_out_of_a_group():
+    sets = [["optimizer.lr=-1"], ["seed.value=1"], ["early_stop=patience", "early_stop.patience=99"], []]
+    requests = [asked("together", *overrides) for overrides in sets]
+    assert run.train_together(requests) == 0
+    assert [request.folder.exists() for request in requests] == [False, True, False, True]
+    assert all(record.read(request.folder)["status"] == "finished" for request in requests[1::2])
+
+
 def test_a_dropped_run_costs_no_work():
     parts = [run.build(asked("x", f"seed.value={seed}")) for seed in range(4)]
     learner = FusedLearner([part.learner for part in parts], parts[0].data.sample(8)[0])

@@ -254,10 +254,21 @@ def test_a_run_that_another_process_trains_is_left_to_it():
 
 @pytest.mark.usefixtures("always_faster")
 def test_what_is_wrong_with_one_is_said_by_it_alone():
-    requests = [asked(f"seed.value={seed}", f"optimizer.lr={lr}") for seed, lr in enumerate([0.1, -1, 0.1])]
-    outcomes = pool.train_all(requests, max_parallel=1)
-    assert [status(outcome) for outcome in outcomes] == ["finished", "refused", "finished"]
-    assert "optimizer.lr=-1" in " ".join(outcomes[1].last)
+    rates = [-1, -2, 0.1, -3, 0.1]
+    requests = [asked(f"seed.value={seed}", f"optimizer.lr={lr}") for seed, lr in enumerate(rates)]
+    plans = []
+    outcomes = pool.train_all(requests, max_parallel=1, planned=plans.append)
+    assert plans == ["fused 5 of 5 runs in 1 group"]
+    for outcome, lr in zip(outcomes, rates, strict=True):
+        assert status(outcome) == ("refused" if lr < 0 else "finished")
+        assert lr > 0 or [f"optimizer.lr={lr}" in line for line in outcome.last] == [True]
+    together = [record.read(requests[place].folder)["environment"]["fused"] for place in (2, 4)]
+    assert together == [True, True]
+
+
+def test_no_run_answers_for_the_fault_of_another():
+    requests = [asked(f"seed.value={seed}", f"optimizer.lr={lr}") for seed, lr in enumerate([-1, 0.1, -2])]
+    assert grouped(*requests)[1].endswith("3 alone: it or the others like it are refused")
 
 
 @pytest.mark.slow

@@ -100,6 +100,8 @@ def train(request: Request, *, fused: bool = False) -> Result:
 def train_together(requests: Sequence[Request]) -> int:
     """Trains runs that differ in numbers only as one program, each in its folder as if it were alone.
 
+    Those that are refused are left out, and nothing is made for them.
+
     Args:
         requests: two or more, all at the same step.
 
@@ -107,10 +109,11 @@ def train_together(requests: Sequence[Request]) -> int:
         The signal that ended the training; 0.
 
     Raises:
+        UsageError: less than two of them can be built.
         Unfusable: they cannot be trained so. This and all that `train` raises of any of them ends all, as
             interrupted where they had begun: each can be trained alone.
     """
-    members = _members(requests)
+    requests, members = _members(requests)
     data, task, settings = members[0].data, members[0].task, members[0].settings
     learner = FusedLearner([parts.learner for parts in members], data.sample(EXAMPLES)[0])
     interrupts = Interrupts()
@@ -137,17 +140,29 @@ def train_together(requests: Sequence[Request]) -> int:
     return interrupts.signal
 
 
-def _members(requests: Sequence[Request]) -> list[Parts]:
-    """The parts of each run, which share the data.
+def _members(requests: Sequence[Request]) -> tuple[list[Request], list[Parts]]:
+    """Those of the runs that can be built, and their parts, which share the data.
 
     Raises:
-        Unfusable: the data depend on the seed.
+        UsageError: less than two can; of one that cannot.
+        Unfusable: the data depend on the run.
     """
-    first, second = build(requests[0]), build(requests[1])
-    if first.data.sha256 != second.data.sha256:
-        raise Unfusable("the data depend on the run")
-    others = (build(request, shared=first.data) for request in requests[2:])
-    return [first, replace(second, data=first.data), *others]
+    able: list[Request] = []
+    members: list[Parts] = []
+    fault = UsageError([])
+    for request in requests:
+        try:
+            parts = build(request, shared=members[0].data if len(members) > 1 else None)
+        except UsageError as error:
+            fault = error
+            continue
+        if members and parts.data.sha256 != members[0].data.sha256:
+            raise Unfusable("the data depend on the run")
+        able.append(request)
+        members.append(replace(parts, data=members[0].data) if members else parts)
+    if len(able) < 2:
+        raise fault
+    return able, members
 
 
 def _built(request: Request, world: World) -> Parts:

@@ -171,6 +171,8 @@ def _train_together(requests: Sequence[Request]) -> int:
     keep_freed_memory()
     try:
         number = train_together(requests)
+    except UsageError:  # all but one are refused; each says itself why
+        return FAILED
     except Exception as error:  # each is trained alone then, and says itself what is wrong with it
         print(f"not together: {str(error) or type(error).__name__}", file=sys.stderr)
         return FAILED

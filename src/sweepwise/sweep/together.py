@@ -7,17 +7,22 @@ their model can be trained so, and how many at once are fastest, by trying it.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise import record
 from sweepwise.failure import reason
 from sweepwise.folders import steps_taken
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
+
+if TYPE_CHECKING:
+    from sweepwise.parts import Parts
 
 # Of each group of the config, the keys in which runs may not differ; of one that is not named, all.
 SHARED: dict[str, tuple[str, ...]] = {
@@ -156,12 +161,13 @@ def _width(requests: Sequence[Request], wanted: int | None, memory: int | None) 
     """How many of these runs are trained together best; 1 and the reason, if that is none."""
     from sweepwise.learner.fused import Unfusable
     from sweepwise.learner.width import fastest
-    from sweepwise.run import build
 
     if wanted == 1:
         return 1, "hydra.launcher.group_size=1"
     try:
-        parts = [build(_tried(request)) for request in requests[:2]]
+        parts = list(itertools.islice(_built(requests), 2))
+        if len(parts) < 2:
+            return 1, "it or the others like it are refused"
         if parts[0].data.sha256 != parts[1].data.sha256:
             return 1, "its data depend on the run"
         return fastest(parts[0], parts[1], len(requests), wanted, memory)
@@ -169,6 +175,15 @@ def _width(requests: Sequence[Request], wanted: int | None, memory: int | None) 
         return 1, str(error)
     except Exception as error:  # each run says itself what is wrong with it
         return 1, f"it cannot be tried ({reason(error)})"
+
+
+def _built(requests: Iterable[Request]) -> Iterator[Parts]:
+    """The parts of those runs that are not refused, each when it is asked for."""
+    from sweepwise.run import build
+
+    for request in requests:
+        with contextlib.suppress(UsageError):
+            yield build(_tried(request))
 
 
 def _tried(request: Request) -> Request:
