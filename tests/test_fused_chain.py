@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from sweepwise.learner import Watch
+from sweepwise.learner import Watch, stacked
 from sweepwise.learner.chain import LinearLink, Segment
 from sweepwise.learner.fused import FusedLearner, Unfusable
 from sweepwise.learner.module import ModuleLearner
@@ -183,6 +183,30 @@ def test_a_step_is_that_of_autograd(name, batch, in_double):
         assert set(told) == set(learner.forward.kinds)
         for layer, output in told.items():
             torch.testing.assert_close(output, wanted[layer][-1].detach(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("one_by_one", [["cpu"], []], ids=["one by one", "at once"])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (partial(nn.Conv1d, 4, 6, 3, stride=2), (4, 9)),
+        (partial(nn.Conv2d, 4, 6, 3, groups=2, padding=1, bias=False), (4, 5, 6)),
+        (partial(nn.Conv2d, 4, 6, (3, 1), dilation=2, padding="same", padding_mode="circular"), (4, 7, 6)),
+        (partial(nn.Conv3d, 4, 2, 2, padding=(1, 0, 1), padding_mode="reflect"), (4, 3, 4, 5)),
+    ],
+)
+def test_convolutions_are_those_of_each_run(layer, shape, one_by_one, in_double, monkeypatch):
+    monkeypatch.setattr(stacked, "ONE_BY_ONE", one_by_one)
+    layers = [layer() for _ in range(3)]
+    x = torch.randn(3 * 5, *shape, requires_grad=True)
+    y = stacked.Convolutions(layers, torch.stack)(x)
+    alone = torch.cat([one(rows) for one, rows in zip(layers, x.chunk(3), strict=True)])
+    torch.testing.assert_close(y, alone, rtol=1e-12, atol=1e-13)
+    direction, of = torch.randn_like(y), [x, *(own for one in layers for own in one.parameters())]
+    for ours, wanted in zip(
+        torch.autograd.grad(y, of, direction), torch.autograd.grad(alone, of, direction), strict=True
+    ):
+        torch.testing.assert_close(ours, wanted, rtol=1e-12, atol=1e-13)
 
 
 def test_what_a_hook_changes_is_not_lost():

@@ -21,6 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 VECTOR = 16  # numbers, at most
 NARROW = 16  # outputs, up to which a product is faster the other way round
+ONE_BY_ONE = ("cpu",)  # devices where convolutions are
 LARGE = 16384  # numbers, from which on a product is written where it belongs rather than copied there
 Gather = Callable[[Sequence[Tensor]], Tensor]  # the tensors that the runs have at one place -> (runs, *shape)
 
@@ -190,7 +191,11 @@ class Linears(nn.Module):
 
 
 class Convolutions(nn.Module):
-    """A convolution for each run. x: (runs * batch, channels, ...)."""
+    """A convolution for each run. x: (runs * batch, channels, ...).
+
+    On a GPU it is one of groups of channels, as in HFTA (Wang et al., MLSys 2021); on a CPU such kernels are
+    no faster than one run after the other, and round by how many they are.
+    """
 
     def __init__(self, modules: Sequence[_ConvNd], gather: Gather) -> None:
         super().__init__()
@@ -203,7 +208,19 @@ class Convolutions(nn.Module):
         vars(self)["_one"] = vars(self)["_modules"].pop("_one")
 
     def forward(self, x: Tensor) -> Tensor:
-        """See the class. One after the other: kernels for groups of channels are slower on a CPU."""
+        """See the class."""
+        return self._one_by_one(x) if x.device.type in ONE_BY_ONE else self._at_once(x)
+
+    def _at_once(self, x: Tensor) -> Tensor:
+        """All runs' channels beside each other."""
+        all_of_them = copy.copy(self._one)
+        all_of_them.groups *= self._runs
+        beside = x.unflatten(0, (self._runs, -1)).transpose(0, 1).flatten(1, 2)
+        bias = None if self._bias is None else self._bias.flatten()
+        y = all_of_them._conv_forward(beside, self._weight.flatten(0, 1), bias)
+        return y.unflatten(1, (self._runs, -1)).transpose(0, 1).flatten(0, 1)
+
+    def _one_by_one(self, x: Tensor) -> Tensor:
         biases: Sequence[Tensor | None] = [None] * self._runs if self._bias is None else self._bias.unbind()
         parts = x.chunk(self._runs)
         if parts[0].numel() % VECTOR:  # each begins where a vector does, whatever its place
