@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import random
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from sweepwise.learner import Watch, stacked
 from sweepwise.learner.chain import LinearLink, Segment
 from sweepwise.learner.fused import FusedLearner, Unfusable
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.learner.remembered import Remembered
 from sweepwise.model.activation import ACTIVATIONS
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.seed import same_generators_after
@@ -291,6 +293,47 @@ class Remembers(Foreign):
     def forward(self, x):
         self.calls += 1
         return super().forward(x) * (1 + 0.1 * self.calls)
+
+
+class Box:
+    def __init__(self):
+        self.count = 0
+
+
+MEMORIES = {
+    "list": (list, lambda kept: kept.append(1)),
+    "dict": (dict, lambda kept: kept.update(last=1)),
+    "array": (lambda: np.zeros(2), lambda kept: kept.__setitem__(0, 1)),
+    "object": (Box, lambda kept: setattr(kept, "count", 1)),
+    "object in a tuple": (lambda: (Box(), 0), lambda kept: setattr(kept[0], "count", 1)),
+    "counter": (itertools.count, next),
+    "generator": (lambda: random.Random(0), lambda kept: kept.random()),
+    "tensor": (lambda: torch.zeros(2), lambda kept: kept.add_(1)),
+    "large tensor": (lambda: torch.zeros(100_000), lambda kept: kept.add_(1)),
+}
+
+
+@pytest.mark.parametrize("name", MEMORIES)
+def test_what_a_pass_changes_outside_of_parameters_and_buffers_is_found(name):
+    make, change = MEMORIES[name]
+
+    class Remembers(Foreign):
+        def __init__(self):
+            super().__init__()
+            self.kept, self.scheme, self.rate = make(), lambda: 0, math.nan
+
+        def forward(self, x):
+            if self.training:
+                change(self.kept)
+            return super().forward(x)
+
+    own = learners(Remembers, 2)
+    model = own[0].model.eval()
+    before = Remembered(model)
+    model(torch.zeros(1, 7))
+    assert before.changed(model) == ""
+    with pytest.raises(Unfusable, match=r"its forward pass changes Remembers\.kept"):
+        FusedLearner(own, torch.randn(64, 7))
 
 
 class Replaces(Foreign):

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sweepwise.learner.chain import chain, derivatives
 from sweepwise.learner.forward import joined
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.learner.remembered import Remembered
 from sweepwise.learner.stacked import Unstackable, stacked
 from sweepwise.seed import same_generators_after
 
@@ -271,13 +272,11 @@ def _alone(model: nn.Module, examples: Tensor) -> Tensor:
     Raises:
         Unfusable: its pass looks at values, or remembers something.
     """
-    remembered = [dict(vars(module)) for module in model.modules()]
+    remembered = Remembered(model)
     with _NoLooks():
         outputs: Tensor = model(examples)
-    for module, kept in zip(model.modules(), remembered, strict=True):
-        for name, value in vars(module).items():
-            if name not in kept or (kept[name] is not value and kept[name] != value):
-                raise Unfusable(f"its forward pass changes {type(module).__name__}.{name}")
+    if changed := remembered.changed(model):
+        raise Unfusable(f"its forward pass changes {changed}")
     return outputs
 
 

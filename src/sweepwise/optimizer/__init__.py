@@ -226,10 +226,17 @@ def _with_gradient(values: Tensor, gradient: Tensor) -> Tensor:
 def _build_light(
     build: functools.partial[torch.optim.Optimizer], groups: list[dict[str, Any]]
 ) -> torch.optim.Optimizer:
-    """Builds the optimizer without torch's wrapper around `add_param_group`, which imports torch._dynamo."""
+    """Builds the optimizer without torch's wrapper around `add_param_group`, which imports torch._dynamo.
+
+    A copy of it has its attributes, too, which torch's would leave out.
+    """
     cls: type = build.func  # type: ignore[assignment]
-    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
-    light = type(cls.__name__, (cls,), {"add_param_group": add_param_group, "__module__": cls.__module__})
+    own = {
+        "add_param_group": inspect.unwrap(torch.optim.Optimizer.add_param_group),
+        "__getstate__": lambda self: dict(vars(self)),
+        "__module__": cls.__module__,
+    }
+    light = type(cls.__name__, (cls,), own)
     options = dict(build.keywords)
     if "fused" in inspect.signature(cls).parameters:
         options.setdefault("fused", True)

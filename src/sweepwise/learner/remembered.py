@@ -1,0 +1,81 @@
+"""What a model keeps beside its parameters and buffers, so that it can be seen whether a pass changes it."""
+
+import io
+import pickle
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SMALL = 2**16  # bytes of a tensor that is looked into
+PLAIN = (bool, int, float, str, type(None))
+OTHERS = vars(nn.Module()).keys() - {"training"}  # hooks; and tensors, which are looked at elsewhere
+
+
+class Remembered:
+    """The attributes of a model's modules, by value: numbers, texts, containers, arrays, any objects.
+
+    Functions, classes and what cannot be pickled are told apart by which they are, large tensors also by how
+    often they have been changed in place.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._kept: list[object] = []  # no other object can have their place meanwhile
+        self._values = {
+            (name, type(module).__name__, key): self._picture(value)
+            for name, module in model.named_modules()
+            for key, value in vars(module).items()
+            if key not in OTHERS
+        }
+
+    def changed(self, model: nn.Module) -> str:
+        """The first attribute that is another now, such as 'Model.calls'; '' if none is."""
+        before, now = self._values, Remembered(model)._values
+        for place in before | now:
+            one, other = before.get(place, self), now.get(place, self)
+            if one is not other and one != other:
+                _, kind, key = place
+                return f"{kind}.{key}"
+        return ""
+
+    def _picture(self, value: object) -> object:
+        if isinstance(value, PLAIN):
+            return value
+        written = io.BytesIO()
+        try:
+            _Pickler(written, self._kept).dump(value)
+        except Exception:
+            self._kept.append(value)
+            return b"%d" % id(value)
+        return written.getvalue()
+
+
+class _Pickler(pickle.Pickler):
+    """Writes what a value consists of; what is pickled here is compared, and never loaded."""
+
+    def __init__(self, file: io.BytesIO, kept: list[object]) -> None:
+        super().__init__(file)
+        self._kept = kept
+
+    def persistent_id(self, value: Any) -> object:
+        """Of what is not looked into: which it is."""
+        if isinstance(value, Tensor):
+            if value.nbytes <= SMALL:
+                return value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+            found = id(value), value._version
+        elif isinstance(value, (nn.Module, type, FunctionType, BuiltinFunctionType, ModuleType)):
+            found = id(value), 0
+        else:
+            return None
+        self._kept.append(value)
+        return found
+
+    def reducer_override(self, value: Any) -> Any:
+        """As pickle does it, or which it is."""
+        try:
+            value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+        except Exception:
+            self._kept.append(value)
+            return int, (id(value),)
+        return NotImplemented
