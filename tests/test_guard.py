@@ -95,6 +95,12 @@ def test_logging_builds_streams_only(overrides):
     assert fault.startswith(("hydra.job_logging.", "hydra.hydra_logging.")) and ": must be one of " in fault
 
 
+@pytest.mark.parametrize("group", ["launcher", "sweeper"])
+@pytest.mark.parametrize("value", ["null", "5"])
+def test_launcher_and_sweeper_cannot_be_taken_away(group, value):
+    assert refused(f"hydra.{group}={value}").endswith(f": is a group; hydra/{group}=NAME chooses one")
+
+
 @pytest.mark.parametrize("factory", ["()", ".", "factory", "queue", "listener"])
 def test_factories_of_logging_are_refused(factory, tmp_path):
     lines = ["version: 1", "root: {handlers: [x]}", f"handlers: {{x: {{'{factory}': os.system}}}}"]

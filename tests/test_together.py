@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from sweepwise import cli, importing, record, run
+from sweepwise.failure import Failure
 from sweepwise.learner import width
 from sweepwise.sweep import local, pool, together
 from sweepwise.sweep.summary import status
@@ -106,6 +109,16 @@ def test_what_cannot_be_fused_is_alone_and_the_plan_says_why(overrides, why):
     ]
     units, told = grouped(*requests)
     assert units == [[0], [1]] and why in told and told.startswith("fused 0 of 2 runs in 0 groups; 2 alone: ")
+
+
+@pytest.mark.usefixtures("always_faster")
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf/optimizer").glob("[!o]*.yaml")))
+def test_any_optimizer_is_stacked(name):
+    requests = [
+        asked(f"seed.value={seed}", f"optimizer={name}", "model.hidden=[8,8]", "optimizer.lr=0.01")
+        for seed in range(3)
+    ]
+    assert grouped(*requests)[1] == "fused 3 of 3 runs in 1 group"
 
 
 def test_a_single_run_has_no_other():
@@ -244,6 +257,57 @@ def test_a_group_that_runs_out_of_memory_is_halved(monkeypatch):
 
 
 @pytest.mark.usefixtures("always_faster")
+def test_why_a_group_goes_on_in_smaller_ones_is_said(monkeypatch):
+    requests = [asked(f"seed.value={seed}") for seed in range(4)]
+    fit = run.fit
+
+    def fit_or_not(learner, data, task, runs, *others):
+        if len(runs) == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if len(runs) == 2 and runs[0].order_seed == 0:
+            raise RuntimeError("no luck")
+        fit(learner, data, task, runs, *others)
+
+    monkeypatch.setattr(run, "fit", fit_or_not)
+    said = []
+    pool.train_all(requests, max_parallel=1, said=lambda *words: said.append(words))
+    assert said == [
+        ("plan", "fused 4 of 4 runs in 1 group"),
+        ("again", "4 runs, in smaller groups: killed by SIGKILL; perhaps the memory was full"),
+        ("again", "2 runs, each alone: no luck"),
+    ]
+
+
+@pytest.mark.usefixtures("always_faster")
+def test_a_run_whose_folder_is_removed_fails_and_no_other(monkeypatch):
+    requests = [asked(f"seed.value={seed}", "checkpoint.steps=1") for seed in range(4)]
+    fit = run.fit
+
+    def fit_without(learner, data, task, runs, *others):
+        if len(runs) == 4:
+            shutil.rmtree(requests[1].folder)
+        fit(learner, data, task, runs, *others)
+
+    monkeypatch.setattr(run, "fit", fit_without)
+    outcomes = pool.train_all(requests, max_parallel=1)
+    assert [status(outcome) for outcome in outcomes] == ["finished", "failed", "finished", "finished"]
+    assert "was removed while the run trained" in " ".join(outcomes[1].last)
+    assert not requests[1].folder.exists()
+
+
+def test_why_a_run_failed_is_told_where_its_log_cannot_be_written(monkeypatch):
+    requests = [asked(f"seed.value={seed}") for seed in range(2)]
+
+    def full(request, fused):
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+        raise Failure("no room")
+
+    monkeypatch.setattr(importing, "trainer", lambda: full)
+    outcomes = pool.train_all(requests, max_parallel=1, fuse=False)
+    assert [outcome.last for outcome in outcomes] == [["error: no room"]] * 2
+
+
+@pytest.mark.usefixtures("always_faster")
 def test_a_run_that_another_process_trains_is_left_to_it():
     requests = [asked(f"seed.value={seed}") for seed in range(3)]
     with record.claim(requests[1]):
@@ -254,21 +318,92 @@ def test_a_run_that_another_process_trains_is_left_to_it():
 
 @pytest.mark.usefixtures("always_faster")
 def test_what_is_wrong_with_one_is_said_by_it_alone():
-    rates = [-1, -2, 0.1, -3, 0.1]
-    requests = [asked(f"seed.value={seed}", f"optimizer.lr={lr}") for seed, lr in enumerate(rates)]
-    plans = []
-    outcomes = pool.train_all(requests, max_parallel=1, planned=plans.append)
-    assert plans == ["fused 5 of 5 runs in 1 group"]
-    for outcome, lr in zip(outcomes, rates, strict=True):
-        assert status(outcome) == ("refused" if lr < 0 else "finished")
-        assert lr > 0 or [f"optimizer.lr={lr}" in line for line in outcome.last] == [True]
-    together = [record.read(requests[place].folder)["environment"]["fused"] for place in (2, 4)]
-    assert together == [True, True]
+    long, bad = ["early_stop=patience", "early_stop.patience=99"], ["optimizer.lr=-1"]
+    sets = [long, [*long, "optimizer.lr=0.1"], bad, [], ["optimizer.lr=-2"], ["optimizer.lr=0.1"]]
+    requests = [asked(f"seed.value={seed}", *extra) for seed, extra in enumerate(sets)]
+    said = []
+    outcomes = pool.train_all(requests, max_parallel=1, said=lambda *words: said.append(words))
+    assert said == [("plan", "fused 4 of 6 runs in 1 group; 2 alone: what it asks for is refused")]
+    assert [status(outcome) for outcome in outcomes] == [*["refused"] * 3, "finished", "refused", "finished"]
+    for place, wrong in [(0, "patience=99"), (1, "patience=99"), (2, "lr=-1"), (4, "lr=-2")]:
+        assert [wrong in line for line in outcomes[place].last] == [True]
+    assert all(record.read(requests[place].folder)["environment"]["fused"] for place in (3, 5))
 
 
 def test_no_run_answers_for_the_fault_of_another():
-    requests = [asked(f"seed.value={seed}", f"optimizer.lr={lr}") for seed, lr in enumerate([-1, 0.1, -2])]
-    assert grouped(*requests)[1].endswith("3 alone: it or the others like it are refused")
+    sets = [["early_stop=patience", "early_stop.patience=99"], [], ["optimizer.lr=-2"]]
+    requests = [asked(f"seed.value={seed}", *extra) for seed, extra in enumerate(sets)]
+    assert grouped(*requests)[1] == (
+        "fused 0 of 3 runs in 0 groups; 3 alone: what it asks for is refused (1), it or the others like it "
+        "are refused (2)"
+    )
+
+
+def test_a_process_for_each_is_no_group(always_faster):
+    requests = [asked(f"seed.value={seed}") for seed in range(2)]
+    found = together.groups(requests, 2, None)
+    assert [(len(unit.requests), unit.fused) for unit in found.units] == [(1, True), (1, True)]
+    assert str(found) == "fused 0 of 2 runs in 0 groups; 2 alone: there is a process for it"
+
+
+DANGEROUS = """
+import os
+import signal
+from torch import nn
+COUNT = []
+
+class Counts(nn.Linear):
+    def forward(self, x):
+        COUNT.append(1)
+        print("passed")
+        return super().forward(x) * len(COUNT)
+
+class Dies(nn.Linear):
+    def forward(self, x):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Leaves(nn.Linear):
+    def forward(self, x):
+        raise SystemExit(3)
+"""
+
+
+@pytest.mark.usefixtures("always_faster")
+@pytest.mark.parametrize(
+    ("name", "why"), [("Counts", ""), ("Dies", "killed by SIGKILL"), ("Leaves", "leaves its process")]
+)
+def test_what_a_model_does_when_it_is_tried_changes_nothing_here(name, why, tmp_path, monkeypatch, capfd):
+    (tmp_path / "dangerous.py").write_text(DANGEROUS)
+    monkeypatch.syspath_prepend(tmp_path)
+    import dangerous
+
+    own = getattr(dangerous, name)
+    monkeypatch.setattr(run, "build", tried(run.build, own))
+    told = grouped(*(asked(f"seed.value={seed}") for seed in range(3)))[1]
+    assert why in told and told.startswith("fused 0 of 3 runs in 0 groups; 3 alone: ")
+    assert dangerous.COUNT == [] and "passed" not in capfd.readouterr().out
+
+
+def tried(build, own):
+    """Builds a run whose model is another one."""
+
+    def built(*args, **options):
+        parts = build(*args, **options)
+        for layer in parts.learner.model.modules():
+            if type(layer) is nn.Linear:
+                layer.__class__ = own
+        return parts
+
+    return built
+
+
+@pytest.mark.slow
+def test_a_sweep_needs_no_output():
+    command = f"exec {sys.executable} {ROOT / 'train.py'} -m {' '.join(SMALL)} progress=true seed.value=0,1"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} >&- <&-"], env={**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    )
+    assert done.returncode == 0 and len(list(Path("outputs/main").glob("*/record.json"))) == 2
 
 
 @pytest.mark.slow

@@ -46,6 +46,7 @@ _EXPECTED = (UsageError, record.Busy, Failure, OSError)
 @contextmanager
 def _answering() -> Iterator[None]:
     """Signals end the program with the code that a shell expects; a reader that has gone does not end it."""
+    console.occupy()
     with console.lasting(), interrupt.heeding():
         try:
             yield
@@ -98,7 +99,7 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
     except _EXPECTED as error:
         code = _exit_code(error)
         if TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
-            _refused(folders.explained(Path(), error) if isinstance(error, OSError) else str(error), code)
+            _refused(folders.explained(None, error) if isinstance(error, OSError) else str(error), code)
         raise SystemExit(code) from None
 
 

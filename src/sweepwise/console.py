@@ -3,11 +3,13 @@
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 GONE = (errno.EPIPE, errno.EIO, errno.ESHUTDOWN)
+REMEMBERED = 100  # pieces of text
 
 
 class Lasting:
@@ -15,16 +17,18 @@ class Lasting:
 
     Args:
         stream: of this process, over a file descriptor.
+        last: takes each piece of text.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, stream: TextIO, last: deque[str]) -> None:
+        self._stream, self._last = stream, last
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         """Writes as far as that is possible; returns the length of the text."""
+        self._last.append(text)
         try:
             self._stream.write(text)
         except OSError as error:
@@ -46,15 +50,35 @@ class Lasting:
             os.close(nowhere)
 
 
+def occupy() -> None:
+    """Lets the descriptors of standard input, output and errors be nobody else's, if they are closed."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+
+
+def flush() -> None:
+    """Writes out what is held back."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream:
+            stream.flush()
+
+
+def on_terminal() -> bool:
+    """Whether a person reads what is printed; the standard output may also be closed."""
+    return bool(sys.stdout) and sys.stdout.isatty()
+
+
 @contextmanager
-def lasting() -> Iterator[None]:
-    """While entered, standard output and errors are `Lasting`."""
+def lasting() -> Iterator[Callable[[], str]]:
+    """While entered, standard output and errors are `Lasting`; gives what was printed last, to ask for."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (stream and cast(TextIO, Lasting(stream)) for stream in before)
+    last: deque[str] = deque(maxlen=REMEMBERED)
+    sys.stdout, sys.stderr = (stream and cast(TextIO, Lasting(stream, last)) for stream in before)
     try:
-        yield
+        yield lambda: "".join(last)
     finally:
-        for stream in (sys.stdout, sys.stderr):
-            if stream:
-                stream.flush()
+        flush()
         sys.stdout, sys.stderr = before

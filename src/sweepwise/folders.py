@@ -88,8 +88,10 @@ def probe(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def explained(home: Path, error: OSError) -> str:
+def explained(home: Path | None, error: OSError) -> str:
     """What is wrong with a place and what would help, in one line."""
+    if not home and not error.filename:
+        return f"{error.strerror or named(error)}; output_dir=FOLDER names another place"
     place = Path(named(error.filename or home))
     if place.name.startswith(".") and place.name.strip("."):  # a file of ours in it
         place = place.parent

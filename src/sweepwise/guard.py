@@ -50,11 +50,15 @@ def install() -> None:
 
 
 def refuse_foreign(config: DictConfig) -> None:
-    """Refuses a composed config whose `hydra` part names foreign code.
+    """Refuses a composed config whose `hydra` part names foreign code, or none where some must be.
 
     Raises:
-        Foreign: a target, a logging handler or an environment variable is not allowed.
+        Foreign: a target, a logging handler or an environment variable is not allowed; no launcher or sweeper
+            is left.
     """
+    for group in ("launcher", "sweeper"):
+        if not OmegaConf.is_dict(config.hydra[group]):
+            raise Foreign(f"hydra.{group}={config.hydra[group]}: is a group; hydra/{group}=NAME chooses one")
     for group in ("launcher", "sweeper", "callbacks"):
         for path, value in _leaves((group,), config.hydra):
             if "_target_" in path:

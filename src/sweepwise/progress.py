@@ -1,8 +1,9 @@
 """How far the training is: a bar on a terminal, plain lines anywhere else, nothing if not wanted."""
 
-import sys
 import time
 from types import TracebackType
+
+from sweepwise.console import on_terminal
 
 LINES = 10  # plain lines in a whole training, about
 
@@ -96,7 +97,7 @@ def progress(steps: int, wanted: bool, begin: int = 0) -> Silent:
     """The right kind for where the output goes."""
     if not wanted:
         return Silent()
-    return Bar(steps, begin) if sys.stdout and sys.stdout.isatty() else Lines(steps, begin)
+    return Bar(steps, begin) if on_terminal() else Lines(steps, begin)
 
 
 def _shown(values: dict[str, float]) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sweepwise import durable, provenance, record, report, verdict
+from sweepwise.anchor import named
 from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import Data, split
@@ -97,6 +98,18 @@ def train(request: Request, *, fused: bool = False) -> Result:
             return _train(request, parts, claim, world, fused and world.size == 1)
 
 
+class Apart(Failure):
+    """Runs cannot go on together, since the folders of some were removed.
+
+    Attributes:
+        removed: ids of those runs.
+    """
+
+    def __init__(self, error: Exception, removed: Sequence[str]) -> None:
+        super().__init__(named(error))
+        self.removed = removed
+
+
 def train_together(requests: Sequence[Request]) -> int:
     """Trains runs that differ in numbers only as one program, each in its folder as if it were alone.
 
@@ -110,6 +123,7 @@ def train_together(requests: Sequence[Request]) -> int:
 
     Raises:
         UsageError: less than two of them can be built.
+        Apart: folders of some were removed meanwhile.
         Unfusable: they cannot be trained so. This and all that `train` raises of any of them ends all, as
             interrupted where they had begun: each can be trained alone.
     """
@@ -134,6 +148,9 @@ def train_together(requests: Sequence[Request]) -> int:
         except Exception as error:
             for one in begun:
                 one.run.end("interrupted", f"not together with others: {reason(error)}")
+            folders = zip(requests, claims, strict=True)
+            if removed := [request.id for request, claim in folders if not claim.folder.exists()]:
+                raise Apart(error, removed) from error
             raise
     for claim, one in zip(claims, begun, strict=True):
         report.closing_together(claim.folder, one.ended)

@@ -216,7 +216,7 @@ def program(learners: Sequence[ModuleLearner], parameters: Parameters, examples:
         except (Unstackable, Unfusable) as error:
             reasons.append(str(error))
         except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-            reasons.append(str(error).strip().partition("\n")[0])
+            reasons.append(str(error).strip().partition("\n")[0].partition(". ")[0].removesuffix("."))
         else:
             return found
     raise Unfusable("; ".join(dict.fromkeys(reasons)))

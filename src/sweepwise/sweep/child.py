@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sweepwise import console, importing, interrupt, record
 from sweepwise.failure import Failure
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
 from sweepwise.standing import ENDED, Changed, Ended
-from sweepwise.sweep.summary import CHANGED, ELSEWHERE, REFUSED, UNTRIED, last_lines
+from sweepwise.sweep.forking import FAILED, SIGNALLED, died, end_with_parent
+from sweepwise.sweep.summary import CHANGED, ELSEWHERE, REFUSED, UNTRIED, last_lines, last_of
 from sweepwise.sweep.together import Unit
 
-FAILED, SIGNALLED = 1, 128
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
+SAID = 2000  # letters that a process tells its parent at most, so that it never waits for him
+PIPE = 2**16  # bytes that a pipe holds
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
@@ -42,6 +45,22 @@ class Outcome:
     last: Sequence[str] = ()
 
 
+class Ending(NamedTuple):
+    """How a process has ended.
+
+    Attributes:
+        code: its exit code; below 0: it was killed by that signal.
+        last: what it printed at last, also where its log could not be written; '' if it could not say.
+        why: its runs were not trained together to the end; '' if they were, or if each says so itself.
+        removed: ids of its runs whose folders were removed while they trained.
+    """
+
+    code: int
+    last: str = ""
+    why: str = ""
+    removed: Sequence[str] = ()
+
+
 @dataclass(frozen=True)
 class Child:
     """A process that trains one run, or several as one program.
@@ -50,43 +69,49 @@ class Child:
         pid: its number.
         requests: the runs.
         logs: of each what it prints; of several it is one file with several names.
-        gone: of a pipe, readable once the process has ended.
+        end: of a pipe, readable once the process has ended.
     """
 
     pid: int
     requests: Sequence[Request]
     logs: Sequence[Path]
-    gone: int
+    end: int
 
-    def exit_code(self) -> int | None:
-        """Its exit code; None while it lives. It must not be asked again then."""
-        pid, ended = os.waitpid(self.pid, os.WNOHANG)
+    def ended(self) -> Ending | None:
+        """How it has ended; None while it lives. It must not be asked again then."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
         if not pid:
             return None
-        os.close(self.gone)
-        return os.waitstatus_to_exitcode(ended)
+        code = os.waitstatus_to_exitcode(status)
+        said = _read(self.end)
+        os.close(self.end)
+        return Ending(code, **json.loads(said)) if said else Ending(code, why=died(code))
 
-    def outcomes(self, code: int) -> list[Outcome]:
-        """What became of its runs; those of several that have not ended, nor were asked to, are left out.
-
-        Args:
-            code: its exit code.
-        """
+    def outcomes(self, ending: Ending) -> list[Outcome]:
+        """What became of its runs; those of several that have not ended, nor were asked to, are left out."""
+        code = ending.code
         if len(self.requests) == 1:
-            return [self._outcome(0, code)]
-        statuses = [_status(request) for request in self.requests]
-        told = [ENDED.get(status, code if code > SIGNALLED else None) for status in statuses]
-        return [self._outcome(i, own) for i, own in enumerate(told) if own is not None]
+            return [self._outcome(0, code, ending.last)]
+        found = []
+        for place, request in enumerate(self.requests):
+            own = ENDED.get(_status(request), code if code > SIGNALLED else None)
+            if request.id in ending.removed:
+                found.append(self._outcome(place, FAILED, f"error: {ending.why}"))
+            elif own is not None:
+                found.append(self._outcome(place, own, ending.last))
+        return found
 
-    def _outcome(self, place: int, code: int) -> Outcome:
+    def _outcome(self, place: int, code: int, last: str) -> Outcome:
         request, log = self.requests[place], self.logs[place]
-        if why := _died(code, _status(request)):
+        if (why := died(code)) or (code == 0 and _status(request) not in ENDED):
+            why = why or f"its process was left with exit code {code}"
+            last = f"{last}\nerror: {why}\n" if last else ""
             with contextlib.suppress(OSError), log.open("a") as told:
                 told.write(f"error: {why}\n")
-        last = last_lines(log) if code or why else []
+        told_last = (last_of(last) or last_lines(log)) if code or why else []
         if code == REFUSED:  # nothing has been made
             log.unlink(missing_ok=True)
-        return Outcome(request, code, None if code in UNTRIED else log, last)
+        return Outcome(request, code, None if code in UNTRIED else log, told_last)
 
     def send(self, number: int) -> None:
         """Sends it a signal, if it lives."""
@@ -94,28 +119,12 @@ class Child:
             os.kill(self.pid, number)
 
 
-def _died(code: int, status: str) -> str:
-    """How a process has ended that could not say so itself; '' if it could.
-
-    Args:
-        code: its exit code.
-        status: in the record of its run.
-    """
-    if code < 0:
-        hint = "; perhaps the memory was full" if code == -signal.SIGKILL else ""
-        return f"killed by {signal.Signals(-code).name}{hint}"
-    silent = (code not in (0, FAILED, *UNTRIED) and code < SIGNALLED) or (code == 0 and status not in ENDED)
-    return f"its process was left with exit code {code}" if silent else ""
-
-
-@contextlib.contextmanager
-def held_back() -> Iterator[None]:
-    """While entered, signals wait: none falls between the birth of a process and our knowing of it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupt.ASKING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _read(end: int) -> bytes:
+    """What is in a pipe; processes that the writer has left behind may hold its other end."""
+    os.set_blocking(end, False)
+    with contextlib.suppress(BlockingIOError):
+        return os.read(end, PIPE)
+    return b""
 
 
 def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
@@ -131,30 +140,46 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
         _name_too(logs[0], log)
     output = os.open(logs[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     end, other = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    console.flush()
     pid = os.fork()
     if pid == 0:
         code = FAILED
         try:
             os.close(end)
             _be_alone(parent, output, gpu)
-            with console.lasting(), interrupt.heeding():
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
-                one = len(requests) == 1
-                code = train_here(requests[0], unit.fused) if one else _train_together(requests)
-        except interrupt.Stopped as stopped:
-            code = interrupt.exit_code(stopped.signal)
-        except BaseException:
-            traceback.print_exc()
+            with console.lasting() as printed:
+                ending = _trained(unit)
+            _say(other, ending._replace(last=printed()[-SAID:]))
+            code = ending.code
         finally:
             with contextlib.suppress(OSError):
-                sys.stdout.flush()
-                sys.stderr.flush()
+                console.flush()
             os._exit(code)
     os.close(other)
     os.close(output)
     return Child(pid, requests, logs, end)
+
+
+def _trained(unit: Unit) -> Ending:
+    """Trains in this process, which was forked for it."""
+    try:
+        with interrupt.heeding():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
+            if len(unit.requests) == 1:
+                return Ending(train_here(unit.requests[0], unit.fused))
+            return _trained_together(unit.requests)
+    except interrupt.Stopped as stopped:
+        return Ending(interrupt.exit_code(stopped.signal))
+    except BaseException:
+        traceback.print_exc()
+        return Ending(FAILED)
+
+
+def _say(end: int, ending: Ending) -> None:
+    """Tells the parent, who reads it when this process has ended."""
+    said = {key: value for key, value in ending._asdict().items() if key != "code"}
+    with contextlib.suppress(OSError):
+        os.write(end, json.dumps(said).encode())
 
 
 def _name_too(log: Path, other: Path) -> None:
@@ -165,20 +190,21 @@ def _name_too(log: Path, other: Path) -> None:
         os.link(log, other)
 
 
-def _train_together(requests: Sequence[Request]) -> int:
-    from sweepwise.run import train_together
+def _trained_together(requests: Sequence[Request]) -> Ending:
+    from sweepwise.run import Apart, train_together
 
     keep_freed_memory()
     try:
         number = train_together(requests)
     except UsageError:  # all but one are refused; each says itself why
-        return FAILED
+        return Ending(FAILED)
     except Exception as error:  # each is trained alone then, and says itself what is wrong with it
-        print(f"not together: {str(error) or type(error).__name__}", file=sys.stderr)
-        return FAILED
+        why = (str(error) or type(error).__name__)[:SAID]
+        print(f"not together: {why}", file=sys.stderr)
+        return Ending(FAILED, why=why, removed=error.removed if isinstance(error, Apart) else ())
     if number:
         raise interrupt.Stopped(number)
-    return 0
+    return Ending(0)
 
 
 def keep_freed_memory() -> None:
@@ -210,10 +236,9 @@ def _be_alone(parent: int, log: int, gpu: str | None) -> None:
     nowhere = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nowhere, 0)
     os.close(nowhere)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it was gone before we asked
-            raise interrupt.Stopped(signal.SIGTERM)
+    end_with_parent(signal.SIGTERM)
+    if os.getppid() != parent:  # it was gone before we asked
+        raise interrupt.Stopped(signal.SIGTERM)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 

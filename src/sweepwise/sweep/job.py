@@ -20,6 +20,7 @@ from pathlib import Path
 
 from sweepwise import allowlist, interrupt, record, world
 from sweepwise.folders import SWEEP
+from sweepwise.report import wrapped
 from sweepwise.standing import ended
 from sweepwise.sweep import pool
 from sweepwise.sweep.child import train_here
@@ -129,8 +130,12 @@ def _train(plan: Plan, place: int, task: Task) -> int:
             elif task.size == 1:
                 print(f"error: the training was left by SystemExit({left.code!r})", file=sys.stderr)
     else:
-        pool.train_all(runs, **plan.pool, planned=print, suffix=f".{task.job}.{task.restarts}")
+        pool.train_all(runs, **plan.pool, said=_say, suffix=f".{task.job}.{task.restarts}")
     return 0 if all(ended(record.read(run.folder)) for run in runs) else FAILED
+
+
+def _say(key: str, text: str) -> None:
+    print(wrapped(key, text), flush=True)
 
 
 def _leave(task: Task, number: int) -> int:

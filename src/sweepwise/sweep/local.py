@@ -60,7 +60,7 @@ def train(
                 fuse=settings.fuse,
                 group_size=settings.group_size,
                 elsewhere=_elsewhere(distinct),
-                planned=shown.planned,
+                said=shown.say,
                 told=ended,
                 tick=shown.tick,
             )

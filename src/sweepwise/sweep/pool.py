@@ -25,9 +25,10 @@ from sweepwise.folders import SWEEP, make, remove
 from sweepwise.identity import Request
 from sweepwise.standing import ENDED, Changed, ended, refuse_made_otherwise
 from sweepwise.sweep import together
-from sweepwise.sweep.child import FAILED, Child, Outcome, forked, held_back
+from sweepwise.sweep.child import Child, Ending, Outcome, forked
+from sweepwise.sweep.forking import FAILED, held_back
 from sweepwise.sweep.ledger import LOGS
-from sweepwise.sweep.summary import CHANGED, ELSEWHERE
+from sweepwise.sweep.summary import CHANGED, ELSEWHERE, number
 from sweepwise.sweep.together import Unit
 
 TICK_SECONDS = 0.5
@@ -49,7 +50,7 @@ def train_all(
     group_size: int | None = None,
     suffix: str = "",
     elsewhere: Callable[[Request], str] = lambda _: "",
-    planned: Callable[[str], None] = lambda _: None,
+    said: Callable[[str, str], None] = lambda key, text: None,
     told: Callable[[Outcome], None] = lambda _: None,
     tick: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
@@ -60,7 +61,8 @@ def train_all(
         max_parallel: at a time, >= 1; None: one a GPU, or as many as the cores have threads for.
         fuse: whether runs that differ in numbers only are trained as one program.
         group_size: of those at most; None: as many as are fastest.
-        planned: called before any is begun, with what is trained together.
+        said: called with a keyword and a text: before any is begun, what is trained together ('plan'); and
+            if that comes to an end, why, and how many runs go on in smaller groups ('again').
         suffix: of the logs' names, which begin with the run's id.
         elsewhere: asked when a run is about to begin: who has it, if somebody else has; then it does not.
         told: called when a run has ended.
@@ -93,9 +95,9 @@ def train_all(
             units: Sequence[Unit] = [Unit([request], False) for request in waiting]
             if fuse and len(units) > 1:
                 found = together.groups(waiting, len(slots), group_size, _free_memory(slots))
-                planned(str(found))
+                said("plan", str(found))
                 units = found.units
-            _train(deque(units), _Running(slots), suffix, elsewhere, ended_so, tick)
+            _train(deque(units), _Running(slots), suffix, elsewhere, ended_so, said, tick)
         finally:
             remove(made)  # as far as nothing is in them
     return [outcomes[_key(request)] for request in requests]
@@ -223,13 +225,11 @@ class _Running:
         for child in self._children.values():
             child.send(number)
 
-    def ended(self) -> list[tuple[Child, int]]:
-        """Waits a little; returns those that have ended, with their exit codes."""
-        select.select([child.gone for child in self._children.values()], [], [], TICK_SECONDS)
-        codes = {
-            slot: code for slot, child in self._children.items() if (code := child.exit_code()) is not None
-        }
-        return [(self._children.pop(slot), code) for slot, code in codes.items()]
+    def ended(self) -> list[tuple[Child, Ending]]:
+        """Waits a little; returns those that have ended, and how."""
+        select.select([child.end for child in self._children.values()], [], [], TICK_SECONDS)
+        found = {slot: ending for slot, child in self._children.items() if (ending := child.ended())}
+        return [(self._children.pop(slot), ending) for slot, ending in found.items()]
 
 
 def _train(
@@ -238,6 +238,7 @@ def _train(
     suffix: str,
     elsewhere: Callable[[Request], str],
     told: Callable[[Outcome], None],
+    said: Callable[[str, str], None],
     tick: Callable[[], None],
 ) -> None:
     with interrupt.heeding(running.pass_on):
@@ -249,11 +250,14 @@ def _train(
                         running.start(slot, unit, logs)
                 if not running:
                     break
-                for child, code in running.ended():
-                    outcomes = child.outcomes(code)
+                for child, ending in running.ended():
+                    outcomes = child.outcomes(ending)
                     for outcome in outcomes:
                         told(outcome)
-                    waiting.extendleft(_halves(child.requests, outcomes))
+                    if left := _halves(child.requests, outcomes):
+                        if ending.why:
+                            said("again", _told_of(left, ending.why))
+                        waiting.extendleft(left)
                 tick()
         except BaseException:  # of `told` or `tick`, or for want of memory
             running.pass_on(signal.SIGTERM)
@@ -279,6 +283,12 @@ def _next(
         if own:
             return Unit(own, unit.fused)
     return None
+
+
+def _told_of(units: Sequence[Unit], why: str) -> str:
+    runs = sum(len(unit.requests) for unit in units)
+    how = "in smaller groups" if runs > len(units) else "each alone" if runs > 1 else "alone"
+    return f"{number(runs)}, {how}: {why}"
 
 
 def _halves(requests: Sequence[Request], outcomes: Sequence[Outcome]) -> list[Unit]:

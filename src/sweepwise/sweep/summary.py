@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sweepwise import record
+from sweepwise.console import on_terminal
 from sweepwise.report import again, wrapped
 from sweepwise.standing import ENDED
 
@@ -46,7 +47,7 @@ class Shown:
         self._ended = 0
         wanted = any(request.config["progress"] for request in requests)
         self._wanted = wanted
-        self._bar = _Bar(len(requests)) if wanted and sys.stdout.isatty() else None
+        self._bar = _Bar(len(requests)) if wanted and on_terminal() else None
 
     def __enter__(self) -> Shown:
         return self
@@ -55,10 +56,10 @@ class Shown:
         if self._bar:
             self._bar.close()
 
-    def planned(self, told: str) -> None:
-        """Tells what is trained together."""
-        if self._wanted and told:
-            print(wrapped("plan", told), flush=True)
+    def say(self, key: str, text: str) -> None:
+        """Tells of the sweep as a whole: what is trained together, and what becomes of that."""
+        if self._wanted:
+            print(wrapped(key, text), flush=True)
 
     def ended(self, outcome: Outcome) -> None:
         """Tells of a run that has ended."""
@@ -122,7 +123,7 @@ def line(head: str, name: str, tail: str) -> str:
     """
     whole = f"{head}{name}  {tail}".rstrip()
     columns = shutil.get_terminal_size().columns
-    if not sys.stdout.isatty() or len(whole) <= columns:
+    if not on_terminal() or len(whole) <= columns:
         return whole
     room = columns - len(head) - len(tail) - 3
     if room < NAME_LETTERS:
@@ -174,10 +175,14 @@ def told_of(sweep: object, statuses: Sequence[str]) -> str:
 def last_lines(log: Path) -> list[str]:
     """What was printed into a log at last."""
     try:
-        lines = log.read_text(errors="replace").splitlines()
+        return last_of(log.read_text(errors="replace"))
     except OSError:
         return []
-    return [text for text in lines if text.strip()][-LAST_LINES:]
+
+
+def last_of(text: str) -> list[str]:
+    """The last lines of a text that say something."""
+    return [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
 
 
 def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:

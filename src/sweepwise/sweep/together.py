@@ -13,13 +13,15 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise import record
-from sweepwise.failure import reason
+from sweepwise.failure import Failure, reason
 from sweepwise.folders import steps_taken
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
+from sweepwise.sweep.forking import apart
 
 if TYPE_CHECKING:
     from sweepwise.parts import Parts
@@ -34,6 +36,8 @@ SHARED: dict[str, tuple[str, ...]] = {
     "regularizer": (),
 }
 OWN = {"trainer": ("ema",)}  # keys in which they may, of a group that they share
+EACH = "there is a process for it"
+REFUSED = "what it asks for is refused"
 ONLY = "no other differs from it in numbers only"
 
 
@@ -63,7 +67,7 @@ class Groups:
     reasons: Mapping[str, int]
 
     def __str__(self) -> str:
-        together = [unit for unit in self.units if unit.fused]
+        together = [unit for unit in self.units if len(unit.requests) > 1]
         runs, alone = sum(len(unit.requests) for unit in together), len(self.units) - len(together)
         told = (
             f"fused {runs} of {runs + alone} runs in {len(together)} group{'s' if len(together) != 1 else ''}"
@@ -98,19 +102,21 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None, memory:
     for (shared, _), found in alike.items():
         alone = "the others like it are at other steps" if kinds[shared] > 1 else ONLY
         most, why = (1, alone) if len(found) == 1 else _width(found, width, memory)
-        if most == 1:
-            reasons[why] += len(found)
         number = -(-len(found) // most)
         if most > 1 and len(found) == len(requests):  # every process gets as many
             number = min(len(found), -(-number // at_once) * at_once)
         elif most > 1:  # no process gets much more than the others
             number = max(number, -(-len(found) // -(-len(requests) // at_once)))
-        units += [Unit(found[i::number], most > 1) for i in range(number)]
-    return Groups(sorted(units, key=lambda unit: -len(unit.requests)), reasons)
+        parts = [found[i::number] for i in range(number)]
+        units += [Unit(part, most > 1) for part in parts]
+        reasons[why or EACH] += sum(len(part) == 1 for part in parts)
+    return Groups(sorted(units, key=lambda unit: -len(unit.requests)), +reasons)
 
 
 def _alone(request: Request) -> str:
     """Why a run can be trained with no other, as far as its config says."""
+    from sweepwise.run import bind_all
+
     trainer = request.config["trainer"]
     if trainer["compile"]:
         return "trainer.compile=true"
@@ -118,6 +124,10 @@ def _alone(request: Request) -> str:
         return f"trainer.precision={trainer['precision']}"
     if trainer["accumulate"] > 1:
         return f"trainer.accumulate={trainer['accumulate']}"
+    try:
+        bind_all(request.config)
+    except UsageError:  # it says so itself
+        return REFUSED
     begun = not request.config["fresh"] and steps_taken(request.folder) > 0
     return "begun alone, and so it goes on to the bit" if begun and not _is_fused(request) else ""
 
@@ -149,21 +159,27 @@ def _mixes(request: Request) -> bool:
     from sweepwise.regularizer import acting
     from sweepwise.run import bind_all
 
-    try:
-        bound = bind_all(request.config)
-    except UsageError:
-        return False
+    bound = bind_all(request.config)
     found = [bound[f"regularizer.{name}"].target() for name in request.config["regularizer"]]
     return bool(acting(found, "examples"))
 
 
 def _width(requests: Sequence[Request], wanted: int | None, memory: int | None) -> tuple[int, str]:
     """How many of these runs are trained together best; 1 and the reason, if that is none."""
+    if wanted == 1:
+        return 1, "hydra.launcher.group_size=1"
+    try:  # apart, since a model may do anything when it is tried
+        most, why = apart(partial(_tried, requests, wanted, memory))
+    except Failure as error:
+        return 1, f"it cannot be tried ({error})"
+    return most, why
+
+
+def _tried(requests: Sequence[Request], wanted: int | None, memory: int | None) -> tuple[int, str]:
+    """As `_width`, in this process."""
     from sweepwise.learner.fused import Unfusable
     from sweepwise.learner.width import fastest
 
-    if wanted == 1:
-        return 1, "hydra.launcher.group_size=1"
     try:
         parts = list(itertools.islice(_built(requests), 2))
         if len(parts) < 2:
@@ -183,10 +199,10 @@ def _built(requests: Iterable[Request]) -> Iterator[Parts]:
 
     for request in requests:
         with contextlib.suppress(UsageError):
-            yield build(_tried(request))
+            yield build(_on_cpu(request))
 
 
-def _tried(request: Request) -> Request:
+def _on_cpu(request: Request) -> Request:
     """The run on a thread of the CPU: processes are forked later, and must find everything else untouched."""
     config = dict(request.config)
     config["trainer"] = {**config["trainer"], "device": "cpu", "threads": 1}
