@@ -93,7 +93,7 @@ def test_other_shapes_data_and_lengths_are_other_groups(other):
         (["trainer.compile=true"], "trainer.compile=true"),
         (["trainer.precision=bf16"], "trainer.precision=bf16"),
         (["trainer.accumulate=2"], "trainer.accumulate=2"),
-        (["model=lstm", "data=mnist1d"], "LSTM"),
+        pytest.param(["model=lstm", "data=mnist1d"], "LSTM", marks=pytest.mark.slow),
         (["regularizer=spectral_norm"], "not known here"),
     ],
 )
@@ -112,7 +112,13 @@ def test_what_cannot_be_fused_is_alone_and_the_plan_says_why(overrides, why):
 
 
 @pytest.mark.usefixtures("always_faster")
-@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "conf/optimizer").glob("[!o]*.yaml")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(path.stem, marks=() if path.stem == "muon" else pytest.mark.slow)
+        for path in sorted((ROOT / "conf/optimizer").glob("[!o]*.yaml"))
+    ],
+)
 def test_any_optimizer_is_stacked(name):
     requests = [
         asked(f"seed.value={seed}", f"optimizer={name}", "model.hidden=[8,8]", "optimizer.lr=0.01")

@@ -1,7 +1,7 @@
 """What a model keeps beside its parameters and buffers, so that it can be seen whether a pass changes it."""
 
 import io
-import pickle
+from pickle import HIGHEST_PROTOCOL, Pickler
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -51,7 +51,7 @@ class Remembered:
         return written.getvalue()
 
 
-class _Pickler(pickle.Pickler):
+class _Pickler(Pickler):
     """Writes what a value consists of; what is pickled here is compared, and never loaded."""
 
     def __init__(self, file: io.BytesIO, kept: list[object]) -> None:
@@ -74,7 +74,7 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         """As pickle does it, or which it is."""
         try:
-            value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
+            value.__reduce_ex__(HIGHEST_PROTOCOL)
         except Exception:
             self._kept.append(value)
             return int, (id(value),)

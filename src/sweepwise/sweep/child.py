@@ -101,17 +101,19 @@ class Child:
                 found.append(self._outcome(place, own, ending.last))
         return found
 
-    def _outcome(self, place: int, code: int, last: str) -> Outcome:
+    def _outcome(self, place: int, code: int, said: str) -> Outcome:
         request, log = self.requests[place], self.logs[place]
-        if (why := died(code)) or (code == 0 and _status(request) not in ENDED):
-            why = why or f"its process was left with exit code {code}"
-            last = f"{last}\nerror: {why}\n" if last else ""
+        why = died(code)
+        if code == 0 and _status(request) not in ENDED:
+            why = "its process was left with exit code 0"
+        last = (last_of(said) or last_lines(log)) if code or why else []
+        if why:
+            last = [*last, f"error: {why}"]
             with contextlib.suppress(OSError), log.open("a") as told:
-                told.write(f"error: {why}\n")
-        told_last = (last_of(last) or last_lines(log)) if code or why else []
+                told.write(f"{last[-1]}\n")
         if code == REFUSED:  # nothing has been made
             log.unlink(missing_ok=True)
-        return Outcome(request, code, None if code in UNTRIED else log, told_last)
+        return Outcome(request, code, None if code in UNTRIED else log, last)
 
     def send(self, number: int) -> None:
         """Sends it a signal, if it lives."""
@@ -165,9 +167,12 @@ def _trained(unit: Unit) -> Ending:
     try:
         with interrupt.heeding():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
-            if len(unit.requests) == 1:
-                return Ending(train_here(unit.requests[0], unit.fused))
-            return _trained_together(unit.requests)
+            try:
+                if len(unit.requests) == 1:
+                    return Ending(train_here(unit.requests[0], unit.fused))
+                return _trained_together(unit.requests)
+            finally:  # what it has come to stands
+                signal.pthread_sigmask(signal.SIG_BLOCK, interrupt.ASKING)
     except interrupt.Stopped as stopped:
         return Ending(interrupt.exit_code(stopped.signal))
     except BaseException:

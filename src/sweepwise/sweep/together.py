@@ -92,12 +92,18 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None, memory:
     reasons: Counter[str] = Counter()
     units: list[Unit] = []
     for request in requests:
-        if why := _alone(request):
+        try:
+            mixes = _mixes(request)
+        except UsageError:  # it says so itself
+            why = REFUSED
+        else:
+            why = _alone(request)
+        if why:
             reasons[why] += 1
             units.append(Unit([request], False))
         else:
             step = 0 if request.config["fresh"] else steps_taken(request.folder)
-            alike.setdefault((_shared(request), step), []).append(request)
+            alike.setdefault((_shared(request, mixes), step), []).append(request)
     kinds = Counter(shared for shared, _ in alike)
     for (shared, _), found in alike.items():
         alone = "the others like it are at other steps" if kinds[shared] > 1 else ONLY
@@ -115,8 +121,6 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None, memory:
 
 def _alone(request: Request) -> str:
     """Why a run can be trained with no other, as far as its config says."""
-    from sweepwise.run import bind_all
-
     trainer = request.config["trainer"]
     if trainer["compile"]:
         return "trainer.compile=true"
@@ -124,10 +128,6 @@ def _alone(request: Request) -> str:
         return f"trainer.precision={trainer['precision']}"
     if trainer["accumulate"] > 1:
         return f"trainer.accumulate={trainer['accumulate']}"
-    try:
-        bind_all(request.config)
-    except UsageError:  # it says so itself
-        return REFUSED
     begun = not request.config["fresh"] and steps_taken(request.folder) > 0
     return "begun alone, and so it goes on to the bit" if begun and not _is_fused(request) else ""
 
@@ -139,7 +139,7 @@ def _is_fused(request: Request) -> bool:
         return False
 
 
-def _shared(request: Request) -> str:
+def _shared(request: Request, mixes: bool) -> str:
     """What runs must have in common."""
     shared: dict[str, Any] = {}
     for key, value in request.config.items():
@@ -150,12 +150,16 @@ def _shared(request: Request) -> str:
             }
         else:
             shared[key] = value
-    rest = [str(request.home), _mixes(request)]
+    rest = [str(request.home), mixes]
     return json.dumps([shared, rest], sort_keys=True, default=str)
 
 
 def _mixes(request: Request) -> bool:
-    """Whether regularizers change the examples that are learned from."""
+    """Whether regularizers change the examples that are learned from.
+
+    Raises:
+        UsageError: the config is refused.
+    """
     from sweepwise.regularizer import acting
     from sweepwise.run import bind_all
 
