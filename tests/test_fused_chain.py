@@ -300,6 +300,14 @@ class Box:
         self.count = 0
 
 
+class Counter(nn.Module):
+    count = 0
+
+    def forward(self, x):
+        self.count += 1
+        return x
+
+
 MEMORIES = {
     "list": (list, lambda kept: kept.append(1)),
     "dict": (dict, lambda kept: kept.update(last=1)),
@@ -309,6 +317,7 @@ MEMORIES = {
     "counter": (itertools.count, next),
     "generator": (lambda: random.Random(0), lambda kept: kept.random()),
     "tensor": (lambda: torch.zeros(2), lambda kept: kept.add_(1)),
+    "module beside": (lambda: [Counter()], lambda kept: kept[0](0)),
     "large tensor": (lambda: torch.zeros(100_000), lambda kept: kept.add_(1)),
 }
 
@@ -334,6 +343,29 @@ def test_what_a_pass_changes_outside_of_parameters_and_buffers_is_found(name):
     assert before.changed(model) == ""
     with pytest.raises(Unfusable, match=r"its forward pass changes Remembers\.kept"):
         FusedLearner(own, torch.randn(64, 7))
+
+
+class Hook:
+    count = 0
+
+    def __call__(self, layer, inputs, output):
+        self.count += 1
+
+
+class Hooked(Foreign):
+    def __init__(self):
+        super().__init__()
+        self.first.register_forward_hook(Hook())
+
+
+class Late(Foreign):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", None)
+
+    def forward(self, x):
+        self.count = torch.zeros(()) if self.count is None else self.count + 1
+        return super().forward(x)
 
 
 class Replaces(Foreign):
@@ -379,6 +411,8 @@ class DrawsElsewhere(Foreign):
     [
         (Decides, "data-dependent control flow"),
         (Remembers, "changes Remembers.calls"),
+        (Hooked, "changes Linear._forward_hooks"),
+        (Late, "changes Late._buffers.count"),
         (Replaces, "its buffers do not change as they would alone"),
         (CentresAlways, "depends on which examples come together"),
         (Draws, "called random operation"),

@@ -125,7 +125,7 @@ def test_a_run_that_diverges_is_a_result():
     [
         (lambda: os.kill(os.getpid(), signal.SIGKILL), -9, "killed by SIGKILL; perhaps the memory was full"),
         (lambda: os.abort(), -6, "killed by SIGABRT"),
-        (lambda: os._exit(0), 0, "its process was left with exit code 0"),
+        (lambda: os._exit(0), 1, "its process was left with exit code 0"),
         (lambda: os._exit(7), 7, "its process was left with exit code 7"),
         (lambda: 1 / 0, 1, "ZeroDivisionError: division by zero"),
         (lambda: (_ for _ in ()).throw(Failure("it is so")), 1, "it is so"),

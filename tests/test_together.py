@@ -16,6 +16,7 @@ from sweepwise import cli, importing, record, run
 from sweepwise.failure import Failure
 from sweepwise.learner import width
 from sweepwise.sweep import local, pool, together
+from sweepwise.sweep.forking import apart
 from sweepwise.sweep.summary import status
 
 ROOT = Path(__file__).parents[1]
@@ -282,6 +283,66 @@ def test_why_a_group_goes_on_in_smaller_ones_is_said(monkeypatch):
         ("again", "4 runs, in smaller groups: killed by SIGKILL; perhaps the memory was full"),
         ("again", "2 runs, each alone: no luck"),
     ]
+
+
+@pytest.mark.usefixtures("always_faster")
+@pytest.mark.parametrize("late", [False, True], ids=["before it begins", "after a checkpoint"])
+def test_a_group_that_dies_anew_is_not_taken_for_what_was_there(late, monkeypatch):
+    """Its runs begin anew once, and then go on."""
+    pool.train_all([asked(f"seed.value={seed}") for seed in range(4)], max_parallel=1)
+    requests = [asked(f"seed.value={seed}", "fresh=true", "checkpoint.steps=1") for seed in range(4)]
+    train, fit = run.train_together, run.fit
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def train_or_die(requests):
+        return die() if len(requests) == 4 else train(requests)
+
+    def fit_and_die(learner, data, task, runs, *others):
+        save = runs[-1].checkpoints.save
+
+        def save_and_die(step, *more):
+            save(step, *more)
+            while step == 3 and not all((one.folder / "checkpoints/last").exists() for one in requests):
+                time.sleep(0.01)  # threads write them
+            if step == 3:
+                die()
+
+        if len(runs) == 4:
+            runs[-1].checkpoints.save = save_and_die
+        fit(learner, data, task, runs, *others)
+
+    monkeypatch.setattr(run, *(("fit", fit_and_die) if late else ("train_together", train_or_die)))
+    said = []
+    outcomes = pool.train_all(requests, max_parallel=1, said=lambda *words: said.append(words))
+    assert said[1] == ("again", "4 runs, in smaller groups: killed by SIGKILL; perhaps the memory was full")
+    assert [status(outcome) for outcome in outcomes] == ["finished"] * 4
+    begun = [[attempt["from_step"] for attempt in record.read(one.folder)["attempts"]] for one in requests]
+    assert all(first == 0 and all(later) and bool(later) == late for first, *later in begun)
+
+
+@pytest.mark.parametrize("code", [0, 1, 15])
+def test_a_process_that_is_left_without_a_word_has_failed(code, monkeypatch):
+    requests = [asked(f"seed.value={seed}") for seed in range(2)]
+    pool.train_all(requests, max_parallel=1)
+    monkeypatch.setattr(importing, "trainer", lambda: lambda request, fused: os._exit(code))
+    anew = [asked(f"seed.value={seed}", "fresh=true") for seed in range(2)]
+    outcomes = pool.train_all(anew, max_parallel=1, fuse=False)
+    assert [status(outcome) for outcome in outcomes] == ["failed"] * 2
+    assert outcomes[0].last[-1] == f"error: its process was left with exit code {code}"
+
+
+def test_what_a_model_starts_when_it_is_tried_ends_with_that():
+    def start():
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(1000)
+        return pid
+
+    pid = apart(start)
+    while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+        time.sleep(0.01)
 
 
 @pytest.mark.usefixtures("always_faster")

@@ -1,6 +1,7 @@
 """What a model keeps beside its parameters and buffers, so that it can be seen whether a pass changes it."""
 
 import io
+from collections.abc import Container
 from pickle import HIGHEST_PROTOCOL, Pickler
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
@@ -9,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 SMALL = 2**16  # bytes of a tensor that is looked into
+IDENTICAL = (type, FunctionType, BuiltinFunctionType, ModuleType)
 PLAIN = (bool, int, float, str, type(None))
-OTHERS = vars(nn.Module()).keys() - {"training"}  # hooks; and tensors, which are looked at elsewhere
+PARTS = ("_parameters", "_modules", "_buffers")  # whose tensors and modules are looked at elsewhere
 
 
 class Remembered:
@@ -22,11 +24,15 @@ class Remembered:
 
     def __init__(self, model: nn.Module) -> None:
         self._kept: list[object] = []  # no other object can have their place meanwhile
+        self._own = set(map(id, model.modules()))
         self._values = {
-            (name, type(module).__name__, key): self._picture(value)
+            (name, type(module).__name__, key): self._picture(list(value) if key in PARTS else value)
             for name, module in model.named_modules()
             for key, value in vars(module).items()
-            if key not in OTHERS
+        } | {
+            (name, type(module).__name__, f"_buffers.{buffer}"): tensor is None
+            for name, module in model.named_modules()
+            for buffer, tensor in module._buffers.items()
         }
 
     def changed(self, model: nn.Module) -> str:
@@ -42,9 +48,11 @@ class Remembered:
     def _picture(self, value: object) -> object:
         if isinstance(value, PLAIN):
             return value
+        if isinstance(value, (dict, list, set, tuple)) and not value:
+            return type(value)
         written = io.BytesIO()
         try:
-            _Pickler(written, self._kept).dump(value)
+            _Pickler(written, self._kept, self._own).dump(value)
         except Exception:
             self._kept.append(value)
             return b"%d" % id(value)
@@ -54,9 +62,9 @@ class Remembered:
 class _Pickler(Pickler):
     """Writes what a value consists of; what is pickled here is compared, and never loaded."""
 
-    def __init__(self, file: io.BytesIO, kept: list[object]) -> None:
+    def __init__(self, file: io.BytesIO, kept: list[object], own: Container[int]) -> None:
         super().__init__(file)
-        self._kept = kept
+        self._kept, self._own = kept, own
 
     def persistent_id(self, value: Any) -> object:
         """Of what is not looked into: which it is."""
@@ -64,7 +72,7 @@ class _Pickler(Pickler):
             if value.nbytes <= SMALL:
                 return value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
             found = id(value), value._version
-        elif isinstance(value, (nn.Module, type, FunctionType, BuiltinFunctionType, ModuleType)):
+        elif isinstance(value, IDENTICAL) or id(value) in self._own:
             found = id(value), 0
         else:
             return None

@@ -10,21 +10,21 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from sweepwise import console, importing, interrupt, record
 from sweepwise.failure import Failure
+from sweepwise.folders import RECORD
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
 from sweepwise.standing import ENDED, Changed, Ended
-from sweepwise.sweep.forking import FAILED, SIGNALLED, died, end_with_parent
+from sweepwise.sweep.forking import FAILED, PIPE, SIGNALLED, died, end_with_parent
 from sweepwise.sweep.summary import CHANGED, ELSEWHERE, REFUSED, UNTRIED, last_lines, last_of
 from sweepwise.sweep.together import Unit
 
 SAID = 2000  # letters that a process tells its parent at most, so that it never waits for him
-PIPE = 2**16  # bytes that a pipe holds
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
@@ -70,12 +70,14 @@ class Child:
         requests: the runs.
         logs: of each what it prints; of several it is one file with several names.
         end: of a pipe, readable once the process has ended.
+        before: the records of its runs when it began, as `_written` tells them apart.
     """
 
     pid: int
     requests: Sequence[Request]
     logs: Sequence[Path]
     end: int
+    before: Sequence[object]
 
     def ended(self) -> Ending | None:
         """How it has ended; None while it lives. It must not be asked again then."""
@@ -85,28 +87,28 @@ class Child:
         code = os.waitstatus_to_exitcode(status)
         said = _read(self.end)
         os.close(self.end)
-        return Ending(code, **json.loads(said)) if said else Ending(code, why=died(code))
+        silent = died(code) or f"its process was left with exit code {code}"
+        return Ending(code, **json.loads(said)) if said else Ending(code, why=silent)
 
     def outcomes(self, ending: Ending) -> list[Outcome]:
         """What became of its runs; those of several that have not ended, nor were asked to, are left out."""
         code = ending.code
+        statuses = [_status(request) if self._begun(request) else "" for request in self.requests]
         if len(self.requests) == 1:
-            return [self._outcome(0, code, ending.last)]
+            why = ending.why if code or statuses[0] not in ENDED else ""
+            return [self._outcome(0, code or (FAILED if why else 0), ending.last, why)]
         found = []
-        for place, request in enumerate(self.requests):
-            own = ENDED.get(_status(request), code if code > SIGNALLED else None)
+        for place, (request, status) in enumerate(zip(self.requests, statuses, strict=True)):
+            own = ENDED.get(status, code if code > SIGNALLED else None)
             if request.id in ending.removed:
                 found.append(self._outcome(place, FAILED, f"error: {ending.why}"))
             elif own is not None:
                 found.append(self._outcome(place, own, ending.last))
         return found
 
-    def _outcome(self, place: int, code: int, said: str) -> Outcome:
+    def _outcome(self, place: int, code: int, said: str, why: str = "") -> Outcome:
         request, log = self.requests[place], self.logs[place]
-        why = died(code)
-        if code == 0 and _status(request) not in ENDED:
-            why = "its process was left with exit code 0"
-        last = (last_of(said) or last_lines(log)) if code or why else []
+        last = (last_of(said) or last_lines(log)) if code else []
         if why:
             last = [*last, f"error: {why}"]
             with contextlib.suppress(OSError), log.open("a") as told:
@@ -115,10 +117,29 @@ class Child:
             log.unlink(missing_ok=True)
         return Outcome(request, code, None if code in UNTRIED else log, last)
 
+    def _begun(self, request: Request) -> bool:
+        """Whether its record is of this training, or of one that it takes up."""
+        anew = request.config["fresh"]
+        return not anew or _written(request) != self.before[list(self.requests).index(request)]
+
+    def going_on(self, request: Request) -> Request:
+        """The run for another process: if it is trained anew and this one has begun it, it goes on."""
+        if not self._begun(request):
+            return request
+        return replace(request, config={**request.config, "fresh": False})
+
     def send(self, number: int) -> None:
         """Sends it a signal, if it lives."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+
+def _written(request: Request) -> object:
+    """Which record a run has: each time it is written, it is another file."""
+    with contextlib.suppress(OSError):
+        found = (request.folder / RECORD).stat()
+        return found.st_ino, found.st_mtime_ns
+    return None
 
 
 def _read(end: int) -> bytes:
@@ -136,6 +157,9 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
         OSError: the log cannot be written.
     """
     parent, requests = os.getpid(), unit.requests
+    before = [_written(request) for request in requests]
+    if requests[0].home.exists():  # somebody may have removed the logs meanwhile
+        logs[0].parent.mkdir(parents=True, exist_ok=True)
     if logs[0].exists() and logs[0].stat().st_nlink > 1:  # of an earlier group, whose others keep it
         logs[0].unlink()
     for log in logs[1:]:
@@ -159,7 +183,7 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
             os._exit(code)
     os.close(other)
     os.close(output)
-    return Child(pid, requests, logs, end)
+    return Child(pid, requests, logs, end, before)
 
 
 def _trained(unit: Unit) -> Ending:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ from sweepwise.sweep.summary import UNTRIED
 T = TypeVar("T")
 
 FAILED, SIGNALLED = 1, 128
+TICK_SECONDS = 0.5
+PIPE = 2**16  # bytes that a pipe holds
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
@@ -50,27 +53,43 @@ def apart(ask: Callable[[], T]) -> T:
                     signal.signal(number, signal.SIG_DFL)
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
                 end_with_parent(signal.SIGKILL)
+                os.setpgid(0, 0)
                 nowhere = os.open(os.devnull, os.O_RDWR)
                 for stream in range(3):
                     os.dup2(nowhere, stream)
                 sys.stdout = sys.stderr = os.fdopen(nowhere, "w")
                 with os.fdopen(other, "w") as told:
-                    json.dump(ask(), told)
+                    print(json.dumps(ask()), file=told)
             finally:
                 os._exit(FAILED)
+        with contextlib.suppress(OSError):  # it has done so itself, or is gone
+            os.setpgid(pid, pid)
     os.close(other)
     try:
-        with os.fdopen(end) as told:
-            answer = told.read()
-    except BaseException:
-        os.kill(pid, signal.SIGKILL)
-        raise
+        answer = _line(end, pid)
     finally:
+        os.close(end)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # with all that it has started
         _, status = os.waitpid(pid, 0)
     if not answer:
         raise Failure(died(os.waitstatus_to_exitcode(status)) or "it leaves its process")
     found: T = json.loads(answer)
     return found
+
+
+def _line(end: int, pid: int) -> bytes:
+    """What a child writes into a pipe, whose other end its own children may hold; nothing if it dies."""
+    os.set_blocking(end, False)
+    answer = b""
+    while not answer.endswith(b"\n"):
+        select.select([end], [], [], TICK_SECONDS)
+        gone = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        with contextlib.suppress(BlockingIOError):
+            answer += os.read(end, PIPE)
+        if gone:
+            break
+    return answer
 
 
 def end_with_parent(number: int) -> None:

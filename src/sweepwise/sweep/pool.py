@@ -26,12 +26,11 @@ from sweepwise.identity import Request
 from sweepwise.standing import ENDED, Changed, ended, refuse_made_otherwise
 from sweepwise.sweep import together
 from sweepwise.sweep.child import Child, Ending, Outcome, forked
-from sweepwise.sweep.forking import FAILED, held_back
+from sweepwise.sweep.forking import FAILED, TICK_SECONDS, held_back
 from sweepwise.sweep.ledger import LOGS
 from sweepwise.sweep.summary import CHANGED, ELSEWHERE, number
 from sweepwise.sweep.together import Unit
 
-TICK_SECONDS = 0.5
 ANSWER_SECONDS = 30  # that the driver of a GPU may take to wake up
 LATER = (  # what a training imports when it first needs it
     "numpy.random",
@@ -254,7 +253,7 @@ def _train(
                     outcomes = child.outcomes(ending)
                     for outcome in outcomes:
                         told(outcome)
-                    if left := _halves(child.requests, outcomes):
+                    if left := _halves(child, outcomes):
                         if ending.why:
                             said("again", _told_of(left, ending.why))
                         waiting.extendleft(left)
@@ -291,9 +290,9 @@ def _told_of(units: Sequence[Unit], why: str) -> str:
     return f"{number(runs)}, {how}: {why}"
 
 
-def _halves(requests: Sequence[Request], outcomes: Sequence[Outcome]) -> list[Unit]:
+def _halves(child: Child, outcomes: Sequence[Outcome]) -> list[Unit]:
     """The runs of a group that have not ended, in two smaller ones; alone, one says what is wrong."""
     ended = {outcome.request.id for outcome in outcomes}
-    left = [request for request in requests if request.id not in ended]
-    middle = -(-len(requests) // 2)
+    left = [child.going_on(request) for request in child.requests if request.id not in ended]
+    middle = -(-len(child.requests) // 2)
     return [Unit(part, len(part) > 1) for part in (left[:middle], left[middle:]) if part]

@@ -182,7 +182,7 @@ def last_lines(log: Path) -> list[str]:
 
 def last_of(text: str) -> list[str]:
     """The last lines of a text that say something."""
-    return [line for line in text.splitlines() if line.strip()][-LAST_LINES:]
+    return [line for line in text.splitlines() if line.strip(" ^~")][-LAST_LINES:]
 
 
 def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:

@@ -96,6 +96,8 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None, memory:
             mixes = _mixes(request)
         except UsageError:  # it says so itself
             why = REFUSED
+        except Exception as error:
+            why = f"it cannot be tried ({reason(error)})"
         else:
             why = _alone(request)
         if why:
