@@ -322,6 +322,22 @@ def test_a_group_that_dies_anew_is_not_taken_for_what_was_there(late, monkeypatc
     assert all(first == 0 and all(later) and bool(later) == late for first, *later in begun)
 
 
+@pytest.mark.usefixtures("always_faster")
+def test_logs_that_are_removed_are_made_anew(monkeypatch):
+    requests = [asked(f"seed.value={seed}") for seed in range(2)]
+    fit = run.fit
+
+    def fit_or_not(learner, data, task, runs, *others):
+        if len(runs) == 2:
+            shutil.rmtree("outputs/main/.sweep/logs")
+            os.kill(os.getpid(), signal.SIGKILL)
+        fit(learner, data, task, runs, *others)
+
+    monkeypatch.setattr(run, "fit", fit_or_not)
+    outcomes = pool.train_all(requests, max_parallel=1)
+    assert all(status(outcome) == "finished" and outcome.log.exists() for outcome in outcomes)
+
+
 @pytest.mark.parametrize("code", [0, 1, 15])
 def test_a_process_that_is_left_without_a_word_has_failed(code, monkeypatch):
     requests = [asked(f"seed.value={seed}") for seed in range(2)]
@@ -404,6 +420,21 @@ def test_no_run_answers_for_the_fault_of_another():
         "fused 0 of 3 runs in 0 groups; 3 alone: what it asks for is refused (1), it or the others like it "
         "are refused (2)"
     )
+
+
+@pytest.mark.usefixtures("always_faster")
+def test_a_regularizer_that_cannot_be_built_is_its_run_s_alone(monkeypatch):
+    mixes = together._mixes
+
+    def mixes_or_raises(request):
+        if request.config["seed"]["value"] == 1:
+            raise RuntimeError("no luck")
+        return mixes(request)
+
+    monkeypatch.setattr(together, "_mixes", mixes_or_raises)
+    requests = [asked(f"seed.value={seed}") for seed in range(3)]
+    told = "fused 2 of 3 runs in 1 group; 1 alone: it cannot be tried (RuntimeError: no luck)"
+    assert grouped(*requests) == ([[0, 2], [1]], told)
 
 
 def test_a_process_for_each_is_no_group(always_faster):
