@@ -412,7 +412,7 @@ class DrawsElsewhere(Foreign):
         (Decides, "data-dependent control flow"),
         (Remembers, "changes Remembers.calls"),
         (Hooked, "changes Linear._forward_hooks"),
-        (Late, "changes Late._buffers.count"),
+        (Late, "changes Late._buffers"),
         (Replaces, "its buffers do not change as they would alone"),
         (CentresAlways, "depends on which examples come together"),
         (Draws, "called random operation"),

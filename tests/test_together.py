@@ -228,6 +228,17 @@ def test_a_sweep_trains_together_and_alone_with_the_same_result(capfd):
         assert "finished" in (request.home / ".sweep" / "logs" / f"{request.id}.log").read_text()
 
 
+def before_fit(monkeypatch, do):
+    """Lets something happen in a process before it trains its runs."""
+    fit = run.fit
+
+    def fit_then(learner, data, task, runs, *others):
+        do(runs)
+        fit(learner, data, task, runs, *others)
+
+    monkeypatch.setattr(run, "fit", fit_then)
+
+
 def status_of(request):
     return record.read(request.folder)["status"]
 
@@ -235,14 +246,12 @@ def status_of(request):
 @pytest.mark.usefixtures("always_faster")
 def test_a_run_that_fails_in_a_group_fails_alone_and_no_other(monkeypatch):
     requests = [asked(f"seed.value={seed}") for seed in range(5)]
-    fit = run.fit
 
-    def fit_or_fail(learner, data, task, runs, *others):
+    def fail(runs):
         if any(one.order_seed == 3 for one in runs):
             raise RuntimeError("no luck")
-        fit(learner, data, task, runs, *others)
 
-    monkeypatch.setattr(run, "fit", fit_or_fail)
+    before_fit(monkeypatch, fail)
     outcomes = pool.train_all(requests, max_parallel=1)
     assert [status(outcome) for outcome in outcomes] == ["finished"] * 3 + ["failed", "finished"]
     assert "no luck" in " ".join(outcomes[3].last)
@@ -251,14 +260,12 @@ def test_a_run_that_fails_in_a_group_fails_alone_and_no_other(monkeypatch):
 @pytest.mark.usefixtures("always_faster")
 def test_a_group_that_runs_out_of_memory_is_halved(monkeypatch):
     requests = [asked(f"seed.value={seed}") for seed in range(6)]
-    fit = run.fit
 
-    def fit_or_die(learner, data, task, runs, *others):
+    def die(runs):
         if len(runs) > 2:
             os.kill(os.getpid(), signal.SIGKILL)
-        fit(learner, data, task, runs, *others)
 
-    monkeypatch.setattr(run, "fit", fit_or_die)
+    before_fit(monkeypatch, die)
     outcomes = pool.train_all(requests, max_parallel=1)
     assert {status(outcome) for outcome in outcomes} == {"finished"}
 
@@ -266,16 +273,14 @@ def test_a_group_that_runs_out_of_memory_is_halved(monkeypatch):
 @pytest.mark.usefixtures("always_faster")
 def test_why_a_group_goes_on_in_smaller_ones_is_said(monkeypatch):
     requests = [asked(f"seed.value={seed}") for seed in range(4)]
-    fit = run.fit
 
-    def fit_or_not(learner, data, task, runs, *others):
+    def end(runs):
         if len(runs) == 4:
             os.kill(os.getpid(), signal.SIGKILL)
         if len(runs) == 2 and runs[0].order_seed == 0:
             raise RuntimeError("no luck")
-        fit(learner, data, task, runs, *others)
 
-    monkeypatch.setattr(run, "fit", fit_or_not)
+    before_fit(monkeypatch, end)
     said = []
     pool.train_all(requests, max_parallel=1, said=lambda *words: said.append(words))
     assert said == [
@@ -291,7 +296,7 @@ def test_a_group_that_dies_anew_is_not_taken_for_what_was_there(late, monkeypatc
     """Its runs begin anew once, and then go on."""
     pool.train_all([asked(f"seed.value={seed}") for seed in range(4)], max_parallel=1)
     requests = [asked(f"seed.value={seed}", "fresh=true", "checkpoint.steps=1") for seed in range(4)]
-    train, fit = run.train_together, run.fit
+    train = run.train_together
 
     def die():
         os.kill(os.getpid(), signal.SIGKILL)
@@ -299,7 +304,7 @@ def test_a_group_that_dies_anew_is_not_taken_for_what_was_there(late, monkeypatc
     def train_or_die(requests):
         return die() if len(requests) == 4 else train(requests)
 
-    def fit_and_die(learner, data, task, runs, *others):
+    def die_late(runs):
         save = runs[-1].checkpoints.save
 
         def save_and_die(step, *more):
@@ -311,9 +316,11 @@ def test_a_group_that_dies_anew_is_not_taken_for_what_was_there(late, monkeypatc
 
         if len(runs) == 4:
             runs[-1].checkpoints.save = save_and_die
-        fit(learner, data, task, runs, *others)
 
-    monkeypatch.setattr(run, *(("fit", fit_and_die) if late else ("train_together", train_or_die)))
+    if late:
+        before_fit(monkeypatch, die_late)
+    else:
+        monkeypatch.setattr(run, "train_together", train_or_die)
     said = []
     outcomes = pool.train_all(requests, max_parallel=1, said=lambda *words: said.append(words))
     assert said[1] == ("again", "4 runs, in smaller groups: killed by SIGKILL; perhaps the memory was full")
@@ -325,15 +332,13 @@ def test_a_group_that_dies_anew_is_not_taken_for_what_was_there(late, monkeypatc
 @pytest.mark.usefixtures("always_faster")
 def test_logs_that_are_removed_are_made_anew(monkeypatch):
     requests = [asked(f"seed.value={seed}") for seed in range(2)]
-    fit = run.fit
 
-    def fit_or_not(learner, data, task, runs, *others):
+    def end(runs):
         if len(runs) == 2:
             shutil.rmtree("outputs/main/.sweep/logs")
             os.kill(os.getpid(), signal.SIGKILL)
-        fit(learner, data, task, runs, *others)
 
-    monkeypatch.setattr(run, "fit", fit_or_not)
+    before_fit(monkeypatch, end)
     outcomes = pool.train_all(requests, max_parallel=1)
     assert all(status(outcome) == "finished" and outcome.log.exists() for outcome in outcomes)
 
@@ -364,14 +369,12 @@ def test_what_a_model_starts_when_it_is_tried_ends_with_that():
 @pytest.mark.usefixtures("always_faster")
 def test_a_run_whose_folder_is_removed_fails_and_no_other(monkeypatch):
     requests = [asked(f"seed.value={seed}", "checkpoint.steps=1") for seed in range(4)]
-    fit = run.fit
 
-    def fit_without(learner, data, task, runs, *others):
+    def remove(runs):
         if len(runs) == 4:
             shutil.rmtree(requests[1].folder)
-        fit(learner, data, task, runs, *others)
 
-    monkeypatch.setattr(run, "fit", fit_without)
+    before_fit(monkeypatch, remove)
     outcomes = pool.train_all(requests, max_parallel=1)
     assert [status(outcome) for outcome in outcomes] == ["finished", "failed", "finished", "finished"]
     assert "was removed while the run trained" in " ".join(outcomes[1].last)
@@ -468,7 +471,7 @@ class Leaves(nn.Linear):
 
 @pytest.mark.usefixtures("always_faster")
 @pytest.mark.parametrize(
-    ("name", "why"), [("Counts", ""), ("Dies", "killed by SIGKILL"), ("Leaves", "leaves its process")]
+    ("name", "why"), [("Counts", ""), ("Dies", "killed by SIGKILL"), ("Leaves", "left with exit code 1")]
 )
 def test_what_a_model_does_when_it_is_tried_changes_nothing_here(name, why, tmp_path, monkeypatch, capfd):
     (tmp_path / "dangerous.py").write_text(DANGEROUS)

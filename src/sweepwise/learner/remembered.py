@@ -1,7 +1,7 @@
 """What a model keeps beside its parameters and buffers, so that it can be seen whether a pass changes it."""
 
 import io
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pickle import HIGHEST_PROTOCOL, Pickler
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
@@ -26,13 +26,9 @@ class Remembered:
         self._kept: list[object] = []  # no other object can have their place meanwhile
         self._own = set(map(id, model.modules()))
         self._values = {
-            (name, type(module).__name__, key): self._picture(list(value) if key in PARTS else value)
+            (name, type(module).__name__, key): self._picture(_empty(value) if key in PARTS else value)
             for name, module in model.named_modules()
             for key, value in vars(module).items()
-        } | {
-            (name, type(module).__name__, f"_buffers.{buffer}"): tensor is None
-            for name, module in model.named_modules()
-            for buffer, tensor in module._buffers.items()
         }
 
     def changed(self, model: nn.Module) -> str:
@@ -57,6 +53,11 @@ class Remembered:
             self._kept.append(value)
             return b"%d" % id(value)
         return written.getvalue()
+
+
+def _empty(parts: Mapping[str, object]) -> dict[str, bool]:
+    """Which of a module's tensors or modules there are, and which are None."""
+    return {name: part is None for name, part in parts.items()}
 
 
 class _Pickler(Pickler):

@@ -205,22 +205,17 @@ class Convolutions(nn.Module):
             gather([m.bias for m in modules if m.bias is not None]) if modules[0].bias is not None else None
         )
         self._runs = len(modules)
+        self._at_once = self._weight.device.type not in ONE_BY_ONE
+        self._one.groups *= self._runs if self._at_once else 1
         vars(self)["_one"] = vars(self)["_modules"].pop("_one")
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        return self._one_by_one(x) if x.device.type in ONE_BY_ONE else self._at_once(x)
-
-    def _at_once(self, x: Tensor) -> Tensor:
-        """All runs' channels beside each other."""
-        all_of_them = copy.copy(self._one)
-        all_of_them.groups *= self._runs
-        beside = x.unflatten(0, (self._runs, -1)).transpose(0, 1).flatten(1, 2)
-        bias = None if self._bias is None else self._bias.flatten()
-        y = all_of_them._conv_forward(beside, self._weight.flatten(0, 1), bias)
-        return y.unflatten(1, (self._runs, -1)).transpose(0, 1).flatten(0, 1)
-
-    def _one_by_one(self, x: Tensor) -> Tensor:
+        if self._at_once:  # the channels of all runs beside each other
+            beside = x.unflatten(0, (self._runs, -1)).transpose(0, 1).flatten(1, 2)
+            bias = None if self._bias is None else self._bias.flatten()
+            y = self._one._conv_forward(beside, self._weight.flatten(0, 1), bias)
+            return y.unflatten(1, (self._runs, -1)).transpose(0, 1).flatten(0, 1)
         biases: Sequence[Tensor | None] = [None] * self._runs if self._bias is None else self._bias.unbind()
         parts = x.chunk(self._runs)
         if parts[0].numel() % VECTOR:  # each begins where a vector does, whatever its place

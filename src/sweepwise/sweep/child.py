@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from sweepwise.folders import RECORD
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
 from sweepwise.standing import ENDED, Changed, Ended
-from sweepwise.sweep.forking import FAILED, PIPE, SIGNALLED, died, end_with_parent
+from sweepwise.sweep.forking import FAILED, SIGNALLED, be_alone, died, read
 from sweepwise.sweep.summary import CHANGED, ELSEWHERE, REFUSED, UNTRIED, last_lines, last_of
 from sweepwise.sweep.together import Unit
 
@@ -70,14 +70,14 @@ class Child:
         requests: the runs.
         logs: of each what it prints; of several it is one file with several names.
         end: of a pipe, readable once the process has ended.
-        before: the records of its runs when it began, as `_written` tells them apart.
+        before: by a run's id its record when it began, as `_written` tells records apart.
     """
 
     pid: int
     requests: Sequence[Request]
     logs: Sequence[Path]
     end: int
-    before: Sequence[object]
+    before: Mapping[str, object]
 
     def ended(self) -> Ending | None:
         """How it has ended; None while it lives. It must not be asked again then."""
@@ -85,10 +85,9 @@ class Child:
         if not pid:
             return None
         code = os.waitstatus_to_exitcode(status)
-        said = _read(self.end)
+        said = read(self.end)
         os.close(self.end)
-        silent = died(code) or f"its process was left with exit code {code}"
-        return Ending(code, **json.loads(said)) if said else Ending(code, why=silent)
+        return Ending(code, **json.loads(said)) if said else Ending(code, why=died(code))
 
     def outcomes(self, ending: Ending) -> list[Outcome]:
         """What became of its runs; those of several that have not ended, nor were asked to, are left out."""
@@ -120,7 +119,7 @@ class Child:
     def _begun(self, request: Request) -> bool:
         """Whether its record is of this training, or of one that it takes up."""
         anew = request.config["fresh"]
-        return not anew or _written(request) != self.before[list(self.requests).index(request)]
+        return not anew or _written(request) != self.before[request.id]
 
     def going_on(self, request: Request) -> Request:
         """The run for another process: if it is trained anew and this one has begun it, it goes on."""
@@ -142,14 +141,6 @@ def _written(request: Request) -> object:
     return None
 
 
-def _read(end: int) -> bytes:
-    """What is in a pipe; processes that the writer has left behind may hold its other end."""
-    os.set_blocking(end, False)
-    with contextlib.suppress(BlockingIOError):
-        return os.read(end, PIPE)
-    return b""
-
-
 def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
     """Starts a process that trains a run, or several as one program; signals must be `held_back`.
 
@@ -157,7 +148,7 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
         OSError: the log cannot be written.
     """
     parent, requests = os.getpid(), unit.requests
-    before = [_written(request) for request in requests]
+    before = {request.id: _written(request) for request in requests}
     if requests[0].home.exists():  # somebody may have removed the logs meanwhile
         logs[0].parent.mkdir(parents=True, exist_ok=True)
     if logs[0].exists() and logs[0].stat().st_nlink > 1:  # of an earlier group, whose others keep it
@@ -172,7 +163,7 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
         code = FAILED
         try:
             os.close(end)
-            _be_alone(parent, output, gpu)
+            be_alone(parent, output, gpu)
             with console.lasting() as printed:
                 ending = _trained(unit)
             _say(other, ending._replace(last=printed()[-SAID:]))
@@ -249,27 +240,6 @@ def _status(request: Request) -> str:
         return str(record.read(request.folder).get("status", ""))
     except OSError:
         return ""
-
-
-def _be_alone(parent: int, log: int, gpu: str | None) -> None:
-    """Makes a forked process one that trains a run: own output, signals and GPU; it ends with its parent."""
-    os.setpgid(0, 0)  # Ctrl-C in the terminal comes to the parent alone, who passes it on
-    for number in interrupt.ASKING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-    # Anew: what was there may be anything, also something that the parent has not written out.
-    sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, errors="replace", closefd=False)
-    nowhere = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nowhere, 0)
-    os.close(nowhere)
-    end_with_parent(signal.SIGTERM)
-    if os.getppid() != parent:  # it was gone before we asked
-        raise interrupt.Stopped(signal.SIGTERM)
-    if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 
 
 def train_here(request: Request, fused: bool = False) -> int:

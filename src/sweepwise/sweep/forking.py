@@ -14,7 +14,6 @@ from typing import TypeVar
 
 from sweepwise import console, interrupt
 from sweepwise.failure import Failure
-from sweepwise.sweep.summary import UNTRIED
 
 T = TypeVar("T")
 
@@ -43,21 +42,15 @@ def apart(ask: Callable[[], T]) -> T:
     Raises:
         Failure: the process died.
     """
+    parent = os.getpid()
     console.flush()
     with held_back():
         end, other = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                for number in interrupt.ASKING:
-                    signal.signal(number, signal.SIG_DFL)
+                be_alone(parent, os.open(os.devnull, os.O_WRONLY))
                 signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
-                end_with_parent(signal.SIGKILL)
-                os.setpgid(0, 0)
-                nowhere = os.open(os.devnull, os.O_RDWR)
-                for stream in range(3):
-                    os.dup2(nowhere, stream)
-                sys.stdout = sys.stderr = os.fdopen(nowhere, "w")
                 with os.fdopen(other, "w") as told:
                     print(json.dumps(ask()), file=told)
             finally:
@@ -73,35 +66,56 @@ def apart(ask: Callable[[], T]) -> T:
             os.killpg(pid, signal.SIGKILL)  # with all that it has started
         _, status = os.waitpid(pid, 0)
     if not answer:
-        raise Failure(died(os.waitstatus_to_exitcode(status)) or "it leaves its process")
+        raise Failure(died(os.waitstatus_to_exitcode(status)))
     found: T = json.loads(answer)
     return found
 
 
 def _line(end: int, pid: int) -> bytes:
     """What a child writes into a pipe, whose other end its own children may hold; nothing if it dies."""
-    os.set_blocking(end, False)
     answer = b""
     while not answer.endswith(b"\n"):
         select.select([end], [], [], TICK_SECONDS)
         gone = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        with contextlib.suppress(BlockingIOError):
-            answer += os.read(end, PIPE)
+        answer += read(end)
         if gone:
             break
     return answer
 
 
-def end_with_parent(number: int) -> None:
-    """Asks for a signal when the parent ends."""
+def read(end: int) -> bytes:
+    """What is in a pipe; processes that the writer has left behind may hold its other end."""
+    os.set_blocking(end, False)
+    with contextlib.suppress(BlockingIOError):
+        return os.read(end, PIPE)
+    return b""
+
+
+def be_alone(parent: int, log: int, gpu: str | None = None) -> None:
+    """Makes a forked process one of its own: output, signals and GPU; it ends with its parent."""
+    os.setpgid(0, 0)  # Ctrl-C in the terminal comes to the parent alone, who passes it on
+    for number in interrupt.ASKING:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    # Anew: what was there may be anything, also something that the parent has not written out.
+    sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, errors="replace", closefd=False)
+    nowhere = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nowhere, 0)
+    os.close(nowhere)
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it was gone before we asked
+        raise interrupt.Stopped(signal.SIGTERM)
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 
 
 def died(code: int) -> str:
-    """How a process has ended that could not say so itself; '' if it could."""
+    """How a process has ended that could not say so itself."""
     if code < 0:
         hint = "; perhaps the memory was full" if code == -signal.SIGKILL else ""
         return f"killed by {signal.Signals(-code).name}{hint}"
-    silent = code not in (0, FAILED, *UNTRIED) and code < SIGNALLED
-    return f"its process was left with exit code {code}" if silent else ""
+    return f"its process was left with exit code {code}"

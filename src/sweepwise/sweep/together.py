@@ -92,20 +92,13 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None, memory:
     reasons: Counter[str] = Counter()
     units: list[Unit] = []
     for request in requests:
-        try:
-            mixes = _mixes(request)
-        except UsageError:  # it says so itself
-            why = REFUSED
-        except Exception as error:
-            why = f"it cannot be tried ({reason(error)})"
-        else:
-            why = _alone(request)
+        shared, why = _kind(request)
         if why:
             reasons[why] += 1
             units.append(Unit([request], False))
         else:
             step = 0 if request.config["fresh"] else steps_taken(request.folder)
-            alike.setdefault((_shared(request, mixes), step), []).append(request)
+            alike.setdefault((shared, step), []).append(request)
     kinds = Counter(shared for shared, _ in alike)
     for (shared, _), found in alike.items():
         alone = "the others like it are at other steps" if kinds[shared] > 1 else ONLY
@@ -119,6 +112,16 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None, memory:
         units += [Unit(part, most > 1) for part in parts]
         reasons[why or EACH] += sum(len(part) == 1 for part in parts)
     return Groups(sorted(units, key=lambda unit: -len(unit.requests)), +reasons)
+
+
+def _kind(request: Request) -> tuple[str, str]:
+    """What runs must have in common with one; or why it is trained with no other."""
+    try:
+        return _shared(request), _alone(request)
+    except UsageError:  # the run says so itself
+        return "", REFUSED
+    except Exception as error:
+        return "", f"it cannot be tried ({reason(error)})"
 
 
 def _alone(request: Request) -> str:
@@ -141,8 +144,12 @@ def _is_fused(request: Request) -> bool:
         return False
 
 
-def _shared(request: Request, mixes: bool) -> str:
-    """What runs must have in common."""
+def _shared(request: Request) -> str:
+    """What runs must have in common.
+
+    Raises:
+        UsageError: the config is refused.
+    """
     shared: dict[str, Any] = {}
     for key, value in request.config.items():
         if isinstance(value, Mapping):
@@ -152,16 +159,12 @@ def _shared(request: Request, mixes: bool) -> str:
             }
         else:
             shared[key] = value
-    rest = [str(request.home), mixes]
+    rest = [str(request.home), _mixes(request)]
     return json.dumps([shared, rest], sort_keys=True, default=str)
 
 
 def _mixes(request: Request) -> bool:
-    """Whether regularizers change the examples that are learned from.
-
-    Raises:
-        UsageError: the config is refused.
-    """
+    """Whether regularizers change the examples that are learned from."""
     from sweepwise.regularizer import acting
     from sweepwise.run import bind_all
 
