@@ -141,6 +141,8 @@ def test_groups_are_spread_over_the_processes_and_no_larger_than_asked():
     assert sorted(map(len, grouped(*requests, at_once=2)[0])) == [4, 4]
     assert sorted(map(len, grouped(*requests, at_once=2, size=3)[0])) == [2, 2, 2, 2]
     assert sorted(map(len, grouped(*requests, at_once=3)[0])) == [2, 3, 3]
+    refused = [asked(f"seed.value={seed}", "optimizer.lr=-1") for seed in range(8)]
+    assert sorted(map(len, grouped(*requests, *refused, at_once=2)[0])) == [*[1] * 8, 4, 4]
     others = [asked(f"seed.value={seed}", "model.hidden=[9]") for seed in range(2)]
     assert sorted(map(len, grouped(*requests, *others, at_once=2)[0])) == [2, 4, 4]
     assert sorted(map(len, grouped(*requests[:2], *others, at_once=2)[0])) == [2, 2]

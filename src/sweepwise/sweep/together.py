@@ -99,15 +99,16 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None, memory:
         else:
             step = 0 if request.config["fresh"] else steps_taken(request.folder)
             alike.setdefault((shared, step), []).append(request)
+    trained = len(requests) - reasons[REFUSED]
     kinds = Counter(shared for shared, _ in alike)
     for (shared, _), found in alike.items():
         alone = "the others like it are at other steps" if kinds[shared] > 1 else ONLY
         most, why = (1, alone) if len(found) == 1 else _width(found, width, memory)
         number = -(-len(found) // most)
-        if most > 1 and len(found) == len(requests):  # every process gets as many
+        if most > 1 and len(found) == trained:  # every process gets as many
             number = min(len(found), -(-number // at_once) * at_once)
         elif most > 1:  # no process gets much more than the others
-            number = max(number, -(-len(found) // -(-len(requests) // at_once)))
+            number = max(number, -(-len(found) // -(-trained // at_once)))
         parts = [found[i::number] for i in range(number)]
         units += [Unit(part, most > 1) for part in parts]
         reasons[why or EACH] += sum(len(part) == 1 for part in parts)
