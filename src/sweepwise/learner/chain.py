@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.autograd import Variable
 
 from sweepwise.learner.forward import listening
-from sweepwise.learner.stacked import Linears, product, products_of_gradient
+from sweepwise.learner.stacked import Linears
 
 GradientOf = Callable[[Tensor], Tensor | None]  # where a parameter's gradient belongs; None: it is frozen
 Named = tuple[str, nn.Module]
+relu_backward = torch.ops.aten.threshold_backward.grad_input  # writes where it is told to
 
 
 class Link(Protocol):
@@ -63,8 +64,7 @@ class LinearLink:
     ) -> None:
         name, layer = named
         assert isinstance(layer, Linears)
-        self._weight = layer.weight.detach()
-        self._bias = None if layer.bias is None else layer.bias.detach()
+        self._products = layer.products
         self._by_weight = gradient_of(layer.weight)
         self._by_bias = None if layer.bias is None else gradient_of(layer.bias)
         self._relu = relu is not None
@@ -76,7 +76,7 @@ class LinearLink:
 
     def forward(self, x: Tensor, put_out: dict[str, Tensor] | None) -> Tensor:
         """See `Link`."""
-        x, y = product(x, self._weight, self._bias)
+        x, y = self._products.forward(x)
         if put_out is not None and self._name is not None:
             put_out[self._name] = y.clone() if self._relu else y
         if self._relu:
@@ -98,9 +98,9 @@ class LinearLink:
         self._saved = None
         if self._relu:
             own = gradient if gradient.is_contiguous() else torch.empty_like(y)
-            gradient = torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=own)
+            gradient = relu_backward(gradient, y, 0, grad_input=own)
         del y
-        return products_of_gradient(gradient, x, self._weight, self._by_weight, self._by_bias, self._before)
+        return self._products.backward(gradient, x, self._by_weight, self._by_bias, self._before)
 
 
 class Segment:

@@ -63,6 +63,7 @@ class FusedLearner:
     def _stack(self) -> None:
         """Puts the rows of the runs that still train beside each other, and makes their program."""
         self._active = [k for k in range(self.runs) if k not in self._ended]
+        self._stale, self._places = False, np.array(self._active)
         self._own = [self._learners[k] for k in self._active]
         if not self._own:
             return
@@ -86,10 +87,10 @@ class FusedLearner:
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
     ) -> tuple[Tensor, Tensor]:
         """See `Learner.step`."""
-        if self._ended.intersection(self._active):
+        if self._stale:
             self._stack()
         x, y = (rows.view(len(self._own), -1, *rows.shape[1:]) for rows in (x, y))
-        own_rates = rates[self._active].tolist()
+        own_rates = rates.take(self._places).tolist()
         for noise in self._noises:
             noise.begin(step)
         if step == 0:
@@ -213,6 +214,7 @@ class FusedLearner:
     def drop(self, run: int) -> None:
         """See `Learner.drop`. Its row leaves the buffer at the next step, so that no work is done on it."""
         self._ended.add(run)
+        self._stale = True
 
 
 def _layout(learner: ModuleLearner) -> list[tuple[str, torch.Size, torch.dtype]]:

@@ -83,80 +83,78 @@ def _rebuilt(model: nn.Module, layers: dict[str, nn.Module | None]) -> nn.Module
     return copy.deepcopy(model, memo)
 
 
-def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Of each run x W^T + b, in the form that small matrices are fast in.
+class Products:
+    """Of each run x W^T + b and its derivatives, in the forms that small matrices are fast in.
 
     Args:
-        x: (runs, rows, in).
-        weight: (runs, out, in).
-        bias: (runs, out).
-
-    Returns:
-        x as `products_of_gradient` wants it; and (runs, rows, out).
+        weight: (runs, out, in), read at each call.
+        bias: (runs, out), or None.
     """
-    rows = x.shape[1]
-    x = _whole_vectors(x)
-    wide = weight.shape[1] > NARROW
-    one, other = (x, weight.transpose(1, 2)) if wide else (weight, x.transpose(1, 2))
-    y = torch.bmm(one, other) if bias is None else torch.baddbmm(bias.unsqueeze(1 if wide else 2), one, other)
-    y = y if wide else y.transpose(1, 2)
-    return x, y if y.shape[1] == rows else y[:, :rows]
 
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._wide = weight.shape[1] > NARROW
+        self._weight, self._turned = weight, weight.transpose(1, 2)
+        self._bias = None if bias is None else bias.unsqueeze(1 if self._wide else 2)
 
-def products_of_gradient(
-    gradient: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    by_weight: Tensor | None,
-    by_bias: Tensor | None,
-    by_x: bool,
-) -> Tensor | None:
-    """The derivatives of `product` for each run.
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What `backward` wants as its x, and (runs, rows, out) for (runs, rows, in)."""
+        rows = x.shape[1]
+        x = _whole_vectors(x)
+        one, other = (x, self._turned) if self._wide else (self._weight, x.transpose(1, 2))
+        y = torch.bmm(one, other) if self._bias is None else torch.baddbmm(self._bias, one, other)
+        y = y if self._wide else y.transpose(1, 2)
+        return x, y if y.shape[1] == rows else y[:, :rows]
 
-    Autograd itself would make that by the weights transposed, (in, out).
+    def backward(
+        self, gradient: Tensor, x: Tensor, by_weight: Tensor | None, by_bias: Tensor | None, by_x: bool
+    ) -> Tensor | None:
+        """The derivative by x, if that is wanted.
 
-    Args:
-        gradient: by what `product` gave, (runs, rows, out).
-        x: from `product`.
-        weight: (runs, out, in).
-        by_weight: takes the derivative by the weights, if that is wanted.
-        by_bias: takes the derivative by the bias, if that is wanted.
-        by_x: whether the derivative by x is wanted.
-    """
-    rows = gradient.shape[1]
-    gradient = _whole_vectors(gradient)
-    if by_bias is not None:
-        torch.sum(gradient, 1, out=by_bias)
-    if by_weight is not None:
-        if by_weight[0].numel() < LARGE:  # bmm takes rows of a buffer in turn
-            by_weight.copy_(torch.bmm(gradient.transpose(1, 2), x))
-        else:
-            torch.bmm(gradient.transpose(1, 2), x, out=by_weight)
-    if not by_x:
-        return None
-    found = torch.bmm(gradient, weight)
-    return found if found.shape[1] == rows else found[:, :rows]
+        Autograd itself would make that by the weights transposed, (in, out).
+
+        Args:
+            gradient: by what `forward` put out, (runs, rows, out).
+            x: from `forward`.
+            by_weight: takes the derivative by the weights, if that is wanted.
+            by_bias: takes the derivative by the bias, if that is wanted.
+            by_x: whether the derivative by x is wanted.
+        """
+        rows = gradient.shape[1]
+        gradient = _whole_vectors(gradient)
+        if by_bias is not None:
+            torch.sum(gradient, 1, out=by_bias)
+        if by_weight is not None:
+            if by_weight[0].numel() < LARGE:  # bmm takes rows of a buffer in turn
+                by_weight.copy_(torch.bmm(gradient.transpose(1, 2), x))
+            else:
+                torch.bmm(gradient.transpose(1, 2), x, out=by_weight)
+        if not by_x:
+            return None
+        found = torch.bmm(gradient, self._weight)
+        return found if found.shape[1] == rows else found[:, :rows]
 
 
 class _Linear(torch.autograd.Function):
-    """`product` where autograd differentiates."""
+    """`Products` where autograd differentiates."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """See `product`."""
-        x, y = product(x, weight, bias)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, products: Products) -> Tensor:
+        """See `Products.forward`."""
+        x, y = products.forward(x)
         ctx.save_for_backward(x, weight, bias)
+        ctx.products = products
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """See `products_of_gradient`."""
+        """See `Products.backward`."""
         x, weight, bias = ctx.saved_tensors
         needs = ctx.needs_input_grad
         by_weight = torch.empty_like(weight) if needs[1] else None
         by_bias = torch.empty_like(bias) if needs[2] else None
-        return products_of_gradient(gradient, x, weight, by_weight, by_bias, needs[0]), by_weight, by_bias
+        by_x = ctx.products.backward(gradient, x, by_weight, by_bias, needs[0])
+        return by_x, by_weight, by_bias, None
 
 
 def _whole_vectors(x: Tensor) -> Tensor:
@@ -174,6 +172,7 @@ class Linears(nn.Module):
     Attributes:
         weight: (runs, out, in).
         bias: (runs, out), or None.
+        products: of these.
     """
 
     bias: Tensor | None
@@ -182,11 +181,12 @@ class Linears(nn.Module):
         super().__init__()
         self.weight = gather([module.weight for module in modules])
         self.bias = gather([m.bias for m in modules]) if modules[0].bias is not None else None
+        self.products = Products(self.weight.detach(), None if self.bias is None else self.bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
         runs, out, into = self.weight.shape
-        y: Tensor = _Linear.apply(x.reshape(runs, -1, into), self.weight, self.bias)
+        y: Tensor = _Linear.apply(x.reshape(runs, -1, into), self.weight, self.bias, self.products)
         return y.reshape(*x.shape[:-1], out).contiguous()
 
 

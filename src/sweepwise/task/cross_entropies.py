@@ -22,21 +22,19 @@ def cross_entropies(outputs: Tensor, targets: Tensor, weights: Tensor | None) ->
 def with_gradient(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
     """The same, and the derivative by the outputs."""
     logarithms = _logarithms(outputs)
-    each = -1 / logarithms.shape[2]
+    examples = logarithms.shape[2]
     if targets.ndim == 2:
         places = targets.unsqueeze(1)
         weighed = None if weights is None else weights[places]
-        losses = _means(logarithms.gather(1, places), weighed)
-        by_logarithms = torch.zeros_like(logarithms)
-        if weighed is None:
-            by_logarithms.scatter_(1, places, each)
-        else:
-            by_logarithms.scatter_(1, places, weighed * each)
+        found = logarithms.gather(1, places)
+        losses = _means(found, weighed)
+        by_outputs = logarithms.exp().scatter_(1, places, found.expm1_())
+        by_outputs.mul_(1 / examples) if weighed is None else by_outputs.mul_(weighed / examples)
     else:
         weighed = _weighed(targets, weights)
         losses = _means(logarithms, weighed)
-        by_logarithms = weighed * each
-    by_outputs = torch._log_softmax_backward_data(by_logarithms, logarithms, 1, logarithms.dtype)
+        by_logarithms = weighed * (-1 / examples)
+        by_outputs = torch._log_softmax_backward_data(by_logarithms, logarithms, 1, logarithms.dtype)
     return losses, by_outputs.transpose(1, 2)
 
 
