@@ -318,6 +318,19 @@ def test_a_run_outlives_those_who_read_what_it_prints(reader, tmp_path, monkeypa
     assert record.read(the_folder())["status"] == "finished"
 
 
+@pytest.mark.parametrize("arguments", [[], ["--help"]], ids=["its result", "--help"])
+def test_a_script_has_failed_if_what_it_prints_finds_no_room(arguments):
+    script = shlex.join([sys.executable, str(ROOT / "scripts/show_seed.py"), *arguments])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        ["bash", "-c", f"{script} > /dev/full"], capture_output=True, text=True, env=environment
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: what is printed could not be written: No space left on device\n",
+    )
+
+
 @pytest.mark.slow
 def test_fifty_starts_in_the_same_second_are_one_run_and_forty_nine_refusals(start):
     commands = [start(*LONG) for _ in range(50)]

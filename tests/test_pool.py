@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -147,6 +148,21 @@ def test_a_run_that_dies_stops_no_other(do, code, said, monkeypatch, capfd):
     assert out.endswith("2 finished, 1 failed\n")
     told = " ".join(err.split())
     assert told.startswith("failed seed.value=1") and said in told and str(dead.log) in told
+
+
+def test_a_run_that_closes_what_it_did_not_open_is_waited_for_in_peace(monkeypatch):
+    looks, look = [], select.select
+
+    def close():
+        os.closerange(3, 1000)
+        time.sleep(0.3)  # it lives on meanwhile
+        os._exit(7)
+
+    failing(monkeypatch, close)
+    monkeypatch.setattr(select, "select", lambda *ends: (looks.append(ends), look(*ends))[1])
+    (outcome,) = trained(asked("seed.value=1"))
+    assert outcome.exit_code == 7
+    assert len(looks) < 100
 
 
 def test_refused_runs_leave_nothing_and_are_told_once(place, capfd):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -368,6 +369,19 @@ def test_what_a_model_starts_when_it_is_tried_ends_with_that():
         time.sleep(0.01)
 
 
+def test_a_model_that_closes_what_it_did_not_open_is_waited_for_in_peace(monkeypatch):
+    looks, look = [], select.select
+
+    def close():
+        os.closerange(3, 1000)
+        time.sleep(0.3)  # it lives on meanwhile
+
+    monkeypatch.setattr(select, "select", lambda *ends: (looks.append(ends), look(*ends))[1])
+    with pytest.raises(Failure):
+        apart(close)
+    assert len(looks) < 100
+
+
 @pytest.mark.usefixtures("always_faster")
 def test_a_run_whose_folder_is_removed_fails_and_no_other(monkeypatch):
     requests = [asked(f"seed.value={seed}", "checkpoint.steps=1") for seed in range(4)]
@@ -451,6 +465,7 @@ def test_a_process_for_each_is_no_group(always_faster):
 
 DANGEROUS = """
 import os
+import select
 import signal
 from torch import nn
 COUNT = []

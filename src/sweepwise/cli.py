@@ -112,18 +112,24 @@ def is_ours(task: Callable[..., Any]) -> bool:
 def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
     """Runs a script's function of the command line's arguments, and exits as `main` does.
 
+    What it prints is its result, so it has failed if that could not be written.
+
     Args:
         task: takes the arguments; returns an exit code, or None for 0.
         about: what --help prints.
     """
     arguments = sys.argv[1:]
-    if {"--help", "-h"} & set(arguments):
-        print(about.strip())
-        return
+    code = None
     try:
-        raise SystemExit(task(arguments) or 0)
+        if {"--help", "-h"} & set(arguments):
+            print(about.strip())
+        else:
+            code = task(arguments)
+        if why := console.lost():
+            raise Failure(f"what is printed could not be written: {why}")
     except _EXPECTED as error:
-        raise SystemExit(_refused(str(error), _exit_code(error))) from None
+        code = _refused(str(error), _exit_code(error))
+    raise SystemExit(code or 0)
 
 
 def composed(overrides: Sequence[str], conf: Path) -> Request:

@@ -18,10 +18,14 @@ class Lasting:
     Args:
         stream: of this process, over a file descriptor.
         last: takes each piece of text.
+
+    Attributes:
+        lost: why something was dropped that somebody would have read; empty if nothing was.
     """
 
     def __init__(self, stream: TextIO, last: deque[str]) -> None:
         self._stream, self._last = stream, last
+        self.lost = ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -43,11 +47,17 @@ class Lasting:
             self._spare(error)
 
     def _spare(self, error: OSError) -> None:
-        """Of a reader that has gone, nothing is held back, else it would fail once more at the end."""
-        if error.errno in GONE:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+        """Drops what is held back, which would fail once more at the end; all, if the reader has gone."""
+        descriptor = self._stream.fileno()
+        before = os.dup(descriptor)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+        self._stream.flush()
+        if error.errno not in GONE:
+            os.dup2(before, descriptor)
+            self.lost = error.strerror or str(error)
+        os.close(before)
 
 
 def occupy() -> None:
@@ -64,6 +74,12 @@ def flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream:
             stream.flush()
+
+
+def lost() -> str:
+    """Why the standard output is not all there where it should be, such as a full disk; empty if it is."""
+    flush()
+    return str(getattr(sys.stdout, "lost", ""))
 
 
 def on_terminal() -> bool:

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ from sweepwise.failure import Failure
 T = TypeVar("T")
 
 FAILED, SIGNALLED = 1, 128
-TICK_SECONDS = 0.5
+TICK_SECONDS, BRIEF_SECONDS = 0.5, 0.01
 PIPE = 2**16  # bytes that a pipe holds
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
@@ -77,9 +78,12 @@ def _line(end: int, pid: int) -> bytes:
     while not answer.endswith(b"\n"):
         select.select([end], [], [], TICK_SECONDS)
         gone = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        answer += read(end)
+        more = read(end)
+        answer += more
         if gone:
             break
+        if not more:
+            time.sleep(BRIEF_SECONDS)  # its end of the pipe is closed, though it lives
     return answer
 
 

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -26,7 +27,7 @@ from sweepwise.identity import Request
 from sweepwise.standing import ENDED, Changed, ended, refuse_made_otherwise
 from sweepwise.sweep import together
 from sweepwise.sweep.child import Child, Ending, Outcome, forked
-from sweepwise.sweep.forking import FAILED, TICK_SECONDS, held_back
+from sweepwise.sweep.forking import BRIEF_SECONDS, FAILED, TICK_SECONDS, held_back
 from sweepwise.sweep.ledger import LOGS
 from sweepwise.sweep.summary import CHANGED, ELSEWHERE, number
 from sweepwise.sweep.together import Unit
@@ -226,8 +227,10 @@ class _Running:
 
     def ended(self) -> list[tuple[Child, Ending]]:
         """Waits a little; returns those that have ended, and how."""
-        select.select([child.end for child in self._children.values()], [], [], TICK_SECONDS)
+        said, _, _ = select.select([child.end for child in self._children.values()], [], [], TICK_SECONDS)
         found = {slot: ending for slot, child in self._children.items() if (ending := child.ended())}
+        if said and not found:
+            time.sleep(BRIEF_SECONDS)  # it is about to end, or lives on with its pipe closed
         return [(self._children.pop(slot), ending) for slot, ending in found.items()]
 
 
