@@ -1,5 +1,6 @@
 """Runs of a sweep side by side: failures stay with their run, signals reach all, nobody outlives it."""
 
+import faulthandler
 import json
 import os
 import select
@@ -16,7 +17,7 @@ from sweepwise import cli, importing, interrupt, provenance, record, run
 from sweepwise.compare import compare
 from sweepwise.failure import Failure
 from sweepwise.schema import UsageError
-from sweepwise.sweep import local, pool
+from sweepwise.sweep import local, machine, pool
 from sweepwise.sweep.ledger import Ledger, Submission
 from sweepwise.sweep.summary import best, status, tell
 
@@ -125,7 +126,7 @@ def test_a_run_that_diverges_is_a_result():
     ("do", "code", "said"),
     [
         (lambda: os.kill(os.getpid(), signal.SIGKILL), -9, "killed by SIGKILL; perhaps the memory was full"),
-        (lambda: os.abort(), -6, "killed by SIGABRT"),
+        (lambda: (faulthandler.disable(), os.abort()), -6, "killed by SIGABRT"),
         (lambda: os._exit(0), 1, "its process was left with exit code 0"),
         (lambda: os._exit(7), 7, "its process was left with exit code 7"),
         (lambda: 1 / 0, 1, "ZeroDivisionError: division by zero"),
@@ -285,17 +286,17 @@ def test_slots(monkeypatch):
     monkeypatch.setattr(Path, "glob", lambda self, pattern: [])  # of /dev
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("SLURM_CPUS_ON_NODE", raising=False)
-    assert pool._slots(requests, None) == [None] * 4
-    assert len(pool._slots(requests[:3], None)) == 3 and len(pool._slots(requests, 7)) == 7
+    assert machine.slots(requests, None) == [None] * 4
+    assert len(machine.slots(requests[:3], None)) == 3 and len(machine.slots(requests, 7)) == 7
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "4")
-    assert len(pool._slots(requests, None)) == 2
+    assert len(machine.slots(requests, None)) == 2
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(1))
-    assert len(pool._slots(requests, None)) == 1
+    assert len(machine.slots(requests, None)) == 1
     monkeypatch.setattr(Path, "glob", lambda self, pattern: [Path("/dev/nvidia0"), Path("/dev/nvidia1")])
-    assert pool._slots(requests, None) == ["0", "1"] and pool._slots(requests, 3) == ["0", "1", "0"]
+    assert machine.slots(requests, None) == ["0", "1"] and machine.slots(requests, 3) == ["0", "1", "0"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7")
-    assert pool._slots(requests, None) == ["5", "GPU-7"]
-    assert pool._slots(own, None) == [None]
+    assert machine.slots(requests, None) == ["5", "GPU-7"]
+    assert machine.slots(own, None) == [None]
 
 
 def test_a_process_sees_its_own_gpu(monkeypatch):

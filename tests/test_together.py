@@ -16,7 +16,7 @@ from torch import nn
 from sweepwise import cli, importing, record, run
 from sweepwise.failure import Failure
 from sweepwise.learner import width
-from sweepwise.sweep import local, pool, together
+from sweepwise.sweep import local, machine, pool, together
 from sweepwise.sweep.forking import apart
 from sweepwise.sweep.summary import status
 
@@ -181,11 +181,11 @@ def test_free_memory_of_gpus(tmp_path, monkeypatch):
     script.write_text("#!/bin/sh\nprintf '0, GPU-a, 1000\\n1, GPU-b, 300\\n'\n")
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{script.parent}:{os.environ['PATH']}")
-    assert pool._free_memory(["0"]) == pool._free_memory(["GPU-a"]) == 1000 * 2**20
-    assert pool._free_memory(["0", "1", "0", "1"]) == 150 * 2**20
-    assert pool._free_memory([None, None]) is pool._free_memory(["7"]) is None
+    assert machine.free_memory(["0"]) == machine.free_memory(["GPU-a"]) == 1000 * 2**20
+    assert machine.free_memory(["0", "1", "0", "1"]) == 150 * 2**20
+    assert machine.free_memory([None, None]) is machine.free_memory(["7"]) is None
     script.write_text("#!/bin/sh\nexit 9\n")
-    assert pool._free_memory(["0"]) is None
+    assert machine.free_memory(["0"]) is None
 
 
 @pytest.mark.slow

@@ -9,12 +9,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import os
 import select
 import signal
-import subprocess
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,14 +23,13 @@ from sweepwise.failure import Failure
 from sweepwise.folders import SWEEP, make, remove
 from sweepwise.identity import Request
 from sweepwise.standing import ENDED, Changed, ended, refuse_made_otherwise
-from sweepwise.sweep import together
+from sweepwise.sweep import machine, together
 from sweepwise.sweep.child import Child, Ending, Outcome, forked
 from sweepwise.sweep.forking import BRIEF_SECONDS, FAILED, TICK_SECONDS, held_back
 from sweepwise.sweep.ledger import LOGS
 from sweepwise.sweep.summary import CHANGED, ELSEWHERE, number
 from sweepwise.sweep.together import Unit
 
-ANSWER_SECONDS = 30  # that the driver of a GPU may take to wake up
 LATER = (  # what a training imports when it first needs it
     "numpy.random",
     "tensorboard.compat.proto.event_pb2",
@@ -91,10 +88,10 @@ def train_all(
         _prepare(waiting)
         made = [level for request in waiting for level in make(_logs(request))]
         try:
-            slots = _slots(waiting, max_parallel)
+            slots = machine.slots(waiting, max_parallel)
             units: Sequence[Unit] = [Unit([request], False) for request in waiting]
             if fuse and len(units) > 1:
-                found = together.groups(waiting, len(slots), group_size, _free_memory(slots))
+                found = together.groups(waiting, len(slots), group_size, machine.free_memory(slots))
                 said("plan", str(found))
                 units = found.units
             _train(deque(units), _Running(slots), suffix, elsewhere, ended_so, said, tick)
@@ -153,50 +150,6 @@ def _known(targets: Iterable[str]) -> None:
     provenance.origin(targets)
     provenance.code(targets)
     provenance.versions()
-
-
-def _slots(requests: Sequence[Request], max_parallel: int | None) -> list[str | None]:
-    """For each run at a time the GPU that it is given; None: none of its own."""
-    wants_gpu = any(request.config["trainer"]["device"] in ("auto", "cuda") for request in requests)
-    gpus: list[str | None] = list(_gpus()) if wants_gpu else []
-    threads = max(request.config["trainer"]["threads"] for request in requests)
-    number = max_parallel or len(gpus) or max(1, _cores() // threads)
-    number = min(number, len(requests))
-    return [gpus[slot % len(gpus)] if gpus else None for slot in range(number)]
-
-
-def _cores() -> int:
-    """The cores that this process may use; of a Slurm job those it was given, also where none enforces it."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(here, int(os.environ.get("SLURM_CPUS_ON_NODE", here)))
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process may use; asked of the system, as a fork must find CUDA untouched."""
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if told is not None:
-        return [word for word in told.split(",") if word]
-    return [str(i) for i, _ in enumerate(sorted(Path("/dev").glob("nvidia[0-9]*")))]
-
-
-def _free_memory(slots: Sequence[str | None]) -> int | None:
-    """Bytes of its GPU that are free for each process, of the fullest one; None if there is none to ask."""
-    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
-    used = Counter(slot for slot in slots if slot is not None)
-    if not used:
-        return None
-    try:
-        told = subprocess.run(
-            query, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True
-        ).stdout
-        free = {
-            name.strip(): int(mebibytes) * 2**20
-            for *names, mebibytes in (line.split(",") for line in told.splitlines())
-            for name in names
-        }
-        return min(free[gpu] // processes for gpu, processes in used.items())
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
-        return None
 
 
 class _Running:

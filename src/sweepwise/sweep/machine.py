@@ -1,0 +1,57 @@
+"""What this machine has for the processes of a sweep: cores, GPUs and their memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from sweepwise.identity import Request
+
+ANSWER_SECONDS = 30  # that the driver of a GPU may take to wake up
+
+
+def slots(requests: Sequence[Request], max_parallel: int | None) -> list[str | None]:
+    """For each run at a time the GPU that it is given; None: none of its own."""
+    wants_gpu = any(request.config["trainer"]["device"] in ("auto", "cuda") for request in requests)
+    gpus: list[str | None] = list(_gpus()) if wants_gpu else []
+    threads = max(request.config["trainer"]["threads"] for request in requests)
+    number = max_parallel or len(gpus) or max(1, _cores() // threads)
+    number = min(number, len(requests))
+    return [gpus[slot % len(gpus)] if gpus else None for slot in range(number)]
+
+
+def _cores() -> int:
+    """The cores that this process may use; of a Slurm job those it was given, also where none enforces it."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(here, int(os.environ.get("SLURM_CPUS_ON_NODE", here)))
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use; asked of the system, as a fork must find CUDA untouched."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if told is not None:
+        return [word for word in told.split(",") if word]
+    return [str(i) for i, _ in enumerate(sorted(Path("/dev").glob("nvidia[0-9]*")))]
+
+
+def free_memory(slots: Sequence[str | None]) -> int | None:
+    """Bytes of its GPU that are free for each process, of the fullest one; None if there is none to ask."""
+    query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
+    used = Counter(slot for slot in slots if slot is not None)
+    if not used:
+        return None
+    try:
+        told = subprocess.run(
+            query, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True
+        ).stdout
+        free = {
+            name.strip(): int(mebibytes) * 2**20
+            for *names, mebibytes in (line.split(",") for line in told.splitlines())
+            for name in names
+        }
+        return min(free[gpu] // processes for gpu, processes in used.items())
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError):
+        return None
