@@ -1,9 +1,6 @@
 """The passes of stacked models: gradients against torch's own, for whatever stands in a chain."""
 
 import copy
-import itertools
-import math
-import random
 import subprocess
 import sys
 from functools import partial
@@ -11,20 +8,15 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from small_learners import CLASSES, RATE, at_once, in_turn, learners
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from sweepwise.learner import Watch, stacked
 from sweepwise.learner.chain import LinearLink, Segment
-from sweepwise.learner.fused import FusedLearner, Unfusable
-from sweepwise.learner.module import ModuleLearner
-from sweepwise.learner.remembered import Remembered
+from sweepwise.learner.fused import FusedLearner
 from sweepwise.model.activation import ACTIVATIONS
-from sweepwise.optimizer import FlatOptimizer
-from sweepwise.seed import same_generators_after
-from sweepwise.task import Classification
 
-CLASSES, RATE = 5, 0.25
 LINK, SEGMENT = LinearLink, Segment
 
 
@@ -138,19 +130,6 @@ MODELS = {
 }
 
 
-def learners(make, runs):
-    made = []
-    for seed in range(runs):
-        torch.manual_seed(seed)
-        sgd = partial(FlatOptimizer, partial(torch.optim.SGD, lr=RATE))
-        made.append(
-            ModuleLearner(
-                make(), Classification(7 if make is Residual else CLASSES), sgd, [], noise_seed=seed
-            )
-        )
-    return made
-
-
 def put_out(model):
     """What each layer puts out from now on, in the order of calls."""
     found = {}
@@ -164,7 +143,7 @@ def put_out(model):
 def test_a_step_is_that_of_autograd(name, batch, in_double):
     make, kinds = MODELS[name]
     runs = 3
-    own = learners(make, runs)
+    own = learners(make, runs, 7 if make is Residual else CLASSES)
     alone = [copy.deepcopy(learner.model) for learner in own]
     x, y = torch.randn(runs, batch, 7), torch.randint(CLASSES, (runs, batch))
     together = FusedLearner(own, x[0])
@@ -222,27 +201,6 @@ def test_what_a_hook_changes_is_not_lost():
     torch.testing.assert_close(outputs.view(2, 4, -1), torch.stack(wanted))
 
 
-def in_turn(own, batches):
-    """Trains one after the other; returns the weights of each after every step."""
-    kept = [[] for _ in own]
-    for learner, weights, k in zip(own, kept, itertools.count(), strict=False):
-        for step, (x, y) in enumerate(batches):
-            learner.step(x[k], y[k], np.full(1, RATE), step, Watch.NOTHING)
-            weights.append(learner.flat.values.clone())
-    return kept
-
-
-def at_once(own, batches):
-    """As `in_turn`, together."""
-    kept = [[] for _ in own]
-    together = FusedLearner(own, batches[0][0][0])
-    for step, (x, y) in enumerate(batches):
-        together.step(x.flatten(0, 1), y.flatten(), np.full(len(own), RATE), step, Watch.NOTHING)
-        for learner, weights in zip(own, kept, strict=True):
-            weights.append(learner.flat.values.clone())
-    return kept
-
-
 def test_in_float32_they_differ_as_after_a_change_of_the_last_bit():
     """A sum in another order is one rounding at first; from then on the training itself amplifies it.
 
@@ -267,206 +225,6 @@ def test_in_float32_they_differ_as_after_a_change_of_the_last_bit():
     sizes = np.array([torch.linalg.vector_norm(run[0]).item() for run in alone])
     assert (by_us[:, 0] > 0).all() and (by_us[:, 0] < unit * sizes).all()
     assert np.median(by_us / by_a_bit) < 2 and (by_us / by_a_bit).max() < 20
-
-
-class Foreign(nn.Module):
-    """A model of a user's, with a forward pass that is not torch's."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.last = nn.Linear(7, 8), nn.Linear(8, CLASSES)
-        self.register_buffer("mean", torch.zeros(8))
-        self.scale = nn.Parameter(torch.tensor(2.0))
-        self.calls = 0
-
-    def forward(self, x):
-        return self.last(torch.relu(self.first(x)) * self.scale)
-
-
-class Decides(Foreign):
-    def forward(self, x):
-        h = self.first(x)
-        return self.last(h.tanh() if h.mean() > 9 else h.relu())
-
-
-class Remembers(Foreign):
-    def forward(self, x):
-        self.calls += 1
-        return super().forward(x) * (1 + 0.1 * self.calls)
-
-
-class Box:
-    def __init__(self):
-        self.count = 0
-
-
-class Counter(nn.Module):
-    count = 0
-
-    def forward(self, x):
-        self.count += 1
-        return x
-
-
-MEMORIES = {
-    "list": (list, lambda kept: kept.append(1)),
-    "dict": (dict, lambda kept: kept.update(last=1)),
-    "array": (lambda: np.zeros(2), lambda kept: kept.__setitem__(0, 1)),
-    "object": (Box, lambda kept: setattr(kept, "count", 1)),
-    "object in a tuple": (lambda: (Box(), 0), lambda kept: setattr(kept[0], "count", 1)),
-    "counter": (itertools.count, next),
-    "generator": (lambda: random.Random(0), lambda kept: kept.random()),
-    "tensor": (lambda: torch.zeros(2), lambda kept: kept.add_(1)),
-    "module beside": (lambda: [Counter()], lambda kept: kept[0](0)),
-    "large tensor": (lambda: torch.zeros(100_000), lambda kept: kept.add_(1)),
-}
-
-
-@pytest.mark.parametrize("name", MEMORIES)
-def test_what_a_pass_changes_outside_of_parameters_and_buffers_is_found(name):
-    make, change = MEMORIES[name]
-
-    class Remembers(Foreign):
-        def __init__(self):
-            super().__init__()
-            self.kept, self.scheme, self.rate = make(), lambda: 0, math.nan
-
-        def forward(self, x):
-            if self.training:
-                change(self.kept)
-            return super().forward(x)
-
-    own = learners(Remembers, 2)
-    model = own[0].model.eval()
-    before = Remembered(model)
-    model(torch.zeros(1, 7))
-    assert before.changed(model) == ""
-    with pytest.raises(Unfusable, match=r"its forward pass changes Remembers\.kept"):
-        FusedLearner(own, torch.randn(64, 7))
-
-
-class Hook:
-    count = 0
-
-    def __call__(self, layer, inputs, output):
-        self.count += 1
-
-
-class Hooked(Foreign):
-    def __init__(self):
-        super().__init__()
-        self.first.register_forward_hook(Hook())
-
-
-class Late(Foreign):
-    def __init__(self):
-        super().__init__()
-        self.register_buffer("count", None)
-
-    def forward(self, x):
-        self.count = torch.zeros(()) if self.count is None else self.count + 1
-        return super().forward(x)
-
-
-class Replaces(Foreign):
-    def forward(self, x):
-        h = self.first(x)
-        if self.training:
-            self.mean = 0.9 * self.mean + 0.1 * h.mean(0).detach()
-        return self.last(h - self.mean)
-
-
-class Centres(Foreign):
-    def forward(self, x):
-        return super().forward(x - x.mean(0) if self.training else x)
-
-
-class CentresAlways(Foreign):
-    def forward(self, x):
-        return super().forward(x - x.mean(0))
-
-
-class Adds(Foreign):
-    def forward(self, x):
-        h = self.first(x)
-        if self.training:
-            self.mean.mul_(0.9).add_(h.mean(0).detach(), alpha=0.1)
-        return self.last(h - self.mean)
-
-
-class Draws(Foreign):
-    def forward(self, x):
-        return super().forward(x + torch.randn_like(x) if self.training else x)
-
-
-class DrawsElsewhere(Foreign):
-    """By a generator that torch.func does not know, and here without consequence."""
-
-    def forward(self, x):
-        return super().forward(x if random.random() < 2 else x.relu())
-
-
-@pytest.mark.parametrize(
-    ("make", "why"),
-    [
-        (Decides, "data-dependent control flow"),
-        (Remembers, "changes Remembers.calls"),
-        (Hooked, "changes Linear._forward_hooks"),
-        (Late, "changes Late._buffers"),
-        (Replaces, "its buffers do not change as they would alone"),
-        (CentresAlways, "depends on which examples come together"),
-        (Draws, "called random operation"),
-        (DrawsElsewhere, "draws random numbers"),
-    ],
-)
-def test_what_a_program_would_do_otherwise_is_found(make, why):
-    own = learners(make, 3)
-    kept = [copy.deepcopy(learner.model.state_dict()) for learner in own]
-    buffers = [learner.model.mean for learner in own]
-    with pytest.raises(Unfusable, match=why):
-        FusedLearner(own, torch.randn(64, 7))
-    for learner, before, buffer in zip(own, kept, buffers, strict=True):
-        after = learner.model.state_dict()
-        assert all(torch.equal(after[name], before[name]) for name in before)
-        assert learner.model.mean.shape == buffer.shape and learner.model.training
-
-
-def test_nobody_who_joins_or_leaves_moves_the_global_generators():
-    """A checkpoint holds them, so what shares a group must not show in them."""
-    own = learners(partial(wide, nn.ReLU()), 3)
-    x, y = torch.randn(2 * 16, 7), torch.randint(CLASSES, (32,))
-    with same_generators_after(x.device) as drawn:
-        together = FusedLearner(own, x)
-        together.drop(1)
-        together.step(x, y, np.full(3, RATE), 1, Watch.NOTHING)
-        assert not drawn()
-        random.random()
-        assert drawn()
-
-
-def test_a_pass_that_decides_by_values_is_found_where_layers_are_stacked(in_double):
-    """Of torch's layers alone, so that each would be one of all runs."""
-
-    class Decides(nn.Sequential):
-        def forward(self, x):
-            h = self[0](x)
-            return self[1](h.tanh() if h.mean() > 9 else h)
-
-    own = learners(lambda: Decides(nn.Linear(7, 8), nn.Linear(8, CLASSES)), 2)
-    with pytest.raises(Unfusable, match="looks at values"):
-        FusedLearner(own, torch.randn(64, 7))
-
-
-@pytest.mark.parametrize("make", [Foreign, Centres, Adds])
-def test_forward_passes_of_ones_own_are_those_of_the_runs_alone(make, in_double):
-    runs, steps = 3, 20
-    batches = [(torch.randn(runs, 16, 7), torch.randint(CLASSES, (runs, 16))) for _ in range(steps)]
-    alone, together = learners(make, runs), learners(make, runs)
-    in_turn(alone, batches)
-    at_once(together, batches)
-    for one, other in zip(alone, together, strict=True):
-        for name, value in one.model.state_dict().items():
-            torch.testing.assert_close(other.model.state_dict()[name], value, rtol=1e-9, atol=1e-12)
 
 
 def test_training_together_imports_no_dynamo():

@@ -29,6 +29,7 @@ from sweepwise.world import ALONE, World, place
 Built = TypeVar("Built")
 
 EXAMPLES = 256  # of the training part, shown to what looks at data before the training
+ENOUGH = 16  # examples, of which batch norm takes the mean without making much of rounding
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ class Parts:
         home = next(self.model.parameters()).device
         x, y = self.data.sample(examples)
         return x.to(home), y.to(home)
+
+    def batch(self) -> Tensor:
+        """X of a batch as large as in training, but within `ENOUGH` and `EXAMPLES`, where the model is."""
+        return self.sample(min(EXAMPLES, max(ENOUGH, self.data.batch_size)))[0]
 
 
 def assemble(

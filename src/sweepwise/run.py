@@ -129,7 +129,7 @@ def train_together(requests: Sequence[Request]) -> int:
     """
     requests, members = _members(requests)
     data, task, settings = members[0].data, members[0].task, members[0].settings
-    learner = FusedLearner([parts.learner for parts in members], data.sample(EXAMPLES)[0])
+    learner = FusedLearner([parts.learner for parts in members], members[0].batch())
     interrupts = Interrupts()
     with contextlib.ExitStack() as open_folders:
         claims = [open_folders.enter_context(record.claim(request)) for request in requests]
@@ -274,7 +274,7 @@ def _train(request: Request, parts: Parts, claim: Claim, world: World, fused: bo
     learner: Learner = parts.learner
     if fused:
         try:
-            learner = FusedLearner([parts.learner], parts.sample(EXAMPLES)[0])
+            learner = FusedLearner([parts.learner], parts.batch())
         except Unfusable:  # on another device than it was tried on
             fused = False
     with _begun(request, parts, claim, world, fused=fused) as begun:

@@ -19,7 +19,7 @@ from torch import Tensor
 from sweepwise.data.loading import Batch
 from sweepwise.learner import Watch, Watched
 from sweepwise.learner.module import ModuleLearner
-from sweepwise.learner.program import Parameters, Unfusable, program
+from sweepwise.learner.program import Parameters, Unfusable, Way, program
 from sweepwise.learner.scalars import scalars
 from sweepwise.optimizer.rows import Rows
 from sweepwise.seed import seed_globals
@@ -36,9 +36,11 @@ class FusedLearner:
     Args:
         learners: of the runs, each as it would train alone; they belong to the group from now on.
         examples: x of a batch, with which the runs are compared once.
+        way: in which they are known to be trainable; None: it is found by comparing.
 
     Attributes:
         runs: how many.
+        way: in which they are trained.
         takes_portions: no.
 
     Raises:
@@ -47,7 +49,7 @@ class FusedLearner:
 
     takes_portions = False
 
-    def __init__(self, learners: Sequence[ModuleLearner], examples: Tensor) -> None:
+    def __init__(self, learners: Sequence[ModuleLearner], examples: Tensor, way: Way | None = None) -> None:
         self._learners = list(learners)
         self.runs = len(learners)
         self._task = learners[0].task
@@ -58,6 +60,7 @@ class FusedLearner:
             raise Unfusable("some of them change the examples that they learn from, others do not")
         self._ended: set[int] = set()
         self._seen: dict[int, Watched] = {}
+        self.way = way
         self._stack()
 
     def _stack(self) -> None:
@@ -76,7 +79,11 @@ class FusedLearner:
         for k, learner in enumerate(self._own):
             learner.move_(self._values[k : k + 1], self._gradient[k : k + 1])
         self._parameters = Parameters(self._own, self._values, self._gradient)
-        self._program = program(self._own, self._parameters, self._examples)
+        if self.way:
+            self._program = self.way(self._own, self._parameters)
+        else:
+            self._program = program(self._own, self._parameters, self._examples)
+            self.way = type(self._program)
         self._rows = Rows([learner.optimizer for learner in self._own])
         self._noises = [own.noise for own in self._own if own.noise.wanted]
         self._mixes = bool(self._own[0].mixes)

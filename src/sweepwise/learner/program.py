@@ -1,36 +1,26 @@
 """The forward and backward pass of several models as one program.
 
 Two ways lead there. `stacked` replaces each layer by one of all runs: fast, where every layer is known. Else
-torch.func vectorises the model's own forward pass. Which of them gives what the models give alone, is tried.
+torch.func vectorises the model's own forward pass. Which of them does what the models do alone, is tried; see
+`trial`.
 """
 
 from __future__ import annotations
 
 import copy
-import itertools
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from sweepwise.learner.chain import chain, derivatives
 from sweepwise.learner.forward import joined
 from sweepwise.learner.module import ModuleLearner
-from sweepwise.learner.remembered import Remembered
 from sweepwise.learner.stacked import Unstackable, stacked
-from sweepwise.seed import same_generators_after
-
-TRIED = 4  # examples of a batch on which the programs are compared
-TINY = 1e-30
-ROUNDING = {torch.float32: 1e-3, torch.float64: 1e-9}  # relative to the largest output
-
-
-class Unfusable(Exception):
-    """Runs that cannot be trained as one program; the text says why."""
+from sweepwise.learner.trial import Unfusable, compare
 
 
 class Program(Protocol):
@@ -193,7 +183,8 @@ class VectorizedProgram:
         return outputs
 
 
-WAYS: Sequence[Callable[[Sequence[ModuleLearner], Parameters], Program]] = (StackedProgram, VectorizedProgram)
+Way = Callable[[Sequence[ModuleLearner], Parameters], Program]
+WAYS: Sequence[Way] = (StackedProgram, VectorizedProgram)
 
 
 def program(learners: Sequence[ModuleLearner], parameters: Parameters, examples: Tensor) -> Program:
@@ -202,7 +193,7 @@ def program(learners: Sequence[ModuleLearner], parameters: Parameters, examples:
     Args:
         learners: of the runs.
         parameters: theirs.
-        examples: (examples, *features), on which the pass is compared with those of the models alone.
+        examples: (batch, *features), on which the pass is compared with those of the models alone.
 
     Raises:
         Unfusable: no way gives what the models give alone.
@@ -212,7 +203,7 @@ def program(learners: Sequence[ModuleLearner], parameters: Parameters, examples:
     for way in WAYS:
         try:
             found = way(learners, parameters)
-            _compare(found, learners, examples)
+            compare(found, learners, parameters, examples)
         except (Unstackable, Unfusable) as error:
             reasons.append(str(error))
         except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
@@ -220,110 +211,3 @@ def program(learners: Sequence[ModuleLearner], parameters: Parameters, examples:
         else:
             return found
     raise Unfusable("; ".join(dict.fromkeys(reasons)))
-
-
-def _compare(found: Program, learners: Sequence[ModuleLearner], examples: Tensor) -> None:
-    """Whether a program does what each model does alone, in one pass of each mode; leaves no trace.
-
-    In training each run is given other examples, as it is later.
-
-    Raises:
-        Unfusable: it does not, or a pass depends on more than a model's tensors.
-    """
-    tolerance = ROUNDING.get(examples.dtype, 1e-2)
-    same = examples[:TRIED]
-    others = torch.stack([examples.roll(-k * TRIED, 0)[:TRIED] for k in range(len(learners))])
-    buffers = _Buffers(learners)
-    try:
-        with torch.no_grad(), same_generators_after(examples.device):
-            for training in (False, True):
-                for learner in learners:
-                    learner.noise.begin(0)
-                with same_generators_after(examples.device) as drawn:
-                    outputs = found.train(others, []) if training else found.evaluate(same)
-                    foreign = drawn()
-                if foreign:
-                    raise Unfusable(
-                        "its forward pass draws random numbers that do not come from a known layer"
-                    )
-                changed = buffers.values()
-                for k, learner in enumerate(learners):
-                    buffers.restore()
-                    if learner.noise.wanted:
-                        torch.manual_seed(learner.noise.of_step(0))
-                    alone = _alone(learner.model.train(training), others[k] if training else same)
-                    if not _near(outputs[k], alone, tolerance):
-                        raise Unfusable("its forward pass treats examples of a batch not each by itself")
-                    first = same[: TRIED // 2]
-                    if not training and not _near(outputs[k][: len(first)], learner.model(first), tolerance):
-                        raise Unfusable("its evaluation depends on which examples come together")
-                    if not all(map(_near, changed[k], buffers.values()[k], itertools.repeat(tolerance))):
-                        raise Unfusable("its buffers do not change as they would alone")
-                buffers.restore()
-    finally:
-        buffers.restore()
-        for learner in learners:
-            learner.model.train()
-
-
-def _alone(model: nn.Module, examples: Tensor) -> Tensor:
-    """A model's own outputs.
-
-    Raises:
-        Unfusable: its pass looks at values, or remembers something.
-    """
-    remembered = Remembered(model)
-    with _NoLooks():
-        outputs: Tensor = model(examples)
-    if changed := remembered.changed(model):
-        raise Unfusable(f"its forward pass changes {changed}")
-    return outputs
-
-
-class _NoLooks(TorchDispatchMode):
-    """Refuses what a pass needs to decide by values: those of all runs would decide together."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports its compiler, which takes 1.6 s
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default):
-            raise Unfusable("its forward pass looks at values")
-        return func(*args, **(kwargs or {}))
-
-
-class _Buffers:
-    """The buffers of models, as they are now."""
-
-    def __init__(self, learners: Sequence[ModuleLearner]) -> None:
-        self._own = [
-            [
-                (module, name, buffer, buffer.clone())
-                for module in learner.model.modules()
-                for name, buffer in module._buffers.items()
-                if buffer is not None
-            ]
-            for learner in learners
-        ]
-
-    def values(self) -> list[list[Tensor]]:
-        """Copies of them, of each model."""
-        return [[module.get_buffer(name).clone() for module, name, *_ in own] for own in self._own]
-
-    def restore(self) -> None:
-        """Puts them back, and what was in them."""
-        for module, name, buffer, kept in itertools.chain(*self._own):
-            module._buffers[name] = buffer
-            buffer.copy_(kept)
-
-
-def _near(outputs: Tensor, alone: Tensor, tolerance: float) -> bool:
-    """Whether outputs agree; what is not finite must be so in both."""
-    finite = alone.isfinite()
-    if outputs.shape != alone.shape or not torch.equal(outputs.isfinite(), finite):
-        return False
-    scale = alone[finite].abs().max() if finite.any() else 0.0
-    return bool((outputs - alone)[finite].abs().le(tolerance * scale + TINY).all())

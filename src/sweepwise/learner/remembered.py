@@ -12,11 +12,12 @@ from torch import Tensor, nn
 SMALL = 2**16  # bytes of a tensor that is looked into
 IDENTICAL = (type, FunctionType, BuiltinFunctionType, ModuleType)
 PLAIN = (bool, int, float, str, type(None))
+LIBRARIES = ("builtins", "torch.", "sweepwise.")  # whose classes remember nothing
 PARTS = ("_parameters", "_modules", "_buffers")  # whose tensors and modules are looked at elsewhere
 
 
 class Remembered:
-    """The attributes of a model's modules, by value: numbers, texts, containers, arrays, any objects.
+    """The attributes of a model's modules and of their classes, by value: numbers, texts, any objects.
 
     Functions, classes and what cannot be pickled are told apart by which they are, large tensors also by how
     often they have been changed in place.
@@ -29,6 +30,11 @@ class Remembered:
             (name, type(module).__name__, key): self._picture(_empty(value) if key in PARTS else value)
             for name, module in model.named_modules()
             for key, value in vars(module).items()
+        } | {
+            ("", kind.__name__, key): self._picture(value)
+            for kind in {kind for module in model.modules() for kind in type(module).__mro__}
+            if not kind.__module__.startswith(LIBRARIES)
+            for key, value in vars(kind).items()
         }
 
     def changed(self, model: nn.Module) -> str:

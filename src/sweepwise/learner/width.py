@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sweepwise.learner import Learner, Watch
 from sweepwise.learner.fused import FusedLearner
-from sweepwise.parts import EXAMPLES, Parts
+from sweepwise.parts import Parts
 
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 ENOUGH = 8  # runs, beyond which a width that is no better than the last ends the search
@@ -36,10 +36,10 @@ def fastest(
     Raises:
         Unfusable: these runs cannot be trained as one program.
     """
-    examples, _ = one.data.sample(EXAMPLES)
+    examples = one.batch()
     x, y = next(iter(one.data.train.split(one.data.batch_size)))
     pair = copy.deepcopy([one.learner, other.learner])
-    FusedLearner(pair, examples)
+    together = FusedLearner(pair, examples)
     if wanted is not None:
         return min(wanted, runs), ""
     if memory is not None:
@@ -48,7 +48,7 @@ def fastest(
     alone = _seconds(copy.deepcopy(one.learner), x, y)
     best, least = 0, math.inf
     for width in dict.fromkeys(min(width, runs) for width in WIDTHS):
-        learner = FusedLearner([copy.deepcopy(one.learner) for _ in range(width)], examples)
+        learner = FusedLearner([copy.deepcopy(one.learner) for _ in range(width)], examples, together.way)
         of_each = _seconds(learner, x, y) / width
         if of_each * GAIN < least:
             best, least = width, of_each
