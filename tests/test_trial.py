@@ -71,6 +71,16 @@ class Counter(nn.Module):
         return x
 
 
+def annealer():
+    count = 0
+
+    def anneal():
+        nonlocal count
+        count += 1
+
+    return anneal
+
+
 MEMORIES = {
     "list": (list, lambda kept: kept.append(1)),
     "dict": (dict, lambda kept: kept.update(last=1)),
@@ -80,6 +90,8 @@ MEMORIES = {
     "counter": (itertools.count, next),
     "generator": (lambda: random.Random(0), lambda kept: kept.random()),
     "tensor": (lambda: torch.zeros(2), lambda kept: kept.add_(1)),
+    "variable of a function": (annealer, lambda kept: kept()),
+    "attribute of a function": (lambda: lambda: 0, lambda kept: setattr(kept, "count", 1)),
     "module beside": (lambda: [Counter()], lambda kept: kept[0](0)),
     "large tensor": (lambda: torch.zeros(100_000), lambda kept: kept.add_(1)),
 }
@@ -225,9 +237,54 @@ class Own(Plain):
         return self.last(self.first(x) * self.own)
 
 
+class Teaches(Plain):
+    """A copy that follows, and is not trained."""
+
+    def __init__(self, move):
+        super().__init__()
+        self.teacher, self.move = nn.Linear(7, 8).requires_grad_(False), move
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        if self.training:
+            with torch.no_grad():
+                self.move(self.teacher.weight, self.first.weight)
+        return super().forward(x) + self.scale * self.last(self.teacher(x))
+
+
+class Bounds(Plain):
+    """The norm of a weight, which is not reached at first."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.first.weight.mul_((60 / self.first.weight.norm()).clamp(max=1))
+        return super().forward(x)
+
+
+class PassesOfItsOwn(Plain):
+    def __init__(self):
+        super().__init__()
+        forward = self.last.forward
+        self.last.forward = lambda x: forward(x.clamp(max=1.5))
+
+
+class CountsModes(Plain):
+    epochs = 0
+
+    def train(self, mode=True):
+        if mode and not self.training:
+            self.epochs += 1
+        return super().train(mode)
+
+
 @pytest.mark.parametrize(
     ("make", "why"),
     [
+        (lambda: Teaches(lambda to, by: to.lerp_(by, 0.1)), "changes its parameter teacher.weight"),
+        (lambda: Teaches(lambda to, by: to.data.lerp_(by, 0.1)), "accessing `data`"),
+        (PassesOfItsOwn, "Linear has hooks, or a pass of its own"),
+        (Bounds, "changes its parameter first.weight"),
+        (CountsModes, "a change of its mode changes CountsModes.epochs"),
         (lambda: Reads(lambda x: x.numpy().max()), "looks at values"),
         (lambda: Reads(lambda x: np.asarray(x).max()), "looks at values"),
         (lambda: Reads(lambda x: max(x.flatten().tolist())), "looks at values"),
@@ -360,10 +417,53 @@ class HalvesTheRest(Plain):
         return super().forward(torch.cat([x[:30], x[30:] / 2]) if self.training else x)
 
 
+class ReadsItsWeight(Plain):
+    """Of all runs it would be another."""
+
+    def forward(self, x):
+        return super().forward(x) * (9 / self.first.weight.norm()).clamp(max=1)
+
+
+class CentresByParts(Plain):
+    """Of as many examples as batches are multiples of."""
+
+    def forward(self, x):
+        return super().forward(
+            torch.cat([part - part.mean(0) for part in x.split(16)]) if self.training else x
+        )
+
+
+class CountsUp(Plain):
+    def forward(self, x):
+        return super().forward(x * (torch.arange(len(x)) % 4 + 1.0)[:, None] if self.training else x)
+
+
+def clamped_before():
+    model = nn.Sequential(nn.Linear(7, 6), nn.ReLU(), nn.Linear(6, CLASSES))
+    model[2].register_forward_pre_hook(lambda layer, inputs: (inputs[0].clamp(max=1.5),))
+    return model
+
+
+class Embeds(Plain):
+    """What larger numbers would be no places of."""
+
+    def __init__(self):
+        super().__init__()
+        self.places = nn.Embedding(40, 7)
+
+    def forward(self, x):
+        return super().forward(self.places((x[:, 0] * 3).long() + 20))
+
+
 @pytest.mark.parametrize(
     "make",
     [
         Foreign,
+        CentresByParts,
+        ReadsItsWeight,
+        CountsUp,
+        clamped_before,
+        Embeds,
         Centres,
         Adds,
         CentresBehindZeros,

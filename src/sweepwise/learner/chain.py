@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import Variable
 
 from sweepwise.learner.forward import listening
-from sweepwise.learner.stacked import Linears
+from sweepwise.learner.stacked import Linears, does_more
 
 GradientOf = Callable[[Tensor], Tensor | None]  # where a parameter's gradient belongs; None: it is frozen
 Named = tuple[str, nn.Module]
@@ -65,8 +65,8 @@ class LinearLink:
         name, layer = named
         assert isinstance(layer, Linears)
         self._products = layer.products
-        self._by_weight = gradient_of(layer.weight)
-        self._by_bias = None if layer.bias is None else gradient_of(layer.bias)
+        self._by_weight = gradient_of(layer.weights)
+        self._by_bias = None if layer.biases is None else gradient_of(layer.biases)
         self._relu = relu is not None
         self._name = name if name in heard else None
         self._relu_name = relu[0] if relu and relu[0] in heard else None
@@ -172,7 +172,8 @@ def chain(model: nn.Module, heard: Container[str], gradient_of: GradientOf) -> l
     """
     links = list(_links(model, heard, gradient_of))
     owned = [tensor for _, layer in _in_turn(model) for tensor in set(map(id, _tensors_of(layer)))]
-    if len(set(owned)) == len(owned) and not any(map(_does_more, model.modules())):
+    alters = any(does_more(layer) or getattr(layer, "inplace", False) for layer in model.modules())
+    if len(set(owned)) == len(owned) and not alters:
         return links
     return [Segment([("", model)], heard, gradient_of, before=False)]
 
@@ -208,12 +209,6 @@ def _flat(model: nn.Module) -> Iterator[nn.Module]:
             yield from _flat(layer)
     elif not isinstance(model, nn.Identity) and not (isinstance(model, nn.Dropout) and not model.p):
         yield model
-
-
-def _does_more(layer: nn.Module) -> bool:
-    """Whether a layer changes its input, or somebody listens to it."""
-    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
-    return bool(getattr(layer, "inplace", False) or any(hooks))
 
 
 def _tensors_of(layer: nn.Module) -> list[Tensor]:

@@ -206,8 +206,9 @@ def program(learners: Sequence[ModuleLearner], parameters: Parameters, examples:
             compare(found, learners, parameters, examples)
         except (Unstackable, Unfusable) as error:
             reasons.append(str(error))
-        except (RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError) as error:
-            reasons.append(str(error).strip().partition("\n")[0].partition(". ")[0].removesuffix("."))
+        except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
+            text = str(error) if not isinstance(error, LookupError) else f"{type(error).__name__} in its pass"
+            reasons.append(text.strip().partition("\n")[0].partition(". ")[0].removesuffix("."))
         else:
             return found
     raise Unfusable("; ".join(dict.fromkeys(reasons)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,8 @@ def _layer(
 ) -> nn.Module | None:
     """What stands for a layer of all runs; None: the layer itself."""
     one, kind = modules[0], type(modules[0])
+    if kind in LAYERS and any(map(does_more, modules)):
+        raise Unstackable(f"{kind.__name__} has hooks, or a pass of its own")
     if kind not in LAYERS and (one._parameters or one._buffers or one._forward_pre_hooks):
         raise Unstackable(f"{kind.__name__} is a layer with parameters that is not known here")
     if any(type(module) is not kind or _settings(module) != _settings(one) for module in modules):
@@ -60,6 +62,17 @@ def _layer(
     if isinstance(one, _DropoutNd):
         return _dropout(modules, noises) if any(module.p for module in modules) else None
     return LAYERS[kind](modules, gather) if kind in LAYERS else None
+
+
+def does_more(module: nn.Module) -> bool:
+    """Whether a layer does more than its class says."""
+    hooks = (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+    )
+    return any(hooks) or "forward" in vars(module)
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:
@@ -170,24 +183,31 @@ class Linears(nn.Module):
     """y = x W^T + b, for each run its own. x: (runs * batch, ..., in).
 
     Attributes:
-        weight: (runs, out, in).
-        bias: (runs, out), or None.
+        weights: (runs, out, in).
+        biases: (runs, out), or None.
         products: of these.
     """
 
-    bias: Tensor | None
+    biases: Tensor | None
 
     def __init__(self, modules: Sequence[nn.Linear], gather: Gather) -> None:
         super().__init__()
-        self.weight = gather([module.weight for module in modules])
-        self.bias = gather([m.bias for m in modules]) if modules[0].bias is not None else None
-        self.products = Products(self.weight.detach(), None if self.bias is None else self.bias.detach())
+        self.weights = gather([module.weight for module in modules])
+        self.biases = gather([m.bias for m in modules]) if modules[0].bias is not None else None
+        self.products = Products(self.weights.detach(), None if self.biases is None else self.biases.detach())
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        runs, out, into = self.weight.shape
-        y: Tensor = _Linear.apply(x.reshape(runs, -1, into), self.weight, self.bias, self.products)
+        runs, out, into = self.weights.shape
+        y: Tensor = _Linear.apply(x.reshape(runs, -1, into), self.weights, self.biases, self.products)
         return y.reshape(*x.shape[:-1], out).contiguous()
+
+    @property
+    def weight(self) -> NoReturn:
+        """What a model's own pass would take for its own, but here it would be those of all runs."""
+        raise Unstackable("its forward pass reads the parameters of a layer")
+
+    bias = weight
 
 
 class Convolutions(nn.Module):
