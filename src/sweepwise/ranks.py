@@ -26,6 +26,7 @@ from sweepwise.schema import UsageError
 from sweepwise.world import Place
 
 MEETING_SECONDS = 600.0  # for all processes to start
+LETTING_GO_SECONDS = 0.1  # microseconds, unless the machine is very busy
 LOOK = timedelta(seconds=2)  # for rank 0, whose store may not be there yet
 PATIENCE = timedelta(minutes=30)  # for one that is silent but whose machine lives: it may load data
 BROKEN = ("gloo", "connection closed by peer", "connection reset by peer", "broken pipe")
@@ -184,9 +185,14 @@ def exit_code(error: BaseException) -> int:
 
 
 def _part() -> None:
-    """All have agreed to end: each takes its leave, as threads of gloo may abort without the others."""
+    """All have agreed to end: each takes its leave, as threads of gloo may abort without the others.
+
+    They live on where a learner still holds the group. What they have sent belongs to Python, too: they need
+    the interpreter once more to let go of it, and abort the process if that is ending.
+    """
     with suppress(RuntimeError, ValueError, dist.DistError):
         dist.destroy_process_group()
+    time.sleep(LETTING_GO_SECONDS)
 
 
 def _end(error: BaseException) -> int:
@@ -232,7 +238,7 @@ def met(here: Place) -> Iterator[Ranks]:
         _first_to_speak()  # the others need not: this process does
         _tell(f"rank {here.rank}: {reason(error)}" if isinstance(error, Exception) else "")
         raise
-    dist.destroy_process_group()
+    _part()
 
 
 def _meeting(here: Place) -> dist.Store:
