@@ -465,7 +465,6 @@ def test_a_process_for_each_is_no_group(always_faster):
 
 DANGEROUS = """
 import os
-import select
 import signal
 from torch import nn
 COUNT = []

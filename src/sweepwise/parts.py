@@ -17,6 +17,7 @@ from sweepwise.learner.flat import FlatParameters
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.learner.passes import refuse_pieces
 from sweepwise.learner.shardable import refuse_by_tensor, refuse_unshardable
+from sweepwise.learner.trial import TRIED
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
@@ -29,7 +30,6 @@ from sweepwise.world import ALONE, World, place
 Built = TypeVar("Built")
 
 EXAMPLES = 256  # of the training part, shown to what looks at data before the training
-ENOUGH = 16  # examples, of which batch norm takes the mean without making much of rounding
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class Parts:
         return x.to(home), y.to(home)
 
     def batch(self) -> Tensor:
-        """X of a batch as large as in training, but within `ENOUGH` and `EXAMPLES`, where the model is."""
-        return self.sample(min(EXAMPLES, max(ENOUGH, self.data.batch_size)))[0]
+        """X of a batch as large as in training, within `TRIED` and `EXAMPLES`, where the model is."""
+        return self.sample(min(EXAMPLES, max(TRIED, self.data.batch_size)))[0]
 
 
 def assemble(

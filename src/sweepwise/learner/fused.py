@@ -19,7 +19,8 @@ from torch import Tensor
 from sweepwise.data.loading import Batch
 from sweepwise.learner import Watch, Watched
 from sweepwise.learner.module import ModuleLearner
-from sweepwise.learner.program import Parameters, Unfusable, Way, program
+from sweepwise.learner.program import Parameters, Way, program
+from sweepwise.learner.purity import Unfusable
 from sweepwise.learner.scalars import scalars
 from sweepwise.optimizer.rows import Rows
 from sweepwise.seed import seed_globals
@@ -66,7 +67,6 @@ class FusedLearner:
     def _stack(self) -> None:
         """Puts the rows of the runs that still train beside each other, and makes their program."""
         self._active = [k for k in range(self.runs) if k not in self._ended]
-        self._stale, self._places = False, np.array(self._active)
         self._own = [self._learners[k] for k in self._active]
         if not self._own:
             return
@@ -94,10 +94,10 @@ class FusedLearner:
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
     ) -> tuple[Tensor, Tensor]:
         """See `Learner.step`."""
-        if self._stale:
+        if len(self._own) + len(self._ended) > self.runs:
             self._stack()
         x, y = (rows.view(len(self._own), -1, *rows.shape[1:]) for rows in (x, y))
-        own_rates = rates.take(self._places).tolist()
+        own_rates = rates[self._active].tolist()
         for noise in self._noises:
             noise.begin(step)
         if step == 0:
@@ -221,7 +221,6 @@ class FusedLearner:
     def drop(self, run: int) -> None:
         """See `Learner.drop`. Its row leaves the buffer at the next step, so that no work is done on it."""
         self._ended.add(run)
-        self._stale = True
 
 
 def _layout(learner: ModuleLearner) -> list[tuple[str, torch.Size, torch.dtype]]:

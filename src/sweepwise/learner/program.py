@@ -19,8 +19,9 @@ from torch.func import functional_call
 from sweepwise.learner.chain import chain, derivatives
 from sweepwise.learner.forward import joined
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.learner.purity import Unfusable
 from sweepwise.learner.stacked import Unstackable, stacked
-from sweepwise.learner.trial import Unfusable, compare
+from sweepwise.learner.trial import compare
 
 
 class Program(Protocol):

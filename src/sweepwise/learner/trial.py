@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from sweepwise.learner.chain import derivatives
 from sweepwise.learner.module import ModuleLearner
-from sweepwise.learner.remembered import Remembered
+from sweepwise.learner.purity import Unfusable, check_modes, watched
 from sweepwise.seed import same_generators_after
 
 if TYPE_CHECKING:
@@ -33,10 +31,6 @@ SHARE = 0.01  # of the largest gradient: a parameter with a smaller one may have
 STIRRED = 0.5  # deviation of what comes to a parameter, over the root of a weight's inputs
 LOUD = 1e3  # times larger
 Pass = Callable[[nn.Module, Tensor], Tensor]
-
-
-class Unfusable(Exception):
-    """Runs that cannot be trained as one program; the text says why."""
 
 
 def compare(
@@ -57,9 +51,9 @@ def compare(
     everybody = range(len(learners))
     batches = torch.stack([examples.roll(-k * TRIED, 0) for k in everybody])
     with trial.undone(), same_generators_after(examples.device):
-        _check_modes(learners[0].model)
-        trial.evaluation(examples[:TRIED], _watched)
-        trial.training(batches[:, :TRIED], everybody, _watched)
+        check_modes(learners[0].model)
+        trial.evaluation(examples[:TRIED], watched)
+        trial.training(batches[:, :TRIED], everybody, watched)
         trial.stir_()
         trial.evaluation(examples[:TRIED])
         trial.training(batches[:, :TRIED], everybody)
@@ -68,37 +62,9 @@ def compare(
         trial.training(batches, everybody[::2])
 
 
-def _check_modes(model: nn.Module) -> None:
-    """Refuses a model that remembers how often its mode was changed; that happens here, too."""
-    remembered = Remembered(model.train())
-    model.eval()
-    if changed := remembered.changed(model.train()):
-        raise Unfusable(f"a change of its mode changes {changed}")
-
-
 def _plain(model: nn.Module, examples: Tensor) -> Tensor:
     """A model's own outputs."""
     outputs: Tensor = model(examples)
-    return outputs
-
-
-def _watched(model: nn.Module, examples: Tensor) -> Tensor:
-    """The same.
-
-    Raises:
-        Unfusable: its pass looks at values, remembers something, or changes parameters.
-    """
-    remembered = Remembered(model)
-    before = [(name, own, own._version, own.detach().clone()) for name, own in model.named_parameters()]
-    with _NoLooks(), _NoReads():
-        outputs: Tensor = model(examples)
-    if changed := remembered.changed(model):
-        raise Unfusable(f"its forward pass changes {changed}")
-    for name, own, version, kept in before:
-        if own._version != version or not torch.equal(own, kept):
-            for _, other, _, values in before:
-                other.detach().copy_(values)
-            raise Unfusable(f"its forward pass changes its parameter {name}")
     return outputs
 
 
@@ -113,14 +79,14 @@ class _Trial:
     @contextmanager
     def undone(self) -> Iterator[None]:
         """Puts parameters, gradients and buffers back at the end."""
-        leaves = [leaf.detach() for leaf in self._parameters.leaves.values()]
-        kept = [leaf.clone() for leaf in leaves]
+        own = [tensor.detach() for learner in self._learners for tensor in learner.model.parameters()]
+        kept = [tensor.clone() for tensor in own]
         try:
             yield
         finally:
             self._buffers.restore()
-            for leaf, before in zip(leaves, kept, strict=True):
-                leaf.copy_(before)
+            for tensor, before in zip(own, kept, strict=True):
+                tensor.copy_(before)
             for gradient in self._parameters.gradients:
                 gradient.zero_()
             for learner in self._learners:
@@ -238,32 +204,6 @@ def _gradients(outputs: Tensor, model: nn.Module, weights: Tensor) -> dict[str, 
         name: torch.zeros_like(own) if gradient is None else gradient
         for (name, own), gradient in zip(trained.items(), found, strict=True)
     }
-
-
-class _NoLooks(TorchDispatchMode):
-    """Refuses what a pass needs to decide by values: those of all runs would decide together."""
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # else torch imports its compiler, which takes 1.6 s
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default):
-            raise Unfusable("its forward pass looks at values")
-        return func(*args, **(kwargs or {}))
-
-
-class _NoReads(TorchFunctionMode):
-    """Refuses the other ways to values, which are no operations of torch's."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__, Tensor.data_ptr):
-            raise Unfusable("its forward pass looks at values")
-        return func(*args, **(kwargs or {}))
 
 
 class _Buffers:

@@ -29,7 +29,7 @@ def with_gradient(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> t
         found = logarithms.gather(1, places)
         losses = _means(found, weighed)
         by_outputs = logarithms.exp().scatter_(1, places, found.expm1_())
-        by_outputs.mul_(1 / examples) if weighed is None else by_outputs.mul_(weighed / examples)
+        by_outputs.mul_((1 if weighed is None else weighed) / examples)
     else:
         weighed = _weighed(targets, weights)
         losses = _means(logarithms, weighed)
