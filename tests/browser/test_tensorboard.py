@@ -4,11 +4,13 @@ import contextlib
 import re
 
 import pytest
-from playwright.sync_api import TimeoutError
+from playwright.sync_api import TimeoutError, expect
 
 pytestmark = pytest.mark.browser
 
 INITS = ["kaiming", "xavier"]
+
+expect.set_options(timeout=30_000)  # milliseconds, as all other waits have by default
 
 
 def show(page, site, tab):
@@ -93,9 +95,9 @@ def test_histograms(page, pair, family):
     show(page, pair, "histograms")
     cards = open_category(page, family).locator("tf-histogram-loader")
     for layer in ("linear0", "linear1", "output"):
-        suffixes = ["", ".weight", ".bias"] if family != "activations" else [""]
+        suffixes = [""] if family == "activations" else [".weight", ".bias"]
         wanted = cards.filter(has_text=re.compile(rf"tag: {family}/{layer}({'|'.join(suffixes)})\s"))
-        wanted.nth(len(pair.runs) - 1).wait_for()
+        expect(wanted).to_have_count(len(suffixes) * len(pair.runs))
     for card in cards.all():
         card.scroll_into_view_if_needed()
         card.locator("vz-histogram-timeseries path[d*='L']").first.wait_for(state="attached")
@@ -108,7 +110,7 @@ def test_text(page, pair):
         texts.filter(has_text=f"torch.nn.init.{init}_normal_").first.wait_for()
         texts.filter(has_text="run/overrides").get_by_text(f"init={init}", exact=True).wait_for()
     for known in ("cpu_capability", '"threads": 1', '"torch": '):
-        assert texts.filter(has_text="run/environment").filter(has_text=known).count() == len(pair.runs)
+        expect(texts.filter(has_text="run/environment").filter(has_text=known)).to_have_count(len(pair.runs))
 
 
 def test_graph(page, pair):
@@ -116,7 +118,7 @@ def test_graph(page, pair):
     scene = page.locator("tf-graph-scene svg#svg")
     for layer in ("input", "flatten", "linear0", "relu0", "linear1", "output"):
         scene.locator(f"g.node.op[data-name='{layer}'] ellipse").first.wait_for()
-    assert scene.locator("g.edge path.edgeline").count() == 8  # nine nodes in a row
+    expect(scene.locator("g.edge path.edgeline")).to_have_count(8)  # nine nodes in a row
     card = page.locator("tf-node-info").filter(has_text="linear0")
     click_until(
         scene.locator("g.node.op[data-name='linear0'] ellipse").first,
@@ -128,7 +130,7 @@ def test_images(page, pair):
     show(page, pair, "images")
     for family, tag in {"confusion": "confusion/matrix", "inputs": "inputs/examples"}.items():
         cards = open_category(page, family).locator("tf-image-loader").filter(has_text=f"tag: {tag}")
-        cards.nth(len(pair.runs) - 1).wait_for()
+        expect(cards).to_have_count(len(pair.runs))
         for card in cards.all():
             image = card.locator("img").first
             image.wait_for()
@@ -150,10 +152,12 @@ def test_pr_curves(page, pair):
 def test_the_counts_of_the_confusion_matrix(page, pair):
     show(page, pair, "text")
     texts = page.locator("tf-text-loader").filter(has_text="confusion/counts")
-    texts.nth(len(pair.runs) - 1).wait_for()
+    expect(texts).to_have_count(len(pair.runs))
     for text in texts.all():
-        cells = [int(cell) for cell in text.locator("table tbody td").all_inner_texts()]
-        assert len(cells) == 10 * 11 and sum(cells) - sum(range(10)) == 360  # the validation part of digits
+        cells = text.locator("table tbody td")
+        expect(cells).to_have_count(10 * 11)
+        counts = map(int, cells.all_inner_texts())
+        assert sum(counts) - sum(range(10)) == 360  # the validation part of digits
 
 
 def test_custom_scalars(page, pair):
@@ -161,14 +165,14 @@ def test_custom_scalars(page, pair):
     cards = page.locator("tf-custom-scalar-multi-line-chart-card")
     for metric in ("loss", "accuracy"):
         card = cards.filter(has_text=f"train/{metric}")
-        card.locator("#matches-list").wait_for(state="attached")
-        lines = card.locator(".match-list-entry").all_text_contents()
-        assert sorted(re.search(r"(\S+) \((.+)\)", line).groups() for line in lines) == sorted(
-            (f"{part}/{metric}", run) for part in ("train", "val") for run in pair.runs
-        )
+        lines = card.locator(".match-list-entry")
+        expect(lines).to_have_count(2 * len(pair.runs))
+        assert sorted(
+            re.search(r"(\S+) \((.+)\)", line).groups() for line in lines.all_text_contents()
+        ) == sorted((f"{part}/{metric}", run) for part in ("train", "val") for run in pair.runs)
         drawn = card.locator("svg path.line[d*='L']")
         drawn.nth(2 * len(pair.runs) - 1).wait_for(state="attached")
-    assert cards.filter(has_text="lr/lr").count() == 1
+    expect(cards.filter(has_text="lr/lr")).to_have_count(1)
 
 
 def test_hparams(page, pair):
