@@ -224,6 +224,13 @@ def test_missing_values():
     assert faults_of(f"{SCHEDULERS}.StepLR", given={"optimizer"}) == ["group.step_size: must be given"]
 
 
+def test_a_value_that_stands_at_several_is_told_once():
+    assert faults_of("sweepwise.seed.Seeds", value="x", data=-1, init="x", noise="x") == [
+        "group.value=x: must be a whole number in [0, 4294967295]; the same for init, noise",
+        "group.data=-1: must be in [0, 4294967295]",
+    ]
+
+
 def test_given_parameters_are_refused_and_not_missed():
     assert faults_of(MLP, given={"features", "outputs"}, hidden=[], features=[3]) == [
         "group.features: unknown; there is activation, bias, dropout, hidden, norm"

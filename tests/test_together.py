@@ -482,12 +482,23 @@ class Dies(nn.Linear):
 class Leaves(nn.Linear):
     def forward(self, x):
         raise SystemExit(3)
+
+class Locks(nn.Linear):
+    def __deepcopy__(self, memo):
+        raise TypeError("cannot pickle '_thread.lock' object. Or so.")
 """
+NO_COPY = "no copy of its model can be made (TypeError: cannot pickle '_thread.lock' object)"
 
 
 @pytest.mark.usefixtures("always_faster")
 @pytest.mark.parametrize(
-    ("name", "why"), [("Counts", ""), ("Dies", "killed by SIGKILL"), ("Leaves", "left with exit code 1")]
+    ("name", "why"),
+    [
+        ("Counts", ""),
+        ("Dies", "killed by SIGKILL"),
+        ("Leaves", "left with exit code 1"),
+        ("Locks", NO_COPY),
+    ],
 )
 def test_what_a_model_does_when_it_is_tried_changes_nothing_here(name, why, tmp_path, monkeypatch, capfd):
     (tmp_path / "dangerous.py").write_text(DANGEROUS)

@@ -172,13 +172,21 @@ def bind(
     outer = {n for n, p in around.items() if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
     own = {n: p for n, p in _parameters(target).items() if n not in given and n not in around}
     values = {name: value for name, value in node.items() if name != "_target_"}
-    for name, value in values.items():
-        faults += [f"{place}: {NO_NODES}" for place in _nodes(f"{key}.{name}", value)]
-        home = target if name in own else envelope if name in outer else None
+    homes = {name: target if name in own else envelope if name in outer else None for name in values}
+    wrong = {
+        name: check("", values[name], _hint(home, name))
+        for name, home in homes.items()
+        if home and not _unwritable(home, name)
+    }
+    for name, home in homes.items():
+        faults += [f"{place}: {NO_NODES}" for place in _nodes(f"{key}.{name}", values[name])]
         if home is None:
             faults.append(f"{key}.{name}: unknown; {did_you_mean(name, sorted({*own, *outer}))}")
-        elif not _unwritable(home, name):
-            faults += check(f"{key}.{name}", value, _hint(home, name))
+        for fault in wrong.get(name, ()):  # by interpolation one value may stand at several names
+            first, *others = (other for other, found in wrong.items() if fault in found)
+            if name == first:
+                more = f"; the same for {', '.join(others)}" if others else ""
+                faults.append(f"{key}.{name}{fault}{more}")
     for name, parameter in own.items():
         missing = parameter.default is parameter.empty and name not in values
         if _unwritable(target, name) and (missing or values.get(name) is not None):

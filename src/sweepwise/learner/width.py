@@ -9,8 +9,9 @@ import time
 import numpy as np
 from torch import Tensor
 
+from sweepwise.failure import reason
 from sweepwise.learner import Learner, Watch
-from sweepwise.learner.fused import FusedLearner
+from sweepwise.learner.fused import FusedLearner, Unfusable
 from sweepwise.parts import Parts
 
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -38,7 +39,10 @@ def fastest(
     """
     examples = one.batch()
     x, y = next(iter(one.data.train.split(one.data.batch_size)))
-    pair = copy.deepcopy([one.learner, other.learner])
+    try:
+        pair = copy.deepcopy([one.learner, other.learner])
+    except Exception as error:
+        raise Unfusable(f"no copy of its model can be made ({reason(error).partition('. ')[0]})") from error
     together = FusedLearner(pair, examples)
     if wanted is not None:
         return min(wanted, runs), ""
