@@ -33,12 +33,11 @@ from sweepwise import (
     usage,
     world,
 )
-from sweepwise.failure import TOLD, Failure
+from sweepwise.failure import BAD_USAGE, FAILED, TOLD, Failure
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
 from sweepwise.standing import ENDED, Ended, ended, refuse_made_otherwise
 
-FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 _ours: set[Callable[..., Any]] = set()  # functions that `main` was given
 _EXPECTED = (UsageError, record.Busy, Failure, OSError)
 
@@ -210,7 +209,7 @@ def execute(config: DictConfig) -> float:
             error.add_note(TOLD)
             raise  # the sweep goes on with its other runs
         raise SystemExit(code) from None
-    if code and (single or code >= INTERRUPTED):
+    if code and (single or code > interrupt.SIGNALLED):
         raise SystemExit(code)
     return float("nan") if value is None else value
 

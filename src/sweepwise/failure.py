@@ -1,7 +1,12 @@
-"""Why a run fails, as a person is told it."""
+"""What a person is told when something ends otherwise than hoped: the reason, and the exit code."""
 
 from sweepwise.anchor import named
 
+# Exit codes of the program; one that a signal has ended has `interrupt.exit_code`.
+DONE, FAILED, BAD_USAGE = 0, 1, 2
+# Exit codes by which a run's process in a sweep says that the run has not been tried, and the word for each.
+REFUSED, ELSEWHERE, CHANGED = BAD_USAGE, 75, 76
+UNTRIED = {ELSEWHERE: "elsewhere", CHANGED: "changed", REFUSED: "refused"}
 OUT_OF_MEMORY = "out of memory"
 TOLD = "told"  # a note on an exception: the person knows
 

@@ -15,6 +15,8 @@ from typing import Any, Self
 
 ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
+SIGNALLED = 128  # exit codes above it: that number more than the signal's
+
 Handler = Callable[[int, FrameType | None], None]
 
 
@@ -32,7 +34,7 @@ class Stopped(KeyboardInterrupt):
 
 def exit_code(number: int) -> int:
     """What a shell expects of a program that a signal has ended: 130 for Ctrl-C, 143 for the others."""
-    return 128 + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
+    return SIGNALLED + (signal.SIGINT if number == signal.SIGINT else signal.SIGTERM)
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sweepwise import record
+from sweepwise import interrupt, record
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
+from sweepwise.standing import ended
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 Drawn = TypeVar("Drawn")
 
 FIGURES = (".png", ".pdf", ".svg")
-ENDED = ("finished", "stopped early", "diverged")
 
 
 def settings(arguments: Sequence[str], **defaults: str) -> tuple[dict[str, str], list[str]]:
@@ -205,12 +205,12 @@ def trained(request: Request, train: Callable[[Request], Any]) -> Path:
         request: the run.
         train: trains it; `sweepwise.run.train`.
     """
-    if record.read(request.folder).get("status") not in ENDED:
+    if not ended(record.read(request.folder)):
         with contextlib.redirect_stdout(io.StringIO()):  # one line a run is enough here
             code = train(request).exit_code
-        if code == 128 + signal.SIGINT:
+        if code == interrupt.exit_code(signal.SIGINT):
             raise KeyboardInterrupt
-        if code > 128:
+        if code > interrupt.SIGNALLED:
             raise SystemExit(code)
     known = record.read(request.folder)
     print(f"{known['status']:<14}{request.folder}", flush=True)

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from sweepwise import provenance
-from sweepwise.failure import Failure
+from sweepwise.failure import DONE, FAILED, Failure
 from sweepwise.record import Request
 
-ENDED = {"finished": 0, "stopped early": 0, "diverged": 1}  # statuses with nothing left to do: the exit code
+# Statuses with nothing left to do, and the exit code of each.
+ENDED = {"finished": DONE, "stopped early": DONE, "diverged": FAILED}
 
 
 class Ended(RuntimeError):

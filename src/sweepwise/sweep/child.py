@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweepwise import console, importing, interrupt, record
-from sweepwise.failure import Failure
+from sweepwise.failure import CHANGED, ELSEWHERE, FAILED, REFUSED, UNTRIED, Failure
 from sweepwise.folders import RECORD
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
 from sweepwise.standing import ENDED, Changed, Ended
-from sweepwise.sweep.forking import FAILED, SIGNALLED, be_alone, died, read
-from sweepwise.sweep.summary import CHANGED, ELSEWHERE, REFUSED, UNTRIED, last_lines, last_of
+from sweepwise.sweep.forking import be_alone, died, read
+from sweepwise.sweep.summary import last_lines, last_of
 from sweepwise.sweep.together import Unit
 
 SAID = 2000  # letters that a process tells its parent at most, so that it never waits for him
@@ -98,7 +98,7 @@ class Child:
             return [self._outcome(0, code or (FAILED if why else 0), ending.last, why)]
         found = []
         for place, (request, status) in enumerate(zip(self.requests, statuses, strict=True)):
-            own = ENDED.get(status, code if code > SIGNALLED else None)
+            own = ENDED.get(status, code if code > interrupt.SIGNALLED else None)
             if request.id in ending.removed:
                 found.append(self._outcome(place, FAILED, f"error: {ending.why}"))
             elif own is not None:

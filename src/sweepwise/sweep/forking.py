@@ -14,11 +14,10 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from sweepwise import console, interrupt
-from sweepwise.failure import Failure
+from sweepwise.failure import FAILED, Failure
 
 T = TypeVar("T")
 
-FAILED, SIGNALLED = 1, 128
 TICK_SECONDS, BRIEF_SECONDS = 0.5, 0.01
 PIPE = 2**16  # bytes that a pipe holds
 PR_SET_PDEATHSIG = 1  # of Linux's prctl

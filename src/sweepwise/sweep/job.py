@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sweepwise import allowlist, interrupt, record, world
+from sweepwise.failure import FAILED
 from sweepwise.folders import SWEEP
 from sweepwise.report import wrapped
 from sweepwise.standing import ended
@@ -27,7 +28,6 @@ from sweepwise.sweep.child import train_here
 from sweepwise.sweep.ledger import LOGS, given_up, sweep_of
 from sweepwise.sweep.plan import Plan
 
-FAILED = 1
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 PORTS = 20_000, 30_000  # below those that a kernel gives away
 SECONDS = 600  # that a cluster may take to end a job that waits for it

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sweepwise import record
-from sweepwise.failure import TOLD, Failure
+from sweepwise.failure import REFUSED, TOLD, Failure
 from sweepwise.identity import Request
 from sweepwise.lock import holder
 from sweepwise.schema import Range, UsageError
@@ -18,7 +18,7 @@ from sweepwise.sweep.child import Outcome
 from sweepwise.sweep.jobs import GONE, State
 from sweepwise.sweep.ledger import Ledger
 from sweepwise.sweep.overview import states
-from sweepwise.sweep.summary import REFUSED, Shown, status, tell
+from sweepwise.sweep.summary import Shown, status, tell
 
 
 @dataclass(frozen=True)

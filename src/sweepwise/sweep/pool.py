@@ -19,15 +19,15 @@ from pathlib import Path
 from types import FrameType
 
 from sweepwise import importing, interrupt, provenance, record
-from sweepwise.failure import Failure
+from sweepwise.failure import CHANGED, ELSEWHERE, FAILED, Failure
 from sweepwise.folders import SWEEP, make, remove
 from sweepwise.identity import Request
 from sweepwise.standing import ENDED, Changed, ended, refuse_made_otherwise
 from sweepwise.sweep import machine, together
 from sweepwise.sweep.child import Child, Ending, Outcome, forked
-from sweepwise.sweep.forking import BRIEF_SECONDS, FAILED, TICK_SECONDS, held_back
+from sweepwise.sweep.forking import BRIEF_SECONDS, TICK_SECONDS, held_back
 from sweepwise.sweep.ledger import LOGS
-from sweepwise.sweep.summary import CHANGED, ELSEWHERE, number
+from sweepwise.sweep.summary import number
 from sweepwise.sweep.together import Unit
 
 LATER = (  # what a training imports when it first needs it

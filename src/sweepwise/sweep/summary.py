@@ -12,8 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sweepwise import record
+from sweepwise import interrupt, record
 from sweepwise.console import on_terminal
+from sweepwise.failure import UNTRIED
 from sweepwise.report import again, wrapped
 from sweepwise.standing import ENDED
 
@@ -22,13 +23,10 @@ if TYPE_CHECKING:
     from sweepwise.sweep.child import Outcome
 
 NOT_BEGUN = "not begun"
-# Exit codes by which a run's process tells that the run has not been tried, and what is said of it then.
-REFUSED, ELSEWHERE, CHANGED = 2, 75, 76
-UNTRIED = {REFUSED: "refused", ELSEWHERE: "elsewhere", CHANGED: "changed"}
 ORDER = (  # in which they are told
     *ENDED,
     *("running", "queued", "ending", "interrupted", NOT_BEGUN),
-    *("failed", "elsewhere", "changed", "refused"),
+    *("failed", *UNTRIED.values()),
 )
 STATUS_LETTERS = max(map(len, ORDER)) + 1
 LAST_LINES = 5
@@ -139,7 +137,7 @@ def status(outcome: Outcome) -> str:
         told = record.standing(outcome.request.folder)
         if outcome.exit_code == ENDED.get(told):  # else something is to be asked about it
             return told
-    return "interrupted" if outcome.exit_code > 128 else "failed"
+    return "interrupted" if outcome.exit_code > interrupt.SIGNALLED else "failed"
 
 
 def best(known: Mapping[str, Any]) -> str:
