@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from sweepwise import allowlist, cli
-from sweepwise.allowlist import OURS, find
+from sweepwise.allowlist import GROUPS, find
 from sweepwise.run import bind_all
 from sweepwise.schema import UsageError, bind
 
@@ -166,7 +166,7 @@ def config() -> dict:
 @pytest.fixture
 def no_import():
     """Nothing is imported beyond what the rules themselves need."""
-    for group in OURS:
+    for group in GROUPS:
         find(group_target(group), group)
     before = set(sys.modules)
     yield
@@ -198,7 +198,7 @@ def test_every_test_that_the_page_on_security_names_is_there():
 
 @pytest.mark.parametrize("target", HOSTILE, ids=lambda target: ascii(target)[:60])
 def test_a_hostile_target_is_refused_in_every_group_and_nothing_is_imported(target, no_import):
-    for group in (*OURS, "regularizer.l1", "group"):
+    for group in (*GROUPS, "regularizer.l1", "group"):
         faults: list[str] = []
         part = bind(group, {"_target_": target}, faults)
         assert len(faults) == 1 and faults[0].startswith(f"{group}._target_="), faults
@@ -219,7 +219,7 @@ def test_a_hostile_target_within_a_value_is_refused(target, config, no_import):
 
 @pytest.mark.parametrize("target", ["os.system", "torch.load", "torch.nn.Linear", "sweepwise.model.mlp.mlp"])
 def test_a_group_takes_from_its_own_places_only(target, config):
-    for group in set(OURS) - {"model"}:
+    for group in set(GROUPS) - {"model"}:
         nodes = {"l1": {"_target_": target}} if group == "regularizer" else {"_target_": target}
         with pytest.raises(UsageError) as refused:
             bind_all({**config, group: nodes})

@@ -18,9 +18,18 @@ from typing import Any
 
 ENTRY_POINTS = "sweepwise.packages"  # of distributions that were installed with parts for us
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+")  # nothing private, ASCII, no empty part
-OURS = (
-    *("seed", "data", "model", "init", "optimizer", "scheduler", "regularizer", "early_stop"),
-    *("trainer", "checkpoint", "monitor"),
+GROUPS = (
+    "seed",
+    "data",
+    "model",
+    "init",
+    "optimizer",
+    "scheduler",
+    "regularizer",
+    "early_stop",
+    "trainer",
+    "checkpoint",
+    "monitor",
 )
 HYDRAS = ("hydra.conf", "hydra_plugins")  # packages with yamls that Hydra and its plugins bring
 
@@ -118,7 +127,7 @@ def find(target: Any, group: str = "") -> Callable[..., Any]:
     Raises:
         ValueError: it is not allowed, not there, or not what the group takes; says what is allowed.
     """
-    groups = [name for name in OURS if name == group or group not in OURS]
+    groups = [name for name in GROUPS if name == group or group not in GROUPS]
     places = [TORCH[name] for name in groups if name in TORCH]
     homes = *(f"sweepwise.{name}" for name in groups), *own_packages()
     packages = *homes, *dict.fromkeys(place.package for place in places)

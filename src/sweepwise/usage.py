@@ -17,22 +17,10 @@ from typing import Any
 import yaml
 
 from sweepwise import allowlist
+from sweepwise.allowlist import GROUPS
 from sweepwise.identity import name_fault, place_fault
 from sweepwise.schema import UsageError, check, did_you_mean
 
-GROUPS = (
-    "seed",
-    "data",
-    "model",
-    "init",
-    "optimizer",
-    "scheduler",
-    "regularizer",
-    "early_stop",
-    "trainer",
-    "checkpoint",
-    "monitor",
-)
 EXPERIMENT = "experiment"  # a group of whole settings, above all others; none is chosen by default
 LAUNCHER = "hydra/launcher"  # where the runs of a sweep go; one of Hydra's groups, to which we bring options
 SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "accept_changes": bool, "progress": bool}
