@@ -59,7 +59,7 @@ def compare(one: Path, other: Path) -> list[Difference]:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: is not a folder")
     found = [_logs(LINES, one, other, lines), _logs(EVENTS, one, other, events)]
-    for name, read in CHECKPOINTS.items():
+    for name, read in READERS.items():
         found.append(_files(name, one / FOLDER / name, other / FOLDER / name, read))
     found.append(_files(RECORD, one / RECORD, other / RECORD, _results))
     return [difference for difference in found if difference]
@@ -173,7 +173,7 @@ def _weights(content: bytes) -> dict[str, Tensor]:
     return dict(sorted(from_bytes(content).items()))
 
 
-CHECKPOINTS: Mapping[str, Callable[[bytes], Any]] = {
+READERS: Mapping[str, Callable[[bytes], Any]] = {
     f"last/{WEIGHTS}": _weights,
     f"last/{BEST}": _weights,
     f"last/{STATE}": _state,
