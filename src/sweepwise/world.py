@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from sweepwise.lockstep import OutOfStep
     from sweepwise.ranks import Elsewhere, Lost
 
 Result = TypeVar("Result")
@@ -133,7 +134,8 @@ def _await_name(host: str, port: int) -> None:
 class World(Protocol):
     """The processes that train one run together. Rank 0 leads.
 
-    What all must call alike, in the same order, is marked 'together'.
+    What all must call alike, in the same order, is marked 'together'. Each such exchange has a label that
+    says what it is for: if one process makes another exchange than the others, all end with both labels.
 
     Attributes:
         rank: of this process.
@@ -156,32 +158,37 @@ class World(Protocol):
         """See the class."""
         ...
 
-    def each(self, do: Callable[[], Result]) -> Result:
+    def enter(self, label: str) -> None:
+        """Together: what follows is exchanged by torch itself."""
+        ...
+
+    def each(self, label: str, do: Callable[[], Result]) -> Result:
         """Together: does something in every process. If it fails in one, it fails in all."""
         ...
 
-    def first(self, do: Callable[[], Result], told: Callable[[Result], Any] = ...) -> Any:
+    def first(self, label: str, do: Callable[[], Result], told: Callable[[Result], Any] = ...) -> Any:
         """Together: does something in rank 0 alone. If it fails, it fails in all.
 
         Args:
+            label: what for.
             do: what.
             told: of its result, what the others get instead.
         """
         ...
 
-    def most(self, numbers: Sequence[int]) -> list[int]:
-        """Together: the greatest of each number over the processes."""
+    def most(self, label: str, numbers: Sequence[int]) -> list[int]:
+        """Together: the greatest of each number, of at most 3, over the processes."""
         ...
 
-    def total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def total(self, label: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Together: the sum over the processes, in the order of their ranks."""
         ...
 
-    def seen(self, numbers: Sequence[Tensor]) -> list[Tensor]:
+    def seen(self, label: str, numbers: Sequence[Tensor]) -> list[Tensor]:
         """Together: the sum of scalars over the processes."""
         ...
 
-    def steps(self, steps: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
+    def steps(self, label: str, steps: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
         """Together: of each step (loss, outputs, targets) of the whole batch, in rank 0."""
         ...
 
@@ -193,19 +200,19 @@ class World(Protocol):
         """`share`, but never empty: the first row stands for none."""
         ...
 
-    def whole(self, own: Tensor, rows: int) -> Tensor:
+    def whole(self, label: str, own: Tensor, rows: int) -> Tensor:
         """Together: all rows, of which every process has its share."""
         ...
 
-    def gathered(self, own: Tensor) -> Sequence[Tensor]:
+    def gathered(self, label: str, own: Tensor) -> Sequence[Tensor]:
         """Together: what each process has, of one shape, on the CPU of rank 0; elsewhere nothing."""
         ...
 
-    def align_(self, tensors: Sequence[Tensor]) -> None:
+    def align_(self, label: str, tensors: Sequence[Tensor]) -> None:
         """Together: rank 0's values for all."""
         ...
 
-    def lost(self, error: BaseException) -> Lost | Elsewhere | None:
+    def lost(self, error: BaseException) -> Lost | Elsewhere | OutOfStep | None:
         """What to raise instead of an error that only says that another process has gone."""
         ...
 
@@ -215,27 +222,32 @@ class Alone:
 
     rank, size, leads = 0, 1, True
 
-    def each(self, do: Callable[[], Result]) -> Result:
+    def enter(self, label: str) -> None:
+        """Nobody else is anywhere."""
+
+    def each(self, label: str, do: Callable[[], Result]) -> Result:
         """Does it."""
         return do()
 
-    def first(self, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None) -> Result:
+    def first(
+        self, label: str, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None
+    ) -> Result:
         """Does it."""
         return do()
 
-    def most(self, numbers: Sequence[int]) -> list[int]:
+    def most(self, label: str, numbers: Sequence[int]) -> list[int]:
         """The numbers."""
         return list(numbers)
 
-    def total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def total(self, label: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The values."""
         return values
 
-    def seen(self, numbers: Sequence[Tensor]) -> list[Tensor]:
+    def seen(self, label: str, numbers: Sequence[Tensor]) -> list[Tensor]:
         """The numbers."""
         return list(numbers)
 
-    def steps(self, steps: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
+    def steps(self, label: str, steps: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
         """The steps."""
         return steps
 
@@ -247,15 +259,15 @@ class Alone:
         """All rows."""
         return rows
 
-    def whole(self, own: Tensor, rows: int) -> Tensor:
+    def whole(self, label: str, own: Tensor, rows: int) -> Tensor:
         """All rows."""
         return own
 
-    def gathered(self, own: Tensor) -> Sequence[Tensor]:
+    def gathered(self, label: str, own: Tensor) -> Sequence[Tensor]:
         """What it has."""
         return [own.cpu()]
 
-    def align_(self, tensors: Sequence[Tensor]) -> None:
+    def align_(self, label: str, tensors: Sequence[Tensor]) -> None:
         """Nothing."""
 
     def lost(self, error: BaseException) -> None:
