@@ -241,6 +241,7 @@ class ModuleLearner:
             gradients=shown(gradients),
             activations=self.flat.beside(activations),
             kinds={name: self.forward.kinds[name] for name in activations},
+            units={name: self.forward.units[name] for name in activations},
         )
 
     def watched(self, run: int) -> Watched:
