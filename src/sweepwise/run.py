@@ -364,9 +364,8 @@ def _begun(
         finally:
             # If the run fails for a reason of its own, that is said, and not what fails after it.
             spared = contextlib.suppress(OSError, Fenced) if sys.exception() else contextlib.nullcontext()
-            monitor.close(begun.run.status)
-            with spared:
-                checkpoints.close()
+            with spared, contextlib.closing(checkpoints):  # that has a thread, so it ends in any case
+                monitor.close(begun.run.status)
             with spared:
                 log.end(begun.run.status, begun.run.reason, **begun.run.outcome())
     begun.ended = log.fields
