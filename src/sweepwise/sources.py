@@ -115,7 +115,7 @@ def _sources(home: Path) -> Iterator[Path]:
 
 @functools.cache
 def _hashes(home: Path) -> Mapping[str, str]:
-    return {path.relative_to(home.parent).as_posix(): _hash(path) for path in _sources(home)}
+    return {path.relative_to(home.parent).as_posix(): _hash.__wrapped__(path) for path in _sources(home)}
 
 
 @functools.cache
