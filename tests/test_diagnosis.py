@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from sweepwise.diagnosis import Diagnosis, Layer, examine, examples_for
 from sweepwise.init import initialize_
-from sweepwise.monitor import SATURATED
+from sweepwise.learner.units import SATURATED
 
 
 @pytest.fixture(autouse=True)

@@ -63,6 +63,18 @@ KINDS = {
     "trainer": "sweepwise.trainer.Settings",
     "checkpoint": "sweepwise.checkpoint.Checkpoints",
 }
+# What ours of the other groups must have: a part of a package is not all that lies in it. Those of the user's
+# own may be any class or function that does the same.
+RETURNS = {  # of functions the annotation; but for data a class of it does as well
+    "data": "sweepwise.data.Arrays",
+    "model": "torch.nn.Module",
+    "scheduler": "torch.optim.lr_scheduler.LRScheduler",
+}
+METHODS: dict[str, dict[str, tuple[str, ...]]] = {  # with the first parameters of each
+    "monitor": {"watch": ("step",), "epoch": ("step", "epoch"), "describe": ("texts",), "close": ("status",)},
+    "early_stop": {"update": ("epoch", "value")},
+    "init": {"__call__": ("tensor",)},
+}
 _named: set[str] = set()
 
 
@@ -146,11 +158,48 @@ def find(target: Any, group: str = "") -> Callable[..., Any]:
     if kinds and not any(_is_a(found, kind) for kind in kinds):
         wanted = " or ".join(f"a class of {kind}" if kind else "a function" for kind in dict.fromkeys(kinds))
         raise ValueError(f"must be {wanted}")
+    if (
+        not kinds
+        and _within(home, homes)
+        and _within(home, ["sweepwise"])
+        and (rule := _other(found, groups))
+    ):
+        raise ValueError(f"must be {rule}")
     try:
         inspect.signature(found)
     except ValueError as error:
         raise ValueError(f"has no signature ({error})") from error
     return found
+
+
+def _other(found: Callable[..., Any], groups: Sequence[str]) -> str:
+    """What one of ours would have to be, if it is no component of any of the groups."""
+    rules = [rule for group in groups if (rule := _fault(found, group)) is not None]
+    return "" if "" in rules or not rules else " or ".join(rules)
+
+
+def _fault(found: Callable[..., Any], group: str) -> str | None:
+    """What one of ours is not, of a group; '' if it is; None where the group has no such rule."""
+    if group in RETURNS:
+        kind = RETURNS[group]
+        made: Any = found if inspect.isclass(found) else found.__annotations__.get("return")
+        is_class = inspect.isclass(made) and (group != "data" or made is not found)
+        return "" if is_class and _is_a(made, kind) else f"a function that returns {kind}"
+    if group in METHODS:
+        rule = f"a class with {', '.join(METHODS[group])}"
+        if inspect.isfunction(found):
+            return "" if group == "init" and _begins(found, ("tensor",)) else rule
+        methods = {name: getattr(found, name, None) for name in METHODS[group]}
+        fits = all(
+            inspect.isfunction(method) and _begins(method, ("self", *METHODS[group][name]))
+            for name, method in methods.items()
+        )
+        return "" if fits else rule
+    return None
+
+
+def _begins(found: Callable[..., Any], parameters: tuple[str, ...]) -> bool:
+    return tuple(inspect.signature(found).parameters)[: len(parameters)] == parameters
 
 
 def _within(name: str, packages: Sequence[str]) -> bool:

@@ -172,10 +172,12 @@ class Checkpoints:
         Raises:
             OSError: it could not be written.
         """
-        self._wait()
-        if self._writer:
-            self._writer.shutdown()
-            self._writer = None
+        try:
+            self._wait()
+        finally:
+            if self._writer:
+                self._writer.shutdown()
+                self._writer = None
 
     def load(self) -> Saved | None:
         """The newest checkpoint that holds what its manifest says; None if none was ever made.

@@ -14,11 +14,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
-from sweepwise.learner.flat import is_weight
-from sweepwise.monitor import BOUNDED, SATURATED
+from sweepwise.learner.units import BOUNDED, alive, axis_of_units, has_weights, saturated
 from sweepwise.seed import same_generators_after
 
 EXAMPLES = 256  # at most
@@ -137,11 +135,6 @@ def _hooked(model: nn.Module, hook_of: Callable[[str, nn.Module], Any]) -> Itera
             handle.remove()
 
 
-def has_weights(module: nn.Module) -> bool:
-    """Whether a module itself holds a matrix or kernel."""
-    return any(is_weight(module, parameter) for parameter in module.parameters(recurse=False))
-
-
 @dataclass
 class _Row:
     """A layer while it is looked at."""
@@ -175,7 +168,7 @@ class _Seen:
                 return
             if weights:
                 self._rows.pop(name, None)
-                row = self._rows[name] = _Row(name, module, 1 if isinstance(module, _ConvNd) else -1)
+                row = self._rows[name] = _Row(name, module, axis_of_units(module))
                 if id(came) in self._behind:
                     row.numbers["received"] = self._behind[id(came)].numbers["between"]
                 elif came is not None and came.is_floating_point():
@@ -194,14 +187,10 @@ class _Seen:
         row.numbers["std"], row.numbers["between"] = _spread(values, self._axis(values))
         row.equal = [_all_equal(values, row.units)]
         if kind == "ReLU":
-            alive = values.movedim(row.units, 0).flatten(1).amax(1).count_nonzero()
-            row.numbers["dead"] = 1 - alive.item() / values.shape[row.units]
+            living, units = alive(values, row.units)
+            row.numbers["dead"] = 1 - living.item() / units
         if kind in BOUNDED:
-            low, high = BOUNDED[kind]
-            distance = (values - (low + high) / 2).abs_()
-            row.numbers["saturated"] = (
-                distance.gt_(SATURATED * (high - low) / 2).mean(dtype=torch.float32).item()
-            )
+            row.numbers["saturated"] = saturated(values, kind).item()
         for handle in row.listening:
             handle.remove()
         row.listening = [output.register_hook(self._arrives(row))] if output.requires_grad else []

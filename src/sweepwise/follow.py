@@ -16,6 +16,10 @@ from sweepwise.trainer import Checkpoints, Monitor, Run, Weights, fit
 from sweepwise.world import World
 
 ECHO_SECONDS = 5.0
+# What rank 0 finds and the others are told, here and in `run`.
+FOLDER = "the run's folder"
+BEGINNING = "where the run goes on"
+ENDING = "how the run has ended"
 
 
 def _never(step: int) -> bool:
@@ -52,13 +56,13 @@ class Pulse:
         self._world, self._interrupts = world, interrupts
         self._step, self._due, self._watch = step, due, watch
         self.due = False
-        (self.watched,) = world.most([watch(step)])
+        (self.watched,) = world.most("what is watched of the first step", [watch(step)])
 
     def __call__(self) -> bool:
         """Whether a signal has come to any of them; to be asked after each step, once."""
         self._step += 1
         own = [self._interrupts.signal, self._due(self._step), self._watch(self._step)]
-        signal, due, self.watched = self._world.most(own)
+        signal, due, self.watched = self._world.most("what comes after a step", own)
         self.due = bool(due)
         # One that came during the exchange waits for the next: all must stop at the same step.
         self._interrupts.signal = signal or self._interrupts.signal
@@ -79,7 +83,10 @@ class Kept:
 
     def due(self, step: int, epochs: int = 0) -> bool:
         """See `Checkpoints.due`."""
-        return bool(self._world.most([self._own.due(step, epochs)])[0]) if epochs else self._pulse.due
+        if not epochs:
+            return self._pulse.due
+        (due,) = self._world.most("whether a checkpoint is due after an epoch", [self._own.due(step, epochs)])
+        return bool(due)
 
     def save(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
@@ -134,8 +141,8 @@ def follow(parts: Parts, world: World) -> tuple[Run, int, int]:
         Lost: another process has gone.
         SystemExit: another process has failed, and says why.
     """
-    world.first(_unasked)  # the folder is rank 0's
-    saved = world.first(_unasked)
+    world.first(FOLDER, _unasked)  # it is rank 0's
+    saved = world.first(BEGINNING, _unasked)
     interrupts = Interrupts(echo_seconds(world))
     with interrupts:
         pulse = Pulse(world, interrupts, saved.step if saved else 0)
@@ -151,7 +158,7 @@ def follow(parts: Parts, world: World) -> tuple[Run, int, int]:
             run.resume(saved.state)
         del saved  # a whole model with its optimizer
         fit(parts.learner, parts.data, parts.task, [run], parts.settings, Silent(), pulse, world)
-        return run, *world.first(_unasked)
+        return run, *world.first(ENDING, _unasked)
 
 
 def _unasked() -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from sweepwise.checkpoint import Checkpoints
 from sweepwise.data import Data
 from sweepwise.early_stop import Best, EarlyStop
 from sweepwise.early_stop.never import Never
+from sweepwise.failure import reason
 from sweepwise.init import initialize_
 from sweepwise.init.default import keep_
 from sweepwise.learner import Watch, Watched
@@ -115,22 +117,41 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
 
     Raises:
         UsageError: it was started by torchrun as one of several processes, which only `train.py` can be.
+        OSError: the folder cannot be written. What cannot be written after another error is a note on that.
     """
     if (here := place()).size > 1:
         raise UsageError([f"WORLD_SIZE={here.size}: fit trains in one process; several train by train.py"])
     if folder:
         durable.make_folder(Path(folder))
-    monitor = Monitor(Path(folder)) if folder else Unwatched()
     checkpoints = Checkpoints(Path(folder)) if folder else Unsaved()
+    monitor = Monitor(Path(folder)) if folder else Unwatched()
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
-    monitor.begin(parts.model, *parts.sample(EXAMPLES))
-    try:
-        with progress(parts.steps, shown) as bar:
-            train(parts.learner, parts.data, parts.task, [run], parts.settings, bar)
-    finally:
-        monitor.close(run.status)
+    with ExitStack() as closing:  # each of the two, whatever becomes of the other
+        closing.push(_closing(lambda: monitor.close(run.status)))
+        closing.push(_closing(checkpoints.close))
+        try:
+            monitor.begin(parts.model, *parts.sample(EXAMPLES))
+            with progress(parts.steps, shown) as bar:
+                train(parts.learner, parts.data, parts.task, [run], parts.settings, bar)
+        except BaseException as error:
+            run.end("failed" if isinstance(error, Exception) else "interrupted", reason(error))
+            raise
     parts.model.eval()
     return Fitted(run.status, run.reason, run.best, run.metrics, run.final, run.history, parts.model)
+
+
+def _closing(close: Callable[[], None]) -> Callable[[object, BaseException | None, object], None]:
+    """The end of a resource: what fails there is raised, or is a note on the error that came before it."""
+
+    def end(kind: object, before: BaseException | None, trace: object) -> None:
+        try:
+            close()
+        except Exception as error:
+            if before is None:
+                raise
+            before.add_note(f"besides, when the folder was closed: {reason(error)}")
+
+    return end
 
 
 def _is(envelope: Callable[..., Any], given: Callable[..., Any]) -> bool:
@@ -195,4 +216,7 @@ class Unsaved:
         """Nothing."""
 
     def finish(self, step: int, *what: object) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
         """Nothing."""

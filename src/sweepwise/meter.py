@@ -53,7 +53,10 @@ class Meter:
             "examples": self._examples,
             "loss": float(self._loss[run]),
             "sums": self._sums[run].tolist(),
-            "seen": [[tensor.to("cpu", copy=True) for tensor in step] for step in self._world.steps(own)],
+            "seen": [
+                [tensor.to("cpu", copy=True) for tensor in step]
+                for step in self._world.steps("the steps of a checkpoint", own)
+            ],
         }
 
     def remember(self, memories: Sequence[Mapping[str, Any]], device: torch.device) -> None:
@@ -102,7 +105,7 @@ class Meter:
 
     def _over_all(self, *own: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         """Arrays added up over the processes, in one exchange."""
-        row = self._world.total(np.concatenate([array.ravel() for array in own]))
+        row = self._world.total("the metrics of steps", np.concatenate([array.ravel() for array in own]))
         parts = np.split(row, np.cumsum([array.size for array in own])[:-1])
         return [part.reshape(array.shape) for part, array in zip(parts, own, strict=True)]
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from sweepwise import interrupt
 from sweepwise.failure import Failure, reason
+from sweepwise.lockstep import Lockstep, OutOfStep
 from sweepwise.schema import UsageError
 from sweepwise.world import Place
 
@@ -74,15 +75,24 @@ class Ranks:
 
     Args:
         here: which of the processes this one is.
+
+    Attributes:
+        lockstep: that it does what the others do.
     """
 
     def __init__(self, here: Place) -> None:
         self.rank, self.size, self.local_rank = here
         self.leads = self.rank == 0
+        self.lockstep = Lockstep(self.rank, PATIENCE)
 
-    def each(self, do: Callable[[], Result]) -> Result:
+    def enter(self, label: str) -> None:
+        """See `World.enter`."""
+        self.lockstep.enter(label)
+
+    def each(self, label: str, do: Callable[[], Result]) -> Result:
         """See `World.each`; the first rank that failed says why."""
         result, failed = _tried(do)
+        self.lockstep.meet(label)
         ends: list[int | None] = [None] * self.size
         dist.all_gather_object(ends, None if failed is None else _end(failed))
         first = next((rank for rank, end in enumerate(ends) if end is not None), None)
@@ -91,12 +101,15 @@ class Ranks:
         _part()
         raise failed if failed is not None and first == self.rank else _ended(ends[first])
 
-    def first(self, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None) -> Any:
+    def first(
+        self, label: str, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None
+    ) -> Any:
         """See `World.first`."""
         result: Any
         failed: BaseException | None
         result, failed = _tried(do) if self.leads else (None, None)
         end = None if failed is None else _end(failed)
+        self.lockstep.meet(label)
         message = [end, told(result) if self.leads and failed is None else None]
         dist.broadcast_object_list(message)
         if message[0] is not None:
@@ -104,27 +117,27 @@ class Ranks:
             raise failed or _ended(message[0])
         return result if self.leads else message[1]
 
-    def most(self, numbers: Sequence[int]) -> list[int]:
+    def most(self, label: str, numbers: Sequence[int]) -> list[int]:
         """See `World.most`."""
-        agreed = torch.tensor(numbers)
-        dist.all_reduce(agreed, dist.ReduceOp.MAX)
-        return agreed.tolist()
+        return self.lockstep.meet(label, numbers)
 
-    def total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def total(self, label: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """See `World.total`."""
+        self.lockstep.meet(label)
         own = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
         every = [torch.empty_like(own) for _ in range(self.size)]
         dist.all_gather(every, own)
         return reduce(torch.add, every).numpy()
 
-    def seen(self, numbers: Sequence[Tensor]) -> list[Tensor]:
+    def seen(self, label: str, numbers: Sequence[Tensor]) -> list[Tensor]:
         """See `World.seen`."""
         own = torch.stack(list(numbers))
-        totals = self.total(own.double().numpy(force=True))
+        totals = self.total(label, own.double().numpy(force=True))
         return list(torch.from_numpy(totals).to(own.device, own.dtype))
 
-    def steps(self, steps: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
+    def steps(self, label: str, steps: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
         """See `World.steps`; the loss of a batch is the sum of what the processes contribute."""
+        self.lockstep.meet(label)
         own = [[tensor.cpu() for tensor in step] for step in steps]
         every: list[Any] | None = [None] * self.size if self.leads else None
         dist.gather_object(own, every)
@@ -144,8 +157,9 @@ class Ranks:
         own = self.share(rows)
         return own if len(own) else rows[:1]
 
-    def whole(self, own: Tensor, rows: int) -> Tensor:
+    def whole(self, label: str, own: Tensor, rows: int) -> Tensor:
         """See `World.whole`."""
+        self.lockstep.meet(label)
         sizes = [len(part) for part in torch.arange(rows).tensor_split(self.size)]
         padded = own.new_zeros(max(sizes), *own.shape[1:], device="cpu")
         padded[: len(own)] = own.cpu()
@@ -153,25 +167,29 @@ class Ranks:
         dist.all_gather(every, padded)
         return torch.cat([part[:size] for part, size in zip(every, sizes, strict=True)]).to(own.device)
 
-    def gathered(self, own: Tensor) -> Sequence[Tensor]:
+    def gathered(self, label: str, own: Tensor) -> Sequence[Tensor]:
         """See `World.gathered`."""
+        self.lockstep.meet(label)
         part = own.detach().cpu().contiguous()
         every = [torch.empty_like(part) for _ in range(self.size)] if self.leads else None
         dist.gather(part, every)
         return every or []
 
-    def align_(self, tensors: Sequence[Tensor]) -> None:
+    def align_(self, label: str, tensors: Sequence[Tensor]) -> None:
         """See `World.align_`."""
+        self.lockstep.meet(label)
         for tensor in tensors:
             leading = tensor.cpu()
             dist.broadcast(leading, 0)
             tensor.copy_(leading)
 
-    def lost(self, error: BaseException) -> "Lost | Elsewhere | None":
+    def lost(self, error: BaseException) -> "Lost | Elsewhere | OutOfStep | None":
         """See `World.lost`; of all processes that are left the first one says it."""
         text = str(error).lower()
         if not isinstance(error, (RuntimeError, dist.DistError)) or not any(word in text for word in BROKEN):
             return None
+        if wrong := self.lockstep.wrong():
+            return wrong
         return Lost(GONE) if _first_to_speak() else Elsewhere(1, _told())
 
 
@@ -218,6 +236,7 @@ def met(here: Place) -> Iterator[Ranks]:
 
     Raises:
         Lost: they do not come, or one goes before the end.
+        OutOfStep: they do not make the same exchanges.
     """
     _choose_interface(os.environ["MASTER_ADDR"])
     try:
@@ -228,8 +247,14 @@ def met(here: Place) -> Iterator[Ranks]:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise Lost(f"the {here.size} processes of this training do not meet at {address}: {why}") from error
     world = Ranks(here)
+    world.lockstep.watch(store)
     try:
         yield world
+    except OutOfStep as error:
+        _first_to_speak()
+        _tell(f"rank {here.rank}: {reason(error)}")
+        _part()
+        raise
     except (Lost, Elsewhere):
         raise
     except BaseException as error:
@@ -238,6 +263,8 @@ def met(here: Place) -> Iterator[Ranks]:
         _first_to_speak()  # the others need not: this process does
         _tell(f"rank {here.rank}: {reason(error)}" if isinstance(error, Exception) else "")
         raise
+    finally:
+        world.lockstep.stop()
     _part()
 
 

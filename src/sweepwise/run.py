@@ -20,7 +20,8 @@ from sweepwise.data import Data, split
 from sweepwise.failure import Failure, explained, reason
 from sweepwise.fence import Fenced
 from sweepwise.folders import CHECKPOINTS, RECORD, steps_taken
-from sweepwise.follow import echo_seconds, follow, together
+from sweepwise.follow import BEGINNING as GOING_ON
+from sweepwise.follow import ENDING, FOLDER, echo_seconds, follow, together
 from sweepwise.init import initialize_
 from sweepwise.interrupt import Interrupts, exit_code, torn
 from sweepwise.learner import Learner
@@ -89,10 +90,10 @@ def train(request: Request, *, fused: bool = False) -> Result:
         OSError: the folder cannot be written.
     """
     with joined() as world:
-        parts = world.each(partial(_built, request, world))
+        parts = world.each("building the parts", partial(_built, request, world))
         if not world.leads:
             return Result(*follow(parts, world))
-        with world.first(partial(record.claim, request)) as claim:
+        with world.first(FOLDER, partial(record.claim, request)) as claim:
             going_on = not request.config["fresh"] and steps_taken(claim.inside) > 0
             fused = record.is_fused(record.read(claim.inside)) if going_on else fused
             return _train(request, parts, claim, world, fused and world.size == 1)
@@ -184,7 +185,7 @@ def _members(requests: Sequence[Request]) -> tuple[list[Request], list[Parts]]:
 
 def _built(request: Request, world: World) -> Parts:
     """As `build`; all processes must want the same run."""
-    if request.id != world.first(lambda: request.id, told=str):
+    if request.id != world.first("which run is trained", lambda: request.id, told=str):
         raise UsageError([f"RANK={world.rank}: was started with another config than rank 0; start all alike"])
     try:
         return build(request, world)
@@ -286,7 +287,7 @@ def _train(request: Request, parts: Parts, claim: Claim, world: World, fused: bo
             fit(learner, parts.data, parts.task, [run], parts.settings, shown, interrupted, world)
     report.closing(claim.folder, begun.ended)
     code = exit_code(interrupts.signal) if interrupts() else ENDED[run.status]
-    return Result(run, *world.first(lambda: (code, interrupts.signal), told=tuple))
+    return Result(run, *world.first(ENDING, lambda: (code, interrupts.signal), told=tuple))
 
 
 @dataclass
@@ -323,7 +324,9 @@ def _begun(
         environment |= {"parallel": parts.settings.parallel}
     made = made_by(request, environment)
     made |= {"data_sha256": parts.data.sha256}
-    saved, said, changed = world.first(partial(_left_off, request, claim, made), told=lambda left: left[0])
+    saved, said, changed = world.first(
+        GOING_ON, partial(_left_off, request, claim, made), told=lambda left: left[0]
+    )
     made |= {"not_bit_exact": changed}
     about = {"id": request.id, "overrides": list(request.overrides), "init": parts.init, "notes": parts.notes}
     if not saved:
@@ -361,9 +364,8 @@ def _begun(
         finally:
             # If the run fails for a reason of its own, that is said, and not what fails after it.
             spared = contextlib.suppress(OSError, Fenced) if sys.exception() else contextlib.nullcontext()
-            monitor.close(begun.run.status)
-            with spared:
-                checkpoints.close()
+            with spared, contextlib.closing(checkpoints):  # that has a thread, so it ends in any case
+                monitor.close(begun.run.status)
             with spared:
                 log.end(begun.run.status, begun.run.reason, **begun.run.outcome())
     begun.ended = log.fields

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,22 @@ from sweepwise.identity import NOT_IDENTITY
 WHOLE_BYTES = 64 * 2**20  # of a user's file that is read as a whole; of a larger one a sample is
 SAMPLE_BYTES = 2**16
 SAMPLES = 64
+ROOT = "sweepwise.run"  # trains a run; what it imports can change one, and so can what a config names
+IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+(sweepwise[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)"
+    r"|import[ \t]+(sweepwise[^\n]*))",
+    re.MULTILINE,
+)
+FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n|\n)+", re.MULTILINE)  # is never run
 
 
 def code(targets: Iterable[str]) -> dict[str, str]:
     """The source files that can change a run, with their hashes.
 
-    Every .py file of sweepwise and of the packages that hold the targets, torch's aside (its version says
-    enough). Neither the script that was started nor other modules that those import are among them.
+    Of sweepwise those that a run can reach: what trains it and what the targets name, with all that they
+    import, also within functions. Every .py file of the other packages that hold targets, torch's aside (its
+    version says enough). Neither the script that was started nor other modules that those import are among
+    them.
 
     They are looked at once a process, as what was loaded stays loaded: in a sweep during which a file is
     edited, each run says the code that it ran.
@@ -33,8 +43,12 @@ def code(targets: Iterable[str]) -> dict[str, str]:
         The first 16 hex digits of the sha256 by path, which begins with the package: 'sweepwise/trainer.py'.
     """
     found: dict[str, str] = {}
-    for home in code_folders(targets).values():
+    homes = code_folders(targets)
+    for home in list(homes.values())[1:]:
         found |= _hashes(home)
+    ours = homes["sweepwise"]
+    roots = {ROOT, *(target.rpartition(".")[0] for target in targets if target.startswith("sweepwise."))}
+    found |= {name: _hash(ours.parent / name) for name in reachable(ours, frozenset(roots))}
     return dict(sorted(found.items()))
 
 
@@ -56,6 +70,41 @@ def code_folders(targets: Iterable[str]) -> dict[str, Path]:
     return found
 
 
+@functools.cache
+def reachable(home: Path, roots: frozenset[str]) -> frozenset[str]:
+    """The files of a package that modules of it can reach by imports, as 'sweepwise/trainer.py'.
+
+    Args:
+        home: the folder of sweepwise, or of a copy.
+        roots: names of modules.
+    """
+    seen: set[str] = set()
+    left = list(roots)
+    while left:
+        name = left.pop()
+        parts = name.split(".")
+        path = home.joinpath(*parts[1:])
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        file_name = file.relative_to(home.parent).as_posix()
+        if file_name in seen or not file.is_file():  # or a name in a module
+            continue
+        seen.add(file_name)
+        left += [".".join(parts[:end]) for end in range(1, len(parts))]
+        left += _imported(file.read_text(encoding="utf-8"))
+    return frozenset(seen)
+
+
+def _imported(text: str) -> Iterator[str]:
+    """What a file's text imports of sweepwise. Ten times as fast as Python's own parser, for 100 files."""
+    for module, names, modules in IMPORT.findall(FOR_TYPES.sub("", text)):
+        yield from re.findall(r"sweepwise[\w.]*", modules)
+        if module:
+            yield module
+            yield from (
+                f"{module}.{name}" for name in re.findall(r"\w+", re.sub(r"#.*|\bas\s+\w+", "", names))
+            )
+
+
 def _sources(home: Path) -> Iterator[Path]:
     if home.is_file():
         yield home
@@ -66,10 +115,12 @@ def _sources(home: Path) -> Iterator[Path]:
 
 @functools.cache
 def _hashes(home: Path) -> Mapping[str, str]:
-    return {
-        path.relative_to(home.parent).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in _sources(home)
-    }
+    return {path.relative_to(home.parent).as_posix(): _hash.__wrapped__(path) for path in _sources(home)}
+
+
+@functools.cache
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def inputs(config: Mapping[str, Any]) -> dict[str, str]:

@@ -44,6 +44,7 @@ class Watched:
         gradients: by parameter name.
         activations: outputs of the layers by module name, (batch, ...).
         kinds: class name of the module behind each activation.
+        units: the axis along which the units of each activation lie, see `units.axes_of_units`.
     """
 
     loss: float
@@ -55,6 +56,7 @@ class Watched:
     gradients: Mapping[str, Tensor] = field(default_factory=dict)
     activations: Mapping[str, Tensor] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, int] = field(default_factory=dict)
 
 
 class Learner(Protocol):

@@ -10,6 +10,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from sweepwise.learner import Precision
 from sweepwise.learner.compiled import compiled
 from sweepwise.learner.precision import in_precision
+from sweepwise.learner.units import axes_of_units
 
 _UNHEARD = (_DropoutNd, nn.Flatten, nn.Identity)
 
@@ -39,6 +40,7 @@ class Forward:
             if name and not any(True for _ in module.children()) and not isinstance(module, _UNHEARD)
         }
         self.kinds = {name: type(module).__name__ for name, module in self._layers.items()}
+        self.units = axes_of_units(self._layers)
 
     def heard(self, outputs: dict[str, list[Tensor]]) -> Callable[[Tensor], Tensor]:
         """A pass for a step that leaves what each layer puts out, by its name; one tensor a call."""

@@ -126,6 +126,7 @@ class ModuleLearner:
         heard: dict[str, list[Tensor]] = {}
         forward = self.forward.heard(heard) if watch >= Watch.TENSORS else self.forward.train
         inputs, targets = self.trained_on(x, y, step)
+        self._world.enter("a training step")
         objective, outputs = self._passes(forward, inputs, targets)
         loss = self._loss_of(outputs.detach(), y) if self.mixes else objective
         self._scaling.unscale_()
@@ -136,7 +137,9 @@ class ModuleLearner:
         if watch:
             before = self._before.copy_(self.flat.values)
             penalty = self.penalty()
-            loss_of_all, objective = self._world.seen([loss.detach(), objective.detach()])
+            loss_of_all, objective = self._world.seen(
+                "the loss of a watched step", [loss.detach(), objective.detach()]
+            )
             penalty = penalty + (objective - loss_of_all) if self.mixes else penalty
         norms = self._scaling.step_(self._update_, float(rates[0]), gradients, by_row, watch)
         if watch:
@@ -238,6 +241,7 @@ class ModuleLearner:
             gradients=shown(gradients),
             activations=self.flat.beside(activations),
             kinds={name: self.forward.kinds[name] for name in activations},
+            units={name: self.forward.units[name] for name in activations},
         )
 
     def watched(self, run: int) -> Watched:
@@ -255,13 +259,17 @@ class ModuleLearner:
                 loss += self.task.loss(outputs, y).item() * len(y) if len(y) else 0.0
                 sums += self.task.sums(outputs[None], y[None]).numpy(force=True)
                 examples += len(y)
-        loss, *terms, examples = self._world.total(np.array([loss, *np.ravel(sums), examples]))
+        loss, *terms, examples = self._world.total(
+            "the metrics of an evaluation", np.array([loss, *np.ravel(sums), examples])
+        )
         return np.array([loss / examples]), np.array([terms]) / examples
 
     def predict(self, run: int, batches: Sequence[Batch]) -> list[Tensor]:
         """See `Learner.predict`."""
         with self._evaluating() as model:
-            return [self._world.whole(self._outputs(model, batch), len(batch[1])) for batch in batches]
+            return [
+                self._world.whole("outputs", self._outputs(model, batch), len(batch[1])) for batch in batches
+            ]
 
     def _outputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         x, y = self._shared(batch)
@@ -279,7 +287,7 @@ class ModuleLearner:
         try:
             with self.flat.untrained():
                 # A layer of one's own may have counted its share.
-                self._world.align_(list(self.model.buffers()))
+                self._world.align_("buffers", list(self.model.buffers()))
                 with self.averaged():
                     yield self.forward.evaluate
         finally:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sweepwise.learner import Watch, Watched
+from sweepwise.learner.units import BOUNDED, alive, saturated
 from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.curves import precision_recall
 from sweepwise.monitor.events import EventFile, cut
@@ -24,10 +25,8 @@ from sweepwise.record import jsonable
 from sweepwise.schema import Range
 
 _STRICT = json.JSONEncoder(allow_nan=False).encode
-SATURATED = 0.97  # of the way to its limit; tanh has 6 % of its slope left there
 LINES = "metrics.jsonl"
 START: Mapping[str, Any] = {"step": 0, "log": {}}  # of a run that begins
-BOUNDED = {"Tanh": (-1.0, 1.0), "Sigmoid": (0.0, 1.0)}
 
 
 class Monitor:
@@ -269,10 +268,8 @@ def _unit_health(watched: Watched) -> dict[str, Tensor]:
     for name, values in watched.activations.items():
         kind = watched.kinds[name]
         if kind == "ReLU":
-            units = values.amax(0)
-            shares[f"activations/{name}/dead"] = 1 - units.count_nonzero() / units.numel()
+            living, units = alive(values, watched.units.get(name, -1))
+            shares[f"activations/{name}/dead"] = 1 - living / units
         if kind in BOUNDED:
-            low, high = BOUNDED[kind]
-            distance = (values - (low + high) / 2).abs() / ((high - low) / 2)
-            shares[f"activations/{name}/saturated"] = (distance > SATURATED).float().mean()
+            shares[f"activations/{name}/saturated"] = saturated(values, kind)
     return shares
