@@ -108,6 +108,7 @@ def test_write_folder_refused(tmp_path, monkeypatch, operation):
 
 
 def test_what_a_process_of_the_same_number_has_left(tmp_path):
+    """It is not touched, for on another machine the process may live; whoever owns the folder clears it."""
     aside = tmp_path / f".folder.{os.getpid()}.tmp"
     aside.mkdir()
     (aside / "stale").touch()
@@ -115,7 +116,16 @@ def test_what_a_process_of_the_same_number_has_left(tmp_path):
     write_folder(tmp_path / "folder", NEW)
     point(tmp_path / "link", "folder")
     assert contents(tmp_path / "folder") == NEW
+    clear_aside(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link"]
+
+
+def test_a_folder_that_is_there_already_stays(tmp_path):
+    write_folder(tmp_path / "folder", OLD)
+    with pytest.raises(FileExistsError, match="folder"):
+        write_folder(tmp_path / "folder", NEW)
+    assert contents(tmp_path / "folder") == OLD
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_point_killed(tmp_path):

@@ -4,9 +4,11 @@ After a kill at any moment a name holds what it held before or the new content, 
 power failure too, since contents are on the disk before the name that shows them.
 """
 
+import contextlib
+import errno
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 ASIDE = ".tmp"  # ends the names of what is not in place yet
@@ -18,7 +20,7 @@ def write_aside(path: Path, content: bytes) -> None:
     Raises:
         OSError: it could not be written; the old file is still there, and nothing beside it.
     """
-    aside = _aside(path)
+    aside = aside_of(path)
     try:
         _write(aside, content)
         os.replace(aside, path)
@@ -36,20 +38,50 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
         files: content by name.
 
     Raises:
+        FileExistsError: there is already one that holds something.
         OSError: it could not be written; nothing is left of it.
     """
-    aside = _aside(folder)
-    remove(aside)
-    try:
-        aside.mkdir()
+    with new_folder(folder) as aside:
         for name, content in files.items():
             _write(aside / name, content)
         sync(aside)
-        os.rename(aside, folder)
+
+
+@contextlib.contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Makes a folder that is filled within, and there with all of it afterwards.
+
+    What is in it is brought to the disk by whoever writes it (`sync`, `sync_all`).
+
+    Args:
+        folder: must not exist, the one that it is in must.
+
+    Yields:
+        An empty folder beside it, to be filled.
+
+    Raises:
+        FileExistsError: there is already one that holds something, perhaps since a moment ago.
+        OSError: it could not be made; nothing is left of it.
+    """
+    aside = aside_of(folder)
+    try:
+        aside.mkdir()
+        yield aside
+        _take_place(aside, folder)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
     sync(folder.parent)
+
+
+def _take_place(aside: Path, folder: Path) -> None:
+    """Renames a folder to a name that is free; systems have several errors for one that is not."""
+    try:
+        os.rename(aside, folder)
+    except OSError as error:
+        if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder)) from error
 
 
 def point(link: Path, target: str) -> None:
@@ -60,8 +92,7 @@ def point(link: Path, target: str) -> None:
     """
     if link.is_symlink() and os.readlink(link) == target:
         return
-    aside = _aside(link)
-    remove(aside)
+    aside = aside_of(link)
     try:
         os.symlink(target, aside)
         os.replace(aside, link)
@@ -69,6 +100,15 @@ def point(link: Path, target: str) -> None:
         aside.unlink(missing_ok=True)
         raise
     sync(link.parent)
+
+
+def aside_of(path: Path) -> Path:
+    """A name beside a path for what is not in place yet; no other process on any machine has the same.
+
+    It does not contain the path's own name, by which others might look for files: TensorBoard reads whatever
+    has 'tfevents' in its name.
+    """
+    return path.with_name(f".{os.urandom(8).hex()}{ASIDE}")
 
 
 def clear_aside(folder: Path) -> None:
@@ -114,13 +154,16 @@ def sync(folder: Path) -> None:
         os.close(handle)
 
 
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}{ASIDE}")
+def sync_all(folder: Path) -> None:
+    """Brings a folder with all that is in it to the disk."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            sync(path)
 
 
 def _write(path: Path, content: bytes) -> None:
     """Writes a new file and brings it to the disk."""
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         _write_all(handle, content)
         os.fsync(handle)

@@ -78,7 +78,7 @@ def copied(folder: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):  # its process goes on, and removes what is old
             _carry(folder, copy)
             if _state(folder) == before:  # so the record fits the checkpoints
-                _sync(copy)
+                durable.sync_all(copy)
                 return copy
     raise OSError(errno.EBUSY, "it changes all the time", str(folder))
 
@@ -155,13 +155,6 @@ def _linked(path: Path, to: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _sync(folder: Path) -> None:
-    """Brings a whole folder to the disk."""
-    for path in (folder, *folder.rglob("*")):
-        if not path.is_symlink():
-            durable.sync(path)
 
 
 def _remove(fenced: Path) -> None:

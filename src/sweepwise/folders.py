@@ -81,7 +81,7 @@ def is_bare(folder: Path) -> bool:
 
 def probe(folder: Path) -> None:
     """Writes a little and removes it, so that a full or read-only place is told before the training."""
-    path = folder / f".{os.getpid()}.tmp"
+    path = durable.aside_of(folder / RECORD)
     try:
         path.write_bytes(bytes(PROBE_BYTES))
     finally:

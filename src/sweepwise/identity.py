@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 NAME_BYTES = 120  # of one level of a path; file systems take 255, encrypted ones about 140
+SEED_LETTERS = 20  # of the name; no seed has more than ten digits
 LEVEL_BYTES = 255  # of one level that somebody else has named
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.+=-]*[A-Za-z0-9_+=-]")
@@ -48,7 +49,7 @@ def identity(config: Mapping[str, Any]) -> str:
 
 def _counted(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return {
-        key: _counted(value, f"{above}{key}.") if isinstance(value, Mapping) else value
+        str(key): _counted(value, f"{above}{key}.") if isinstance(value, Mapping) else value
         for key, value in node.items()
         if f"{above}{key}" not in NOT_IDENTITY
     }
@@ -70,10 +71,15 @@ def folder_name(overrides: Sequence[str], seed: int, run_id: str) -> str:
         for key, override in zip(keys(overrides), overrides, strict=True)
         if NOT_IDENTITY.isdisjoint((key, key.split(".")[0])) and key not in ("seed", "seed.value")
     ]
-    readable = ",".join(re.sub(r"[^A-Za-z0-9_.=+-]+", "_", item).strip("_") for item in told)
-    tail = f"seed={seed}-{run_id}"
+    readable = ",".join(map(_readable, told))
+    # A value that will be refused may be anything.
+    tail = f"seed={_readable(str(seed))[:SEED_LETTERS]}-{run_id}"
     room = NAME_BYTES - len(tail) - 1
     return f"{readable[:room].rstrip(',')},{tail}" if readable else tail
+
+
+def _readable(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.=+-]+", "_", text).strip("_")
 
 
 def keys(overrides: Sequence[str]) -> list[str]:

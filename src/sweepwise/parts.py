@@ -173,7 +173,7 @@ def built(key: str, build: Callable[[], Built]) -> Built:
     except UsageError:
         raise
     except (ValueError, TypeError, ArithmeticError) as error:
-        text = str(error)
+        text = str(error).partition("\n")[0]  # torch appends frames of its own
         raise UsageError([text if text.startswith(key) else f"{key}: {text}"]) from error
 
 

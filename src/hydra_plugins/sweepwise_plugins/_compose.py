@@ -22,7 +22,8 @@ from sweepwise import cli, guard, usage
 from sweepwise.identity import Request
 from sweepwise.schema import UsageError
 
-_BY_HYDRA = (HydraException, OmegaConfBaseException, ValueError)  # what it raises when it cannot compose
+# What it raises when it cannot compose; the last two where a group is given what is no name.
+_BY_HYDRA = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError)
 _LEAF = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)+")  # neither an index nor a group, which has no dot
 
 

@@ -17,7 +17,7 @@ def recurrent(
     *,
     cell: Literal["gru", "lstm"],
     width: Annotated[int, Range(1)] = 64,
-    layers: Annotated[int, Range(1)] = 1,
+    layers: Annotated[int, Range(1, 10_000)] = 1,
     bidirectional: bool = False,
     pool: Literal["last", "mean"] = "last",
     dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.0,

@@ -15,7 +15,7 @@ def resnet(
     features: Sequence[int],
     outputs: int,
     *,
-    depth: Annotated[int, Range(8)],
+    depth: Annotated[int, Range(8, 10_000)],
     width: Annotated[int, Range(1)] = 16,
     shortcut: Literal["pad", "projection"] = "pad",
     activation: Activation = "relu",

@@ -21,7 +21,7 @@ def transformer(
     patch: Annotated[int, Range(1)] = 1,
     width: Annotated[int, Range(1)] = 64,
     heads: Annotated[int, Range(1)] = 4,
-    layers: Annotated[int, Range(1)] = 2,
+    layers: Annotated[int, Range(1, 10_000)] = 2,
     mlp_ratio: Annotated[float, Range(0, open_low=True)] = 2.0,
     activation: Activation = "gelu",
     positions: Literal["sinusoidal", "learned", "none"] = "sinusoidal",

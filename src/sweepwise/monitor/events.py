@@ -24,6 +24,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from sweepwise import durable
 from sweepwise.anchor import named
 from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.histogram import Histogram
@@ -184,12 +185,7 @@ class EventFile:
         version = _record(0, _FILE_VERSION, b"brain.Event:2")
         summary = _record(0, _SUMMARY, _hparams_summary("experiment", experiment))
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".experiment.{os.getpid()}"
-        with temporary.open("wb") as file:
-            file.write(version + summary)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(folder / _EXPERIMENT_FILE)
+        durable.write_aside(folder / _EXPERIMENT_FILE, version + summary)
 
     def tab(self, hparams: Mapping[str, object], metrics: Sequence[str], shown: Collection[str]) -> None:
         """Describe the HParams tab of all runs beside this one: their settings, and these metrics alone.

@@ -12,19 +12,19 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from sweepwise import allowlist, interrupt, record, world
-from sweepwise.failure import FAILED
+from sweepwise.failure import FAILED, Failure
 from sweepwise.folders import SWEEP
 from sweepwise.report import wrapped
 from sweepwise.standing import ended
 from sweepwise.sweep import pool
 from sweepwise.sweep.child import train_here
+from sweepwise.sweep.jobs import NoAnswer, asked
 from sweepwise.sweep.ledger import LOGS, given_up, sweep_of
 from sweepwise.sweep.plan import Plan
 
@@ -153,18 +153,27 @@ def _leave(task: Task, number: int) -> int:
 
 
 def _requeued(task: Task) -> bool:
-    done = subprocess.run(["scontrol", "requeue", task.job], capture_output=True, text=True)
-    told = "back in the queue" if not done.returncode else f"not requeued: {done.stderr.strip()}"
-    print(f"job           {told}", file=sys.stderr, flush=True)
-    return not done.returncode
+    """Asks for another attempt of this job; False if it is refused. What is not known may still come."""
+    refused = False
+    try:
+        asked("scontrol", "requeue", task.job)
+        text = "back in the queue"
+    except NoAnswer as error:
+        text = f"perhaps not back in the queue ({error}); if it ends, the command of the sweep continues it"
+    except Failure as error:
+        refused, text = True, f"not requeued ({error}); the command of the sweep continues its runs"
+    print(f"job           {text}", file=sys.stderr, flush=True)
+    return not refused
 
 
 def _cancelled(task: Task) -> bool:
     """Whether the job was ended for good: there is nothing to wait for then."""
     # Not the controller: to it a job whose processes live is COMPLETING, whatever comes afterwards.
-    command = ["sacct", "--noheader", "--allocations", "--format=State", f"--jobs={task.job}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout.strip().startswith("CANCELLED")
+    try:
+        told = asked("sacct", "--noheader", "--allocations", "--format=State", f"--jobs={task.job}")
+    except Failure:  # nobody knows: the cluster ends this process when it likes
+        return False
+    return told.strip().startswith("CANCELLED")
 
 
 if __name__ == "__main__":

@@ -7,20 +7,42 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweepwise.identity import Request
+
+if TYPE_CHECKING:
+    from sweepwise.trainer import Settings
 
 ANSWER_SECONDS = 30  # that the driver of a GPU may take to wake up
 
 
 def slots(requests: Sequence[Request], max_parallel: int | None) -> list[str | None]:
-    """For each run at a time the GPU that it is given; None: none of its own."""
-    wants_gpu = any(request.config["trainer"]["device"] in ("auto", "cuda") for request in requests)
+    """For each run at a time the GPU that it is given; None: none of its own.
+
+    Args:
+        requests: runs, of which some may be refused when they begin.
+        max_parallel: runs at a time; None: as many as there is room for.
+    """
+    known = list(filter(None, map(_trainer, requests)))
+    wants_gpu = any(trainer.device in ("auto", "cuda") for trainer in known)
     gpus: list[str | None] = list(_gpus()) if wants_gpu else []
-    threads = max(request.config["trainer"]["threads"] for request in requests)
+    threads = max((trainer.threads for trainer in known), default=1)
     number = max_parallel or len(gpus) or max(1, _cores() // threads)
     number = min(number, len(requests))
     return [gpus[slot % len(gpus)] if gpus else None for slot in range(number)]
+
+
+def _trainer(request: Request) -> Settings | None:
+    """The settings of a run's trainer; None if they are refused, which the run says itself."""
+    from sweepwise.schema import UsageError, filled
+    from sweepwise.trainer import Settings
+
+    values = {key: value for key, value in request.config["trainer"].items() if key != "_target_"}
+    try:
+        return filled("trainer", values, Settings)
+    except UsageError:
+        return None
 
 
 def _cores() -> int:

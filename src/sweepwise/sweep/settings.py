@@ -119,6 +119,11 @@ class Settings:
             )
         if self.cluster == "local" and self.nodes > 1:
             yield f"nodes={self.nodes}: must be 1 with cluster=local, which is this machine"
+        if self.cluster == "local" and isinstance(self.gpus_per_node, str):
+            yield (
+                f"gpus_per_node={self.gpus_per_node}: must be a whole number in [0, inf) with cluster=local; "
+                "kinds of GPUs are Slurm's"
+            )
 
     @property
     def lines(self) -> list[str]:
@@ -147,5 +152,5 @@ class Settings:
     def local(self) -> dict[str, Any]:
         """What submitit's local executor takes of it."""
         known = ("timeout_min", "signal_delay_s", "tasks_per_node", "nodes")
-        gpus = {"gpus_per_node": int(self.gpus_per_node)} if self.gpus_per_node else {}
+        gpus = {"gpus_per_node": self.gpus_per_node} if self.gpus_per_node else {}
         return {key: getattr(self, key) for key in known} | gpus

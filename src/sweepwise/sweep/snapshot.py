@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,19 +38,16 @@ def take(sweep: Path, targets: Iterable[str], packages: Iterable[str]) -> Path:
     if folder.is_dir():
         return folder
     folders.make(folder.parent)
-    aside = folder.with_name(f".{folder.name}.{os.getpid()}{durable.ASIDE}")
     try:
-        aside.mkdir()
-        for home in homes.values():
-            if home.is_dir():
-                shutil.copytree(home, aside / home.name, ignore=LEFT_OUT)
-            else:
-                shutil.copy2(home, aside / home.name)
-        durable.write_aside(aside / provenance.ORIGIN, json.dumps(origin, indent=2).encode())
-        os.rename(aside, folder)
-    except FileExistsError:  # another launcher was faster
-        pass
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    durable.sync(folder.parent)
+        with durable.new_folder(folder) as aside:
+            for home in homes.values():
+                if home.is_dir():
+                    shutil.copytree(home, aside / home.name, ignore=LEFT_OUT)
+                else:
+                    shutil.copy2(home, aside / home.name)
+            (aside / provenance.ORIGIN).write_text(json.dumps(origin, indent=2))
+            durable.sync_all(aside)
+    except FileExistsError:  # another launcher was faster; its copy is the same
+        if not folder.is_dir():
+            raise
     return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import secrets
 import shlex
@@ -17,11 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sweepwise import allowlist, folders, interrupt
+from sweepwise import allowlist, durable, folders, interrupt
 from sweepwise.failure import Failure
 from sweepwise.identity import Request, known_folders
 from sweepwise.sweep import snapshot
-from sweepwise.sweep.jobs import slurm_named
+from sweepwise.sweep.jobs import NoAnswer, asked, slurm_named
 from sweepwise.sweep.ledger import Ledger, Submission
 from sweepwise.sweep.plan import Plan
 from sweepwise.sweep.settings import Settings
@@ -33,6 +32,7 @@ PATIENTLY = (
     'then exec env --block-signal=USR1,USR2,TERM "$@"; else exec "$@"; fi'
 )
 JOB_NAME_LETTERS = 40
+SCRIPT = "submission.sh"
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,9 @@ def submit(order: Order) -> Submission:
     def submit_and_tell() -> None:
         try:
             learned = replace(submission, jobs=submit_all())
+        except NoAnswer as unknown:  # it may have been submitted: `adopt` finds out by its name
+            print(f"error: {unknown}", file=sys.stderr)
+            return
         except Failure as refused:
             learned = replace(submission, void=str(refused))
         order.ledger.learned(learned)
@@ -182,7 +185,7 @@ def _for_slurm(
 ) -> Callable[[], list[str]]:
     """What submits to Slurm, all but submitted; it returns the jobs' ids."""
     from submitit import SlurmExecutor
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
+    from submitit.core.utils import FailedSubmissionError
 
     executor = SlurmExecutor(folder)
     executor.update_parameters(job_name=name, setup=list(setup), **settings.slurm())
@@ -190,12 +193,16 @@ def _for_slurm(
         executor.parameters["map_count"] = tasks
 
     def submit() -> list[str]:
-        # Not by submitit's own function for arrays: it pickles each job and moves the pickles after sbatch;
-        # a launcher that dies in between would leave jobs that find nothing.
+        # Not by submitit's own functions: that for arrays pickles each job and moves the pickles after sbatch,
+        # so a launcher that dies in between would leave jobs that find nothing; none has a limit of time.
+        script = folder / SCRIPT
+        durable.write_aside(script, executor._make_submission_file_text(command, name).encode())
         try:
-            with contextlib.redirect_stderr(io.StringIO()):  # it is in the exception
-                return _ids(executor._submit_command(command).job_id, tasks)
-        except (FailedJobError, FailedSubmissionError) as error:
+            printed = asked(*executor._make_submission_command(script))
+            return _ids(executor._get_job_id_from_submission_command(printed), tasks)
+        except NoAnswer:
+            raise
+        except (Failure, FailedSubmissionError) as error:
             told = _told(error)
             if "array" in told and tasks > 1:
                 told += (
@@ -209,9 +216,8 @@ def _for_slurm(
 
 def _told(error: Exception) -> str:
     """What sbatch has printed, in a line."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line.startswith("sbatch:")] or lines
-    return "; ".join(line.removeprefix("sbatch: ").removeprefix("error: ") for line in said if line)
+    lines = (line.strip() for line in str(error).removeprefix("sbatch: ").splitlines())
+    return "; ".join(filter(None, lines))
 
 
 def _for_this_machine(
