@@ -133,8 +133,10 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
         parts: list[str] = []
         for group, _, options in known:
             if not options:
-                parts.append("\n".join([f"{group}:", *(f"  {line}".rstrip() for line in _notes(confs, group))]))
-            parts += [_explained(confs, group, option) for option in _words(options) or _options(confs, group)]
+                notes = [f"  {line}".rstrip() for line in _notes(confs, group)]
+                parts.append("\n".join([f"{group}:", *notes]))
+            named = _words(options) or _options(confs, group)
+            parts += [_explained(confs, group, option) for option in named]
         return "\n\n".join(parts)
     chosen = _defaults(confs)
     lines = [
@@ -164,13 +166,13 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
 
 
 def markdown(confs: Sequence[Path]) -> str:
-    """The text of docs/options.md: what --help prints for every group, with links from each option to its keys."""
+    """The text of docs/options.md: what --help prints for every group, and links to each option."""
     groups = (*GROUPS, EXPERIMENT, LAUNCHER)
     chosen = _defaults(confs)
     lines = [
         "# Options",
         "",
-        "<!-- Written by `python scripts/write_options.py` from conf/. A test fails when this page is out of date. -->",
+        "<!-- Written by `python scripts/write_options.py` from conf/. Do not edit it here. -->",
         "",
         "What `python train.py --help GROUP` prints, for every group. The defaults are in bold.",
         "",
@@ -186,7 +188,8 @@ def markdown(confs: Sequence[Path]) -> str:
             for link in [f"[{option}](#{_anchor(f'{group}={option}')})"]
         ]
         lines.append(f"| [{group}](#{_anchor(group)}) | {', '.join(links)} |")
-    own = [line for line in (confs[0] / "train.yaml").read_text().splitlines() if line.split(":")[0] in SETTINGS]
+    content = (confs[0] / "train.yaml").read_text().splitlines()
+    own = [line for line in content if line.split(":")[0] in SETTINGS]
     lines += ["", "## The run", "", "Keys that belong to no group.", "", *_fenced("yaml", own)]
     for group in groups:
         lines += ["", f"## {group}", "", *_notes(confs, group)]
