@@ -448,7 +448,8 @@ def test_help_explains_a_group_or_an_option(command, place):
     code, group, err = command("--help", "init")
     assert (code, err) == (0, "")
     options = sorted(path.stem for path in (CONF / "init").glob("*.yaml"))
-    assert [line for line in group.splitlines() if line and line[0] != " "] == [f"init={o}" for o in options]
+    headings = ["init:", *(f"init={o}" for o in options)]
+    assert [line for line in group.splitlines() if line and line[0] != " "] == headings
     assert (
         command("--help", "scheduler=cosine", "early_stop=none")[1]
         .split("\n\n")[1]

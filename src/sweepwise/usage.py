@@ -23,7 +23,21 @@ from sweepwise.schema import UsageError, check, did_you_mean
 
 EXPERIMENT = "experiment"  # a group of whole settings, above all others; none is chosen by default
 LAUNCHER = "hydra/launcher"  # where the runs of a sweep go; one of Hydra's groups, to which we bring options
+NOTES = "README.md"  # in the folder of a group: what holds for all of its options
 SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "accept_changes": bool, "progress": bool}
+
+SYNTAX = (
+    "python train.py [GROUP=OPTION ...] [GROUP.KEY=VALUE ...]        one run",
+    "python train.py -m GROUP=OPTION,OPTION GROUP.KEY=VALUE,VALUE    a sweep: every combination",
+    "",
+    "  python train.py init=xavier scheduler=cosine scheduler.warmup=5 optimizer.lr=0.01",
+    "  python train.py -m init=xavier,kaiming 'seed.value=range(5)'",
+    "  python train.py regularizer=[l1,dropout] regularizer.l1.coefficient=1e-4",
+)
+COMPLETION = (
+    'eval "$(python train.py -sc install=bash)" makes the shell complete groups, options and keys after',
+    "`python train.py`; install=zsh and install=fish do the same for these shells.",
+)
 
 
 def folders(conf: Path, arguments: Sequence[str]) -> list[Path]:
@@ -92,7 +106,7 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
     """The text of --help: every group, its options and when to use them, and their keys.
 
     With groups (init) or options (init=xavier, regularizer=[l1,dropout]) among the arguments, all that their
-    files say.
+    files say; for a whole group also what holds for all of its options.
 
     Raises:
         UsageError: there is no such group or option.
@@ -104,16 +118,17 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
         if not equals and group not in groups:
             raise UsageError([f"--help {group}: no such group; {did_you_mean(group, groups)}"])
     if known:
-        named = [(group, _words(options) or _options(confs, group)) for group, _, options in known]
-        return "\n\n".join(_explained(confs, group, option) for group, options in named for option in options)
+        parts: list[str] = []
+        for group, _, options in known:
+            if not options:
+                notes = [f"  {line}".rstrip() for line in _notes(confs, group)]
+                parts.append("\n".join([f"{group}:", *notes]))
+            named = _words(options) or _options(confs, group)
+            parts += [_explained(confs, group, option) for option in named]
+        return "\n\n".join(parts)
     chosen = _defaults(confs)
     lines = [
-        "python train.py [GROUP=OPTION ...] [GROUP.KEY=VALUE ...]        one run",
-        "python train.py -m GROUP=OPTION,OPTION GROUP.KEY=VALUE,VALUE    a sweep: every combination",
-        "",
-        "  python train.py init=xavier scheduler=cosine scheduler.warmup=5 optimizer.lr=0.01",
-        "  python train.py -m init=xavier,kaiming 'seed.value=range(5)'",
-        "  python train.py regularizer=[l1,dropout] regularizer.l1.coefficient=1e-4",
+        *SYNTAX,
         "",
         "Options marked * are the default. Keys are set as GROUP.KEY=VALUE, hydra.launcher.KEY=VALUE.",
     ]
@@ -133,8 +148,58 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
     lines += [
         "",
         "--help GROUP or --help GROUP=OPTION explains every key. --hydra-help: Hydra's own flags.",
+        *COMPLETION,
     ]
     return "\n".join(lines)
+
+
+def markdown(confs: Sequence[Path]) -> str:
+    """The text of docs/options.md: what --help prints for every group, and links to each option."""
+    groups = (*GROUPS, EXPERIMENT, LAUNCHER)
+    chosen = _defaults(confs)
+    lines = [
+        "# Options",
+        "",
+        "<!-- Written by `python scripts/write_options.py` from conf/. Do not edit it here. -->",
+        "",
+        "What `python train.py --help GROUP` prints, for every group. The defaults are in bold.",
+        "",
+        *_fenced("text", [*SYNTAX, "", *COMPLETION]),
+        "",
+        "| group | options |",
+        "|---|---|",
+    ]
+    for group in groups:
+        links = [
+            f"**{link}**" if option == chosen.get(group) else link
+            for option in _options(confs, group)
+            for link in [f"[{option}](#{_anchor(f'{group}={option}')})"]
+        ]
+        lines.append(f"| [{group}](#{_anchor(group)}) | {', '.join(links)} |")
+    content = (confs[0] / "train.yaml").read_text().splitlines()
+    own = [line for line in content if line.split(":")[0] in SETTINGS]
+    lines += ["", "## The run", "", "Keys that belong to no group.", "", *_fenced("yaml", own)]
+    for group in groups:
+        lines += ["", f"## {group}", "", *_notes(confs, group)]
+        for option in _options(confs, group):
+            heading, *text = _explained(confs, group, option).splitlines()
+            lines += ["", f"### {heading}", "", *_fenced("yaml", [line[2:] for line in text])]
+    return "\n".join(lines) + "\n"
+
+
+def _fenced(language: str, lines: Sequence[str]) -> list[str]:
+    return [f"```{language}", *lines, "```"]
+
+
+def _anchor(heading: str) -> str:
+    """Where a link to a heading leads, by GitHub's rule: letters, digits, `_` and `-` alone."""
+    return re.sub(r"[^\w-]", "", heading)
+
+
+def _notes(confs: Sequence[Path], group: str) -> list[str]:
+    """What holds for all options of a group, from the first folder that says it."""
+    paths = [conf / group / NOTES for conf in confs]
+    return next((path.read_text().splitlines() for path in paths if path.exists()), [])
 
 
 def _explained(confs: Sequence[Path], group: str, option: str) -> str:

@@ -193,8 +193,8 @@ def _for_slurm(
         executor.parameters["map_count"] = tasks
 
     def submit() -> list[str]:
-        # Not by submitit's own functions: that for arrays pickles each job and moves the pickles after sbatch,
-        # so a launcher that dies in between would leave jobs that find nothing; none has a limit of time.
+        # Not by submitit's own functions: that for arrays pickles each job and moves the pickles after
+        # sbatch, so a launcher that dies in between would leave jobs that find nothing. None has a time limit.
         script = folder / SCRIPT
         durable.write_aside(script, executor._make_submission_file_text(command, name).encode())
         try:
