@@ -38,6 +38,14 @@ class LSUV:
             still off after `max_passes`.
 
     Source: Mishkin & Matas, All you need is a good init, arXiv:1511.06422, algorithm 1.
+
+    Example:
+        >>> from sweepwise import initialize_
+        >>> x = torch.rand(256, 4, generator=torch.Generator().manual_seed(0))
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8))
+        >>> how = initialize_(model, LSUV, x, seed=0, output_scale=0.5)
+        >>> [abs(layers(x).std(correction=0).item() / std - 1) < 0.011 for layers, std in ((model[:1], 1), (model, 0.5))]
+        [True, True]
     """
 
     def __init__(
