@@ -48,6 +48,14 @@ class Fitted:
         final: all that the task knows to measure of the best weights, on 'val' and 'test'.
         history: the metrics of each epoch, by tag, with 'epoch' and 'step'.
         model: with the best weights, in evaluation mode.
+
+    Example:
+        >>> from sweepwise import Arrays, Settings, build, fit, split
+        >>> data = split(Arrays("line", np.arange(10.0)[:, None], np.arange(10.0), classes=0), batch_size=6)
+        >>> sgd, settings = partial(torch.optim.SGD, lr=0.1), Settings(max_epochs=3, device="cpu")
+        >>> fitted = fit(build(data=data, model=nn.Linear(1, 1), optimizer=sgd, settings=settings))
+        >>> fitted.status, fitted.best.metric, len(fitted.history)
+        ('finished', 'val/loss', 3)
     """
 
     status: str
@@ -92,6 +100,13 @@ def build(
 
     Raises:
         UsageError: a part refuses what it was given.
+
+    Example:
+        >>> from sweepwise import Arrays, Settings, split
+        >>> data = split(Arrays("line", np.arange(10.0)[:, None], np.arange(10.0), classes=0), batch_size=4)
+        >>> sgd, settings = partial(torch.optim.SGD, lr=0.1), Settings(max_epochs=3, device="cpu")
+        >>> build(data=data, model=nn.Linear(1, 1), optimizer=sgd, settings=settings).steps  # 2 an epoch
+        6
     """
     wrapped = _within(FlatOptimizer, optimizer)
     return assemble(
@@ -118,6 +133,14 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
     Raises:
         UsageError: it was started by torchrun as one of several processes, which only `train.py` can be.
         OSError: the folder cannot be written. What cannot be written after another error is a note on that.
+
+    Example:
+        >>> from sweepwise import Arrays, Settings, build, split
+        >>> data = split(Arrays("line", np.arange(10.0)[:, None], np.arange(10.0), classes=0), batch_size=6)
+        >>> sgd, settings = partial(torch.optim.SGD, lr=0.25), Settings(max_epochs=60, device="cpu")
+        >>> fitted = fit(build(data=data, model=nn.Linear(1, 1), optimizer=sgd, settings=settings))
+        >>> round(fitted.model.weight.item(), 4), round(fitted.metrics["test/loss"], 6)  # y = x, both scaled
+        (1.0, 0.0)
     """
     if (here := place()).size > 1:
         raise UsageError([f"WORLD_SIZE={here.size}: fit trains in one process; several train by train.py"])

@@ -22,7 +22,12 @@ Filled = TypeVar("Filled")
 
 
 class UsageError(ValueError):
-    """What was asked for cannot be done; every fault is named with its key, its value and the rule."""
+    r"""What was asked for cannot be done; every fault is named with its key, its value and the rule.
+
+    Example:
+        >>> str(UsageError(["data.batch_size=0: must be at least 1", "seed.value=-1: must be at least 0"]))
+        'data.batch_size=0: must be at least 1\nseed.value=-1: must be at least 0'
+    """
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = list(faults)
@@ -31,7 +36,13 @@ class UsageError(ValueError):
 
 @dataclass(frozen=True)
 class Range:
-    """The interval a number must lie in; ends belong to it unless they are open."""
+    """The interval a number must lie in; ends belong to it unless they are open.
+
+    Example:
+        >>> unit = Range(0, 1, open_high=True)
+        >>> str(unit), 0 in unit, 1 in unit
+        ('[0, 1)', True, False)
+    """
 
     low: float = -math.inf
     high: float = math.inf

@@ -40,6 +40,12 @@ class Seeds:
 
     Source: Bouthillier et al., Accounting for Variance in Machine Learning Benchmarks, arXiv:2103.03098
     (why the sources of variance are seeded apart).
+
+    Example:
+        >>> seeds = Seeds(1, data=1, init=2, noise=1)
+        >>> seeds.apply()
+        >>> torch.initial_seed()  # of the initial weights
+        2
     """
 
     value: Seed

@@ -54,6 +54,10 @@ class Settings:
             knows (`Classification`, `Regression`); 'auto': accuracy, or mse, mae and r2.
         class_weights: of an example's class in the loss, one for each class, >= 0; 'balanced': examples /
             (classes * examples of the class) in the training part.
+
+    Example:
+        >>> Settings(max_epochs=3).steps(steps_per_epoch=5), Settings(max_epochs=3, max_steps=7).steps(5)
+        (15, 7)
     """
 
     max_epochs: Annotated[int, Range(1)] = 100

@@ -36,6 +36,11 @@ class Arrays:
         x_test: (test examples, *features), the set's own test part; goes with `y_test`.
         y_test: (test examples,).
         notes: what a person should know of how it was read.
+
+    Example:
+        >>> arrays = Arrays("two", np.array([[0.0], [1.0]]), np.array([0, 1]), classes=2)
+        >>> arrays.x_test is None, arrays.notes
+        (True, ())
     """
 
     name: str
@@ -64,6 +69,12 @@ class Data:
         sha256: hex digest of the raw arrays, before split and scaling.
         shuffle: whether each epoch has an order of its own.
         notes: what a person should know before a training.
+
+    Example:
+        >>> from sweepwise import Arrays, split
+        >>> data = split(Arrays("ten", np.arange(10.0)[:, None], np.arange(10) % 2, 2), batch_size=4)
+        >>> len(data.train.y), data.steps_per_epoch, data.features, data.outputs
+        (6, 2, (1,), 2)
     """
 
     name: str
@@ -156,6 +167,14 @@ def split(
 
     Raises:
         ValueError: a fraction or a number out of range, or a part without examples.
+
+    Example:
+        >>> from sweepwise import Arrays
+        >>> data = split(Arrays("hundred", np.arange(100.0)[:, None], np.arange(100) % 2, 2), batch_size=30)
+        >>> [len(part.y) for part in (data.train, data.validation, data.test)]
+        [60, 20, 20]
+        >>> abs(data.train.x.mean().item()) < 1e-6, round(data.train.x.std(correction=0).item(), 6)
+        (True, 1.0)
     """
     x, y, classes = _array(arrays.x), np.asarray(arrays.y), arrays.classes
     raw, order, fractions = [x, y], _permutation(len(x), split_seed), {"data.validation": validation}

@@ -34,6 +34,12 @@ def cifar10(*, root: str | None = None) -> Arrays:
         ValueError: the archive is damaged, or cannot be downloaded.
 
     Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
+
+    Example:
+        >>> from sweepwise.data.cifar10 import ARCHIVE
+        >>> from sweepwise.data.download import folder_of
+        >>> str(folder_of("cifar10", root="/data") / ARCHIVE.name)  # put there, it is not downloaded
+        '/data/cifar10/cifar-10-binary.tar.gz'
     """
     folder = folder_of("cifar10", root)
     path = folder / ARCHIVE.name

@@ -28,6 +28,10 @@ def digits(*, image: bool = False) -> Arrays:
 
     Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits" (1998), the test set, UCI
     repository no. 80, as shipped by scikit-learn.
+
+    Example:
+        >>> digits().x.shape, digits(image=True).x.shape, float(digits().x.max())
+        ((1797, 64), (1797, 1, 8, 8), 16.0)
     """
     x, y = _arrays()
     return Arrays("digits", x.reshape(-1, 1, 8, 8) if image else x, y, classes=10)

@@ -24,6 +24,15 @@ def memmap(*, x: str, y: str, classes: Annotated[int, Range(0)] | None = None) -
 
     Raises:
         ValueError: what is wrong with the files.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     np.save(f"{folder}/x.npy", np.zeros((4, 3)))
+        ...     np.save(f"{folder}/y.npy", np.array([0, 1, 1, 0]))
+        ...     arrays = memmap(x=f"{folder}/x.npy", y=f"{folder}/y.npy")
+        >>> type(arrays.x).__name__, arrays.x.shape, arrays.classes
+        ('memmap', (4, 3), 2)
     """
     features = read_npy(f"data.x={x}", Path(x), mapped=True)
     values = read_npy(f"data.y={y}", Path(y))

@@ -102,6 +102,12 @@ def mnist(*, root: str | None = None) -> Arrays:
 
     Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-Based Learning Applied to Document
     Recognition", Proceedings of the IEEE 86 (1998) 2278-2324.
+
+    Example:
+        >>> from sweepwise.data.download import folder_of
+        >>> from sweepwise.data.mnist import MNIST
+        >>> str(folder_of("mnist", root="/data") / MNIST[0].name), MNIST[0].shape  # not downloaded
+        ('/data/mnist/train-images-idx3-ubyte.gz', (60000, 28, 28))
     """
     return _images("mnist", folder_of("mnist", root), MNIST, MNIST_MIRRORS)
 
@@ -122,6 +128,12 @@ def fashion_mnist(*, root: str | None = None) -> Arrays:
 
     Source: H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
     Learning Algorithms", arXiv 1708.07747.
+
+    Example:
+        >>> from sweepwise.data.download import folder_of
+        >>> from sweepwise.data.mnist import FASHION_MNIST
+        >>> str(folder_of("fashion_mnist", root="/data") / FASHION_MNIST[3].name), FASHION_MNIST[3].shape
+        ('/data/fashion_mnist/t10k-labels-idx1-ubyte.gz', (10000,))
     """
     there = root is None and all((DEBIAN / file.name).is_file() for file in FASHION_MNIST)
     folder = DEBIAN if there else folder_of("fashion_mnist", root)

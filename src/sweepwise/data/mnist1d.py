@@ -31,6 +31,11 @@ def mnist1d() -> Arrays:
         RuntimeError: the generated signals are not the published ones.
 
     Source: S. Greydanus, D. Kobak, "Scaling Down Deep Learning with MNIST-1D", arXiv 2011.14439.
+
+    Example:
+        >>> arrays = mnist1d()
+        >>> arrays.x.shape, arrays.x_test.shape, arrays.classes
+        ((4000, 40), (1000, 40), 10)
     """
     from mnist1d.data import get_dataset_args, make_dataset
 

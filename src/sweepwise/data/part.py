@@ -14,6 +14,12 @@ class Part:
     Attributes:
         x: (examples, *features), float32, contiguous.
         y: (examples,), int64 classes or float32 targets.
+
+    Example:
+        >>> part = Part(torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([0, 1, 0]))
+        >>> part.take(torch.tensor([2, 1]))
+        (tensor([[3.],
+                [2.]]), tensor([0, 1]))
     """
 
     x: Tensor

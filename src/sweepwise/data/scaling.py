@@ -20,6 +20,10 @@ class Scaling:
     Attributes:
         mean: of each feature, or of each channel as (channels, 1, ...).
         std: the same shape.
+
+    Example:
+        >>> Scaling(mean=np.array([1.0]), std=np.array([2.0]))(np.array([[5.0]])).tolist()
+        [[2.0]]
     """
 
     mean: Floats
@@ -46,6 +50,11 @@ def standardizing(x: np.ndarray, rows: NDArray[np.int64]) -> Scaling:
 
     Raises:
         ValueError: some of these numbers are not finite.
+
+    Example:
+        >>> scaling = standardizing(np.array([[1.0], [3.0], [100.0]]), np.array([0, 1]))
+        >>> scaling.mean.tolist(), scaling.std.tolist()
+        ([2.0], [1.0])
     """
     with np.errstate(invalid="ignore"):  # it is told below
         mean, std = moments(x, rows)
@@ -61,6 +70,11 @@ def moments(x: np.ndarray, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Mean and standard deviation over some examples, of each feature or channel; 1 for what is constant.
 
     Of so few examples that they are one piece, these are numpy's `mean` and `std`.
+
+    Example:
+        >>> mean, std = moments(np.array([[1.0, 5.0], [3.0, 5.0]]), np.array([0, 1]))
+        >>> mean.tolist(), std.tolist()
+        ([2.0, 5.0], [1.0, 1.0])
     """
     count, axis = len(rows) * math.prod(x.shape[2:]), 1 if x.ndim > 2 else 0
     pieces = [

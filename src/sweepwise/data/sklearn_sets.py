@@ -13,6 +13,10 @@ def breast_cancer() -> Arrays:
 
     Source: W. Wolberg, O. Mangasarian, N. Street, W. Street, "Breast Cancer Wisconsin (Diagnostic)" (1995),
     UCI repository no. 17, as shipped by scikit-learn.
+
+    Example:
+        >>> np.bincount(breast_cancer().y).tolist()
+        [212, 357]
     """
     from sklearn.datasets import load_breast_cancer
 
@@ -27,6 +31,10 @@ def wine() -> Arrays:
         x: (examples, 13), y: (examples,), classes 0..2.
 
     Source: S. Aeberhard, M. Forina, "Wine" (1991), UCI repository no. 109, as shipped by scikit-learn.
+
+    Example:
+        >>> np.bincount(wine().y).tolist()
+        [59, 71, 48]
     """
     from sklearn.datasets import load_wine
 
@@ -42,6 +50,11 @@ def diabetes() -> Arrays:
 
     Source: B. Efron, T. Hastie, I. Johnstone, R. Tibshirani, "Least Angle Regression", Annals of Statistics
     32 (2004) 407-499, arXiv math/0406456, as shipped by scikit-learn.
+
+    Example:
+        >>> arrays = diabetes()
+        >>> arrays.x.shape, arrays.y.min().item(), arrays.y.max().item()
+        ((442, 10), 25.0, 346.0)
     """
     from sklearn.datasets import load_diabetes
 

@@ -23,6 +23,13 @@ class StoredPart:
         rows: which of them are of this part, (examples,).
         scaling: of the features.
         y: (examples,), int64 classes or float32 targets; on the device that learns.
+
+    Example:
+        >>> from sweepwise.data.scaling import Scaling
+        >>> scaling = Scaling(mean=np.array([1.0]), std=np.array([2.0]))
+        >>> part = StoredPart(np.array([[1], [3], [5]]), np.array([2, 0]), scaling, torch.tensor([1, 0]))
+        >>> part.take(torch.tensor([0]))  # row 2 of the file: (5 - 1) / 2
+        (tensor([[2.]]), tensor([1]))
     """
 
     x: "np.memmap[Any, Any]"

@@ -33,6 +33,11 @@ def blobs(
 
     Returns:
         x: (points, features), y: (points,), classes 0..centers-1.
+
+    Example:
+        >>> arrays = blobs(points=5, centers=3, std=0.0)
+        >>> arrays.y.tolist(), np.array_equal(arrays.x[0], arrays.x[3])
+        ([0, 1, 2, 0, 1], True)
     """
     if points < centers:
         raise ValueError(f"data.points={points}: must be at least the {centers} of data.centers")
@@ -54,6 +59,10 @@ def moons(*, points: Points = 1000, noise: Noise = 0.1, generator_seed: Generato
 
     Returns:
         x: (points, 2), y: (points,), classes 0..1.
+
+    Example:
+        >>> moons(points=4, noise=0.0).x.round(6).tolist()
+        [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.5], [2.0, 0.5]]
     """
     first, second = (np.linspace(0, np.pi, size) for size in (points // 2, points - points // 2))
     upper = np.column_stack([np.cos(first), np.sin(first)])
@@ -80,6 +89,12 @@ def linear(
 
     Returns:
         x: (points, features), y: (points,) real; `true_weights` tells w.
+
+    Example:
+        >>> from sweepwise.data.synthetic import true_weights
+        >>> arrays = linear(points=50, features=3, noise=0.0)
+        >>> np.allclose(arrays.x @ true_weights(features=3), arrays.y)
+        True
     """
     generator = RandomState(generator_seed)
     w = generator.normal(size=features)

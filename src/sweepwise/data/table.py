@@ -41,6 +41,14 @@ def table(
 
     Raises:
         ValueError: what is wrong with the file, by column or line.
+
+    Example:
+        >>> from tempfile import NamedTemporaryFile
+        >>> with NamedTemporaryFile("w", suffix=".csv") as file:
+        ...     print("weight,kind,tame", "4.5,cat,yes", "20,dog,no", sep=chr(10), file=file, flush=True)
+        ...     arrays = table(path=file.name)
+        >>> arrays.x.tolist(), arrays.y.tolist()  # weight, cat, dog; no is 0, yes is 1
+        ([[4.5, 1.0, 0.0], [20.0, 0.0, 1.0]], [1, 0])
     """
     file, where = Path(path), f"data.path={path}"
     if len(delimiter) != 1:

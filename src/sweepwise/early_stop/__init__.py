@@ -28,7 +28,12 @@ class EarlyStop(Protocol):
 
 
 def sign(metric: str, mode: Mode) -> int:
-    """1 where lower values of the metric are better, -1 where higher ones are ('auto': by its name)."""
+    """1 where lower values of the metric are better, -1 where higher ones are ('auto': by its name).
+
+    Example:
+        >>> sign("val/loss", "auto"), sign("val/accuracy", "auto"), sign("val/loss", "max")
+        (1, -1, -1)
+    """
     if mode == "auto":
         return -1 if HIGHER_IS_BETTER.search(metric) else 1
     return 1 if mode == "min" else -1
@@ -41,6 +46,13 @@ class Best:
         metric: the tag, such as 'val/loss'.
         mode: which direction is better.
         min_delta: by how much a value must be better than the best to count, >= 0.
+
+    Example:
+        >>> best = Best("val/loss", "min")
+        >>> [best.update(epoch, 10 * epoch, value) for epoch, value in enumerate([0.5, 0.5, 0.4])]
+        [True, False, True]
+        >>> best.epoch, best.step, best.value
+        (2, 20, 0.4)
     """
 
     def __init__(self, metric: str, mode: Mode, min_delta: float = 0.0) -> None:

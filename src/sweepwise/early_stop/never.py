@@ -9,6 +9,10 @@ class Never:
     Args:
         metric: the tag of the metric that chooses the best weights.
         mode: 'min' or 'max' is better; 'auto' knows accuracy, topK and r2 as higher-is-better.
+
+    Example:
+        >>> Never().update(0, float("nan"))
+        ''
     """
 
     least_epochs = 0

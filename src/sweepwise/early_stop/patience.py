@@ -23,6 +23,11 @@ class Patience:
         divergence_threshold: stop as soon as the metric is worse than this.
 
     Source: Prechelt, Early Stopping - But When?, 1998 (doi:10.1007/3-540-49430-8_3).
+
+    Example:
+        >>> rule = Patience(patience=2)
+        >>> [bool(rule.update(epoch, value)) for epoch, value in enumerate([0.5, 0.4, 0.4, 0.6])]
+        [False, False, False, True]
     """
 
     def __init__(

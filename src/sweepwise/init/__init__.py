@@ -64,6 +64,13 @@ biases 0, forget gate of an LSTM b_ih 1 and b_hh 0 |
     Ganguli, Exact solutions to the nonlinear dynamics of learning in deep linear neural networks
     (arXiv:1312.6120). Jozefowicz, Zaremba & Sutskever, An Empirical Exploration of Recurrent Network
     Architectures (PMLR 37, 2015).
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+        >>> initialize_(model, nn.init.ones_, seed=0)["2.weight"]
+        'ones_ x 0.1 (output layer)'
+        >>> model[0].weight.sum().item(), model[0].bias.tolist(), model[2].weight.detach()
+        (6.0, [0.0, 0.0, 0.0], tensor([[0.1000, 0.1000, 0.1000]]))
     """
     named = dict(model.named_parameters())
     for name, parameter in named.items():

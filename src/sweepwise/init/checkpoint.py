@@ -25,6 +25,16 @@ class Checkpoint:
     Raises:
         ValueError: from `complete_`: the file cannot be read, is no safetensors file, holds values that are
             not finite, or does not fit the model; with all that does not.
+
+    Example:
+        >>> from safetensors.torch import save_file
+        >>> from tempfile import NamedTemporaryFile
+        >>> model = nn.Linear(1, 1)
+        >>> with NamedTemporaryFile(suffix=".safetensors") as file:
+        ...     save_file({"weight": torch.tensor([[2.0]]), "bias": torch.tensor([3.0])}, file.name)
+        ...     how = Checkpoint(path=file.name).complete_(model, torch.empty(0), torch.Generator())
+        >>> model.weight.item(), model.bias.item(), sorted(how)
+        (2.0, 3.0, ['bias', 'weight'])
     """
 
     rule = staticmethod(keep_all)

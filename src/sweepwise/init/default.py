@@ -6,7 +6,12 @@ from sweepwise.init.rules import AS_BUILT, Fill
 
 
 def keep_(tensor: Tensor) -> Tensor:
-    """Returns the tensor as it is."""
+    """Returns the tensor as it is.
+
+    Example:
+        >>> keep_(torch.tensor([1.0, 2.0]))
+        tensor([1., 2.])
+    """
     return tensor
 
 

@@ -26,6 +26,12 @@ def delta_orthogonal_(
         ValueError: a kernel has fewer output than input channels in a group.
 
     Source: Xiao et al., Dynamical Isometry and a Mean Field Theory of CNNs, arXiv:1806.05393, algorithm 1.
+
+    Example:
+        >>> kernel = delta_orthogonal_(torch.empty(4, 2, 3))
+        >>> centre, others = kernel[:, :, 1], kernel[:, :, [0, 2]]
+        >>> torch.allclose(centre.T @ centre, torch.eye(2), atol=1e-6), others.any().item()
+        (True, False)
     """
     with torch.no_grad():
         if tensor.ndim == 2:

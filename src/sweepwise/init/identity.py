@@ -20,6 +20,10 @@ def identity_(tensor: Tensor, *, gain: Annotated[float, Range(0)] = 1.0) -> Tens
 
     Source: Le, Jaitly & Hinton, A Simple Way to Initialize Recurrent Networks of Rectified Linear Units,
     arXiv:1504.00941. Zagoruyko & Komodakis, DiracNets, arXiv:1706.00388.
+
+    Example:
+        >>> identity_(torch.empty(2, 3), gain=2.0).tolist()
+        [[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]]
     """
     with torch.no_grad():
         filled = nn.init.eye_(tensor) if tensor.ndim == 2 else nn.init.dirac_(tensor)

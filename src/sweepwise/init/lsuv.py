@@ -38,6 +38,15 @@ class LSUV:
             still off after `max_passes`.
 
     Source: Mishkin & Matas, All you need is a good init, arXiv:1511.06422, algorithm 1.
+
+    Example:
+        >>> from sweepwise import initialize_
+        >>> x = torch.rand(256, 4, generator=torch.Generator().manual_seed(0))
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 8))
+        >>> how = initialize_(model, LSUV, x, seed=0, output_scale=0.5)
+        >>> ratios = model[:1](x).std(correction=0), model(x).std(correction=0) / 0.5
+        >>> [abs(ratio.item() - 1) < 0.011 for ratio in ratios]
+        [True, True]
     """
 
     def __init__(

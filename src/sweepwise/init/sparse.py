@@ -33,6 +33,10 @@ def sparse_(
     Source: Martens, Deep learning via Hessian-free optimization, ICML 2010, section 5 (15 connections).
     Sutskever et al., On the importance of initialization and momentum in deep learning, ICML 2013 (N(0, 1),
     for tanh 0.25 times that).
+
+    Example:
+        >>> (sparse_(torch.empty(3, 40), connections=15) != 0).sum(1).tolist()
+        [15, 15, 15]
     """
     if tensor.ndim < 2:
         raise ValueError("needs 2 or more dimensions")

@@ -60,6 +60,14 @@ class FlatOptimizer:
         ValueError: the class cannot step from one gradient of dense tensors, or refuses its options.
 
     Source: no decay of biases and gains: He et al., Bag of Tricks, arXiv:1812.01187, section 3.1.
+
+    Example:
+        >>> values, gradient = torch.tensor([1.0, 1.0]), torch.tensor([2.0, 2.0])
+        >>> decaying = partial(torch.optim.SGD, weight_decay=0.5)
+        >>> shapes = [torch.Size([1, 1]), torch.Size([1])]
+        >>> FlatOptimizer(decaying, values=values, gradient=gradient, weights=1, shapes=shapes).step_(0.1)
+        >>> values  # the weight: 1 - 0.1 * (2 + 0.5 * 1), the bias: 1 - 0.1 * 2
+        tensor([0.7500, 0.8000])
     """
 
     def __init__(

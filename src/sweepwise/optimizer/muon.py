@@ -47,6 +47,15 @@ class Muon(torch.optim.Optimizer):
     Source: Jordan and others, Muon: An optimizer for hidden layers in neural networks (2024),
     kellerjordan.github.io/posts/muon. Liu et al., Muon is Scalable for LLM Training, arXiv:2502.16982,
     section 2.2 (matching AdamW's update).
+
+    Example:
+        >>> from sweepwise import FlatOptimizer
+        >>> values, gradient = torch.zeros(4), torch.tensor([3.0, 0.0, 0.0, 1.0])
+        >>> muon = partial(Muon, first=0, last=0, adjust_lr_fn="original")
+        >>> row = {"values": values, "gradient": gradient, "weights": 4, "shapes": [torch.Size([2, 2])]}
+        >>> FlatOptimizer(muon, **row).step_(1.0)
+        >>> [0.7 < -values[0].item() < 1.2, 0.7 < -values[3].item() < 1.2]  # 3 and 1 in the gradient
+        [True, True]
     """
 
     def __init__(

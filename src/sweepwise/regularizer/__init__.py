@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 
 def row_norms(rows: Tensor) -> Tensor:
-    """The Euclidean norm of each whole row, (runs, 1)."""
+    """The Euclidean norm of each whole row, (runs, 1).
+
+    Example:
+        >>> row_norms(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+        tensor([[5.],
+                [2.]])
+    """
     return torch.linalg.vector_norm(rows, dim=1, keepdim=True)
 
 
@@ -28,6 +34,13 @@ class Regularizer:
         by_element: whether what it does to an element of a row depends on that element and on `norms` alone,
             0 stays 0 where the gradient is 0, and its penalty is a sum over the elements. Then it can act on
             a part of a row.
+
+    Example:
+        >>> nothing = Regularizer()
+        >>> nothing.shapes = [torch.Size([2, 3]), torch.Size([4, 1])]
+        >>> row = torch.ones(1, 10)
+        >>> nothing.penalty(row), [tuple(part.shape) for part in nothing.matrices(row)]
+        (tensor([0.]), [(1, 2, 3), (1, 4, 1)])
     """
 
     shapes: Sequence[torch.Size] = ()
@@ -86,7 +99,16 @@ class Regularizer:
 
 
 def acting(regularizers: Sequence[Regularizer], moment: str) -> list[Regularizer]:
-    """Those that act at a moment, such as 'clip_': one at which nobody acts costs nothing."""
+    """Those that act at a moment, such as 'clip_': one at which nobody acts costs nothing.
+
+    Example:
+        >>> from sweepwise import Regularizer
+        >>> class Halved(Regularizer):
+        ...     def clip_(self, gradient):
+        ...         gradient.div_(2)
+        >>> [type(one).__name__ for one in acting([Regularizer(), Halved()], "clip_")]
+        ['Halved']
+    """
     return [r for r in regularizers if getattr(type(r), moment) is not getattr(Regularizer, moment)]
 
 
@@ -99,6 +121,13 @@ def refuse_other_than_images(option: str, features: Sequence[int]) -> None:
 
     Raises:
         ValueError: they are no images.
+
+    Example:
+        >>> refuse_other_than_images("flip", (1, 8, 8))
+        >>> refuse_other_than_images("flip", (64,))
+        Traceback (most recent call last):
+            ...
+        ValueError: regularizer=flip: must have images ...
     """
     if len(features) != 3:
         raise ValueError(

@@ -19,6 +19,13 @@ class ClipNorm(Regularizer):
 
     Source: Pascanu, Mikolov & Bengio, On the difficulty of training recurrent neural networks,
     arXiv:1211.5063, algorithm 1.
+
+    Example:
+        >>> gradient = torch.tensor([[3.0, 4.0], [0.3, 0.4]])
+        >>> ClipNorm(max_norm=1.0).clip_(gradient)
+        >>> gradient
+        tensor([[0.6000, 0.8000],
+                [0.3000, 0.4000]])
     """
 
     by_element = True

@@ -17,6 +17,12 @@ class ClipValue(Regularizer):
         limit: > 0.
 
     Source: Graves, Generating Sequences With Recurrent Neural Networks, arXiv:1308.0850.
+
+    Example:
+        >>> gradient = torch.tensor([[-3.0, 0.5, 2.0]])
+        >>> ClipValue(limit=1.0).clip_(gradient)
+        >>> gradient.tolist()
+        [[-1.0, 0.5, 1.0]]
     """
 
     by_element = True

@@ -21,6 +21,12 @@ class Cutout(Regularizer):
 
     Source: DeVries & Taylor, Improved Regularization of Convolutional Neural Networks with Cutout,
     arXiv:1708.04552, section 3.
+
+    Example:
+        >>> images, targets = torch.ones(2, 3, 4, 4), torch.eye(2)
+        >>> cut, _ = Cutout(size=1).examples(images, targets, torch.Generator())
+        >>> (cut == 0).sum((2, 3)).tolist()  # pixels in each channel of each image
+        [[1, 1, 1], [1, 1, 1]]
     """
 
     def __init__(self, *, size: Annotated[int, Range(0)] = 4) -> None:

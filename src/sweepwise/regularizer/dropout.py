@@ -20,6 +20,12 @@ class Dropout(Regularizer):
         p: probability in [0, 1).
 
     Source: Srivastava et al., Dropout, JMLR 15 (2014).
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(1, 1), nn.Dropout(0.0))
+        >>> Dropout(p=0.25).prepare_(model, features=(1,), classes=2)
+        >>> model[1].p
+        0.25
     """
 
     def __init__(self, *, p: Annotated[float, Range(0, 1, open_high=True)] = 0.5) -> None:

@@ -20,6 +20,10 @@ class ElasticNet(Regularizer):
 
     Source: Zou & Hastie, Regularization and Variable Selection via the Elastic Net, 2005; the form of
     scikit-learn's ElasticNet (whose squared loss carries 1/2).
+
+    Example:
+        >>> ElasticNet(alpha=0.1, l1_ratio=0.5).penalty(torch.tensor([[3.0, -4.0]]))  # 0.1 * (7 / 2 + 25 / 4)
+        tensor([0.9750])
     """
 
     by_element = True

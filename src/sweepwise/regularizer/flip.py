@@ -18,6 +18,11 @@ class Flip(Regularizer):
 
     Source: Krizhevsky, Sutskever & Hinton, ImageNet Classification with Deep Convolutional Neural Networks,
     NeurIPS 2012, section 4.1.
+
+    Example:
+        >>> image = torch.tensor([[[[1.0, 2.0, 3.0]]]])
+        >>> Flip(p=1.0).examples(image, torch.eye(1), torch.Generator())[0].tolist()
+        [[[[3.0, 2.0, 1.0]]]]
     """
 
     def __init__(self, *, p: Annotated[float, Range(0, 1)] = 0.5) -> None:

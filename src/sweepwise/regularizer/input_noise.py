@@ -19,6 +19,12 @@ class InputNoise(Regularizer):
             standardised.
 
     Source: Bishop, Training with Noise is Equivalent to Tikhonov Regularization, Neural Computation 7 (1995).
+
+    Example:
+        >>> noise = torch.Generator().manual_seed(0)
+        >>> noisy, _ = InputNoise(std=3.0).examples(torch.ones(100, 100), torch.eye(100), noise)
+        >>> round(noisy.mean().item(), 1), round(noisy.std().item(), 1)
+        (1.0, 3.0)
     """
 
     def __init__(self, *, std: Annotated[float, Range(0)] = 0.1) -> None:

@@ -22,6 +22,14 @@ class L1(Regularizer):
 
     Source: Tibshirani, Regression Shrinkage and Selection via the Lasso, 1996; proximal: Parikh & Boyd,
     Proximal Algorithms, 2014, section 6.5.2.
+
+    Example:
+        >>> weights = torch.tensor([[0.25, -2.0]])
+        >>> L1(coefficient=0.5).penalty(weights).item()
+        1.125
+        >>> L1(coefficient=5.0, proximal=True).after_step_(weights, rate=0.1)
+        >>> weights.tolist()
+        [[0.0, -1.5]]
     """
 
     by_element = True

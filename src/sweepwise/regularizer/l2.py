@@ -16,6 +16,12 @@ class L2(Regularizer):
 
     Args:
         coefficient: >= 0.
+
+    Example:
+        >>> weights, gradient = torch.tensor([[3.0, -4.0]]), torch.zeros(1, 2)
+        >>> L2(coefficient=0.5).before_step_(weights, gradient, rate=0.1)
+        >>> L2(coefficient=0.5).penalty(weights).item(), gradient.tolist()
+        (12.5, [[3.0, -4.0]])
     """
 
     by_element = True

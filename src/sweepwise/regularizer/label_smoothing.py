@@ -20,6 +20,10 @@ class LabelSmoothing(Regularizer):
         smoothing: share of the target that is spread evenly over all classes, in [0, 1).
 
     Source: Szegedy et al., Rethinking the Inception Architecture, arXiv:1512.00567, section 7.
+
+    Example:
+        >>> LabelSmoothing(smoothing=0.2).examples(torch.zeros(1, 1), torch.eye(4)[:1], torch.Generator())[1]
+        tensor([[0.8500, 0.0500, 0.0500, 0.0500]])
     """
 
     def __init__(self, *, smoothing: Annotated[float, Range(0, 1, open_high=True)] = 0.1) -> None:

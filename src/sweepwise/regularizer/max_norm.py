@@ -21,6 +21,13 @@ class MaxNorm(Regularizer):
 
     Source: Hinton et al., Improving neural networks by preventing co-adaptation of feature detectors,
     arXiv:1207.0580. Srivastava et al., Dropout, JMLR 15 (2014), section 5.1.
+
+    Example:
+        >>> rule, weights = MaxNorm(limit=1.0), torch.tensor([[3.0, 4.0, 0.3, 0.4]])
+        >>> rule.shapes = [torch.Size([2, 2])]
+        >>> rule.after_step_(weights, rate=0.1)
+        >>> weights
+        tensor([[0.6000, 0.8000, 0.3000, 0.4000]])
     """
 
     def __init__(self, *, limit: Annotated[float, Range(0, open_low=True)] = 3.0) -> None:

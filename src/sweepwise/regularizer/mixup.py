@@ -20,6 +20,12 @@ class Mixup(Regularizer):
         alpha: >= 0; 0 mixes nothing, 1 draws lambda evenly.
 
     Source: Zhang, Cisse, Dauphin & Lopez-Paz, mixup: Beyond Empirical Risk Minimization, arXiv:1710.09412.
+
+    Example:
+        >>> x, y = torch.arange(16.0)[:, None], torch.arange(16.0)
+        >>> mixed, targets = Mixup(alpha=1.0).examples(x, y, torch.Generator().manual_seed(0))
+        >>> torch.equal(mixed[:, 0], targets), round(targets.sum().item(), 3), torch.equal(targets, y)
+        (True, 120.0, False)
     """
 
     def __init__(self, *, alpha: Annotated[float, Range(0)] = 0.2) -> None:

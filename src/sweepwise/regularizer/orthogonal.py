@@ -20,6 +20,12 @@ class Orthogonal(Regularizer):
 
     Source: Bansal, Chen & Wang, Can We Gain More from Orthogonality Regularizations in Training Deep CNNs?,
     arXiv:1810.09102 (soft orthogonality). Brock et al., Neural Photo Editing, arXiv:1609.07093.
+
+    Example:
+        >>> rule = Orthogonal(coefficient=1.0)
+        >>> rule.shapes = [torch.Size([2, 2])]
+        >>> rule.penalty(torch.tensor([[2.0, 0.0, 0.0, 2.0]]))  # W W' - I = 3 I
+        tensor([18.])
     """
 
     def __init__(self, *, coefficient: Annotated[float, Range(0)] = 1e-4) -> None:

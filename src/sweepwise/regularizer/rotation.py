@@ -22,6 +22,12 @@ class Rotation(Regularizer):
 
     Source: Simard, Steinkraus & Platt, Best Practices for Convolutional Neural Networks Applied to Visual
     Document Analysis, ICDAR 2003 (affine distortions).
+
+    Example:
+        >>> images = torch.rand(64, 1, 3, 3)
+        >>> turned, _ = Rotation(degrees=180.0).examples(images, torch.eye(64), torch.Generator())
+        >>> torch.allclose(turned[..., 1, 1], images[..., 1, 1], atol=1e-5), torch.allclose(turned, images)
+        (True, False)
     """
 
     def __init__(self, *, degrees: Annotated[float, Range(0, 180)] = 10.0) -> None:

@@ -25,6 +25,13 @@ class ShiftCrop(Regularizer):
             at its outermost pixels.
 
     Source: He, Zhang, Ren & Sun, Deep Residual Learning, arXiv:1512.03385, section 4.2 (padding 4, zeros).
+
+    Example:
+        >>> images = torch.zeros(32, 1, 3, 3)
+        >>> images[..., 1, 1] = 1  # which no shift by a pixel brings out of sight
+        >>> shifted, _ = ShiftCrop(padding=1).examples(images, torch.eye(32), torch.Generator())
+        >>> shifted.sum((1, 2, 3)).unique().tolist(), (shifted.sum(0) > 0).sum().item() > 1
+        ([1.0], True)
     """
 
     def __init__(

@@ -30,6 +30,14 @@ class SpectralNorm(Regularizer):
 
     Source: Miyato et al., Spectral Normalization for Generative Adversarial Networks, arXiv:1802.05957,
     algorithm 1.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> layer.weight.data = torch.diag(torch.tensor([8.0, 2.0]))
+        >>> SpectralNorm().prepare_(nn.Sequential(layer), features=(2,), classes=2)
+        >>> layer.eval().weight.detach()
+        tensor([[1.0000, 0.0000],
+                [0.0000, 0.2500]])
     """
 
     def __init__(self, *, n_power_iterations: Annotated[int, Range(1)] = 1) -> None:

@@ -18,6 +18,12 @@ class WeightDecay(Regularizer):
         coefficient: >= 0; AdamW's `weight_decay`.
 
     Source: Loshchilov & Hutter, Decoupled Weight Decay Regularization, arXiv:1711.05101, algorithm 2.
+
+    Example:
+        >>> weights = torch.tensor([[1.0, -2.0]])
+        >>> WeightDecay(coefficient=0.5).before_step_(weights, torch.zeros(1, 2), rate=0.5)
+        >>> weights.tolist()
+        [[0.75, -1.5]]
     """
 
     by_element = True

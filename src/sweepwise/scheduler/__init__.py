@@ -64,6 +64,11 @@ class Schedule:
             built is no scheduler, moves a momentum too, or divides by zero.
 
     Source: warm-up: Goyal et al., Accurate, Large Minibatch SGD, arXiv:1706.02677, section 2.2.
+
+    Example:
+        >>> halved = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+        >>> Schedule(halved, lr=0.8, steps=4, steps_per_epoch=1, warmup=1).rates.tolist()
+        [0.4, 0.8, 0.4, 0.2]
     """
 
     def __init__(
@@ -148,7 +153,12 @@ class Schedule:
 
 
 def warmup_steps(warmup: float, steps_per_epoch: int) -> int:
-    """The whole number of steps of a warm-up given in epochs."""
+    """The whole number of steps of a warm-up given in epochs.
+
+    Example:
+        >>> warmup_steps(0.5, steps_per_epoch=30)
+        15
+    """
     return round(warmup * steps_per_epoch)
 
 

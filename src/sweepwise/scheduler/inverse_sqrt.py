@@ -24,5 +24,11 @@ def inverse_sqrt(
     Source: Vaswani et al., Attention Is All You Need, arXiv:1706.03762, equation 3. Raffel et al. (T5,
     arXiv:1910.10683, section 3.1.2) hold the rate instead of warming up. Zhai et al., Scaling Vision
     Transformers, arXiv:2106.04560 (the timescale as a setting of its own).
+
+    Example:
+        >>> from sweepwise import Schedule
+        >>> schedule = Schedule(partial(inverse_sqrt, timescale=1.0), lr=1.0, steps=9, steps_per_epoch=1)
+        >>> schedule.rates[[0, 3, 8]].round(6).tolist()
+        [1.0, 0.5, 0.333333]
     """
     return LambdaLR(optimizer, lambda t: 1 / math.sqrt(1 + t / timescale))

@@ -41,6 +41,12 @@ def wsd(
     Source: Hu et al., MiniCPM, arXiv:2404.06395, section 4 (WSD; its own f is exponential). Hägele et al.,
     Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations, arXiv:2405.18392, section 3
     (decay over the last 20 %, 1 - sqrt above linear).
+
+    Example:
+        >>> from sweepwise import Schedule
+        >>> rule = partial(wsd, total_iters=5, decay_fraction=0.4, shape="linear")
+        >>> Schedule(rule, lr=1.0, steps=7, steps_per_epoch=1).rates.tolist()
+        [1.0, 1.0, 1.0, 1.0, 0.5, 0.0, 0.0]
     """
     decay, f = decay_fraction * total_iters, SHAPES[shape]
 

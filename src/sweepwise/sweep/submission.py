@@ -194,7 +194,7 @@ def _for_slurm(
 
     def submit() -> list[str]:
         # Not by submitit's own functions: that for arrays pickles each job and moves the pickles after
-        # sbatch, so a launcher that dies in between would leave jobs that find nothing. None has a time limit.
+        # sbatch, so a launcher that dies in between would leave jobs that find nothing.
         script = folder / SCRIPT
         durable.write_aside(script, executor._make_submission_file_text(command, name).encode())
         try:
