@@ -49,6 +49,28 @@ def in_double():
 
 
 @pytest.fixture
+def empty_folder(tmp_path, monkeypatch) -> Path:
+    """Where the test works: a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_display(monkeypatch):
+    """As on a machine without a screen."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def whole_errors(monkeypatch):
+    """Hydra shows a traceback whole, and is left as it was found."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    yield
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture
 def as_command(monkeypatch, capfd):
     """Runs a file with arguments; returns exit code, what it printed and what it complained of."""
 

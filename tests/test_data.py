@@ -3,7 +3,6 @@ import inspect
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import sklearn.datasets
 import torch
 import yaml
 from sklearn.preprocessing import StandardScaler
+from small import CONF
 
 from sweepwise import schema
 from sweepwise.data import Arrays, Data, scaling, split
@@ -20,7 +20,7 @@ from sweepwise.data.digits import digits
 from sweepwise.data.mnist1d import mnist1d
 from sweepwise.data.sklearn_sets import breast_cancer, diabetes, wine
 
-OPTIONS = sorted((Path(__file__).parents[1] / "conf" / "data").glob("*.yaml"))
+OPTIONS = sorted((CONF / "data").glob("*.yaml"))
 SIZES = {
     digits: (1078, 360, 359, (64,), 10),
     breast_cancer: (341, 114, 114, (30,), 2),

@@ -1,10 +1,10 @@
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
+from small import CONF
 from torch import Tensor, nn, optim
 
 from sweepwise import run
@@ -13,7 +13,6 @@ from sweepwise.optimizer import FlatOptimizer
 from sweepwise.optimizer.muon import Muon
 from sweepwise.schema import UsageError
 
-CONF = Path(__file__).parents[1] / "conf"
 # Sizes that leave tails beside the vectors of any processor; weights first, then the rest.
 WEIGHTS = [torch.Size(shape) for shape in ((37, 5), (3, 11), (1, 1))]
 REST = [torch.Size(shape) for shape in ((13,), (5,), ())]

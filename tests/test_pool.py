@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small import CONF, ENVIRONMENT, PLAIN, TINY, TRAIN
 
 from sweepwise import cli, importing, interrupt, provenance, record, run
 from sweepwise.compare import compare
@@ -21,26 +22,12 @@ from sweepwise.sweep import local, machine, pool
 from sweepwise.sweep.ledger import Ledger, Submission
 from sweepwise.sweep.summary import best, status, tell
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
-SMALL = [
-    "data=wine",
-    "model.hidden=[8]",
-    "trainer.device=cpu",
-    "monitor=none",
-    "progress=false",
-    "early_stop=none",
-]
+SMALL = [*TINY, *PLAIN, "monitor=none"]
 SHORT = [*SMALL, "trainer.max_epochs=2"]
 LONG = [*SMALL, "trainer.max_epochs=20000"]
 LOGS = Path("outputs/main/.sweep/logs")
-ENV = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def asked(*overrides: str, short: bool = True):
@@ -332,7 +319,7 @@ def begun() -> list[Path]:
 def sweep(*arguments: str) -> subprocess.Popen:
     command = [
         sys.executable,
-        str(ROOT / "train.py"),
+        TRAIN,
         "-m",
         *LONG,
         "seed.value=0,1,2",
@@ -344,7 +331,7 @@ def sweep(*arguments: str) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=ENV,
+        env=ENVIRONMENT,
         start_new_session=True,
     )
 

@@ -2,15 +2,14 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import torch
+from small import CONF, ROOT
 
 from sweepwise import cli, run
 from sweepwise.record import Request
 
-ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text().replace("\\\n", " ")
 COMMANDS = re.findall(r"^    python train\.py (.*)$", TEXT, re.M)
 
@@ -27,9 +26,7 @@ def test_commands_compose_and_bind(command):
     arguments = shlex.split(command)
     if any(a.startswith("hydra.searchpath") for a in arguments):
         pytest.skip("needs the package; tests/test_examples.py installs it")
-    asked = cli.composed(
-        [one_of_each(a) if "-m" in arguments else a for a in arguments if a != "-m"], ROOT / "conf"
-    )
+    asked = cli.composed([one_of_each(a) if "-m" in arguments else a for a in arguments if a != "-m"], CONF)
     assert isinstance(asked, Request)
     run.bind_all(asked.config)
 
