@@ -104,7 +104,7 @@ def at_once(loader, config, jobs):
 def test_jobs_composed_together_are_what_hydra_composes(seed):
     with composing() as (loader, config):
         draw = random.Random(seed)
-        jobs = [drawn(draw) for _ in range(60 if seed else 20)]
+        jobs = [drawn(draw) for _ in range(60 if seed else 8)]
         for number, found in enumerate(at_once(loader, config, jobs)):
             assert found == by_hydra(loader, config, jobs[number], number), jobs[number]
 

@@ -1,8 +1,6 @@
 import hashlib
 import inspect
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -105,13 +103,6 @@ def test_digits_are_read_as_the_loader_reads_them(monkeypatch):
     for read, reference in ((ours, loader), (fallback, loader)):
         np.testing.assert_array_equal(read[0], reference[0], strict=True)
         np.testing.assert_array_equal(read[1], reference[1])
-
-
-def test_digits_import_no_sklearn():
-    code = (
-        "import sys; from sweepwise.data.digits import digits; digits(); sys.exit('sklearn' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_split_is_disjoint_and_exhaustive():

@@ -48,6 +48,7 @@ def test_parts_of_ones_own_train_as_ours_do(installed, tmp_path):
     assert np.isfinite([line["val/loss"] for line in lines if "val/loss" in line]).all()
 
 
+@pytest.mark.slow
 def test_they_are_listed_and_swept_beside_ours(installed, tmp_path):
     done = train(tmp_path, installed, SEARCH, "--help", "model=siren", "data=wine")
     assert "Sines between the layers" in done.stdout and "Wines of three growers" in done.stdout
@@ -79,7 +80,9 @@ def test_mistakes_are_named(installed, tmp_path, arguments, message):
     assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("search", [SEARCH, "hydra.searchpath=[file://SOURCE/spirals/conf]"])
+@pytest.mark.parametrize(
+    "search", [SEARCH, pytest.param("hydra.searchpath=[file://SOURCE/spirals/conf]", marks=pytest.mark.slow)]
+)
 def test_a_package_that_is_not_installed_as_ours_may_not_be_built(search, tmp_path, tmp_path_factory):
     source = tmp_path_factory.mktemp("source")  # can be imported, but declares nothing
     shutil.copytree(ROOT / "examples" / "spirals" / "spirals", source / "spirals")
@@ -88,6 +91,7 @@ def test_a_package_that_is_not_installed_as_ours_may_not_be_built(search, tmp_pa
     assert "packages=['PACKAGE']" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_package_that_an_entry_point_of_ones_own_names_is_built_and_searched(tmp_path):
     code = (ROOT / "train.py").read_text().replace("cli.main(train)", "cli.main(train, packages=['spirals'])")
     (tmp_path / "own.py").write_text(code.replace('"conf"', f'"{ROOT}/conf"'))

@@ -57,6 +57,7 @@ def test_an_experiment_says_what_it_asks_and_how_it_is_run(name):
     assert question[2:30] in shown[shown.index("\nexperiment:") :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_setting_of_an_experiment_binds(name):
     for overrides in settings(name):

@@ -299,7 +299,10 @@ def test_a_run_outlives_those_who_read_what_it_prints(reader, tmp_path, monkeypa
     assert record.read(the_folder())["status"] == "finished"
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"]], ids=["its result", "--help"])
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param([], id="its result", marks=pytest.mark.slow), pytest.param(["--help"], id="--help")],
+)
 def test_a_script_has_failed_if_what_it_prints_finds_no_room(arguments):
     script = shlex.join([sys.executable, str(ROOT / "scripts/show_seed.py"), *arguments])
     done = subprocess.run(

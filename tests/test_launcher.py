@@ -133,8 +133,15 @@ def test_a_sweep_that_is_refused_leaves_nothing(wrong, command, empty_folder):
     assert not list(empty_folder.iterdir())
 
 
-@pytest.mark.parametrize("launcher", ["local", "basic"])
-@pytest.mark.parametrize("sweeper", ["grid", "basic"])
+@pytest.mark.parametrize(
+    ("launcher", "sweeper"),
+    [
+        ("local", "grid"),
+        ("basic", "basic"),
+        pytest.param("local", "basic", marks=pytest.mark.slow),
+        pytest.param("basic", "grid", marks=pytest.mark.slow),
+    ],
+)
 def test_launchers_and_sweepers_go_together(launcher, sweeper, command):
     chosen = [f"hydra/launcher={launcher}", f"hydra/sweeper={sweeper}"]
     code, _, err = command("-m", *SHORT, "seed.value=0,1", *chosen)

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from small import ENVIRONMENT, ROOT, TRAIN, mounted, remount
+from small import ROOT, TRAIN, mounted, remount
 
 from sweepwise import folders, lock, record
 from sweepwise.record import Busy, Record, Request
@@ -282,19 +282,13 @@ def check_unwritable(home: Path, why: str) -> None:
 
 
 @pytest.mark.parametrize("several", [[], ["-m"]], ids=["one", "sweep"])
-def test_a_read_only_place_ends_the_command_in_one_line(several, tmp_path):
-    with mounted(tmp_path / "disk", "size=1m") as disk:
+def test_a_read_only_place_ends_the_command_in_one_line(several, empty_folder, as_command):
+    with mounted(empty_folder / "disk", "size=1m") as disk:
         remount(disk, "ro")
-        done = subprocess.run(
-            [sys.executable, TRAIN, *several, "data=wine", "output_dir=disk/out"],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=ENVIRONMENT,
-        )
-    told = r"error: disk/out\S* cannot be written \(Read-only file system\); output_dir=FOLDER names .*\n"
-    assert done.returncode == 1 and re.fullmatch(told, done.stderr) and done.stdout == ""
-    assert names(tmp_path) == ["disk"]
+        code, out, err = as_command(TRAIN, *several, "data=wine", "output_dir=disk/out")
+    refusal = r"error: disk/out\S* cannot be written \(Read-only file system\); output_dir=FOLDER names .*\n"
+    assert code == 1 and re.fullmatch(refusal, err) and out == ""
+    assert names(empty_folder) == ["disk"]
 
 
 @pytest.mark.parametrize("there", ["nothing", "experiment", "run"])

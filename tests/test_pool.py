@@ -340,7 +340,7 @@ def has_checkpoint(folder: Path) -> bool:
     return (folder / "checkpoints" / "last" / "manifest.json").exists()
 
 
-QUICK = [(signal.SIGINT, True), (signal.SIGTERM, False)]  # Ctrl-C reaches the whole group, kill one process
+QUICK = [(signal.SIGINT, True)]  # Ctrl-C reaches the whole group; kill, which is among ALL, one process
 ALL = [(sent, group) for sent in interrupt.ASKING for group in (False, True)]
 
 

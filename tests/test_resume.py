@@ -275,7 +275,9 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "two threads" else n for n in SETTINGS]
+)
 def test_settings(tmp_path, name):
     survives(tmp_path, settings=SETTINGS[name])
 

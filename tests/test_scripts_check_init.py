@@ -65,6 +65,7 @@ def test_any_key_can_have_several_values(command):
         assert float(cells[str(scale)][3]) == pytest.approx(mean_field(scale), abs=0.03)
 
 
+@pytest.mark.slow
 def test_all_are_the_options_of_conf(command):
     code, out, _ = command("init=all", "model.hidden=[8,8]", *SMALL)
     options = {path.stem for path in (CONF / "init").glob("*.yaml")}

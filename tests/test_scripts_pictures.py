@@ -229,7 +229,11 @@ def test_help_says_what_it_does_and_shows_commands_of_this_script(name, command,
     [
         pytest.param("draw_init", ["init=all"], marks=pytest.mark.slow),
         ("draw_init", ["init=xavier"]),
-        ("draw_depth", ["nets=1", "model.hidden=[10,10,10]", "init=xavier,zeros"]),
+        pytest.param(
+            "draw_depth",
+            ["nets=1", "model.hidden=[10,10,10]", "init=xavier,zeros"],
+            marks=pytest.mark.slow,
+        ),
         pytest.param("draw_schedules", ["scheduler=all", "data=wine"], marks=pytest.mark.slow),
         ("draw_schedules", ["scheduler=step,exponential", "scheduler.gamma=0.5", "scale=log", "data=wine"]),
         pytest.param("draw_dropout", [*TINY, "seeds=0,1"], marks=pytest.mark.slow),
