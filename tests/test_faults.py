@@ -22,7 +22,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
-from small import ENVIRONMENT, PLAIN, ROOT, TINY, TRAIN, mounted, remount
+from small import ENVIRONMENT, PLAIN, ROOT, TINY, TRAIN, WINE, mounted, remount
 
 from sweepwise import record
 from sweepwise.interrupt import Interrupts
@@ -354,7 +354,8 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_training(start, t
         assert "train " not in refused.out and not list(disk.iterdir())
 
 
-WIDE = ["data=wine", "model.hidden=[512,256]", *LONG[2:], "monitor=none"]  # 0.55 MB, with Adam's 1.6 MB
+# 0.55 MB, with Adam's 1.6 MB
+WIDE = [*WINE, "model.hidden=[512,256]", *PLAIN, *LONG[len(SMALL) :], "monitor=none"]
 
 
 def test_a_disk_that_fills_up_costs_a_checkpoint_and_not_the_training(start, tmp_path):

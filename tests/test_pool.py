@@ -153,7 +153,7 @@ def test_a_run_that_closes_what_it_did_not_open_is_waited_for_in_peace(monkeypat
     assert len(looks) < 100
 
 
-def test_refused_runs_leave_nothing_and_are_told_once(place, capfd):
+def test_refused_runs_leave_nothing_and_are_told_once(empty_folder, capfd):
     requests = [asked(f"seed.value={seed}", "optimizer.lr=-1") for seed in range(3)]
     for _, error in local.train(requests, APART):
         assert isinstance(error, UsageError) and error.faults == [
@@ -162,7 +162,7 @@ def test_refused_runs_leave_nothing_and_are_told_once(place, capfd):
     out, err = capfd.readouterr()
     assert out.endswith(": 3 refused\n") and err.startswith("refused       seed.value=")
     assert err.count(" and 2 more\n") == err.count("must be in") == 1
-    assert list(place.iterdir()) == []
+    assert list(empty_folder.iterdir()) == []
 
 
 def test_a_run_that_another_process_trains_is_elsewhere(capfd):
