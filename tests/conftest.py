@@ -23,17 +23,22 @@ TRAIN, TEST, BATCH = 90, 30, 15  # images of the small MNISTs; images in a file 
 def pytest_configure() -> None:
     """The tests run side by side; with a thread a core in each, small products wait on one another."""
     torch.set_num_threads(1)
+    gc.disable()  # what is imported stays: to look through it again and again is a third of the collection
     # Ignored where a script or nohup has started this; and so it would be in all processes that tests start.
     for number, usual in {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
 
 
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 @pytest.fixture(autouse=True)
 def torch_as_it_was():
-    """Gives back what a run sets in torch, and what a sweep keeps from the garbage collector."""
+    """Gives back what a run sets in torch."""
     yield
-    gc.unfreeze()
     torch.set_num_threads(1)
     torch.set_flush_denormal(False)
 
@@ -46,6 +51,28 @@ def in_double():
     yield
     torch.set_default_dtype(torch.float32)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def empty_folder(tmp_path, monkeypatch) -> Path:
+    """Where the test works: a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_display(monkeypatch):
+    """As on a machine without a screen."""
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def whole_errors(monkeypatch):
+    """Hydra shows a traceback whole, and is left as it was found."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    yield
+    GlobalHydra.instance().clear()
 
 
 @pytest.fixture

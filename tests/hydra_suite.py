@@ -1,11 +1,10 @@
 """Hydra's own tests of launchers, as far as they apply to ours; `test_launcher.py` runs them."""
 
-from pathlib import Path
-
 import pytest
 from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, LauncherTestSuite
+from small import CONF
 
-OURS = f"hydra.searchpath=[file://{Path(__file__).parents[1] / 'conf'}]"
+OURS = f"hydra.searchpath=[file://{CONF}]"
 
 
 @pytest.mark.parametrize("launcher_name", ["local"])

@@ -8,14 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from small import CONF, ROOT
 
 from sweepwise import allowlist, cli
 from sweepwise.allowlist import GROUPS, find
 from sweepwise.run import bind_all
 from sweepwise.schema import UsageError, bind
-
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
 
 HOSTILE = [
     *("torch.load", "torch.save", "torch.hub.load", "torch.jit.load", "torch.package.PackageImporter"),

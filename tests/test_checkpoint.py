@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import threading
 import zipfile
 from functools import partial
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import mounted
 
 from sweepwise import checkpoint, durable, sealed
 from sweepwise.checkpoint import BEST, FOLDER, STATE, WEIGHTS, Checkpoints, Damaged
@@ -337,13 +337,8 @@ def test_killed_at_every_operation_of_the_first_save(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 256 KiB of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
-    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("needs leave to mount a disk")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted(tmp_path / "disk", "size=256k") as disk:
+        yield disk
 
 
 def fill(disk):

@@ -20,28 +20,17 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from small import CONF, ENVIRONMENT, TINY, TRAIN
 
 from sweepwise import record, run, usage
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
-TRAIN = str(ROOT / "train.py")
-SMALL = ["data=wine", "model.hidden=[8]", "trainer.device=cpu", "monitor=none"]
+SMALL = [*TINY, "monitor=none"]
 SHORT = [*SMALL, "early_stop=none", "trainer.max_epochs=2"]
-ENV = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """Each test works in a folder of its own, and gives back what a run sets in torch."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    yield tmp_path
-    GlobalHydra.instance().clear()
+pytestmark = pytest.mark.usefixtures("empty_folder", "whole_errors")
 
 
 @pytest.fixture
@@ -188,7 +177,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_is_named_with_its_rule_and_leaves_no_folder(case, command, place):
+def test_what_is_refused_is_named_with_its_rule_and_leaves_no_folder(case, command, empty_folder):
     arguments, told, way_out = REFUSED[case]
     code, out, err = command(*arguments.split())
     assert code == 2, err
@@ -197,17 +186,17 @@ def test_what_is_refused_is_named_with_its_rule_and_leaves_no_folder(case, comma
     assert len(lines) <= 4 and "Traceback" not in err
     for words in told:
         assert words in err
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
     assert out == ""
     if way_out:
         builds(*way_out.split())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what is answered without a GPU")
-def test_a_gpu_that_is_not_there(command, place):
+def test_a_gpu_that_is_not_there(command, empty_folder):
     code, _, err = command("trainer.device=cuda")
     assert code == 2 and "error: trainer.device=cuda: cannot be used here" in err
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -227,22 +216,22 @@ def test_a_gpu_that_is_not_there(command, place):
     ],
     ids=["values", "keys", "options", "removed", "together"],
 )
-def test_several_faults_are_told_at_once(arguments, keys, command, place):
+def test_several_faults_are_told_at_once(arguments, keys, command, empty_folder):
     code, _, err = command("trainer.max_epochs=9", *arguments)
     assert code == 2
     for key in keys:
         assert any(line.startswith(f"error: {key}") for line in err.splitlines()), err
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
-def test_a_path_that_hydra_cannot_read_is_shown_with_its_quotes(command, place):
+def test_a_path_that_hydra_cannot_read_is_shown_with_its_quotes(command, empty_folder):
     path = "outputs/main/init=xavier,seed=0-01234567/checkpoints/best/weights.safetensors"
     quoted = f'init.path="{path}"'
     code, out, err = command("init=checkpoint", f"init.path={path}")
     assert (code, out) == (2, "") and quoted in err
     code, _, err = command("init=checkpoint", quoted)
     assert code == 2 and err.startswith(f"error: init.path={path}: ") and "No such file" in err
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 def test_a_fault_is_told_once_although_other_seeds_follow_it(command):
@@ -358,8 +347,8 @@ def test_a_diverged_run_is_a_failure_with_a_record(command):
     assert code == 1 and "diverged before" in out
 
 
-def test_a_folder_that_cannot_be_written_is_named(command, place):
-    (place / "file").write_text("")
+def test_a_folder_that_cannot_be_written_is_named(command, empty_folder):
+    (empty_folder / "file").write_text("")
     code, _, err = command(*SHORT, "output_dir=file")
     assert code == 1 and err.startswith("error: ") and "file" in err and "Traceback" not in err
 
@@ -418,9 +407,9 @@ def test_a_run_that_fails_of_itself_does_not_stop_the_others(command, monkeypatc
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-def test_help_lists_every_group_option_and_key(flag, command, place):
+def test_help_lists_every_group_option_and_key(flag, command, empty_folder):
     code, out, err = command(flag)
-    assert (code, err) == (0, "") and not list(place.iterdir())
+    assert (code, err) == (0, "") and not list(empty_folder.iterdir())
     sections = {
         part.splitlines()[0].removesuffix(":"): part
         for part in out.split("\n\n")
@@ -444,7 +433,7 @@ def test_help_lists_every_group_option_and_key(flag, command, place):
     assert max(map(len, out.splitlines())) <= 120
 
 
-def test_help_explains_a_group_or_an_option(command, place):
+def test_help_explains_a_group_or_an_option(command, empty_folder):
     code, group, err = command("--help", "init")
     assert (code, err) == (0, "")
     options = sorted(path.stem for path in (CONF / "init").glob("*.yaml"))
@@ -477,12 +466,12 @@ def test_help_explains_a_group_or_an_option(command, place):
     ]:
         code, out, err = command("--help", wrong)
         assert (code, out) == (2, "") and hint in err
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 def test_help_may_be_cut_short():
     line = f"set -o pipefail; {shlex.quote(sys.executable)} {shlex.quote(TRAIN)} --help | head -1"
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=ENV)
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=ENVIRONMENT)
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("python train.py")
 
 
@@ -492,7 +481,7 @@ def test_help_may_be_cut_short():
 )
 def test_the_shell_completes_groups_options_and_keys(typed, offered):
     line = f"python train.py {typed}"
-    environment = {**ENV, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+    environment = {**ENVIRONMENT, "COMP_LINE": line, "COMP_POINT": str(len(line))}
     done = subprocess.run(
         [sys.executable, TRAIN, "-sc", "query=bash"], capture_output=True, text=True, env=environment
     )
@@ -523,14 +512,18 @@ def cpu_seconds() -> float:
 
 
 @pytest.mark.parametrize("arguments", ["optimizer.lrr=0.1", "optimizer.lr=-5", "seed=3"])
-def test_an_answer_takes_less_than_five_seconds(arguments, place):
+def test_an_answer_takes_less_than_five_seconds(arguments, empty_folder):
     before = cpu_seconds()  # of the processor, as the machine may be busy with other things
     done = subprocess.run(
-        [sys.executable, TRAIN, *arguments.split()], capture_output=True, text=True, env=ENV, timeout=60
+        [sys.executable, TRAIN, *arguments.split()],
+        capture_output=True,
+        text=True,
+        env=ENVIRONMENT,
+        timeout=60,
     )
     assert cpu_seconds() - before < 5
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stdout == ""
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 def test_a_finished_run_is_recognised_without_torch(command):
@@ -540,7 +533,7 @@ def test_a_finished_run_is_recognised_without_torch(command):
         "print('torch' in sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", told, TRAIN, *SHORT], capture_output=True, text=True, env=ENV
+        [sys.executable, "-c", told, TRAIN, *SHORT], capture_output=True, text=True, env=ENVIRONMENT
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "finished before" in done.stdout and done.stdout.splitlines()[-1] == "False"
@@ -551,7 +544,9 @@ def test_help_needs_no_torch():
         "import runpy, sys; sys.argv = [sys.argv[1], '--help']; runpy.run_path(sys.argv[0], "
         "run_name='__main__'); print('torch' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", told, TRAIN], capture_output=True, text=True, env=ENV)
+    done = subprocess.run(
+        [sys.executable, "-c", told, TRAIN], capture_output=True, text=True, env=ENVIRONMENT
+    )
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == "False"
 
 
@@ -562,7 +557,7 @@ def started(*arguments: str):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=ENV,
+        env=ENVIRONMENT,
     )
     try:
         yield process

@@ -3,18 +3,17 @@
 import random
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from small import CONF
 
 from hydra_plugins.sweepwise_plugins import _compose as compose
 from sweepwise import cli, guard
 from sweepwise.schema import UsageError
 
-CONF = Path(__file__).parents[1] / "conf"
 # Overrides of every kind: choices, values, lists, strings, nothing, what others depend on, what is appended.
 CHOICES = {
     "data": ["digits", "wine", "table"],
@@ -105,7 +104,7 @@ def at_once(loader, config, jobs):
 def test_jobs_composed_together_are_what_hydra_composes(seed):
     with composing() as (loader, config):
         draw = random.Random(seed)
-        jobs = [drawn(draw) for _ in range(60 if seed else 20)]
+        jobs = [drawn(draw) for _ in range(60 if seed else 8)]
         for number, found in enumerate(at_once(loader, config, jobs)):
             assert found == by_hydra(loader, config, jobs[number], number), jobs[number]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small import ROOT
 
 from sweepwise.data import cifar10 as cifar10_module
 from sweepwise.data import download as download_module
@@ -29,7 +30,6 @@ from sweepwise.data.mnist import fashion_mnist, mnist
 from sweepwise.parts import built
 from sweepwise.schema import UsageError
 
-ROOT = Path(__file__).parents[1]
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 with_debian = pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
 CONTENT = bytes(range(256)) * 40

@@ -1,7 +1,7 @@
 """The examples in docstrings: every public part has one, and it shows what happens.
 
-Public is what a user names: what a yaml of these groups points at, and what a package hands on to others. Both are
-looked up here, so a component that is added comes under the rule by itself, wherever its file lies.
+Public is what a user names: what a yaml of these groups points at, and what a package hands on to others. Both
+are looked up here, so a component that is added comes under the rule by itself, wherever its file lies.
 """
 
 import doctest
@@ -29,7 +29,7 @@ LONGEST = 6  # lines of code, without imports
 
 
 def is_part(thing) -> bool:
-    """Whether something is a function or class of sweepwise that can be tried: a Protocol has nothing to run."""
+    """Whether something is a function or class of sweepwise that can be tried; a Protocol cannot."""
     ours = getattr(thing, "__module__", "").startswith("sweepwise.")
     return ours and (inspect.isfunction(thing) or (inspect.isclass(thing) and not is_protocol(thing)))
 
@@ -39,7 +39,7 @@ def is_protocol(kind: type) -> bool:
 
 
 def handed_on(package) -> list:
-    """The functions and classes that a package offers: its `__all__`, else all of its own without an underscore."""
+    """What a package offers: its `__all__`, else all of its own functions and classes without an underscore."""
     names = getattr(package, "__all__", None) or [name for name in dir(package) if not name.startswith("_")]
     things = [getattr(package, name) for name in names]
     home = f"{package.__name__}."
@@ -120,7 +120,7 @@ PARTS = public_parts()
 
 @pytest.fixture
 def apart(monkeypatch, tmp_path):
-    """An example leaves nothing behind: no files, no generators or threads that are set; and it asks no network."""
+    """An example leaves nothing behind (files, generators, threads) and uses no network."""
 
     def refuse(*address):
         raise OSError("an example must not use the network")

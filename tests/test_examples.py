@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small import CONF, ENVIRONMENT, ROOT, TRAIN
 
-ROOT = Path(__file__).parents[1]
 SEARCH = "hydra.searchpath=[pkg://spirals.conf]"
 OWN = ["data=spirals", "model=siren", "init=sine_uniform", "scheduler=hill", "regularizer=group_lasso"]
 
@@ -28,8 +28,8 @@ def installed(tmp_path_factory) -> Path:
 
 def train(place: Path, package: Path | None, *arguments: str) -> subprocess.CompletedProcess[str]:
     paths = [str(ROOT / "src"), *([str(package)] if package else [])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, TRAIN, *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=place, env=environment)
 
 
@@ -48,6 +48,7 @@ def test_parts_of_ones_own_train_as_ours_do(installed, tmp_path):
     assert np.isfinite([line["val/loss"] for line in lines if "val/loss" in line]).all()
 
 
+@pytest.mark.slow
 def test_they_are_listed_and_swept_beside_ours(installed, tmp_path):
     done = train(tmp_path, installed, SEARCH, "--help", "model=siren", "data=wine")
     assert "Sines between the layers" in done.stdout and "Wines of three growers" in done.stdout
@@ -79,7 +80,9 @@ def test_mistakes_are_named(installed, tmp_path, arguments, message):
     assert len(done.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("search", [SEARCH, "hydra.searchpath=[file://SOURCE/spirals/conf]"])
+@pytest.mark.parametrize(
+    "search", [SEARCH, pytest.param("hydra.searchpath=[file://SOURCE/spirals/conf]", marks=pytest.mark.slow)]
+)
 def test_a_package_that_is_not_installed_as_ours_may_not_be_built(search, tmp_path, tmp_path_factory):
     source = tmp_path_factory.mktemp("source")  # can be imported, but declares nothing
     shutil.copytree(ROOT / "examples" / "spirals" / "spirals", source / "spirals")
@@ -88,12 +91,13 @@ def test_a_package_that_is_not_installed_as_ours_may_not_be_built(search, tmp_pa
     assert "packages=['PACKAGE']" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_package_that_an_entry_point_of_ones_own_names_is_built_and_searched(tmp_path):
     code = (ROOT / "train.py").read_text().replace("cli.main(train)", "cli.main(train, packages=['spirals'])")
     (tmp_path / "own.py").write_text(code.replace('"conf"', f'"{ROOT}/conf"'))
-    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    (tmp_path / "conf").symlink_to(CONF)
     source = ROOT / "examples" / "spirals"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(source)])}
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(source)])}
     command = [sys.executable, "own.py", SEARCH, "data=spirals", "trainer.max_steps=1", "early_stop=none"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stderr) == (0, "")

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -10,19 +9,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small import CONF, ENVIRONMENT, TRAIN
 
 from sweepwise import cli, record, run, usage
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def text(name: str) -> str:
@@ -64,6 +57,7 @@ def test_an_experiment_says_what_it_asks_and_how_it_is_run(name):
     assert question[2:30] in shown[shown.index("\nexperiment:") :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_setting_of_an_experiment_binds(name):
     for overrides in settings(name):
@@ -83,16 +77,16 @@ def test_an_experiment_trains_two_steps(name):
 
 def train(*arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *arguments], env=ENVIRONMENT, capture_output=True, text=True
+        [sys.executable, TRAIN, *arguments], env=ENVIRONMENT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.mark.slow
-def test_an_experiment_is_a_sweep_with_and_without_m(place):
+def test_an_experiment_is_a_sweep_with_and_without_m(empty_folder):
     def folders() -> list[str]:
-        return sorted(path.parent.name for path in place.glob("outputs/init/*/record.json"))
+        return sorted(path.parent.name for path in empty_folder.glob("outputs/init/*/record.json"))
 
     short = ["experiment=init", "init=xavier,zeros", "seed.value=0,1", "trainer.max_steps=2", "monitor=none"]
     train(*short)
@@ -129,8 +123,8 @@ def best(records: list[dict]) -> float:
 
 
 @pytest.mark.slow
-def test_seeds_alone_move_the_result(place):
-    ((_, runs),) = outcome(place, "seed").items()
+def test_seeds_alone_move_the_result(empty_folder):
+    ((_, runs),) = outcome(empty_folder, "seed").items()
     accuracies = [known["metrics"]["test/accuracy"] for known in runs]
     assert statistics.mean(accuracies) == pytest.approx(0.588, abs=0.02)
     assert 0.005 < statistics.stdev(accuracies) < 0.025
@@ -138,8 +132,8 @@ def test_seeds_alone_move_the_result(place):
 
 
 @pytest.mark.slow
-def test_zeros_never_learn_and_xavier_does(place):
-    found = outcome(place, "init", "init")
+def test_zeros_never_learn_and_xavier_does(empty_folder):
+    found = outcome(empty_folder, "init", "init")
     accuracy = {init: mean(runs, "val/accuracy") for (init,), runs in found.items()}
     assert accuracy["zeros"] == accuracy["normal"] < 0.15  # one class is always answered
     assert accuracy["constant"] < 0.35
@@ -148,8 +142,8 @@ def test_zeros_never_learn_and_xavier_does(place):
 
 
 @pytest.mark.slow
-def test_every_schedule_beats_a_constant_rate(place):
-    found = outcome(place, "schedule", "scheduler")
+def test_every_schedule_beats_a_constant_rate(empty_folder):
+    found = outcome(empty_folder, "schedule", "scheduler")
     constant = found.pop(("constant",))
     assert len(found) == 4
     for runs in found.values():
@@ -158,9 +152,9 @@ def test_every_schedule_beats_a_constant_rate(place):
 
 
 @pytest.mark.slow
-def test_each_regularizer_lowers_the_last_loss_but_hardly_the_best(place):
+def test_each_regularizer_lowers_the_last_loss_but_hardly_the_best(empty_folder):
     keys = ("regularizer.l1.coefficient", "regularizer.weight_decay.coefficient", "regularizer.dropout.p")
-    told = outcome(place, "regularization", *keys)
+    told = outcome(empty_folder, "regularization", *keys)
     found = {tuple(map(float, strengths)): runs for strengths, runs in told.items()}
     last = {chosen: mean(runs, "val/loss") for chosen, runs in found.items()}
     nothing, everything = (0, 0, 0), (1e-3, 1, 0.5)
@@ -172,8 +166,8 @@ def test_each_regularizer_lowers_the_last_loss_but_hardly_the_best(place):
 
 
 @pytest.mark.slow
-def test_patience_finds_what_a_long_training_finds(place):
-    found = outcome(place, "early_stopping", "early_stop.patience")
+def test_patience_finds_what_a_long_training_finds(empty_folder):
+    found = outcome(empty_folder, "early_stopping", "early_stop.patience")
     losses = {int(patience): best(runs) for (patience,), runs in found.items()}
     assert losses[1] > losses[7] + 0.01
     assert losses[7] == losses[59]

@@ -16,21 +16,19 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
+from small import ENVIRONMENT, PLAIN, ROOT, TINY, TRAIN, WINE, mounted, remount
 
 from sweepwise import record
 from sweepwise.interrupt import Interrupts
 from sweepwise.learner.module import ModuleLearner
 
-ROOT = Path(__file__).parents[1]
-TRAIN = str(ROOT / "train.py")
-SMALL = ["data=wine", "model.hidden=[8]", "trainer.device=cpu", "early_stop=none", "progress=false"]
+SMALL = [*TINY, *PLAIN]
 SHORT = [*SMALL, "trainer.max_epochs=3"]
 LONG = [*SMALL, "trainer.max_epochs=4000", "checkpoint.steps=20"]
 SECONDS = 30  # after which a condition that does not come true is a failure
@@ -121,21 +119,6 @@ def the_folder(home: Path = Path("outputs")) -> Path:
 
 def has_checkpoints(home: Path = Path("outputs"), number: int = 1) -> bool:
     return len(list(home.glob("*/*/checkpoints/last"))) >= number
-
-
-@contextmanager
-def mounted(place: Path, options: str) -> Iterator[Path]:
-    """A file system in memory."""
-    if os.geteuid() or not shutil.which("mount"):
-        pytest.skip("only root can mount")
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True)
-    if done.returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 # --- the same command
@@ -280,10 +263,9 @@ def test_a_signal_before_the_training_leaves_nothing_that_blocks_the_next(start,
 def test_a_real_start_up_can_be_ended_at_any_moment(tmp_path, monkeypatch):
     """As soon as Python answers signals at all."""
     monkeypatch.chdir(tmp_path)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     for delay in (0.0, 0.2, 0.5, 0.8):
         process = subprocess.Popen(
-            [sys.executable, TRAIN, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            [sys.executable, TRAIN, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT
         )
 
         def answers(pid: int = process.pid) -> bool:
@@ -307,23 +289,24 @@ def test_a_real_start_up_can_be_ended_at_any_moment(tmp_path, monkeypatch):
 def test_a_run_outlives_those_who_read_what_it_prints(reader, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = shlex.join([sys.executable, TRAIN, *SHORT, "progress=true"])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command} {reader}"],
         capture_output=True,
         text=True,
-        env=environment,
+        env=ENVIRONMENT,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert record.read(the_folder())["status"] == "finished"
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"]], ids=["its result", "--help"])
+@pytest.mark.parametrize(
+    "arguments",
+    [pytest.param([], id="its result", marks=pytest.mark.slow), pytest.param(["--help"], id="--help")],
+)
 def test_a_script_has_failed_if_what_it_prints_finds_no_room(arguments):
     script = shlex.join([sys.executable, str(ROOT / "scripts/show_seed.py"), *arguments])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(
-        ["bash", "-c", f"{script} > /dev/full"], capture_output=True, text=True, env=environment
+        ["bash", "-c", f"{script} > /dev/full"], capture_output=True, text=True, env=ENVIRONMENT
     )
     assert (done.returncode, done.stderr) == (
         1,
@@ -371,7 +354,8 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_training(start, t
         assert "train " not in refused.out and not list(disk.iterdir())
 
 
-WIDE = ["data=wine", "model.hidden=[512,256]", *LONG[2:], "monitor=none"]  # 0.55 MB, with Adam's 1.6 MB
+# 0.55 MB, with Adam's 1.6 MB
+WIDE = [*WINE, "model.hidden=[512,256]", *PLAIN, *LONG[len(SMALL) :], "monitor=none"]
 
 
 def test_a_disk_that_fills_up_costs_a_checkpoint_and_not_the_training(start, tmp_path):
@@ -384,7 +368,7 @@ def test_a_disk_that_fills_up_costs_a_checkpoint_and_not_the_training(start, tmp
         assert 2_200_000 < needed < 2_400_000 and 0 < free < 1_500_000 and "bytes" in line
         assert line.endswith("; the checkpoints before it are kept; the training goes on")
         assert not first.ended()
-        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        remount(disk, "size=50m")
         until(lambda: has_checkpoints(disk))
         os.kill(first.pid, signal.SIGTERM)
         assert first.wait() == 143 and record.read(the_folder(disk))["status"] == "interrupted"

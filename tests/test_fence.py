@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import ENVIRONMENT, PLAIN, TINY, TRAIN
 
 from sweepwise import durable, fence, folders, lock, record
 from sweepwise.anchor import named
@@ -28,7 +29,6 @@ from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.events import EventFile, cut
 from sweepwise.record import Busy, Record
 
-ROOT = Path(__file__).parents[1]
 FORK = multiprocessing.get_context("fork")
 REPETITIONS = int(os.environ.get("SWEEPWISE_FENCES", "15"))
 SLOW = pytest.mark.slow
@@ -528,17 +528,13 @@ def test_errors_name_the_folder_and_not_its_descriptor(begun):
 
 # --- whole trainings
 
-TRAIN = [
-    *(sys.executable, str(ROOT / "train.py"), "data=wine", "model.hidden=[8]", "trainer.device=cpu"),
-    *("early_stop=none", "progress=false", "trainer.max_epochs=300", "checkpoint.steps=20"),
-]
+COMMAND = [sys.executable, TRAIN, *TINY, *PLAIN, "trainer.max_epochs=300", "checkpoint.steps=20"]
 
 
 def started(place, number):
     attempt(number)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     return subprocess.Popen(
-        TRAIN, cwd=place, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        COMMAND, cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from small import CONF
 
 from sweepwise import cli, interrupt, meter, record, run
 from sweepwise import compare as sameness
@@ -20,7 +21,6 @@ from sweepwise.data import Part
 from sweepwise.learner.fused import FusedLearner, Unfusable
 from sweepwise.schema import UsageError
 
-CONF = Path(__file__).parents[1] / "conf"
 CLOSE = 1e-9
 SMALL = [
     "data=digits",
@@ -35,10 +35,7 @@ SMALL = [
     "monitor.histograms_every=40",
 ]
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """The passes of stacked models: gradients against torch's own, for whatever stands in a chain."""
 
 import copy
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -225,26 +223,3 @@ def test_in_float32_they_differ_as_after_a_change_of_the_last_bit():
     sizes = np.array([torch.linalg.vector_norm(run[0]).item() for run in alone])
     assert (by_us[:, 0] > 0).all() and (by_us[:, 0] < unit * sizes).all()
     assert np.median(by_us / by_a_bit) < 2 and (by_us / by_a_bit).max() < 20
-
-
-def test_training_together_imports_no_dynamo():
-    code = """
-import sys
-from functools import partial
-import numpy as np
-import torch
-from torch import nn
-from sweepwise.learner import Watch
-from sweepwise.learner.fused import FusedLearner
-from sweepwise.learner.module import ModuleLearner
-from sweepwise.optimizer import FlatOptimizer
-from sweepwise.task import Classification
-sgd = partial(FlatOptimizer, partial(torch.optim.SGD, lr=1.0))
-make = lambda: nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Dropout(0.5), nn.Linear(3, 3))
-own = [ModuleLearner(make(), Classification(3), sgd, [], i) for i in range(2)]
-both = FusedLearner(own, torch.ones(4, 4))
-both.step(torch.ones(8, 4), torch.zeros(8, dtype=torch.int64), np.array([0.1, 0.2]), 0, Watch.TENSORS)
-both.evaluate([(torch.ones(4, 4), torch.zeros(4, dtype=torch.int64))])
-sys.exit('torch._dynamo' in sys.modules)
-"""
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

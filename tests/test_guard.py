@@ -7,12 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from small import CONF, ENVIRONMENT, ROOT, TRAIN
 
 from sweepwise import allowlist, cli, guard
 from sweepwise.schema import UsageError
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
 WAY_OUT = "cli.main(train, packages=['PACKAGE'])"
 
 
@@ -203,8 +202,8 @@ COMMANDS = [
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.slow
 def test_nothing_foreign_is_imported_or_unpickled_by_a_command(command, hostile):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(hostile)])}
-    words = [sys.executable, str(ROOT / "train.py"), *command.replace("HOME", str(hostile)).split()]
+    environment = {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(hostile)])}
+    words = [sys.executable, TRAIN, *command.replace("HOME", str(hostile)).split()]
     done = subprocess.run(words, capture_output=True, text=True, cwd=hostile / "place", env=environment)
     assert not (hostile / "told").exists()
     assert done.returncode == 2 and done.stderr.startswith("error: ") and "Traceback" not in done.stderr

@@ -18,6 +18,7 @@ import pytest
 import torch
 from pyarrow import parquet
 from safetensors.torch import save_file
+from small import ENVIRONMENT, ROOT, TRAIN
 from torch import nn
 
 from sweepwise.data import download, limits
@@ -28,7 +29,6 @@ from sweepwise.data.mnist import mnist
 from sweepwise.data.table import table
 from sweepwise.init.checkpoint import Checkpoint
 
-ROOT = Path(__file__).parents[1]
 UNREADABLE = Path("/proc/self/mem")  # a plain file whose first bytes cannot be read, by root either
 
 
@@ -191,7 +191,7 @@ def test_what_would_take_all_memory_is_refused_with_little(tmp_path):
     for name, (make, _) in MADE.items():
         make(tmp_path / name)
     command = [sys.executable, "-c", READ, *(str(tmp_path / name) for name in MADE)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     for path in tmp_path.iterdir():
         path.unlink()
@@ -509,9 +509,8 @@ def test_a_command_ends_with_code_2_one_line_and_no_folder(name, overrides, tmp_
     place = tmp_path / "place"
     place.mkdir()
     given = [word.replace("PATH", str(path)).replace("HOME", str(path.parent)) for word in overrides]
-    command = [sys.executable, str(ROOT / "train.py"), *given]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=place, env=environment)
+    command = [sys.executable, TRAIN, *given]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=place, env=ENVIRONMENT)
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and str(path.parent) in line

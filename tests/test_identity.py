@@ -1,7 +1,6 @@
 """What a run is called and where it lives: what is in its id, and names that cannot be."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -13,14 +12,13 @@ from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from small import CONF, ENVIRONMENT, ROOT, TRAIN
 
 from sweepwise import record, usage
 from sweepwise.identity import NOT_IDENTITY, name_fault, place_fault
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
 GROUPS = sorted(
     path.name for path in CONF.iterdir() if list(path.glob("*.yaml")) and path.name != "experiment"
 )
@@ -296,11 +294,11 @@ def test_a_bad_name_leaves_nothing_on_disk(arguments, tmp_path):
     place = tmp_path / "a" / "b"
     place.mkdir(parents=True)
     done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), "data=wine", *arguments],
+        [sys.executable, TRAIN, "data=wine", *arguments],
         capture_output=True,
         text=True,
         cwd=place,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        env=ENVIRONMENT,
     )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: name=") and done.stderr.count("\n") == 1

@@ -4,19 +4,19 @@ import math
 import pydoc
 import time
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from scipy.stats import truncnorm
+from small import CONF
 from torch import Tensor, nn
 
 from sweepwise.init import initialize_, rules
 from sweepwise.init.default import keep_
 
-CONF = Path(__file__).parents[1] / "conf" / "init"
-OPTIONS = sorted(path.stem for path in CONF.glob("*.yaml"))
+FOLDER = CONF / "init"
+OPTIONS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 ON_TENSORS = sorted({*OPTIONS} - {"checkpoint", "lsuv"})  # these need a file or examples
 KAIMING = partial(nn.init.kaiming_normal_, mode="fan_in", nonlinearity="relu")
 NORMS = [
@@ -35,7 +35,7 @@ NORMS = [
 
 def option(name: str) -> tuple[partial[Tensor], dict[str, float]]:
     """The scheme of a yaml, and what it sets of `initialize_`."""
-    node = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    node = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     target = pydoc.locate(node.pop("_target_"))
     scheme = {key: value for key, value in node.items() if key in inspect.signature(target).parameters}
     return partial(target, **scheme), {key: value for key, value in node.items() if key not in scheme}
@@ -457,7 +457,7 @@ def test_the_options_are_the_documented_ones():
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_each_option_says_first_when_to_use_it(name):
-    first = (CONF / f"{name}.yaml").read_text().splitlines()[0]
+    first = (FOLDER / f"{name}.yaml").read_text().splitlines()[0]
     assert first.startswith(("# For ", "# To ")) and first.endswith(".")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from small import CONF, SMALL
 from torch import nn
 
 from sweepwise import record, run
@@ -14,9 +15,7 @@ from sweepwise.init import initialize_
 from sweepwise.init.checkpoint import Checkpoint
 from sweepwise.schema import UsageError
 
-CONF = Path(__file__).parents[1] / "conf"
-SMALL = ["data=wine", "model.hidden=[16]", "model.norm=batch", "trainer.device=cpu", "early_stop=none"]
-SMALL += ["progress=false", "monitor=none", "trainer.max_epochs=2"]
+SHORT = [*SMALL, "model.norm=batch", "monitor=none", "trainer.max_epochs=2"]
 
 
 def network(outputs: int = 3, seed: int = 0) -> nn.Sequential:
@@ -177,10 +176,10 @@ def test_the_path_must_be_given():
 
 
 def test_a_run_goes_on_from_another_runs_weights(tmp_path):
-    first = composed([*SMALL, f"output_dir={tmp_path}"], CONF)
+    first = composed([*SHORT, f"output_dir={tmp_path}"], CONF)
     run.train(first)
     weights = first.folder / record.BEST_WEIGHTS
-    again = composed([*SMALL, f"output_dir={tmp_path}", "init=checkpoint", f"init.path='{weights}'"], CONF)
+    again = composed([*SHORT, f"output_dir={tmp_path}", "init=checkpoint", f"init.path='{weights}'"], CONF)
     parts = run.build(again)
     (loss,), _ = parts.learner.evaluate(evaluation_batches(parts.data.validation))
     assert loss == record.read(first.folder)["best"]["value"]
@@ -193,7 +192,7 @@ def test_a_run_goes_on_from_another_runs_weights(tmp_path):
 
 def test_a_file_that_does_not_fit_ends_before_a_folder_is_made(tmp_path, file):
     asked = composed(
-        [*SMALL, f"output_dir={tmp_path / 'out'}", "init=checkpoint", f"init.path='{file}'"], CONF
+        [*SHORT, f"output_dir={tmp_path / 'out'}", "init=checkpoint", f"init.path='{file}'"], CONF
     )
     with pytest.raises(UsageError, match=r"^init\.path=.*does not fit the model"):
         run.build(asked)

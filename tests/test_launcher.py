@@ -8,30 +8,18 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
+from small import ROOT, TINY, TRAIN
 
 from sweepwise import record
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
-TRAIN = str(ROOT / "train.py")
-SHORT = ["data=wine", "model.hidden=[8]", "trainer.device=cpu", "monitor=none", "early_stop=none"]
-SHORT += ["trainer.max_epochs=2"]
+SHORT = [*TINY, "monitor=none", "early_stop=none", "trainer.max_epochs=2"]
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    yield tmp_path
-    GlobalHydra.instance().clear()
-
-
-@pytest.fixture
-def command(place, as_command):
+def command(empty_folder, whole_errors, as_command):
     return partial(as_command, TRAIN)
 
 
@@ -130,23 +118,30 @@ def test_a_wheel_ships_them(tmp_path):
         ("hydra/launcher=locale", "hydra/launcher=locale: no such option; did you mean 'local'?"),
     ],
 )
-def test_wrong_keys_are_named(argument, told, command, place):
+def test_wrong_keys_are_named(argument, told, command, empty_folder):
     code, out, err = command("-m", *SHORT, argument)
     assert (code, out) == (2, "") and err.startswith(f"error: {told}") and len(err.splitlines()) == 1
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 @pytest.mark.parametrize(
     "wrong", ["init=xavier,xavierr", "optimizer.lrr=1,2", "name=a,../b", "data=table,wine"]
 )
-def test_a_sweep_that_is_refused_leaves_nothing(wrong, command, place):
+def test_a_sweep_that_is_refused_leaves_nothing(wrong, command, empty_folder):
     code, out, err = command("-m", *SHORT, wrong)
     assert (code, out) == (2, "") and "Traceback" not in err and err.startswith("error: ")
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
-@pytest.mark.parametrize("launcher", ["local", "basic"])
-@pytest.mark.parametrize("sweeper", ["grid", "basic"])
+@pytest.mark.parametrize(
+    ("launcher", "sweeper"),
+    [
+        ("local", "grid"),
+        ("basic", "basic"),
+        pytest.param("local", "basic", marks=pytest.mark.slow),
+        pytest.param("basic", "grid", marks=pytest.mark.slow),
+    ],
+)
 def test_launchers_and_sweepers_go_together(launcher, sweeper, command):
     chosen = [f"hydra/launcher={launcher}", f"hydra/sweeper={sweeper}"]
     code, _, err = command("-m", *SHORT, "seed.value=0,1", *chosen)

@@ -1,8 +1,6 @@
 """A compiled step beside the plain one, and everything at once."""
 
 import copy
-import subprocess
-import sys
 from functools import partial
 
 import numpy as np
@@ -94,26 +92,6 @@ def test_a_missing_compiler_is_told_beforehand(monkeypatch):
     monkeypatch.setattr("sweepwise.learner.compiled.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"compile=true: needs the package triton"):
         compiled(network(), torch.device("cuda"))
-
-
-def test_nothing_of_the_compiler_is_imported_unless_chosen():
-    code = """
-import sys
-from functools import partial
-import numpy as np
-import torch
-from sweepwise.learner import Watch
-from sweepwise.learner.module import ModuleLearner
-from sweepwise.optimizer import FlatOptimizer
-from sweepwise.task import Classification
-sgd = partial(FlatOptimizer, partial(torch.optim.SGD, lr=1.0))
-for options in ({}, {"accumulate": 2, "ema": 0.9, "precision": "fp16"}):
-    one = ModuleLearner(torch.nn.Linear(4, 3), Classification(3), sgd, [], 0, **options)
-    one.step(torch.ones(4, 4), torch.zeros(4, dtype=torch.int64), np.array([0.1]), 0, Watch.TENSORS)
-    one.evaluate([(torch.ones(4, 4), torch.zeros(4, dtype=torch.int64))])
-sys.exit('torch._dynamo' in sys.modules)
-"""
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 class Halved(Regularizer):

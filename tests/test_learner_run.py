@@ -10,6 +10,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
+from small import CONF, SMALL
 from torch.nn import functional
 
 from sweepwise import record, run
@@ -20,8 +21,6 @@ from sweepwise.record import Request
 from sweepwise.schema import UsageError, bind
 from sweepwise.trainer import Run, fit
 
-CONF = Path(__file__).parents[1] / "conf"
-SMALL = ["data=wine", "model.hidden=[16]", "trainer.device=cpu", "early_stop=none", "progress=false"]
 OTHER = {"accumulate": 2, "ema": 0.9, "precision": "bf16", "compile": True}
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from small import CONF
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR
 
@@ -31,7 +32,6 @@ from sweepwise.record import Request
 from sweepwise.regularizer.dropout import Dropout
 from sweepwise.regularizer.l1 import L1
 
-CONF = Path(__file__).parents[1] / "conf"
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 SMALL = partial(mlp, hidden=[16])
 

@@ -14,11 +14,11 @@ import time
 from pathlib import Path
 
 import pytest
+from small import ROOT, TRAIN, mounted, remount
 
 from sweepwise import folders, lock, record
 from sweepwise.record import Busy, Record, Request
 
-ROOT = Path(__file__).parents[1]
 MANY = 50
 FORK = multiprocessing.get_context("fork")
 
@@ -281,47 +281,25 @@ def check_unwritable(home: Path, why: str) -> None:
     assert str(home)[:40] in text and ".lock" not in text and ".tmp" not in text
 
 
-@contextlib.contextmanager
-def mounted(folder: Path, options: str = "size=1m"):
-    """A file system of its own; yields what changes its options."""
-    if os.geteuid():
-        pytest.skip("only root can mount")
-    folder.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "none", folder], capture_output=True
-    ).returncode:
-        pytest.skip("nothing can be mounted here")
-    try:
-        yield lambda new: subprocess.run(["mount", "-o", f"remount,{new}", folder], check=True)
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
 @pytest.mark.parametrize("several", [[], ["-m"]], ids=["one", "sweep"])
-def test_a_read_only_place_ends_the_command_in_one_line(several, tmp_path):
-    with mounted(tmp_path / "disk") as remount:
-        remount("ro")
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), *several, "data=wine", "output_dir=disk/out"],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
-        )
-    told = r"error: disk/out\S* cannot be written \(Read-only file system\); output_dir=FOLDER names .*\n"
-    assert done.returncode == 1 and re.fullmatch(told, done.stderr) and done.stdout == ""
-    assert names(tmp_path) == ["disk"]
+def test_a_read_only_place_ends_the_command_in_one_line(several, empty_folder, as_command):
+    with mounted(empty_folder / "disk", "size=1m") as disk:
+        remount(disk, "ro")
+        code, out, err = as_command(TRAIN, *several, "data=wine", "output_dir=disk/out")
+    refusal = r"error: disk/out\S* cannot be written \(Read-only file system\); output_dir=FOLDER names .*\n"
+    assert code == 1 and re.fullmatch(refusal, err) and out == ""
+    assert names(empty_folder) == ["disk"]
 
 
 @pytest.mark.parametrize("there", ["nothing", "experiment", "run"])
 def test_a_read_only_file_system_is_told_before_the_training(there, tmp_path):
-    with mounted(tmp_path / "disk") as remount:
-        home = tmp_path / "disk" / "results"
+    with mounted(tmp_path / "disk", "size=1m") as disk:
+        home = disk / "results"
         if there != "nothing":
             with record.claim(asked(home, there == "experiment")) as claim:
                 (claim.folder / "kept").touch()
         before = sorted(home.rglob("*"))
-        remount("ro")
+        remount(disk, "ro")
         check_unwritable(home, "Read-only file system")
         assert sorted(home.rglob("*")) == before
 

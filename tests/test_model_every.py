@@ -3,12 +3,12 @@
 import copy
 import math
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from small import CONF
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -20,8 +20,8 @@ from sweepwise.regularizer.dropout import Dropout
 from sweepwise.schema import bind
 from sweepwise.task import Classification
 
-CONF = Path(__file__).parents[1] / "conf" / "model"
-MODELS = sorted(path.stem for path in CONF.glob("*.yaml"))
+FOLDER = CONF / "model"
+MODELS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 IMAGES = ("cnn2d", "resnet")
 SHAPES = [(1,), (13,), (40,), (2, 20), (8, 8), (1, 8, 8), (3, 12, 8)]
 VARIANTS = [
@@ -39,7 +39,7 @@ ALL = [(name, {}) for name in MODELS] + VARIANTS
 
 
 def node(name: str, **options) -> dict:
-    return yaml.safe_load((CONF / f"{name}.yaml").read_text()) | options
+    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) | options
 
 
 def build(name: str, features=None, outputs=10, seed=0, **options) -> nn.Module:

@@ -1,13 +1,13 @@
 """What a monitor writes before and after a training, as TensorBoard reads it."""
 
 import io
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
+from small import CONF
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.pr_curve import metadata as curve_metadata
@@ -19,7 +19,7 @@ from sweepwise.monitor.curves import THRESHOLDS, precision_recall
 from sweepwise.monitor.picture import examples, matrix
 from sweepwise.task import Classification
 
-CONF = Path(__file__).parents[1] / "conf" / "monitor"
+FOLDER = CONF / "monitor"
 WHAT = {"graph": True, "images": 4, "confusion": True, "curves": 2}
 NOTHING = {"graph": False, "images": 0, "confusion": False, "curves": 0}
 
@@ -138,7 +138,7 @@ def test_there_is_no_picture_of(tmp_path, answered, told):
 
 def test_what_must_stay_small_writes_none_of_it():
     keys = NOTHING.keys()
-    chosen = {path.stem: yaml.safe_load(path.read_text()) for path in CONF.glob("*.yaml")}
+    chosen = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("*.yaml")}
     for name in ("none", "scalars"):
         assert {key: chosen[name][key] for key in keys} == NOTHING
     assert all(chosen["everything"][key] >= chosen["default"][key] > 0 for key in keys)

@@ -3,9 +3,9 @@
 import errno
 import os
 import shutil
-import subprocess
 
 import pytest
+from small import mounted
 
 from sweepwise import durable
 from sweepwise.monitor import Monitor, appended
@@ -217,13 +217,8 @@ def test_a_folder_that_was_removed(tmp_path, capsys):
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 64 KiB of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if os.geteuid() or subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("needs leave to mount a disk")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    with mounted(tmp_path / "disk", "size=64k") as disk:
+        yield disk
 
 
 def test_a_monitor_on_a_full_disk(small_disk, clock, capsys):

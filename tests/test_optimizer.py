@@ -1,10 +1,8 @@
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
+from small import CONF
 from torch import Tensor, nn, optim
 
 from sweepwise import run
@@ -13,7 +11,6 @@ from sweepwise.optimizer import FlatOptimizer
 from sweepwise.optimizer.muon import Muon
 from sweepwise.schema import UsageError
 
-CONF = Path(__file__).parents[1] / "conf"
 # Sizes that leave tails beside the vectors of any processor; weights first, then the rest.
 WEIGHTS = [torch.Size(shape) for shape in ((37, 5), (3, 11), (1, 1))]
 REST = [torch.Size(shape) for shape in ((13,), (5,), ())]
@@ -212,28 +209,6 @@ def test_it_is_an_optimizer_of_the_class_asked_for():
 def test_what_torch_refuses_is_refused():
     with pytest.raises(ValueError, match="Nesterov momentum requires a momentum"):
         Problem().flat(partial(optim.SGD, nesterov=True))
-
-
-def test_building_and_stepping_imports_no_dynamo():
-    code = """
-import sys
-from functools import partial
-import torch
-from sweepwise.optimizer import FlatOptimizer
-from sweepwise.optimizer.muon import Muon
-shapes = [torch.Size((2, 3)), torch.Size((2,))]
-usual = "Adam AdamW SGD RMSprop Adagrad NAdam RAdam Adafactor".split()
-for kind in (*(getattr(torch.optim, name) for name in usual), partial(Muon, first=0, last=0)):
-    row = torch.ones(8)
-    build = partial(kind, lr=0.1, weight_decay=0.1)
-    optimizer = FlatOptimizer(build, values=row, gradient=torch.ones(8), weights=6, shapes=shapes)
-    optimizer.step_(0.1)
-    optimizer.step_(0.1)
-    if optimizer.takes_parts:
-        optimizer.step_parts_(0.1, [torch.ones(shape) for shape in shapes])
-sys.exit('torch._dynamo' in sys.modules)
-"""
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
+from small import CONF
 
 from sweepwise import run
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
 
-CONF = Path(__file__).parents[1] / "conf"
 GROUPS = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in run.GROUPS}
 BATCHES = 8  # as many tests, so that they can run side by side
 CANDIDATES = 12

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from small import CONF, ENVIRONMENT, PLAIN, TINY, TRAIN
 
 from sweepwise import cli, importing, interrupt, provenance, record, run
 from sweepwise.compare import compare
@@ -21,26 +22,12 @@ from sweepwise.sweep import local, machine, pool
 from sweepwise.sweep.ledger import Ledger, Submission
 from sweepwise.sweep.summary import best, status, tell
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
-SMALL = [
-    "data=wine",
-    "model.hidden=[8]",
-    "trainer.device=cpu",
-    "monitor=none",
-    "progress=false",
-    "early_stop=none",
-]
+SMALL = [*TINY, *PLAIN, "monitor=none"]
 SHORT = [*SMALL, "trainer.max_epochs=2"]
 LONG = [*SMALL, "trainer.max_epochs=20000"]
 LOGS = Path("outputs/main/.sweep/logs")
-ENV = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 def asked(*overrides: str, short: bool = True):
@@ -166,7 +153,7 @@ def test_a_run_that_closes_what_it_did_not_open_is_waited_for_in_peace(monkeypat
     assert len(looks) < 100
 
 
-def test_refused_runs_leave_nothing_and_are_told_once(place, capfd):
+def test_refused_runs_leave_nothing_and_are_told_once(empty_folder, capfd):
     requests = [asked(f"seed.value={seed}", "optimizer.lr=-1") for seed in range(3)]
     for _, error in local.train(requests, APART):
         assert isinstance(error, UsageError) and error.faults == [
@@ -175,7 +162,7 @@ def test_refused_runs_leave_nothing_and_are_told_once(place, capfd):
     out, err = capfd.readouterr()
     assert out.endswith(": 3 refused\n") and err.startswith("refused       seed.value=")
     assert err.count(" and 2 more\n") == err.count("must be in") == 1
-    assert list(place.iterdir()) == []
+    assert list(empty_folder.iterdir()) == []
 
 
 def test_a_run_that_another_process_trains_is_elsewhere(capfd):
@@ -332,7 +319,7 @@ def begun() -> list[Path]:
 def sweep(*arguments: str) -> subprocess.Popen:
     command = [
         sys.executable,
-        str(ROOT / "train.py"),
+        TRAIN,
         "-m",
         *LONG,
         "seed.value=0,1,2",
@@ -344,7 +331,7 @@ def sweep(*arguments: str) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=ENV,
+        env=ENVIRONMENT,
         start_new_session=True,
     )
 
@@ -353,7 +340,7 @@ def has_checkpoint(folder: Path) -> bool:
     return (folder / "checkpoints" / "last" / "manifest.json").exists()
 
 
-QUICK = [(signal.SIGINT, True), (signal.SIGTERM, False)]  # Ctrl-C reaches the whole group, kill one process
+QUICK = [(signal.SIGINT, True)]  # Ctrl-C reaches the whole group; kill, which is among ALL, one process
 ALL = [(sent, group) for sent in interrupt.ASKING for group in (False, True)]
 
 

@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+from small import ROOT
 
 from sweepwise import git, provenance, sources
 
-ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 
 

@@ -2,16 +2,14 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small import CONF
 
 from sweepwise import cli, run
 from sweepwise.range_test import BROKEN, Curve, range_test, smooth, suggestions
-
-CONF = Path(__file__).parents[1] / "conf"
 
 
 def parts_of(*overrides: str) -> run.Parts:

@@ -2,15 +2,14 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import torch
+from small import CONF, ROOT
 
 from sweepwise import cli, run
 from sweepwise.record import Request
 
-ROOT = Path(__file__).parents[1]
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text().replace("\\\n", " ")
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md"))
@@ -52,9 +51,7 @@ def test_commands_compose_and_bind(command):
         return
     if any(a.startswith("hydra.searchpath") for a in arguments):
         pytest.skip("needs the package; tests/test_examples.py installs it")
-    asked = cli.composed(
-        [first_of_each(a) if "-m" in arguments else a for a in arguments if a != "-m"], ROOT / "conf"
-    )
+    asked = cli.composed([first_of_each(a) if "-m" in arguments else a for a in arguments if a != "-m"], CONF)
     assert isinstance(asked, Request)
     run.bind_all(asked.config)
 

@@ -6,14 +6,13 @@ import subprocess
 import sys
 import time
 from datetime import datetime
-from pathlib import Path
 
 import pytest
+from small import ENVIRONMENT, ROOT, TRAIN
 
 from sweepwise import record
 from sweepwise.record import Damaged, Record
 
-ROOT = Path(__file__).parents[1]
 ID = "1a2b3c4d"
 
 # --- going on
@@ -154,11 +153,11 @@ def test_a_damaged_record_ends_the_command_unless_the_run_is_trained_anew(tmp_pa
     def command(*more: str) -> subprocess.CompletedProcess:
         small = ["data=wine", "model.hidden=[4]", "monitor=none", "early_stop=none", "trainer.max_epochs=1"]
         return subprocess.run(
-            [sys.executable, str(ROOT / "train.py"), *small, "trainer.device=cpu", *more],
+            [sys.executable, TRAIN, *small, "trainer.device=cpu", *more],
             capture_output=True,
             text=True,
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+            env=ENVIRONMENT,
         )
 
     assert command().returncode == 0

@@ -3,11 +3,11 @@
 import json
 import math
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small import CONF
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -21,7 +21,6 @@ from sweepwise.regularizer.clip_value import ClipValue
 from sweepwise.regularizer.l2 import L2
 from sweepwise.task import Classification
 
-CONF = Path(__file__).parents[1] / "conf"
 SGD, ADAM = partial(torch.optim.SGD, lr=1.0, momentum=0.9), partial(torch.optim.Adam, lr=1.0)
 CLIPPING = {
     "clip_norm": (ClipNorm(max_norm=0.5), partial(clip_grad_norm_, max_norm=0.5)),

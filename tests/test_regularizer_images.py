@@ -1,11 +1,10 @@
 """Regularizers of images, against rot90, scipy, plain slices and closed forms."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from scipy import ndimage, stats
+from small import CONF
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,7 +15,6 @@ from sweepwise.regularizer.rotation import Rotation, rotated
 from sweepwise.regularizer.shift_crop import ShiftCrop
 from sweepwise.schema import UsageError, bind
 
-CONF = Path(__file__).parents[1] / "conf"
 EVERY = {"cutout": Cutout(), "flip": Flip(), "shift_crop": ShiftCrop(), "rotation": Rotation()}
 
 

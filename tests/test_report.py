@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from small import CONF, PLAIN, WINE
 
 from sweepwise import cli, record, report, run, verdict
 from sweepwise.diagnosis import Diagnosis
 
-CONF = Path(__file__).parents[1] / "conf"
-SMALL = ["data=wine", "trainer.device=cpu", "early_stop=none", "progress=false", "monitor=none"]
+SMALL = [*WINE, *PLAIN, "monitor=none"]
 
 
 @pytest.fixture

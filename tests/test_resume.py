@@ -12,12 +12,12 @@ import pydoc
 import random
 import shutil
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from small import CONF
 from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
 from torch import nn
 from torch.optim import lr_scheduler
@@ -44,7 +44,6 @@ from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.scheduler import Schedule
 from sweepwise.trainer import Run, Settings, fit
 
-CONF = Path(__file__).parents[1] / "conf"
 ADAM = partial(torch.optim.Adam, lr=0.01)
 STEPS = 15  # three epochs of five
 
@@ -276,7 +275,9 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n == "two threads" else n for n in SETTINGS]
+)
 def test_settings(tmp_path, name):
     survives(tmp_path, settings=SETTINGS[name])
 

@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, recall_score
+from small import CONF, SMALL
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
@@ -20,7 +21,6 @@ from sweepwise.early_stop import sign
 from sweepwise.record import Request
 from sweepwise.schema import UsageError
 
-CONF = Path(__file__).parents[1] / "conf"
 EVERY = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in EVERY]
 # What an option needs beside itself: two steps are less than an epoch, which patience must fit into.
@@ -41,7 +41,6 @@ NEEDS = {
     "scheduler=other": ["scheduler._target_=torch.optim.swa_utils.SWALR", "+scheduler.swa_lr=1e-4"],
     **{f"regularizer={name}": IMAGES for name in ("cutout", "flip", "shift_crop", "rotation")},
 }
-SMALL = ["data=wine", "model.hidden=[16]", "trainer.device=cpu", "early_stop=none", "progress=false"]
 
 
 @pytest.fixture(autouse=True, scope="module")

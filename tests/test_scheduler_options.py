@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from small import CONF
 from torch import nn
 from torch.optim import lr_scheduler as torchs
 
@@ -20,7 +20,7 @@ from sweepwise.scheduler.inverse_sqrt import inverse_sqrt
 from sweepwise.scheduler.wsd import wsd
 from sweepwise.schema import UsageError
 
-CONF = Path(__file__).parents[1] / "conf" / "scheduler"
+FOLDER = CONF / "scheduler"
 LR = 0.1
 FORMS = [
     "cosine_restarts",
@@ -35,7 +35,7 @@ FORMS = [
 
 
 def config_of(name: str, **changes) -> dict:
-    node = yaml.safe_load((CONF / f"{name}.yaml").read_text()) | changes
+    node = yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) | changes
     config = OmegaConf.create({"scheduler": node, "optimizer": {"lr": LR}})
     return OmegaConf.to_container(config, resolve=True)
 
@@ -95,7 +95,7 @@ def closed_form(name: str, t: int, total: int) -> float:
 def test_every_option_has_a_closed_form_here_or_among_the_landmarks():
     landmarks = {"constant", "cosine", "exponential", "plateau", "step"}
     named_only = {"other"}  # below, by its name
-    assert {path.stem for path in CONF.glob("*.yaml")} == landmarks | named_only | set(FORMS)
+    assert {path.stem for path in FOLDER.glob("*.yaml")} == landmarks | named_only | set(FORMS)
 
 
 @pytest.mark.parametrize("name", FORMS)

@@ -2,23 +2,16 @@
 
 import math
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from small import CONF, ROOT, WINE
 
-SCRIPT = str(Path(__file__).parents[1] / "scripts" / "check_init.py")
-SMALL = ["data=wine", "trainer.device=cpu", "figure=made/picture.png"]
+SCRIPT = str(ROOT / "scripts" / "check_init.py")
+SMALL = [*WINE, "figure=made/picture.png"]
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """Each test works in a folder of its own, and gives back what a run sets in torch."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    yield tmp_path
+pytestmark = pytest.mark.usefixtures("empty_folder", "no_display")
 
 
 @pytest.fixture
@@ -31,7 +24,7 @@ def rows(out: str) -> dict[str, list[str]]:
     return {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.strip()}
 
 
-def test_the_tutorials_table_of_ten_tanh_layers(command, place):
+def test_the_tutorials_table_of_ten_tanh_layers(command, empty_folder):
     code, out, _ = command("init=zeros,normal,xavier,kaiming", "model=deep_tanh", *SMALL)
     assert code == 0
     table = out.split("\n\n")[1]
@@ -47,8 +40,8 @@ def test_the_tutorials_table_of_ten_tanh_layers(command, place):
     assert "normal        activations vanish from linear" in out
     assert "xavier        keeps its size through 10 hidden layers" in out
     assert all(len(line) <= 80 for line in out.splitlines())
-    assert imread(place / "made" / "picture.png").std() > 0.01
-    assert [path.name for path in place.iterdir()] == ["made"]
+    assert imread(empty_folder / "made" / "picture.png").std() > 0.01
+    assert [path.name for path in empty_folder.iterdir()] == ["made"]
 
 
 def mean_field(scale: float) -> float:
@@ -72,9 +65,10 @@ def test_any_key_can_have_several_values(command):
         assert float(cells[str(scale)][3]) == pytest.approx(mean_field(scale), abs=0.03)
 
 
+@pytest.mark.slow
 def test_all_are_the_options_of_conf(command):
     code, out, _ = command("init=all", "model.hidden=[8,8]", *SMALL)
-    options = {path.stem for path in (Path(SCRIPT).parents[1] / "conf" / "init").glob("*.yaml")}
+    options = {path.stem for path in (CONF / "init").glob("*.yaml")}
     assert code == 0 and options <= rows(out).keys()
     assert all(len(line) <= 80 for line in out.splitlines())
 
@@ -97,10 +91,10 @@ def test_one_network_is_shown_layer_by_layer(command):
         (["init=,"], ["init=,", "no value"]),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(arguments, words, command, place):
+def test_what_cannot_be_is_refused_in_words(arguments, words, command, empty_folder):
     code, _, err = command(*arguments, *SMALL)
     assert code == 2 and all(word in err for word in words) and "Traceback" not in err
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 def test_values_that_do_not_work_leave_the_others(command):

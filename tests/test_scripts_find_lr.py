@@ -2,25 +2,17 @@
 
 import shlex
 from functools import partial
-from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
+from small import CONF, ROOT, WINE
 
 from sweepwise import cli, run
 
-SCRIPT = str(Path(__file__).parents[1] / "scripts" / "find_lr.py")
-CONF = Path(SCRIPT).parents[1] / "conf"
-SMALL = ["data=wine", "trainer.device=cpu", "model.hidden=[16]", "early_stop=none"]
+SCRIPT = str(ROOT / "scripts" / "find_lr.py")
+SMALL = [*WINE, "model.hidden=[16]", "early_stop=none"]
 
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """Each test works in a folder of its own, and gives back what a run sets in torch."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    yield tmp_path
+pytestmark = pytest.mark.usefixtures("empty_folder", "no_display")
 
 
 @pytest.fixture
@@ -28,7 +20,7 @@ def command(as_command):
     return partial(as_command, SCRIPT)
 
 
-def test_it_suggests_a_rate_and_the_command_that_trains_with_it(command, place):
+def test_it_suggests_a_rate_and_the_command_that_trains_with_it(command, empty_folder):
     code, out, _ = command(*SMALL, "optimizer.lr=0.5")
     assert code == 0
     said = {line[:14].strip(): line[14:] for line in out.splitlines()}
@@ -37,8 +29,8 @@ def test_it_suggests_a_rate_and_the_command_that_trains_with_it(command, place):
     python, script, *overrides = shlex.split(said["train"])
     assert (python, script) == ("python", "train.py")
     assert overrides == [*SMALL, f"optimizer.lr={rate}"]
-    assert imread(place / "outputs" / "figures" / "find_lr.png").std() > 0.01
-    assert [str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()] == [
+    assert imread(empty_folder / "outputs" / "figures" / "find_lr.png").std() > 0.01
+    assert [str(path.relative_to(empty_folder)) for path in empty_folder.rglob("*") if path.is_file()] == [
         "outputs/figures/find_lr.png"
     ]
     quiet = ["monitor=none", "progress=false", "trainer.max_epochs=8"]
@@ -52,10 +44,10 @@ def test_the_same_command_says_the_same(command):
     assert command(*SMALL, "steps=30") == command(*SMALL, "steps=30")
 
 
-def test_range_steps_and_picture_can_be_set(command, place):
+def test_range_steps_and_picture_can_be_set(command, empty_folder):
     code, out, _ = command(*SMALL, "min=1e-4", "max=0.1", "steps=50", "figure=here.png")
-    assert code == 0 and "50 steps, lr 0.0001 to 0.1" in out and (place / "here.png").exists()
-    assert not (place / "outputs").exists()
+    assert code == 0 and "50 steps, lr 0.0001 to 0.1" in out and (empty_folder / "here.png").exists()
+    assert not (empty_folder / "outputs").exists()
 
 
 @pytest.mark.parametrize(
@@ -71,10 +63,10 @@ def test_range_steps_and_picture_can_be_set(command, place):
         (["stesp=30"], ["stesp=30", "unknown"]),
     ],
 )
-def test_what_cannot_be_is_refused_in_words(arguments, words, command, place):
+def test_what_cannot_be_is_refused_in_words(arguments, words, command, empty_folder):
     code, _, err = command("data=wine", "model.hidden=[16,16]", "trainer.device=cpu", *arguments)
     assert code == 2 and all(word in err for word in words) and "Traceback" not in err
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 def test_help_says_how(command):

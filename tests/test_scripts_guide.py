@@ -1,19 +1,16 @@
 """The guide: its commands work, both languages have the same, and its pictures are those of the commands."""
 
-import os
 import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from matplotlib import image
+from small import CONF, ENVIRONMENT, ROOT
 
 from sweepwise import cli, run
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
 GUIDE = ROOT / "docs" / "guide"
 LANGUAGES = ("en", "zh")
 PICTURE = re.compile(r"!\[[^]]+\]\((figures/\w+/(\w+)\.png)\)")
@@ -84,7 +81,7 @@ def test_pictures_are_there_small_and_made_by_a_command_above_them(language):
 @pytest.mark.slow
 def test_all_commands_of_the_guide_work_one_after_the_other(tmp_path):
     """As they stand, but for the trainings, which get a small data set and network."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "LANG": "C.UTF-8"}
+    environment = {**ENVIRONMENT, "LANG": "C.UTF-8"}
     for command in commands("en"):
         _, script, *arguments = shlex.split(command)
         if script == "train.py":

@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import math
-import os
 import runpy
 import subprocess
 import sys
@@ -13,11 +12,10 @@ import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 from matplotlib import image
+from small import CONF, ENVIRONMENT, ROOT, TRAIN
 
 from sweepwise import cli, figure
 
-ROOT = Path(__file__).parents[1]
-CONF = ROOT / "conf"
 SCRIPTS = [
     "draw_curves",
     "draw_depth",
@@ -31,16 +29,17 @@ SCRIPTS = [
 ]
 TINY = ["data=wine", "model.hidden=[8]", "trainer.max_epochs=2"]
 
+pytestmark = pytest.mark.usefixtures("empty_folder", "no_display", "in_english")
 
-@pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    """A folder of its own for each test, no display, English; gives back what a run sets in torch."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "LC_ALL", "LC_MESSAGES"):
+
+@pytest.fixture
+def in_english(monkeypatch):
+    """Pictures are written on in English; gives back the font and what Hydra keeps."""
+    for name in ("LC_ALL", "LC_MESSAGES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
     figure.chinese_font.cache_clear()
-    yield tmp_path
+    yield
     figure.chinese_font.cache_clear()
     GlobalHydra.instance().clear()
 
@@ -218,11 +217,11 @@ def test_dropout_differs_in_training_only():
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_help_says_what_it_does_and_shows_commands_of_this_script(name, command, place):
+def test_help_says_what_it_does_and_shows_commands_of_this_script(name, command, empty_folder):
     code, out, err = command(name, "--help")
     assert (code, err) == (0, "")
     assert (f"    python scripts/{name}.py" in out and "figure=PATH" in out) or name == "show_seed"
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -230,7 +229,11 @@ def test_help_says_what_it_does_and_shows_commands_of_this_script(name, command,
     [
         pytest.param("draw_init", ["init=all"], marks=pytest.mark.slow),
         ("draw_init", ["init=xavier"]),
-        ("draw_depth", ["nets=1", "model.hidden=[10,10,10]", "init=xavier,zeros"]),
+        pytest.param(
+            "draw_depth",
+            ["nets=1", "model.hidden=[10,10,10]", "init=xavier,zeros"],
+            marks=pytest.mark.slow,
+        ),
         pytest.param("draw_schedules", ["scheduler=all", "data=wine"], marks=pytest.mark.slow),
         ("draw_schedules", ["scheduler=step,exponential", "scheduler.gamma=0.5", "scale=log", "data=wine"]),
         pytest.param("draw_dropout", [*TINY, "seeds=0,1"], marks=pytest.mark.slow),
@@ -239,11 +242,11 @@ def test_help_says_what_it_does_and_shows_commands_of_this_script(name, command,
         ("draw_early_stopping", []),
     ],
 )
-def test_a_script_leaves_a_picture_where_it_says(name, arguments, command, place):
+def test_a_script_leaves_a_picture_where_it_says(name, arguments, command, empty_folder):
     code, out, err = command(name, *arguments, "figure=made/here.png")
     assert (code, err) == (0, "")
     assert out.splitlines()[-1].split() == ["figure", "made/here.png"]
-    assert is_picture(place / "made" / "here.png")
+    assert is_picture(empty_folder / "made" / "here.png")
 
 
 def test_units_that_start_equal_stay_one_unit(command):
@@ -262,7 +265,7 @@ def test_l1_with_a_proximal_step_leaves_zeros_and_l2_none(command):
     assert zero["none"] == zero["l2"] == 0 and zero["l1"] > 10
 
 
-def test_the_seed_fixes_the_weights_of_the_known_layer(command, place):
+def test_the_seed_fixes_the_weights_of_the_known_layer(command, empty_folder):
     code, out, err = command("show_seed")
     lines = out.splitlines()
     assert (code, err) == (0, "")
@@ -272,22 +275,21 @@ def test_the_seed_fixes_the_weights_of_the_known_layer(command, place):
     assert command("show_seed")[1].splitlines()[0] != lines[0]
     other = command("show_seed", "seed.value=42", "seed.init=1")[1].splitlines()
     assert other[1] != lines[1] and other[3:] == lines[3:]
-    assert not list(place.iterdir())
+    assert not list(empty_folder.iterdir())
 
 
 @pytest.mark.slow
-def test_a_folder_of_runs_becomes_curves_and_a_table(command, place):
-    train = [sys.executable, str(ROOT / "train.py"), "-m", *TINY, "early_stop=none", "monitor=none"]
+def test_a_folder_of_runs_becomes_curves_and_a_table(command, empty_folder):
+    train = [sys.executable, TRAIN, "-m", *TINY, "early_stop=none", "monitor=none"]
     swept = ["init=zeros,xavier", "seed.value=0,1", "trainer.max_epochs=3"]
-    subprocess.run(
-        [*train, *swept], check=True, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    )
+    subprocess.run([*train, *swept], check=True, capture_output=True, env=ENVIRONMENT)
     code, out, err = command("draw_curves", "runs=outputs/main", "figure=c.png")
-    assert (code, err) == (0, "") and is_picture(place / "c.png")
+    assert (code, err) == (0, "") and is_picture(empty_folder / "c.png")
     rows = {line.split()[0]: line.split() for line in out.splitlines()[1:-1]}
     assert list(rows) == ["xavier", "zeros"] and rows["zeros"][1] == "2"
     records = [
-        json.loads(path.read_text()) for path in (place / "outputs/main").glob("*init=zeros*/record.json")
+        json.loads(path.read_text())
+        for path in (empty_folder / "outputs/main").glob("*init=zeros*/record.json")
     ]
     best = [record["best"]["value"] for record in records]
     assert float(rows["zeros"][2]) == pytest.approx(np.mean(best), abs=6e-5)
@@ -297,9 +299,9 @@ def test_a_folder_of_runs_becomes_curves_and_a_table(command, place):
     for bad, told in (("by=model", "no run was told that"), ("metric=val/r2", "there is train/loss")):
         code, out, err = command("draw_curves", "runs=outputs/main", bad)
         assert code == 2 and told in err
-    one = next((place / "outputs/main").glob("*init=xavier*seed=0*"))
+    one = next((empty_folder / "outputs/main").glob("*init=xavier*seed=0*"))
     code, out, err = command("draw_early_stopping", f"run={one.parent}/*init=xavier*seed=0*", "figure=e.png")
-    assert (code, err) == (0, "") and is_picture(place / "e.png")
+    assert (code, err) == (0, "") and is_picture(empty_folder / "e.png")
     assert out.splitlines()[1] == "stopped       after epoch 2: the last epoch"
     code, _, err = command("draw_early_stopping", f"run={one.parent}/*seed=0*")
     assert code == 2 and "2 folders fit, must be one" in err
@@ -336,11 +338,11 @@ def test_a_folder_of_runs_becomes_curves_and_a_table(command, place):
         *((name, ["figure=a.doc"], "figure=a.doc") for name in SCRIPTS),
     ],
 )
-def test_bad_input_gets_one_clear_answer(name, arguments, told, command, place):
+def test_bad_input_gets_one_clear_answer(name, arguments, told, command, empty_folder):
     code, out, err = command(name, *arguments)
     assert code == 2 and "figure" not in out
     assert told in err and err.startswith("error: ") and "Traceback" not in err
-    assert not (place / "outputs" / "figures").exists()
+    assert not (empty_folder / "outputs" / "figures").exists()
 
 
 def test_ctrl_c_ends_with_its_code(command, monkeypatch):
@@ -356,7 +358,7 @@ def test_ctrl_c_ends_with_its_code(command, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["draw_early_stopping", pytest.param("draw_init", marks=pytest.mark.slow)])
-def test_labels_are_chinese_where_the_locale_asks_and_a_font_can(name, command, monkeypatch, place):
+def test_labels_are_chinese_where_the_locale_asks_and_a_font_can(name, command, monkeypatch, empty_folder):
     monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
     figure.chinese_font.cache_clear()
     if not figure.chinese_font():
@@ -364,7 +366,7 @@ def test_labels_are_chinese_where_the_locale_asks_and_a_font_can(name, command, 
     assert figure.label("epoch", "轮次") == "轮次"
     code, _, err = command(name, "figure=zh.png")
     assert (code, err) == (0, "")  # matplotlib warns of a glyph that its font lacks
-    assert is_picture(place / "zh.png")
+    assert is_picture(empty_folder / "zh.png")
 
 
 def test_a_font_that_matplotlib_has_not_listed_yet_is_found(monkeypatch):

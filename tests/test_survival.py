@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import CONF, ENVIRONMENT, ROOT
 
 from sweepwise import cli, record, run, survival
 from sweepwise.death import Death
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.survival import Alone, Unexpected, deaths, leave_alone, survive
 
-ROOT = Path(__file__).parents[1]
 KILLS = int(os.environ.get("SWEEPWISE_KILLS", "25"))
 SMALL = [
     "data.examples=200",
@@ -65,7 +65,7 @@ def call(*command, **variables):
         capture_output=True,
         text=True,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src"), **variables},
+        env={**ENVIRONMENT, **variables},
     )
 
 
@@ -193,7 +193,7 @@ def test_reproduce_wants_an_end(tmp_path):
 @pytest.fixture
 def request_(tmp_path):
     overrides = [*SMALL, *TRAININGS["plain"], "checkpoint.minutes=0", "checkpoint.steps=3"]
-    return cli.composed([*overrides, f"output_dir={tmp_path}"], ROOT / "conf")
+    return cli.composed([*overrides, f"output_dir={tmp_path}"], CONF)
 
 
 @pytest.fixture

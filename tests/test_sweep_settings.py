@@ -1,9 +1,8 @@
 """The keys of hydra.launcher for a cluster."""
 
-from pathlib import Path
-
 import pytest
 import yaml
+from small import CONF
 from submitit.slurm.slurm import _make_sbatch_string
 
 from sweepwise.schema import UsageError, filled
@@ -14,7 +13,7 @@ def settings(given):
     return filled("hydra.launcher", given, Settings)
 
 
-CONF = Path(__file__).parents[1] / "conf" / "hydra" / "launcher"
+FOLDER = CONF / "hydra" / "launcher"
 
 
 def sbatch(**given):
@@ -22,13 +21,13 @@ def sbatch(**given):
 
 
 def test_the_yaml_says_what_the_code_does():
-    told = yaml.safe_load((CONF / "slurm.yaml").read_text())
+    told = yaml.safe_load((FOLDER / "slurm.yaml").read_text())
     del told["_target_"]
     assert told == {key: list(v) if isinstance(v, tuple) else v for key, v in vars(Settings()).items()}
 
 
 def test_the_yaml_to_copy_has_no_other_keys():
-    told = yaml.safe_load((CONF / "slurm_gpu.yaml").read_text())
+    told = yaml.safe_load((FOLDER / "slurm_gpu.yaml").read_text())
     assert (
         told.pop("defaults") == ["slurm"]
         and told["required"] == ["partition"]

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from small import CONF, ENVIRONMENT, PLAIN, ROOT, TINY, TRAIN
 from torch import nn
 
 from sweepwise import cli, importing, record, run
@@ -20,21 +21,14 @@ from sweepwise.sweep import local, machine, pool, together
 from sweepwise.sweep.forking import apart
 from sweepwise.sweep.summary import status
 
-ROOT = Path(__file__).parents[1]
-SMALL = [
-    "data=wine",
-    "model.hidden=[8]",
-    "trainer.device=cpu",
-    "monitor=scalars",
-    "progress=false",
-    "early_stop=none",
-    "trainer.max_epochs=3",
-]
+SMALL = [*TINY, *PLAIN, "monitor=scalars", "trainer.max_epochs=3"]
+
+pytestmark = pytest.mark.usefixtures("empty_folder")
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def torch_is_here():
+    """As in the process that forks a group's."""
     importing.trainer()
 
 
@@ -45,7 +39,7 @@ def always_faster(monkeypatch):
 
 
 def asked(*overrides):
-    return cli.composed([*SMALL, *overrides], ROOT / "conf")
+    return cli.composed([*SMALL, *overrides], CONF)
 
 
 def grouped(*requests, at_once=1, size=None):
@@ -105,7 +99,7 @@ def test_what_cannot_be_fused_is_alone_and_the_plan_says_why(overrides, why):
     requests = [
         cli.composed(
             [*small, *overrides, f"seed.value={seed}", "data.examples=60", "data.batch_size=10"],
-            ROOT / "conf",
+            CONF,
         )
         for seed in (0, 1)
     ]
@@ -528,9 +522,7 @@ def tried(build, own):
 @pytest.mark.slow
 def test_a_sweep_needs_no_output():
     command = f"exec {sys.executable} {ROOT / 'train.py'} -m {' '.join(SMALL)} progress=true seed.value=0,1"
-    done = subprocess.run(
-        ["sh", "-c", f"{command} >&- <&-"], env={**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    )
+    done = subprocess.run(["sh", "-c", f"{command} >&- <&-"], env=ENVIRONMENT)
     assert done.returncode == 0 and len(list(Path("outputs/main").glob("*/record.json"))) == 2
 
 
@@ -544,14 +536,13 @@ def test_a_sweep_that_is_stopped_goes_on_together(number, tmp_path):
         "hydra.launcher.group_size=2",
     ]
     small = [word for word in SMALL if not word.startswith("trainer.max")]
-    command = [sys.executable, str(ROOT / "train.py"), "-m", *small, *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, TRAIN, "-m", *small, *overrides]
 
     def logs():
         return list(Path("outputs/main").glob("*/metrics.jsonl"))
 
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, start_new_session=True
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, start_new_session=True
     ) as process:
         end = time.monotonic() + 60
         while sum(len(path.read_text().splitlines()) > 30 for path in logs()) < 2:
@@ -562,13 +553,13 @@ def test_a_sweep_that_is_stopped_goes_on_together(number, tmp_path):
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
     while any(record.standing(path.parent) == "running" for path in logs()):
         time.sleep(0.02)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     for path in logs():
         steps = [json.loads(line)["step"] for line in path.read_text().splitlines()]
         assert steps == sorted(steps) and record.read(path.parent)["status"] == "finished"
         seed = next(word for word in record.read(path.parent)["overrides"] if word.startswith("seed.value"))
-        alone = cli.composed([*small, *overrides[1:3], "output_dir=alone", seed], ROOT / "conf")
+        alone = cli.composed([*small, *overrides[1:3], "output_dir=alone", seed], CONF)
         run.train(alone)
         found, wanted = record.read(path.parent), record.read(alone.folder)
         assert found["best"]["value"] == pytest.approx(wanted["best"]["value"], rel=1e-4)

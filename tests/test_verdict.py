@@ -2,22 +2,21 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small import CONF, WINE
 from torch import nn
 
 from sweepwise import cli, run, verdict
 from sweepwise.diagnosis import Diagnosis, Layer
 
-CONF = Path(__file__).parents[1] / "conf"
 TEN = "[50,50,50,50,50,50,50,50,50,50]"
 
 
 def parts_of(*overrides: str) -> run.Parts:
-    return run.build(cli.composed(["early_stop=none", "trainer.device=cpu", "data=wine", *overrides], CONF))
+    return run.build(cli.composed([*WINE, "early_stop=none", *overrides], CONF))
 
 
 def start_of(*overrides: str) -> verdict.Start:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import TRAIN
 from torch import nn
 from torch.optim import lr_scheduler
 from worlds import (
@@ -54,7 +55,6 @@ from sweepwise.schema import UsageError
 from sweepwise.trainer import Settings
 from sweepwise.world import ALONE, Place, joined, place
 
-ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.usefixtures("in_double")
 
 
@@ -329,7 +329,7 @@ def command(size: int, folder: Path, *overrides: str) -> tuple[int, str]:
     asked = ["data.examples=200", "trainer.max_epochs=2", "trainer.threads=1", f"output_dir={folder}"]
     environment = os.environ | {"MASTER_PORT": str(free_port())}
     done = subprocess.run(
-        [*torchrun, "--master-port", environment["MASTER_PORT"], str(ROOT / "train.py"), *asked, *overrides],
+        [*torchrun, "--master-port", environment["MASTER_PORT"], TRAIN, *asked, *overrides],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

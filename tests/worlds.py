@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from small import CONF
 
 from sweepwise import build, cli, interrupt, library, parts, ranks, run
 from sweepwise.data import split
@@ -33,7 +34,6 @@ from sweepwise.schema import UsageError
 from sweepwise.trainer import Run, Settings, fit
 from sweepwise.world import joined
 
-CONF = Path(__file__).parents[1] / "conf"
 PATIENCE_SECONDS = 120  # for processes that should have ended
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 ADAM = partial(torch.optim.Adam, lr=0.01)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from small import ROOT, without
 
-ROOT = Path(__file__).parents[2]
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [  # no sandbox in a container; nothing looked up in the background
     "--no-sandbox",
@@ -45,13 +45,6 @@ class Site:
 
     url: str
     runs: Mapping[str, Mapping[str, float]]
-
-
-def without(what: str) -> None:
-    """Skips; but CI has everything, so there it is a failure."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI=true, but {what}", pytrace=False)
-    pytest.skip(what)
 
 
 def train(folder: Path, *arguments: str) -> None:

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
+from small import CONF
 
 from sweepwise import record, run
 from sweepwise.cli import composed
-
-CONF = Path(__file__).parents[2] / "conf"
 
 
 def accuracy_of(home: Path, *overrides: str) -> float:

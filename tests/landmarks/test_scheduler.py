@@ -1,22 +1,22 @@
 """Learning rates of the usual schedules from 0.1, epoch by epoch."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from omegaconf import OmegaConf
+from small import CONF
 
 from sweepwise.run import schedule as schedule_of
 from sweepwise.scheduler import Schedule
 
-CONF = Path(__file__).parents[2] / "conf" / "scheduler"
+FOLDER = CONF / "scheduler"
 STEPS_PER_EPOCH = 3
 
 
 def schedule(name: str, epochs: int = 100, **changes) -> Schedule:
-    node = yaml.safe_load((CONF / f"{name}.yaml").read_text()) | changes
+    node = yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) | changes
     config = OmegaConf.to_container(
         OmegaConf.create({"scheduler": node, "optimizer": {"lr": 0.1}}), resolve=True
     )

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small import ROOT, without
 
 from sweepwise import compare
 from sweepwise.report import INDENT
 from sweepwise.sweep.ledger import Ledger
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 SCRIPT = HERE / "cluster"
 NODES = ("n1", "n2")
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "slurmdbd", "mariadbd", "ip", "unshare", "pgrep")
@@ -32,13 +32,6 @@ TRAINING = (
     *("trainer.max_epochs=1000", "checkpoint.minutes=0", "+regularizer.paced._target_=paced.Paced"),
 )
 UNPACED, PACED = "0", "0.05"
-
-
-def without(what: str) -> None:
-    """Skips; but CI has everything, so there it is a failure."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI=true, but {what}", pytrace=False)
-    pytest.skip(what)
 
 
 def wait_until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
