@@ -1,7 +1,7 @@
 """The examples in docstrings: every public part has one, and it shows what happens.
 
-Public is what a user names: what a yaml of these groups points at, and what a package hands on to others. Both
-are looked up here, so a component that is added comes under the rule by itself, wherever its file lies.
+Public is what a user names: what a yaml of these groups points at, and what a package hands on. Both are
+looked up here, so a component that is added comes under the rule by itself, wherever its file lies.
 """
 
 import doctest
@@ -39,7 +39,7 @@ def is_protocol(kind: type) -> bool:
 
 
 def handed_on(package) -> list:
-    """What a package offers: its `__all__`, else all of its own functions and classes without an underscore."""
+    """What a package offers: its `__all__`, else all its functions and classes without an underscore."""
     names = getattr(package, "__all__", None) or [name for name in dir(package) if not name.startswith("_")]
     things = [getattr(package, name) for name in names]
     home = f"{package.__name__}."
@@ -168,7 +168,8 @@ def test_a_new_component_comes_under_the_rule_by_its_yaml(tmp_path):
 
 def test_an_example_that_shows_another_value_fails(tmp_path, monkeypatch):
     (tmp_path / "wrong_example.py").write_text(
-        'def double(x):\n    """Twice x.\n\n    Example:\n        >>> double(2)\n        5\n    """\n    return 2 * x\n'
+        'def double(x):\n    """Twice x.\n\n    Example:\n        >>> double(2)\n        5\n    """\n'
+        "    return 2 * x\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     (failure,) = failures_of(importlib.import_module("wrong_example"))
