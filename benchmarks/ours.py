@@ -19,13 +19,13 @@ from workload import Workload
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.data import Data, Part
 from sweepwise.early_stop.never import Never
-from sweepwise.interrupt import Interrupts
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.library import Unsaved
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
-from sweepwise.progress import Silent
 from sweepwise.scheduler import Schedule
+from sweepwise.system.progress import Silent
+from sweepwise.system.signals import Interrupts
 from sweepwise.task import Classification
 from sweepwise.trainer import Run, Settings
 from sweepwise.trainer import fit as train_runs

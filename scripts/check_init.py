@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sweepwise import cli, figure
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 
 if TYPE_CHECKING:
-    from sweepwise.record import Request
+    from sweepwise.identity import Request
     from sweepwise.verdict import Start
+
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 LIST = re.compile(r"[^\[\]{}()'\"]*,[^\[\]{}()'\"]*")
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> None:
             refused[label] = error
 
     from sweepwise import run, verdict
-    from sweepwise.report import wrapped
+    from sweepwise.system.console import wrapped
 
     starts: dict[str, Start] = {}
     for label, request in requests.items():

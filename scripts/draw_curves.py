@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweepwise import cli, figure, record, scripting
-from sweepwise.schema import UsageError
+from sweepwise import cli, figure, identity, record, scripting
+from sweepwise.errors import UsageError
 
 ELSE = "-"  # of a run that did not override the key
 
@@ -40,7 +40,7 @@ def read(home: Path) -> list[Run]:
     for path in sorted(home.rglob("[!.]*/record.json")):
         known = record.read(path.parent)
         if known.get("status") in ("finished", "stopped early"):
-            overrides = dict(zip(record.keys(known["overrides"]), known["overrides"], strict=True))
+            overrides = dict(zip(identity.keys(known["overrides"]), known["overrides"], strict=True))
             told = {key: override.partition("=")[2] for key, override in overrides.items()}
             found.append(Run(told, known, scripting.history(path.parent)))
     if not found:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweepwise import cli, figure, record, scripting
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 
 CONF = Path(__file__).parents[1] / "conf"
 EPOCHS = 60

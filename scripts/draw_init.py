@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise import cli, figure, scripting
-from sweepwise.record import Request
+from sweepwise.identity import Request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
 
 CONF = Path(__file__).parents[1] / "conf"
 FAN_IN = FAN_OUT = 100

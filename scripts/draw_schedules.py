@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise import cli, figure, scripting
-from sweepwise.record import Request
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
+from sweepwise.identity import Request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
 
 CONF = Path(__file__).parents[1] / "conf"
 FOUR = "step,exponential,cosine,plateau"

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise import cli, figure, record, scripting
-from sweepwise.record import Request
+from sweepwise.identity import Request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
 
 CONF = Path(__file__).parents[1] / "conf"
 RUN = ["name=sparsity", "early_stop=none", "progress=false"]

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise import cli, figure, record, scripting
-from sweepwise.record import Request
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
+from sweepwise.identity import Request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
 
 CONF = Path(__file__).parents[1] / "conf"
 SMALL = ["name=symmetry", "model.hidden=[32]", "trainer.max_epochs=5", "early_stop=none", "progress=false"]

@@ -23,10 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweepwise import cli, figure
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 
 if TYPE_CHECKING:
     from sweepwise.range_test import Curve
+
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 OWN = {"min": "1e-7", "max": "10", "steps": "100", "figure": "outputs/figures/find_lr.png"}

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from sweepwise import cli, provenance, record, scripting
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 from sweepwise.standing import ended
 
 

@@ -11,7 +11,7 @@ Then the order of the first epochs and the dropout masks of the first steps: the
 from pathlib import Path
 
 from sweepwise import cli
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 
 CONF = Path(__file__).parents[1] / "conf"
 OWN = "seed."

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from sweepwise import cli, record, scripting
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 
 OWN = {"kills": "10", "seed": "0", "every": "0", "max_steps": "0"}
 TOGETHER = 8  # deaths of one training, at most

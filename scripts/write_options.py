@@ -8,7 +8,7 @@ The text comes from the yaml files of conf/ and from the README.md of each group
 from pathlib import Path
 
 from sweepwise import cli, usage
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
 

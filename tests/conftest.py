@@ -15,7 +15,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from sweepwise.data import cifar10, mnist
+from sweepwise.data import cifar10, download, mnist
 
 TRAIN, TEST, BATCH = 90, 30, 15  # images of the small MNISTs; images in a file of the small CIFAR
 
@@ -135,7 +135,7 @@ def data_files(tmp_path_factory, monkeypatch) -> Path:
     monkeypatch.setattr(mnist, "MNIST", write_mnist(root / "mnist", 0))
     monkeypatch.setattr(mnist, "FASHION_MNIST", write_mnist(root / "fashion_mnist", 1))
     monkeypatch.setattr(mnist, "DEBIAN", root / "no-debian")
-    archive = cifar10.Published(cifar10.ARCHIVE.name, write_cifar10(root / "cifar10"))
+    archive = download.Published(cifar10.ARCHIVE.name, write_cifar10(root / "cifar10"))
     monkeypatch.setattr(cifar10, "ARCHIVE", archive)
     monkeypatch.setattr(cifar10, "BATCH", BATCH)
     draw = np.random.RandomState(2)

@@ -12,8 +12,9 @@ from small import CONF, ROOT
 
 from sweepwise import allowlist, cli
 from sweepwise.allowlist import GROUPS, find
+from sweepwise.errors import UsageError
 from sweepwise.run import bind_all
-from sweepwise.schema import UsageError, bind
+from sweepwise.schema import bind
 
 HOSTILE = [
     *("torch.load", "torch.save", "torch.hub.load", "torch.jit.load", "torch.package.PackageImporter"),
@@ -65,7 +66,7 @@ HOSTILE = [
         "sweepwise.scripting.run",
         "sweepwise.run.train",
         "sweepwise.library.fit",
-        "sweepwise.durable.write_aside",
+        "sweepwise.system.atomic.write_aside",
     ),
     *(
         "sweepwise.allowlist.allow",

@@ -9,11 +9,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from hydra_plugins.sweepwise_plugins import _compose as compose
-from sweepwise import guard, run, usage
+from sweepwise import allowlist, guard, run, usage
 from sweepwise.data import download
-from sweepwise.failure import Failure
+from sweepwise.errors import Failure, UsageError
 from sweepwise.identity import Request, folder_name
-from sweepwise.schema import UsageError, filled
+from sweepwise.schema import filled
 from sweepwise.sweep import local, machine, together
 from sweepwise.sweep.settings import Settings
 
@@ -33,11 +33,11 @@ def keys() -> list[tuple[str, str]]:
     """Every key of every option of conf/, with the choice of that option."""
     found = [
         (f"{group}={path.stem}", f"{group}.{path.stem}.{key}" if group == "regularizer" else f"{group}.{key}")
-        for group in usage.GROUPS
+        for group in allowlist.GROUPS
         for path in sorted((CONF / group).glob("*.yaml"))
         for key in [*usage._values([CONF], group, path.stem), "_target_"]
     ]
-    return [*found, *(("", key) for key in usage.SETTINGS), *(("", group) for group in usage.GROUPS)]
+    return [*found, *(("", key) for key in usage.SETTINGS), *(("", group) for group in allowlist.GROUPS)]
 
 
 def jobs(values: list[str], each: int | None = None, *, defaults: bool = False) -> list[list[str]]:

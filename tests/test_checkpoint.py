@@ -17,10 +17,12 @@ import pytest
 import torch
 from small import mounted
 
-from sweepwise import checkpoint, durable, sealed
-from sweepwise.checkpoint import BEST, FOLDER, STATE, WEIGHTS, Checkpoints, Damaged
+from sweepwise import checkpoint, sealed
+from sweepwise.checkpoint import BEST, STATE, WEIGHTS, Checkpoints, Damaged
 from sweepwise.death import Death, forked
+from sweepwise.folders import CHECKPOINTS
 from sweepwise.sealed import MANIFEST
+from sweepwise.system import atomic
 
 FLIPS = 1000
 
@@ -65,7 +67,7 @@ def is_whole(saved, step, best=None, size=40):
 
 def links_lead_somewhere(folder):
     for link in ("last", "best"):
-        path = folder / FOLDER / link
+        path = folder / CHECKPOINTS / link
         assert path.is_symlink()
         sealed.opened(path.resolve(strict=True))
 
@@ -89,7 +91,7 @@ def test_none_yet(tmp_path):
 def test_the_newest_is_loaded(folder):
     is_whole(load(folder), 6)
     links_lead_somewhere(folder)
-    assert sorted(os.listdir(folder / FOLDER)) == [
+    assert sorted(os.listdir(folder / CHECKPOINTS)) == [
         "best",
         "best-00000006",
         "last",
@@ -104,9 +106,9 @@ def test_the_newest_goes_by_its_number(tmp_path):
         save(checkpoints, step)
     checkpoints.close()
     assert load(tmp_path).step == 10**8 + 1
-    shutil.rmtree(tmp_path / FOLDER / f"step-{10**8 + 1}")
+    shutil.rmtree(tmp_path / CHECKPOINTS / f"step-{10**8 + 1}")
     assert load(tmp_path).step == 10**8
-    assert (tmp_path / FOLDER / "best").resolve().name == f"best-{10**8}"
+    assert (tmp_path / CHECKPOINTS / "best").resolve().name == f"best-{10**8}"
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
@@ -115,7 +117,7 @@ def test_keep(tmp_path, keep):
     for step in range(1, 7):
         save(checkpoints, step, best=2 if step > 1 else 1)
     checkpoints.close()
-    there = sorted(path.name for path in (tmp_path / FOLDER).iterdir())
+    there = sorted(path.name for path in (tmp_path / CHECKPOINTS).iterdir())
     assert there == ["best", "best-00000002", "last", *(f"step-{step:08d}" for step in range(7 - keep, 7))]
 
 
@@ -124,19 +126,19 @@ def test_two_of_the_same_step(folder):
     for _ in range(2):
         checkpoints = Checkpoints(folder)
         checkpoints.finish(6, weights(6), (6, weights(6)), state(6) | {"epoch": 7})
-    assert sorted(path.name for path in (folder / FOLDER).glob("step-*")) == [
+    assert sorted(path.name for path in (folder / CHECKPOINTS).glob("step-*")) == [
         "step-00000006",
         "step-00000006.1",
     ]
     saved = load(folder)
     assert (saved.step, saved.state["epoch"]) == (6, 7)
-    assert (folder / FOLDER / "last").resolve().name == "step-00000006.1"
-    (folder / FOLDER / "step-00000006.1" / STATE).write_bytes(b"")
+    assert (folder / CHECKPOINTS / "last").resolve().name == "step-00000006.1"
+    (folder / CHECKPOINTS / "step-00000006.1" / STATE).write_bytes(b"")
     is_whole(load(folder), 6)
-    assert (folder / FOLDER / "damaged-step-00000006.1").is_dir()
+    assert (folder / CHECKPOINTS / "damaged-step-00000006.1").is_dir()
     checkpoints = Checkpoints(folder)
     checkpoints.finish(9, weights(9), (6, weights(6)), state(9))
-    assert sorted(path.name for path in (folder / FOLDER).glob("step-*")) == [
+    assert sorted(path.name for path in (folder / CHECKPOINTS).glob("step-*")) == [
         "step-00000006",
         "step-00000009",
     ]
@@ -147,12 +149,12 @@ def test_without_a_best(tmp_path):
     checkpoints.finish(1, weights(1), None, state(1))
     saved = load(tmp_path)
     assert saved.best == {}
-    assert not (tmp_path / FOLDER / "best").is_symlink()
+    assert not (tmp_path / CHECKPOINTS / "best").is_symlink()
 
 
 def test_an_end_from_which_no_run_goes_on(folder):
     Checkpoints(folder).finish(8, weights(8), (3, weights(3)), {})
-    assert (folder / FOLDER / "last").resolve().name == "ended-00000008"
+    assert (folder / CHECKPOINTS / "last").resolve().name == "ended-00000008"
     links_lead_somewhere(folder)
     is_whole(load(folder), 6)
 
@@ -164,7 +166,7 @@ def test_due():
 
     with pytest.MonkeyPatch.context() as patch:
         now = [100.0]
-        patch.setattr(checkpoint.durable, "make_folder", lambda folder: None)
+        patch.setattr(checkpoint.atomic, "make_folder", lambda folder: None)
         patch.setattr(checkpoint.time, "monotonic", lambda: now[0])
         never, steps, epochs, minutes = (
             Still(minutes=0),
@@ -186,22 +188,22 @@ def found_out(folder, name, reason):
     saved = load(folder)
     is_whole(saved, 3)
     (text,) = saved.damaged
-    assert text.startswith(f"{FOLDER}/step-00000006: ")
+    assert text.startswith(f"{CHECKPOINTS}/step-00000006: ")
     assert reason in text, text
-    aside = folder / FOLDER / "damaged-step-00000006"
+    aside = folder / CHECKPOINTS / "damaged-step-00000006"
     assert (aside / name).exists()
     links_lead_somewhere(folder)
-    assert (folder / FOLDER / "best").resolve().name == "best-00000003"
+    assert (folder / CHECKPOINTS / "best").resolve().name == "best-00000003"
     return aside
 
 
 def put_back(folder, aside):
-    aside.rename(folder / FOLDER / "step-00000006")
+    aside.rename(folder / CHECKPOINTS / "step-00000006")
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, BEST, STATE, MANIFEST])
 def test_truncated_at_every_64th_byte(folder, name):
-    path = folder / FOLDER / "step-00000006" / name
+    path = folder / CHECKPOINTS / "step-00000006" / name
     whole = path.read_bytes()
     for size in range(0, len(whole), 64):
         path.write_bytes(whole[:size])
@@ -215,7 +217,7 @@ def test_truncated_at_every_64th_byte(folder, name):
 def test_flipped_bits(folder):
     """Of all files together, each place equally likely."""
     draw = random.Random(0)
-    step = folder / FOLDER / "step-00000006"
+    step = folder / CHECKPOINTS / "step-00000006"
     files = {name: (step / name).read_bytes() for name in (WEIGHTS, BEST, STATE, MANIFEST)}
     names = draw.choices(list(files), weights=[len(content) for content in files.values()], k=FLIPS)
     assert set(names) == set(files)
@@ -231,14 +233,14 @@ def test_flipped_bits(folder):
 
 @pytest.mark.parametrize("name", [WEIGHTS, BEST, STATE, MANIFEST])
 def test_a_file_that_is_missing(folder, name):
-    (folder / FOLDER / "step-00000006" / name).unlink()
+    (folder / CHECKPOINTS / "step-00000006" / name).unlink()
     saved = load(folder)
     is_whole(saved, 3)
     assert name in saved.damaged[0]
 
 
 def test_all_damaged(folder):
-    for path in (folder / FOLDER).glob("step-*"):
+    for path in (folder / CHECKPOINTS).glob("step-*"):
         (path / STATE).write_bytes(b"")
     before = sorted(str(path) for path in folder.rglob("*"))
     for _ in range(2):
@@ -250,18 +252,18 @@ def test_all_damaged(folder):
 
 
 def test_after_a_fallback_it_goes_on(folder):
-    (folder / FOLDER / "step-00000006" / STATE).write_bytes(b"")
+    (folder / CHECKPOINTS / "step-00000006" / STATE).write_bytes(b"")
     checkpoints = Checkpoints(folder)
     assert checkpoints.load().step == 3
     save(checkpoints, 6)
     save(checkpoints, 9, best=6)
     checkpoints.close()
     is_whole(load(folder), 9, best=6)
-    assert (folder / FOLDER / "damaged-step-00000006").is_dir()
+    assert (folder / CHECKPOINTS / "damaged-step-00000006").is_dir()
 
 
 def test_damaged_best_weights_are_written_again(folder):
-    (folder / FOLDER / "best-00000006" / WEIGHTS).write_bytes(b"")
+    (folder / CHECKPOINTS / "best-00000006" / WEIGHTS).write_bytes(b"")
     is_whole(load(folder), 6)
     links_lead_somewhere(folder)
 
@@ -287,7 +289,9 @@ def goes_on(copy):
     checkpoints.close()
     is_whole(load(copy), 12)
     links_lead_somewhere(copy)
-    there = sorted(path.name for path in (copy / FOLDER).iterdir() if path.name.startswith((".", "best-")))
+    there = sorted(
+        path.name for path in (copy / CHECKPOINTS).iterdir() if path.name.startswith((".", "best-"))
+    )
     assert there == ["best-00000012"]
 
 
@@ -312,8 +316,8 @@ def test_killed_at_every_operation_of_a_save(folder):
 @pytest.mark.slow
 def test_killed_at_every_operation_of_a_load(folder):
     """Of one that has much to do: the newest is damaged, and an unfinished one is there."""
-    (folder / FOLDER / "step-00000006" / WEIGHTS).write_bytes(b"")
-    durable.write_folder(folder / FOLDER / ".step-00000009.1.tmp", {WEIGHTS: b""})
+    (folder / CHECKPOINTS / "step-00000006" / WEIGHTS).write_bytes(b"")
+    atomic.write_folder(folder / CHECKPOINTS / ".step-00000009.1.tmp", {WEIGHTS: b""})
     for copy in die_later_and_later(folder, load):
         is_whole(load(copy), 3)
         links_lead_somewhere(copy)
@@ -402,7 +406,7 @@ def test_the_last_one_must_be_written(small_disk):
         checkpoints.finish(6, weights(6), None, state(6))
 
 
-@pytest.mark.parametrize("removed", [".", FOLDER])
+@pytest.mark.parametrize("removed", [".", CHECKPOINTS])
 def test_a_folder_that_was_removed(folder, removed):
     checkpoints = Checkpoints(folder)
     shutil.rmtree(folder / removed)
@@ -410,7 +414,7 @@ def test_a_folder_that_was_removed(folder, removed):
         for step in (9, 12):
             save(checkpoints, step)
     assert refused.value.errno == errno.ENOENT
-    assert not (folder / FOLDER).exists()
+    assert not (folder / CHECKPOINTS).exists()
 
 
 def test_another_fault_is_not_excused(folder, monkeypatch):
@@ -418,7 +422,7 @@ def test_another_fault_is_not_excused(folder, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     checkpoints = Checkpoints(folder)
-    monkeypatch.setattr(durable, "_write", refused)
+    monkeypatch.setattr(atomic, "_write", refused)
     with pytest.raises(PermissionError):
         for step in (9, 12):
             save(checkpoints, step)
@@ -427,7 +431,7 @@ def test_another_fault_is_not_excused(folder, monkeypatch):
 
 def forge(folder, content):
     """Puts another state into the newest checkpoint, with a manifest that fits."""
-    step = folder / FOLDER / "step-00000006"
+    step = folder / CHECKPOINTS / "step-00000006"
     (step / STATE).write_bytes(content)
     files = {name: (step / name).read_bytes() for name in (WEIGHTS, BEST, STATE)}
     (step / MANIFEST).write_bytes(sealed.manifest(6, files))
@@ -510,13 +514,13 @@ def test_a_state_with_code_is_refused(folder, tmp_path):
     is_whole(saved, 3)
     assert "step-00000006" in saved.damaged[0]
     assert not made.exists()
-    torch.load(folder / FOLDER / "damaged-step-00000006" / STATE, weights_only=False)
+    torch.load(folder / CHECKPOINTS / "damaged-step-00000006" / STATE, weights_only=False)
     assert made.exists(), "the code would have run"
 
 
 @pytest.mark.parametrize("name", ["../../outside", "/etc/hostname", "more"])
 def test_a_manifest_that_names_other_files_is_refused(folder, name):
-    step = folder / FOLDER / "step-00000006"
+    step = folder / CHECKPOINTS / "step-00000006"
     (folder / "outside").write_bytes(b"x")
     (step / "more").write_bytes(b"x")
     files = {known: (step / known).read_bytes() for known in (WEIGHTS, BEST, STATE)}
@@ -525,14 +529,14 @@ def test_a_manifest_that_names_other_files_is_refused(folder, name):
 
 
 def test_a_checkpoint_under_another_name_is_refused(folder):
-    shutil.copytree(folder / FOLDER / "step-00000006", folder / FOLDER / "step-00000009")
+    shutil.copytree(folder / CHECKPOINTS / "step-00000006", folder / CHECKPOINTS / "step-00000009")
     saved = load(folder)
     is_whole(saved, 6)
     assert "step-00000009" in saved.damaged[0]
 
 
 def test_the_manifest_holds_the_sums(folder):
-    step = folder / FOLDER / "step-00000006"
+    step = folder / CHECKPOINTS / "step-00000006"
     told = json.loads((step / MANIFEST).read_text())
     assert told["step"] == 6
     for name, about in told["files"].items():
@@ -547,7 +551,7 @@ class SlowDisk:
         self.reached, self.go = threading.Event(), threading.Event()
         self.refuse = False
         self.usual = os.fsync
-        monkeypatch.setattr(durable.os, "fsync", self.fsync)
+        monkeypatch.setattr(atomic.os, "fsync", self.fsync)
 
     def fsync(self, handle):
         self.reached.set()
@@ -571,7 +575,7 @@ def test_a_slow_disk_is_left_to_a_thread(folder, slow):
     checkpoints, disk = slow
     save(checkpoints, 12)  # comes back
     assert disk.reached.wait(60)
-    assert not (folder / FOLDER / "step-00000012").exists()
+    assert not (folder / CHECKPOINTS / "step-00000012").exists()
     disk.go.set()
     checkpoints.close()
     is_whole(load(folder), 12)
@@ -586,7 +590,7 @@ def test_a_save_waits_for_the_one_before(folder, slow):
     assert second.is_alive()
     disk.go.set()
     second.join(60)
-    assert (folder / FOLDER / "step-00000012").exists()
+    assert (folder / CHECKPOINTS / "step-00000012").exists()
     checkpoints.close()
     is_whole(load(folder), 15)
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from sweepwise import sealed
-from sweepwise.checkpoint import BEST, FOLDER, STATE, WEIGHTS, Checkpoints, Damaged
+from sweepwise.checkpoint import BEST, STATE, WEIGHTS, Checkpoints, Damaged
+from sweepwise.folders import CHECKPOINTS
 from sweepwise.monitor import Monitor
 
 RECORDED = ("open", "write", "fsync", "ftruncate", "mkdir", "rename", "replace", "symlink", "unlink", "rmdir")
@@ -204,7 +205,7 @@ def is_sound(folder, expected):
         for name, size in saved.state["log"].items():
             assert (folder / name).stat().st_size >= size, name
         for link in ("last", "best"):
-            sealed.opened((folder / FOLDER / link).resolve(strict=True))
+            sealed.opened((folder / CHECKPOINTS / link).resolve(strict=True))
     return step
 
 

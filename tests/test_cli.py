@@ -23,9 +23,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from small import CONF, ENVIRONMENT, TINY, TRAIN
 
-from sweepwise import record, run, usage
-from sweepwise.record import Request
-from sweepwise.schema import UsageError
+from sweepwise import lock, parts, record, run, trainer, usage
+from sweepwise.errors import UsageError
+from sweepwise.identity import Request
 
 SMALL = [*TINY, "monitor=none"]
 SHORT = [*SMALL, "early_stop=none", "trainer.max_epochs=2"]
@@ -48,7 +48,7 @@ def lines_of(folder: Path) -> list[dict]:
     return [json.loads(line) for line in text.split("\n")[:-1]]  # a last line without an end is being written
 
 
-def builds(*overrides: str) -> run.Parts:
+def builds(*overrides: str) -> parts.Parts:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose("train", list(overrides)), resolve=True)
     return run.build(Request({str(key): value for key, value in config.items()}, list(overrides)))
@@ -356,7 +356,7 @@ def test_a_folder_that_cannot_be_written_is_named(command, empty_folder):
 def test_a_run_that_another_process_trains_is_refused(command):
     command(*SHORT)
     (folder,) = folders()
-    with record.hold(folder):
+    with lock.hold(folder):
         code, _, err = command(*SHORT, "fresh=true")
     assert code == 1 and f"is being trained by process {os.getpid()}" in err
 
@@ -390,7 +390,7 @@ def test_a_bad_run_of_a_sweep_does_not_stop_the_others(rates, command):
 
 
 def test_a_run_that_fails_of_itself_does_not_stop_the_others(command, monkeypatch):
-    fit = run.fit
+    fit = trainer.fit
 
     def fail_first(*arguments):
         if arguments[3][0].order_seed == 0:
@@ -628,4 +628,4 @@ def test_a_killed_run_frees_its_folder(command):
         process.wait()
         assert record.read(folder)["status"] == "running"
         assert record.standing(folder) == "interrupted"
-        record.hold(folder).release()
+        lock.hold(folder).release()

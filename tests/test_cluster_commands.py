@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sweepwise import cli
-from sweepwise.failure import Failure
+from sweepwise.errors import Failure
 from sweepwise.sweep import job, jobs, submission
 from sweepwise.sweep.ledger import Ledger, Submission
 from sweepwise.sweep.settings import Settings

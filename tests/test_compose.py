@@ -12,7 +12,7 @@ from small import CONF
 
 from hydra_plugins.sweepwise_plugins import _compose as compose
 from sweepwise import cli, guard
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 
 # Overrides of every kind: choices, values, lists, strings, nothing, what others depend on, what is appended.
 CHOICES = {

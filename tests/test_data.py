@@ -11,11 +11,10 @@ from sklearn.preprocessing import StandardScaler
 from small import CONF
 
 from sweepwise import schema
-from sweepwise.data import Arrays, Data, scaling, split
+from sweepwise.data import Arrays, Data, moments, scaling, split, standardizing
 from sweepwise.data import digits as digits_module
-from sweepwise.data import mnist1d as mnist1d_module
-from sweepwise.data.digits import digits
-from sweepwise.data.mnist1d import mnist1d
+from sweepwise.data.digits import _arrays, digits
+from sweepwise.data.mnist1d import FINGERPRINTS, mnist1d
 from sweepwise.data.sklearn_sets import breast_cancer, diabetes, wine
 
 OPTIONS = sorted((CONF / "data").glob("*.yaml"))
@@ -96,9 +95,9 @@ def test_holds_every_example_of_the_loader_once(load):
 
 
 def test_digits_are_read_as_the_loader_reads_them(monkeypatch):
-    ours = digits_module._arrays()
+    ours = _arrays()
     monkeypatch.setattr(digits_module, "TABLE", "moved/digits.csv.gz")
-    fallback = digits_module._arrays()
+    fallback = _arrays()
     loader = sklearn.datasets.load_digits(return_X_y=True)
     for read, reference in ((ours, loader), (fallback, loader)):
         np.testing.assert_array_equal(read[0], reference[0], strict=True)
@@ -293,7 +292,7 @@ def test_mnist1d_leaves_the_global_generators_alone(signals):
 
 
 def test_mnist1d_refuses_other_signals(monkeypatch):
-    monkeypatch.setitem(mnist1d_module.FINGERPRINTS, "y", "0123456789abcdef")
+    monkeypatch.setitem(FINGERPRINTS, "y", "0123456789abcdef")
     with pytest.raises(
         RuntimeError, match=r"generated y must have sha256 0123456789abcdef.*d97dc7aecec8ad6b"
     ):
@@ -380,7 +379,7 @@ def test_moments_of_many_pieces_are_those_of_all(shape, kind, piece, monkeypatch
     rows = np.random.default_rng(1).permutation(50)[:31]
     chosen = x[rows].astype(np.float64)
     axes = (0, 2, 3) if len(shape) == 3 else 0
-    mean, std = scaling.moments(x, rows)
+    mean, std = moments(x, rows)
     np.testing.assert_allclose(mean, chosen.mean(axes), rtol=1e-14)
     np.testing.assert_allclose(std, chosen.std(axes), rtol=1e-13)
 
@@ -389,7 +388,7 @@ def test_moments_of_many_pieces_are_those_of_all(shape, kind, piece, monkeypatch
 def test_pieces_change_no_scaled_value(piece, monkeypatch):
     x = np.random.default_rng(0).normal(size=(50, 6))
     rows = np.arange(50)[::-3]
-    scaled = scaling.standardizing(x, rows)
+    scaled = standardizing(x, rows)
     monkeypatch.setattr(scaling, "PIECE_BYTES", piece)
     expected = ((x[rows] - scaled.mean) / scaled.std).astype(np.float32)
     assert np.array_equal(scaled.rows(x, rows), expected)
@@ -398,7 +397,7 @@ def test_pieces_change_no_scaled_value(piece, monkeypatch):
 def test_a_constant_is_one_in_all_pieces(monkeypatch):
     monkeypatch.setattr(scaling, "PIECE_BYTES", 1)
     x = np.column_stack([np.full(9, 0.1), np.repeat([1.0, 2.0], [8, 1])])
-    assert scaling.moments(x, np.arange(9))[1].tolist() == [1.0, x[:, 1].std()]
+    assert moments(x, np.arange(9))[1].tolist() == [1.0, x[:, 1].std()]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -23,12 +23,12 @@ from sweepwise.data import cifar10 as cifar10_module
 from sweepwise.data import download as download_module
 from sweepwise.data import mnist as mnist_module
 from sweepwise.data import split
-from sweepwise.data.cifar10 import cifar10
+from sweepwise.data.cifar10 import ARCHIVE, cifar10
 from sweepwise.data.download import Published, download, folder_of
 from sweepwise.data.idx import read_idx
-from sweepwise.data.mnist import fashion_mnist, mnist
+from sweepwise.data.mnist import MNIST, MNIST_MIRRORS, fashion_mnist, mnist
+from sweepwise.errors import UsageError
 from sweepwise.parts import built
-from sweepwise.schema import UsageError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 with_debian = pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
@@ -298,8 +298,8 @@ def test_without_files_and_network_a_run_ends_with_code_2_and_no_folder(tmp_path
     assert done.returncode == 2
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert error.startswith("error: data=mnist: train-images-idx3-ubyte.gz could not be downloaded (https://")
-    assert all(name in error for name in (*mnist_module.MNIST_MIRRORS, str(tmp_path / "data" / "mnist")))
-    assert all(file.name in error for file in mnist_module.MNIST)
+    assert all(name in error for name in (*MNIST_MIRRORS, str(tmp_path / "data" / "mnist")))
+    assert all(file.name in error for file in MNIST)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -339,7 +339,7 @@ def test_cifar10_is_read_from_its_archive(data_files):
 
 def test_another_archive_is_refused(data_files):
     path = data_files / "cifar10" / "cifar-10-binary.tar.gz"
-    expected = cifar10_module.ARCHIVE.sha256
+    expected = ARCHIVE.sha256
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ValueError) as caught:
         cifar10(root=str(data_files))

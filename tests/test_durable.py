@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from sweepwise import durable
 from sweepwise.death import Death, forked
-from sweepwise.durable import clear_aside, make_folder, point, write_aside, write_folder
+from sweepwise.system import atomic
+from sweepwise.system.atomic import clear_aside, make_folder, point, write_aside, write_folder
 
 MOMENTS = ("before", "half", "after")
 OLD, NEW = {"a": b"old" * 100}, {"a": b"new" * 100, "b": b""}
@@ -26,7 +26,7 @@ def refuse(monkeypatch, name, number=errno.ENOSPC):
             return usual(*arguments, **options)
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(durable.os, name, refused)
+    monkeypatch.setattr(atomic.os, name, refused)
 
 
 def killed_at_every_operation(do):
@@ -73,7 +73,7 @@ def test_write_aside_refused(tmp_path, monkeypatch, operation):
 
 def test_a_write_that_takes_a_part_goes_on(tmp_path, monkeypatch):
     usual = os.write
-    monkeypatch.setattr(durable.os, "write", lambda handle, data: usual(handle, data[:7]))
+    monkeypatch.setattr(atomic.os, "write", lambda handle, data: usual(handle, data[:7]))
     write_aside(tmp_path / "file", bytes(range(100)))
     assert contents(tmp_path) == {"file": bytes(range(100))}
 
@@ -91,7 +91,7 @@ def test_write_folder_killed(tmp_path):
         seen.append(folder.exists())
         if folder.exists():
             assert contents(folder) == NEW
-            durable.remove(folder)
+            atomic.remove(folder)
         clear_aside(tmp_path)
         assert list(tmp_path.iterdir()) == []
     assert True in seen

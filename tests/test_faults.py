@@ -25,8 +25,8 @@ from safetensors.torch import load_file
 from small import ENVIRONMENT, PLAIN, ROOT, TINY, TRAIN, WINE, mounted, remount
 
 from sweepwise import record
-from sweepwise.interrupt import Interrupts
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.system.signals import Interrupts
 
 SMALL = [*TINY, *PLAIN]
 SHORT = [*SMALL, "trainer.max_epochs=3"]

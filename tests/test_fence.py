@@ -18,16 +18,17 @@ import pytest
 import torch
 from small import ENVIRONMENT, PLAIN, TINY, TRAIN
 
-from sweepwise import durable, fence, folders, lock, record
-from sweepwise.anchor import named
+from sweepwise import fence, folders, identity, lock, record
 from sweepwise.attempt import Attempt
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.compare import compare
 from sweepwise.death import Death, die_at, forked
 from sweepwise.fence import Fenced
-from sweepwise.monitor.appended import AppendedFile
-from sweepwise.monitor.events import EventFile, cut
-from sweepwise.record import Busy, Record
+from sweepwise.lock import Busy, is_held
+from sweepwise.monitor import AppendedFile, EventFile, cut
+from sweepwise.record import Record
+from sweepwise.system import atomic
+from sweepwise.system.handle import named
 
 FORK = multiprocessing.get_context("fork")
 REPETITIONS = int(os.environ.get("SWEEPWISE_FENCES", "15"))
@@ -94,8 +95,8 @@ class Writer:
         yield lambda: self.lines.add(step, f"{step}\n".encode())
         yield lambda: self.events.scalars(step, {"a": step})
         yield partial(save, self.checkpoints._save)
-        yield lambda: durable.write_aside(inside / "config.yaml", b"a: 1\n" * 100)
-        yield lambda: durable.point(inside / "checkpoints" / "best", f"step-{step:08d}")
+        yield lambda: atomic.write_aside(inside / "config.yaml", b"a: 1\n" * 100)
+        yield lambda: atomic.point(inside / "checkpoints" / "best", f"step-{step:08d}")
         yield self.record._write
         yield self.lines.flush
         yield self.events.flush
@@ -449,7 +450,7 @@ def test_a_take_over_that_is_killed_is_done_by_the_next(begun, when):
             claim = lock.hold(folder)
             assert contents(folder) == before
             assert names(home) == [".lock", folder.name]
-            assert record.is_held(folder)
+            assert is_held(folder)
             assert claim.folder == folder
 
         assert forked(take) == 0
@@ -458,7 +459,7 @@ def test_a_take_over_that_is_killed_is_done_by_the_next(begun, when):
             break
     assert operation > 50
     with pytest.raises(FileNotFoundError):
-        durable.write_aside(begun.claim.inside / "file", b"")
+        atomic.write_aside(begun.claim.inside / "file", b"")
 
 
 def test_a_run_that_is_missing_after_a_kill_is_found_by_its_id(begun, monkeypatch):
@@ -467,8 +468,8 @@ def test_a_run_that_is_missing_after_a_kill_is_found_by_its_id(begun, monkeypatc
     folder.rename(home / f".{folder.name}.fenced")
     shutil.copytree(home / f".{folder.name}.fenced", home / f".{folder.name}.copy", symlinks=True)
     attempt(1)
-    monkeypatch.setattr(record.Request, "id", "1a2b3c4d")
-    asked = record.Request(
+    monkeypatch.setattr(identity.Request, "id", "1a2b3c4d")
+    asked = identity.Request(
         {"output_dir": str(home.parent), "name": home.name, "seed": {"value": 0}}, ("a=1",)
     )
     with lock.claim(asked) as claim:
@@ -480,7 +481,7 @@ def test_a_folder_that_cannot_be_copied_stays_with_the_old_attempt(begun, monkey
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fence.durable, "copy", fail)
+    monkeypatch.setattr(fence.atomic, "copy", fail)
     attempt(1)
     before = tree(begun.claim.folder)
     with pytest.raises(OSError, match="No space left"):

@@ -15,11 +15,13 @@ import torch
 from safetensors.torch import load_file
 from small import CONF
 
-from sweepwise import cli, interrupt, meter, record, run
-from sweepwise import compare as sameness
-from sweepwise.data import Part
-from sweepwise.learner.fused import FusedLearner, Unfusable
-from sweepwise.schema import UsageError
+from sweepwise import cli, meter, record, run
+from sweepwise import compare as compare_module
+from sweepwise.data import Part, split
+from sweepwise.errors import UsageError
+from sweepwise.learner.fused import FusedLearner
+from sweepwise.learner.purity import Unfusable
+from sweepwise.system import signals
 
 CLOSE = 1e-9
 SMALL = [
@@ -41,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("empty_folder")
 @pytest.fixture
 def in_double(monkeypatch):
     """Whole runs in float64, where a difference is no rounding."""
-    own = run.split
+    own = split
 
     def doubled(*arrays, **options):
         data = own(*arrays, **options)
@@ -264,7 +266,7 @@ def test_the_bits_of_a_run_do_not_depend_on_how_many_they_are(common):
         for n, request in enumerate(requests):
             found.setdefault(n, []).append(request.folder)
     for first, *others in found.values():
-        assert [line for other in others for line in sameness.compare(first, other)] == []
+        assert [line for other in others for line in compare_module.compare(first, other)] == []
 
 
 def test_runs_of_a_group_that_is_stopped_go_on_to_the_bit_together_or_alone(monkeypatch):
@@ -284,7 +286,7 @@ def test_runs_of_a_group_that_is_stopped_go_on_to_the_bit_together_or_alone(monk
 
     together = [asked("together", *overrides) for overrides in sets]
     with monkeypatch.context() as patched:
-        patched.setattr(interrupt.Interrupts, "__call__", asked_to_stop)
+        patched.setattr(signals.Interrupts, "__call__", asked_to_stop)
         assert run.train_together(together) == 15
     statuses = [record.read(request.folder)["status"] for request in together]
     assert statuses == ["interrupted"] * 3 + ["diverged", "stopped early"]
@@ -293,7 +295,7 @@ def test_runs_of_a_group_that_is_stopped_go_on_to_the_bit_together_or_alone(monk
     unbroken = [asked("unbroken", *overrides) for overrides in sets]
     run.train_together(unbroken)
     for request, other in zip(together, unbroken, strict=True):
-        assert sameness.compare(request.folder, other.folder) == []
+        assert compare_module.compare(request.folder, other.folder) == []
         assert record.read(request.folder)["not_bit_exact"] == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from small import CONF, ENVIRONMENT, ROOT, TRAIN
 
 from sweepwise import allowlist, cli, guard
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 
 WAY_OUT = "cli.main(train, packages=['PACKAGE'])"
 

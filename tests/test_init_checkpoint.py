@@ -11,9 +11,9 @@ from torch import nn
 from sweepwise import record, run
 from sweepwise.cli import composed
 from sweepwise.data.loading import evaluation_batches
+from sweepwise.errors import UsageError
 from sweepwise.init import initialize_
 from sweepwise.init.checkpoint import Checkpoint
-from sweepwise.schema import UsageError
 
 SHORT = [*SMALL, "model.norm=batch", "monitor=none", "trainer.max_epochs=2"]
 

@@ -13,12 +13,13 @@ from safetensors.torch import load_file
 from small import CONF, SMALL
 from torch.nn import functional
 
-from sweepwise import record, run
+from sweepwise import identity, record, run
 from sweepwise.checkpoint import Checkpoints
+from sweepwise.errors import UsageError
+from sweepwise.identity import Request
 from sweepwise.monitor import Monitor
-from sweepwise.progress import Silent
-from sweepwise.record import Request
-from sweepwise.schema import UsageError, bind
+from sweepwise.schema import bind
+from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, fit
 
 OTHER = {"accumulate": 2, "ema": 0.9, "precision": "bf16", "compile": True}
@@ -53,9 +54,9 @@ def test_each_is_part_of_a_runs_identity(tmp_path):
         "precision": "fp32",
         "compile": False,
     }
-    ids = {record.identity(config)}
+    ids = {identity.identity(config)}
     for key, value in OTHER.items():
-        ids.add(record.identity(config | {"trainer": config["trainer"] | {key: value}}))
+        ids.add(identity.identity(config | {"trainer": config["trainer"] | {key: value}}))
     assert len(ids) == 5
 
 

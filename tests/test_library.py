@@ -27,8 +27,8 @@ from sweepwise import (
 )
 from sweepwise.data.sklearn_sets import wine
 from sweepwise.early_stop.patience import Patience
+from sweepwise.identity import Request
 from sweepwise.model.mlp import mlp
-from sweepwise.record import Request
 from sweepwise.regularizer.dropout import Dropout
 from sweepwise.regularizer.l1 import L1
 

@@ -53,7 +53,7 @@ def writers():
 
 def slow(monkeypatch, fails):
     """The writer is still at work when the training fails."""
-    write = checkpoint.durable.write_folder
+    write = checkpoint.atomic.write_folder
     going_on = threading.Event()
 
     def late(folder, content):
@@ -63,7 +63,7 @@ def slow(monkeypatch, fails):
                 raise PermissionError(13, "no such luck")
         write(folder, content)
 
-    monkeypatch.setattr(checkpoint.durable, "write_folder", late)
+    monkeypatch.setattr(checkpoint.atomic, "write_folder", late)
 
 
 @pytest.mark.parametrize("error", [ValueError("a step fails"), KeyboardInterrupt()], ids=["error", "ctrl-c"])

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from sweepwise.model.mlp import ACTIVATIONS, mlp
+from sweepwise.model.activation import ACTIVATIONS
+from sweepwise.model.mlp import mlp
 from sweepwise.schema import bind
 
 ACTIVATION_FORMULAS = {

@@ -7,10 +7,9 @@ import shutil
 import pytest
 from small import mounted
 
-from sweepwise import durable
-from sweepwise.monitor import Monitor, appended
-from sweepwise.monitor.appended import AppendedFile
+from sweepwise.monitor import AppendedFile, Monitor, appended
 from sweepwise.monitor.logged import lines, records
+from sweepwise.system import atomic
 
 
 @pytest.fixture
@@ -147,7 +146,7 @@ def test_a_failed_sync_is_tried_again(tmp_path, monkeypatch):
 
 def test_its_name_is_brought_to_the_disk_once(tmp_path, monkeypatch):
     synced = []
-    monkeypatch.setattr(durable, "sync", synced.append)
+    monkeypatch.setattr(atomic, "sync", synced.append)
     file = AppendedFile(tmp_path / "log")
     file.flush()
     assert synced == []

@@ -10,8 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from sweepwise.model.mlp import mlp
-from sweepwise.monitor.events import EventFile
-from sweepwise.monitor.graph import graph
+from sweepwise.monitor import EventFile, graph
 
 
 class Block(nn.Module):

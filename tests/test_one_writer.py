@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sweepwise import durable
-from sweepwise.monitor.events import _EXPERIMENT_FILE, EventFile
+from sweepwise.monitor import EventFile
+from sweepwise.monitor.events import _EXPERIMENT_FILE
+from sweepwise.system import atomic
 
 ROOT = Path(__file__).parents[1]
 WRITER = "durable.py"
@@ -45,7 +46,7 @@ def test_the_search_finds_each_form(tmp_path, text):
 
 def test_two_machines_may_have_a_process_of_the_same_number(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getpid", lambda: 7)
-    names = {durable.aside_of(tmp_path / "file") for _ in range(100)}
+    names = {atomic.aside_of(tmp_path / "file") for _ in range(100)}
     assert len(names) == 100
 
 
@@ -72,6 +73,6 @@ def test_a_description_that_another_node_writes_at_the_same_time(tmp_path, monke
 def test_what_is_written_aside_is_no_event_file(tmp_path, monkeypatch):
     """TensorBoard reads every file whose name has 'tfevents' in it, one that is not in place too."""
     seen = []
-    monkeypatch.setattr(durable, "_write", lambda path, content: seen.append(path.name) or path.touch())
+    monkeypatch.setattr(atomic, "_write", lambda path, content: seen.append(path.name) or path.touch())
     EventFile.hparams_experiment(tmp_path, {"rate": None}, ["loss"])
     assert len(seen) == 1 and "tfevents" not in seen[0]

@@ -7,9 +7,9 @@ from torch import Tensor, nn, optim
 
 from sweepwise import run
 from sweepwise.cli import composed
+from sweepwise.errors import UsageError
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.optimizer.muon import Muon
-from sweepwise.schema import UsageError
 
 # Sizes that leave tails beside the vectors of any processor; weights first, then the rest.
 WEIGHTS = [torch.Size(shape) for shape in ((37, 5), (3, 11), (1, 1))]

@@ -19,11 +19,11 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from small import CONF
 
-from sweepwise import run
-from sweepwise.record import Request
-from sweepwise.schema import UsageError
+from sweepwise import allowlist, run
+from sweepwise.errors import UsageError
+from sweepwise.identity import Request
 
-GROUPS = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in run.GROUPS}
+GROUPS = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in allowlist.GROUPS}
 BATCHES = 8  # as many tests, so that they can run side by side
 CANDIDATES = 12
 

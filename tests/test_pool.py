@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from small import CONF, ENVIRONMENT, PLAIN, TINY, TRAIN
 
-from sweepwise import cli, importing, interrupt, provenance, record, run
+from sweepwise import cli, importing, lock, provenance, record, run, trainer
 from sweepwise.compare import compare
-from sweepwise.failure import Failure
-from sweepwise.schema import UsageError
+from sweepwise.errors import Failure, UsageError
 from sweepwise.sweep import local, machine, pool
 from sweepwise.sweep.ledger import Ledger, Submission
 from sweepwise.sweep.summary import best, status, tell
+from sweepwise.system import signals
 
 SMALL = [*TINY, *PLAIN, "monitor=none"]
 SHORT = [*SMALL, "trainer.max_epochs=2"]
@@ -47,7 +47,7 @@ def value(outcome):
 
 def failing(monkeypatch, do):
     """Lets the run of seed 1 do something else in the place of its training."""
-    fit = run.fit
+    fit = trainer.fit
 
     def fit_or_fail(learner, data, task, runs, *others):
         if runs[0].order_seed == 1:
@@ -167,7 +167,7 @@ def test_refused_runs_leave_nothing_and_are_told_once(empty_folder, capfd):
 
 def test_a_run_that_another_process_trains_is_elsewhere(capfd):
     request = asked("seed.value=1")
-    with record.claim(request):
+    with lock.claim(request):
         (_, best_value), (_, error) = local.train([asked("seed.value=0"), request], APART)
     assert isinstance(best_value, float) and isinstance(error, Failure)
     assert f"is being trained by process {os.getpid()}" in str(error)
@@ -341,7 +341,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 QUICK = [(signal.SIGINT, True)]  # Ctrl-C reaches the whole group; kill, which is among ALL, one process
-ALL = [(sent, group) for sent in interrupt.ASKING for group in (False, True)]
+ALL = [(sent, group) for sent in signals.ASKING for group in (False, True)]
 
 
 @pytest.mark.parametrize(

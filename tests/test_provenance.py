@@ -12,6 +12,8 @@ import pytest
 from small import ROOT
 
 from sweepwise import git, provenance, sources
+from sweepwise import sources as sources_module
+from sweepwise.sources import inputs
 
 SRC = ROOT / "src"
 
@@ -61,39 +63,39 @@ def in_process(code: str, *arguments: str, **options) -> str:
 
 
 def test_the_code_is_what_is_reached_of_ours_and_every_file_of_the_packages_of_targets(own):
-    found = provenance.code(
+    found = sources_module.code(
         ["torch.nn.init.xavier_normal_", "sweepwise.data.digits", "mine_of_test.deep.net.Net"]
     )
-    ours = set(provenance.code(["sweepwise.data.digits"]))  # see test_reachable.py
+    ours = set(sources_module.code(["sweepwise.data.digits"]))  # see test_reachable.py
     assert found.keys() == ours | {"mine_of_test/__init__.py", "mine_of_test/deep/net.py"}
     for name, told in found.items():
         path = SRC / name if name.startswith("sweepwise") else own.parent / name
         assert told == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     assert list(found) == sorted(found) and "mine_of_test" not in sys.modules
-    assert provenance.code([]).keys() <= ours
+    assert sources_module.code([]).keys() <= ours
 
 
 def test_a_module_alone_and_a_package_that_is_not_there(tmp_path, own):
     (own.parent / "alone_of_test.py").write_text("")
-    found = provenance.code(["alone_of_test.f", "nowhere_of_test.f", "", "sys.x"])
+    found = sources_module.code(["alone_of_test.f", "nowhere_of_test.f", "", "sys.x"])
     assert {name for name in found if not name.startswith("sweepwise")} == {"alone_of_test.py"}
 
 
 def test_the_script_that_was_started_is_no_part_of_a_run(own, monkeypatch):
     """Else a run that train.py has made would be another's when a script asks for it."""
-    before = provenance.code([])
+    before = sources_module.code([])
     script = own.parent / "train_it.py"
     script.write_text("pass\n")
     monkeypatch.setattr(sys, "argv", [str(script)])
-    assert provenance.code([]) == before
+    assert sources_module.code([]) == before
 
 
 def test_a_file_that_is_edited_during_a_process_is_told_as_it_was_loaded(own):
-    before = provenance.code(["mine_of_test.x"])
+    before = sources_module.code(["mine_of_test.x"])
     (own / "deep" / "net.py").write_text("x = 2\n")
-    assert provenance.code(["mine_of_test.x"]) == before
+    assert sources_module.code(["mine_of_test.x"]) == before
     sources._hashes.cache_clear()
-    now = provenance.code(["mine_of_test.x"])
+    now = sources_module.code(["mine_of_test.x"])
     assert {name for name in now if now[name] != before[name]} == {"mine_of_test/deep/net.py"}
 
 
@@ -131,7 +133,7 @@ def test_files_that_a_config_names_are_told_with_their_content(tmp_path, monkeyp
             "none": None,
         },
     }
-    found = provenance.inputs(config)
+    found = inputs(config)
     digest = hashlib.sha256(b"1,2\n").hexdigest()[:16]
     assert found["data.path=set.csv"] == f"4 bytes, {digest}"
     assert found.keys() == {"data.path=set.csv", f"init.path={tmp_path}/w.safetensors"}
@@ -143,7 +145,7 @@ def test_a_large_file_is_known_by_a_sample_that_holds_its_ends(place, tmp_path, 
     monkeypatch.setattr(sources, "SAMPLE_BYTES", 100)
     path, content = tmp_path / "x.npy", bytearray(os.urandom(100_000))
     path.write_bytes(content)
-    before = provenance.inputs({"x": str(path)})
+    before = inputs({"x": str(path)})
     if place is None:
         path.write_bytes(content + b"1")
     else:
@@ -151,7 +153,7 @@ def test_a_large_file_is_known_by_a_sample_that_holds_its_ends(place, tmp_path, 
         path.write_bytes(content)
     (told,) = before.values()
     assert told.startswith("100000 bytes, sample ")
-    assert (provenance.inputs({"x": str(path)}) == before) == (place == 10_000)
+    assert (inputs({"x": str(path)}) == before) == (place == 10_000)
 
 
 # --- differences

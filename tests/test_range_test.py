@@ -9,10 +9,11 @@ import torch
 from small import CONF
 
 from sweepwise import cli, run
+from sweepwise.parts import Parts
 from sweepwise.range_test import BROKEN, Curve, range_test, smooth, suggestions
 
 
-def parts_of(*overrides: str) -> run.Parts:
+def parts_of(*overrides: str) -> Parts:
     return run.build(cli.composed(["early_stop=none", "trainer.device=cpu", *overrides], CONF))
 
 

@@ -8,7 +8,7 @@ import torch
 from small import CONF, ROOT
 
 from sweepwise import cli, run
-from sweepwise.record import Request
+from sweepwise.identity import Request
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text().replace("\\\n", " ")

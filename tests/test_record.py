@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from small import ENVIRONMENT, ROOT, TRAIN
 
-from sweepwise import record
+from sweepwise import lock, record
 from sweepwise.record import Damaged, Record
 
 ID = "1a2b3c4d"
@@ -77,14 +77,14 @@ def test_a_clock_that_is_set_back_changes_no_duration(tmp_path, monkeypatch):
 @pytest.mark.parametrize("status", ["finished", "stopped early", "diverged", "failed", "interrupted"])
 def test_a_run_that_has_ended_stands_as_its_record_says(status, tmp_path):
     Record(tmp_path).end(status, "")
-    with record.hold(tmp_path):
+    with lock.hold(tmp_path):
         assert record.standing(tmp_path) == status
 
 
 def test_a_run_is_running_as_long_as_somebody_holds_it(tmp_path):
     folder = tmp_path / "run"
     assert record.standing(folder) == "" and not folder.exists()
-    with record.hold(folder):
+    with lock.hold(folder):
         assert record.standing(folder) == "running"  # and has not come to its record yet
         Record(folder)
         assert record.standing(folder) == "running"

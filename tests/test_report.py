@@ -11,6 +11,7 @@ from small import CONF, PLAIN, WINE
 
 from sweepwise import cli, record, report, run, verdict
 from sweepwise.diagnosis import Diagnosis
+from sweepwise.system import console
 
 SMALL = [*WINE, *PLAIN, "monitor=none"]
 
@@ -32,8 +33,8 @@ def by_key(lines: list[str]) -> dict[str, str]:
     """What each line says, with what goes on below it."""
     found: dict[str, str] = {}
     for line in lines:
-        key = line[: report.INDENT].strip() or list(found)[-1]
-        found[key] = f"{found.get(key, '')} {line[report.INDENT :].strip()}".strip()
+        key = line[: console.INDENT].strip() or list(found)[-1]
+        found[key] = f"{found.get(key, '')} {line[console.INDENT :].strip()}".strip()
     return found
 
 
@@ -42,7 +43,7 @@ def test_the_report_fits_a_terminal(overrides, trained):
     _, lines = trained(*overrides)
     opening = lines[: next(n for n, line in enumerate(lines) if line.startswith("look")) + 1]
     assert len(opening) <= 11
-    assert all(len(line) <= report.COLUMNS for line in opening if not line.startswith(("folder", "look")))
+    assert all(len(line) <= console.COLUMNS for line in opening if not line.startswith(("folder", "look")))
     keys = ["data", "model", "train", "first loss", "forward", "backward", "signal"]
     assert [key for key in by_key(opening) if key != "advice"] == [*keys, "folder", "look"]
 
@@ -125,10 +126,10 @@ def test_a_model_that_does_not_run_fails_as_ever(trained, monkeypatch, capsys):
 
 def test_a_long_line_goes_on_below_but_never_breaks_a_path():
     path = "/a/very-long/" + 90 * "x"
-    assert report.wrapped("folder", path) == f"{'folder':<14}{path}"
-    lines = report.wrapped("note", 40 * "word ").split("\n")
+    assert console.wrapped("folder", path) == f"{'folder':<14}{path}"
+    lines = console.wrapped("note", 40 * "word ").split("\n")
     assert max(map(len, lines)) <= 80 and all(line.startswith(" " * 14) for line in lines[1:])
-    assert report.wrapped("k", "") == "k" + 13 * " "
+    assert console.wrapped("k", "") == "k" + 13 * " "
 
 
 TEXTS = [

@@ -23,18 +23,18 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 from sweepwise import build, checkpoint, sealed
-from sweepwise.checkpoint import FOLDER, STATE, Checkpoints
+from sweepwise.checkpoint import STATE, Checkpoints
 from sweepwise.compare import compare
 from sweepwise.data import split
 from sweepwise.data.digits import digits
 from sweepwise.data.sklearn_sets import diabetes
 from sweepwise.early_stop.patience import Patience
+from sweepwise.folders import CHECKPOINTS
 from sweepwise.model.mlp import mlp
 from sweepwise.model.recurrent import recurrent
 from sweepwise.model.resnet import resnet
 from sweepwise.monitor import START, Monitor
 from sweepwise.optimizer import FlatOptimizer
-from sweepwise.progress import Silent
 from sweepwise.regularizer import Regularizer
 from sweepwise.regularizer.clip_norm import ClipNorm
 from sweepwise.regularizer.dropout import Dropout
@@ -42,6 +42,7 @@ from sweepwise.regularizer.label_smoothing import LabelSmoothing
 from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.scheduler import Schedule
+from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
@@ -296,7 +297,7 @@ class Loud(nn.Module):
 def test_fp16_that_overflows(tmp_path):
     """The scale falls, and steps are left out."""
     run = survives(tmp_path, settings={"precision": "fp16"}, model=Loud)
-    state = torch.load(tmp_path / "whole" / FOLDER / "last" / STATE, weights_only=True)
+    state = torch.load(tmp_path / "whole" / CHECKPOINTS / "last" / STATE, weights_only=True)
     assert state["learner"]["scaling"]["skipped"] > 0
     assert run.status == "finished"
 
@@ -389,19 +390,19 @@ def test_a_damaged_checkpoint_costs_only_time(tmp_path):
     whole = train(tmp_path / "whole")
     folder = tmp_path / "run"
     train(folder, kill=14)
-    newest = (folder / FOLDER / "last").resolve()
+    newest = (folder / CHECKPOINTS / "last").resolve()
     assert newest.name == "step-00000012"
     (newest / STATE).write_bytes((newest / STATE).read_bytes()[:-1])
     run = train(folder)
     assert_same(whole, run, tmp_path / "whole", folder)
-    assert (folder / FOLDER / "damaged-step-00000012").is_dir()
+    assert (folder / CHECKPOINTS / "damaged-step-00000012").is_dir()
 
 
 def test_best_weights_are_those_of_the_run_that_goes_on(tmp_path):
     """A killed run had found better ones after its last checkpoint."""
     folder = tmp_path / "run"
     train(folder, kill=14, save=6)
-    shutil.rmtree(folder / FOLDER / "step-00000012")
+    shutil.rmtree(folder / CHECKPOINTS / "step-00000012")
     whole = train(tmp_path / "whole")
     run = train(folder)
     assert_same(whole, run, tmp_path / "whole", folder)

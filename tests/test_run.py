@@ -16,10 +16,11 @@ from small import CONF, SMALL
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
-from sweepwise import parts, record, run
+from sweepwise import allowlist, lock, record, run
 from sweepwise.early_stop import sign
-from sweepwise.record import Request
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
+from sweepwise.identity import Request
+from sweepwise.learner import module
 
 EVERY = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in EVERY]
@@ -91,7 +92,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 def test_every_group_of_the_defaults_is_known_to_the_run():
     groups = {path.parent.name for path in CONF.glob("*/*.yaml")} - {"experiment"}
-    assert groups == set(run.GROUPS)
+    assert groups == set(allowlist.GROUPS)
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -426,7 +427,7 @@ def test_training_again_replaces_all_that_was_there(tmp_path):
 
 
 def test_an_error_in_the_middle_leaves_a_true_record_and_the_best_weights(tmp_path, monkeypatch):
-    evaluate = parts.ModuleLearner.evaluate
+    evaluate = module.ModuleLearner.evaluate
     calls = []
 
     def fail_later(self, batches):
@@ -435,7 +436,7 @@ def test_an_error_in_the_middle_leaves_a_true_record_and_the_best_weights(tmp_pa
             raise RuntimeError("no luck")
         return evaluate(self, batches)
 
-    monkeypatch.setattr(parts.ModuleLearner, "evaluate", fail_later)
+    monkeypatch.setattr(module.ModuleLearner, "evaluate", fail_later)
     asked = request(tmp_path, "trainer.max_epochs=5", "monitor=none")
     with pytest.raises(RuntimeError, match="no luck"):
         run.train(asked)
@@ -443,13 +444,13 @@ def test_an_error_in_the_middle_leaves_a_true_record_and_the_best_weights(tmp_pa
     assert (found["status"], found["reason"]) == ("failed", "RuntimeError: no luck")
     assert found["stopped"]["epoch"] == 1 and found["best"]["epoch"] in (0, 1)
     assert [line["epoch"] for line in lines(asked.folder)] == [0, 1]
-    record.claim(asked).release()  # the folder is free again
+    lock.claim(asked).release()  # the folder is free again
 
 
 def test_a_folder_in_use_is_refused_before_anything_is_touched(tmp_path):
     asked = request(tmp_path, "trainer.max_steps=2")
-    with record.claim(asked) as claim:
-        with pytest.raises(record.Busy):
+    with lock.claim(asked) as claim:
+        with pytest.raises(lock.Busy):
             run.train(asked)
         assert [path.name for path in claim.folder.iterdir()] == [".lock"]
 

@@ -14,11 +14,11 @@ from small import CONF
 from torch import nn
 from torch.optim import lr_scheduler as torchs
 
+from sweepwise.errors import UsageError
 from sweepwise.run import schedule as schedule_of
 from sweepwise.scheduler import Schedule
 from sweepwise.scheduler.inverse_sqrt import inverse_sqrt
 from sweepwise.scheduler.wsd import wsd
-from sweepwise.schema import UsageError
 
 FOLDER = CONF / "scheduler"
 LR = 0.1

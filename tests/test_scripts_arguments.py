@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from sweepwise import record, scripting
-from sweepwise.record import Request
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
+from sweepwise.identity import Request
 
 KEYS = {"init": {"xavier": {"gain": 1}, "normal": {"std": 1, "mean": 0}, "zeros": {}}}
 

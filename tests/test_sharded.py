@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch._dynamo  # FSDP imports it at its first pass; so it is here before the forks
+import torch._dynamo
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -37,6 +37,7 @@ from sweepwise.compare import compare
 from sweepwise.data import split
 from sweepwise.data.digits import digits
 from sweepwise.early_stop.patience import Patience
+from sweepwise.errors import UsageError
 from sweepwise.follow import Pulse
 from sweepwise.learner import Watch
 from sweepwise.learner.shardable import blocks
@@ -46,7 +47,6 @@ from sweepwise.model.recurrent import recurrent
 from sweepwise.model.transformer import transformer
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.optimizer.muon import Muon
-from sweepwise.progress import Silent
 from sweepwise.ranks import Ranks
 from sweepwise.record import read
 from sweepwise.regularizer import Regularizer
@@ -61,7 +61,7 @@ from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.orthogonal import Orthogonal
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.regularizer.weight_decay import WeightDecay
-from sweepwise.schema import UsageError
+from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
 from sweepwise.world import ALONE, Place, joined
 

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from sweepwise import durable
 from sweepwise.sweep import snapshot
+from sweepwise.system import atomic
 
 TARGETS = ["sweepwise.model.mlp.mlp"]
 
@@ -39,7 +39,7 @@ def test_the_same_code_is_copied_once(tmp_path, small_code):
 
 def test_a_leftover_of_a_process_with_the_same_number_is_no_hindrance(tmp_path, small_code):
     first = snapshot.take(tmp_path / "sweep", TARGETS, [])
-    leftover = first.with_name(f".{first.name}.{os.getpid()}{durable.ASIDE}")
+    leftover = first.with_name(f".{first.name}.{os.getpid()}{atomic.ASIDE}")
     os.rename(first, leftover)
     folder = snapshot.take(tmp_path / "sweep", TARGETS, [])
     assert folder == first and is_whole(folder)
@@ -75,7 +75,7 @@ def test_a_copy_that_fails_leaves_nothing_and_says_so(tmp_path, small_code, monk
 
 def test_a_copy_is_on_the_disk_before_it_has_its_name(tmp_path, small_code, monkeypatch):
     synced, usual = [], os.rename
-    monkeypatch.setattr(durable, "sync", lambda path: synced.append(path.name))
+    monkeypatch.setattr(atomic, "sync", lambda path: synced.append(path.name))
     before = []
     monkeypatch.setattr(os, "rename", lambda *names: before.extend(synced) or usual(*names))
     snapshot.take(tmp_path / "sweep", TARGETS, [])

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sweepwise.failure import Failure
+from sweepwise.errors import Failure
 from sweepwise.sweep import jobs
 from sweepwise.sweep.jobs import GONE, State
 

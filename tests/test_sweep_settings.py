@@ -5,7 +5,8 @@ import yaml
 from small import CONF
 from submitit.slurm.slurm import _make_sbatch_string
 
-from sweepwise.schema import UsageError, filled
+from sweepwise.errors import UsageError
+from sweepwise.schema import filled
 from sweepwise.sweep.settings import Settings
 
 

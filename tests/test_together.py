@@ -14,8 +14,8 @@ import pytest
 from small import CONF, ENVIRONMENT, PLAIN, ROOT, TINY, TRAIN
 from torch import nn
 
-from sweepwise import cli, importing, record, run
-from sweepwise.failure import Failure
+from sweepwise import cli, importing, lock, record, run, trainer
+from sweepwise.errors import Failure
 from sweepwise.learner import width
 from sweepwise.sweep import local, machine, pool, together
 from sweepwise.sweep.forking import apart
@@ -227,7 +227,7 @@ def test_a_sweep_trains_together_and_alone_with_the_same_result(capfd):
 
 def before_fit(monkeypatch, do):
     """Lets something happen in a process before it trains its runs."""
-    fit = run.fit
+    fit = trainer.fit
 
     def fit_then(learner, data, task, runs, *others):
         do(runs)
@@ -406,7 +406,7 @@ def test_why_a_run_failed_is_told_where_its_log_cannot_be_written(monkeypatch):
 @pytest.mark.usefixtures("always_faster")
 def test_a_run_that_another_process_trains_is_left_to_it():
     requests = [asked(f"seed.value={seed}") for seed in range(3)]
-    with record.claim(requests[1]):
+    with lock.claim(requests[1]):
         outcomes = pool.train_all(requests, max_parallel=1)
     assert [status(outcome) for outcome in outcomes] == ["finished", "elsewhere", "finished"]
     assert "is being trained by process" in " ".join(outcomes[1].last)

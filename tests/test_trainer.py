@@ -22,9 +22,9 @@ from sweepwise.learner import Watch
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
-from sweepwise.progress import Silent
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
+from sweepwise.system.progress import Silent
 from sweepwise.task import task_of
 from sweepwise.trainer import Run, Settings, fit
 

@@ -13,8 +13,9 @@ from small_learners import CLASSES, RATE, at_once, in_turn, learners
 from torch import nn
 
 from sweepwise.learner import Watch
-from sweepwise.learner.fused import FusedLearner, Unfusable
+from sweepwise.learner.fused import FusedLearner
 from sweepwise.learner.program import StackedProgram
+from sweepwise.learner.purity import Unfusable
 from sweepwise.learner.remembered import Remembered
 from sweepwise.seed import same_generators_after
 

@@ -11,11 +11,13 @@ from torch import nn
 
 from sweepwise import cli, run, verdict
 from sweepwise.diagnosis import Diagnosis, Layer
+from sweepwise.init import initialize_
+from sweepwise.parts import Parts
 
 TEN = "[50,50,50,50,50,50,50,50,50,50]"
 
 
-def parts_of(*overrides: str) -> run.Parts:
+def parts_of(*overrides: str) -> Parts:
     return run.build(cli.composed([*WINE, "early_stop=none", *overrides], CONF))
 
 
@@ -146,7 +148,7 @@ def test_what_is_tried_is_what_conf_holds():
     for text, scheme in verdict.SCHEMES.items():
         composed = parts_of("model.hidden=[8]", *text.split()).model
         tried = parts_of("model.hidden=[8]").model
-        verdict.initialize_(tried, scheme, seed=0)
+        initialize_(tried, scheme, seed=0)
         wanted = composed.state_dict()
         assert all(torch.equal(value, wanted[name]) for name, value in tried.state_dict().items()), text
 

@@ -40,6 +40,7 @@ from worlds import (
 from sweepwise import build, library, parts, run
 from sweepwise.compare import compare
 from sweepwise.early_stop.patience import Patience
+from sweepwise.errors import UsageError
 from sweepwise.follow import Pulse
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.optimizer import FlatOptimizer
@@ -51,7 +52,6 @@ from sweepwise.regularizer.l1 import L1
 from sweepwise.regularizer.l2 import L2
 from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.spectral_norm import SpectralNorm
-from sweepwise.schema import UsageError
 from sweepwise.trainer import Settings
 from sweepwise.world import ALONE, Place, joined, place
 

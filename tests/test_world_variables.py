@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweepwise import world
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 from sweepwise.world import Place, joined, place
 
 ROOT = Path(__file__).parents[1]

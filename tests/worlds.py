@@ -21,16 +21,16 @@ import numpy as np
 import torch
 from small import CONF
 
-from sweepwise import build, cli, interrupt, library, parts, ranks, run
-from sweepwise.data import split
+from sweepwise import build, cli, library, parts, ranks, run, standing
+from sweepwise.data import Part, split
 from sweepwise.data.digits import digits
-from sweepwise.data.part import Part
 from sweepwise.data.sklearn_sets import diabetes
+from sweepwise.errors import UsageError
 from sweepwise.learner import Watch
 from sweepwise.library import Unsaved
 from sweepwise.model.mlp import mlp
-from sweepwise.progress import Silent
-from sweepwise.schema import UsageError
+from sweepwise.system import signals
+from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
 from sweepwise.world import joined
 
@@ -101,7 +101,7 @@ def _live(output: Path, environment: dict[str, str], do: Callable[[], int]) -> N
         os.dup2(file, 2)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         os.environ |= environment
-        with interrupt.heeding():
+        with signals.heeding():
             code = do()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -233,7 +233,7 @@ def training(home: Path, *overrides: str) -> Callable[[], int]:
         torch.set_default_dtype(torch.float32)
         try:
             return run.train(asked).exit_code
-        except (UsageError, ranks.Lost, run.Ended, run.record.Busy, OSError) as error:
+        except (UsageError, ranks.Lost, standing.Ended, run.record.Busy, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return ranks.exit_code(error)
 

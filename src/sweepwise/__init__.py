@@ -20,18 +20,20 @@ Every component stands in a file of its own below its group: `sweepwise.regulari
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from sweepwise.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sweepwise.data import Arrays, Data, split
+    from sweepwise.errors import UsageError
     from sweepwise.init import initialize_
     from sweepwise.library import Fitted, build, fit
     from sweepwise.optimizer import FlatOptimizer
     from sweepwise.regularizer import Regularizer
     from sweepwise.scheduler import Schedule
-    from sweepwise.schema import Range, UsageError
+    from sweepwise.schema import Range
     from sweepwise.seed import Seeds
     from sweepwise.trainer import Settings
 
-__version__ = "0.1.0"
 
 # Where each name lives; loaded when it is asked for, since a command line that only answers needs no torch.
 _HOMES = {
@@ -44,7 +46,7 @@ _HOMES = {
     "Schedule": "scheduler",
     "Seeds": "seed",
     "Settings": "trainer",
-    "UsageError": "schema",
+    "UsageError": "errors",
     "build": "library",
     "fit": "library",
     "initialize_": "init",

@@ -7,7 +7,6 @@ package which the user has named in code. A name that only passes through an all
 """
 
 import functools
-import importlib
 import importlib.metadata
 import inspect
 import re

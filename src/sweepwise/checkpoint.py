@@ -28,12 +28,13 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from sweepwise import durable, fence
-from sweepwise.anchor import named
-from sweepwise.failure import Failure
+from sweepwise import fence
+from sweepwise.errors import Failure
 from sweepwise.folders import CHECKPOINTS as FOLDER
 from sweepwise.schema import Range
 from sweepwise.sealed import MALFORMED, MANIFEST, manifest, opened, order, packed, unpacked
+from sweepwise.system import atomic
+from sweepwise.system.handle import named
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
 AFFORDABLE = 0.01  # of the time between two checkpoints: what takes longer is written by a thread
@@ -97,7 +98,7 @@ class Checkpoints:
         full_disk: Literal["continue", "stop"] = "continue",
     ) -> None:
         self._folder = folder / FOLDER
-        durable.make_folder(self._folder)
+        atomic.make_folder(self._folder)
         self._seconds = 60 * minutes
         self._steps, self._epochs, self._keep = steps, epochs, keep
         self._full_disk = full_disk
@@ -188,7 +189,7 @@ class Checkpoints:
         Raises:
             Damaged: there are checkpoints, and none of them is whole.
         """
-        durable.clear_aside(self._folder)
+        atomic.clear_aside(self._folder)
         reasons: list[str] = []
         for path in sorted(self._folder.glob("step-*"), key=order, reverse=True):
             try:
@@ -211,7 +212,7 @@ class Checkpoints:
                 aside = path.with_name(f"damaged-{path.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
-        durable.point(self._folder / "last", newest.name)
+        atomic.point(self._folder / "last", newest.name)
         if saved.best:
             self._put_best(saved.state["best_step"], to_bytes(dict(saved.best)))
         else:
@@ -249,7 +250,7 @@ class Checkpoints:
             told = {"step": step, "best_step": best[0] if best else None, **state}
             files |= {STATE: packed(told)}
         name = self._put(f"{'step' if state else 'ended'}-{step:08d}", step, files)
-        durable.point(self._folder / "last", name)
+        atomic.point(self._folder / "last", name)
         for old in sorted(self._folder.glob("step-*"), key=order)[: -self._keep]:
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
@@ -257,7 +258,7 @@ class Checkpoints:
     def _put_best(self, step: int, weights: bytes) -> None:
         """Writes the best weights, and removes the others."""
         name = self._put(f"best-{step:08d}", step, {WEIGHTS: weights})
-        durable.point(self._folder / "best", name)
+        atomic.point(self._folder / "best", name)
         for other in self._folder.glob("best-*"):
             if other.name != name:
                 shutil.rmtree(other, ignore_errors=True)
@@ -282,7 +283,7 @@ class Checkpoints:
                 return folder.name
         needed = sum(map(len, content.values()))
         try:
-            durable.write_folder(folder, content)
+            atomic.write_folder(folder, content)
         except FileNotFoundError as error:
             why = f"{named(self._folder)}: was removed while the run trained"
             raise OSError(errno.ENOENT, why) from error

@@ -22,37 +22,27 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from sweepwise import (
-    allowlist,
-    console,
-    folders,
-    guard,
-    importing,
-    interrupt,
-    record,
-    usage,
-    world,
-)
-from sweepwise.failure import BAD_USAGE, FAILED, TOLD, Failure
-from sweepwise.record import Request
-from sweepwise.schema import UsageError
+from sweepwise import allowlist, folders, guard, importing, lock, record, usage, world
+from sweepwise.errors import BAD_USAGE, FAILED, TOLD, Failure, UsageError
+from sweepwise.identity import Request
 from sweepwise.standing import ENDED, Ended, ended, refuse_made_otherwise
+from sweepwise.system import console, signals
 
 _ours: set[Callable[..., Any]] = set()  # functions that `main` was given
-_EXPECTED = (UsageError, record.Busy, Failure, OSError)
+_EXPECTED = (UsageError, lock.Busy, Failure, OSError)
 
 
 @contextmanager
 def _answering() -> Iterator[None]:
     """Signals end the program with the code that a shell expects; a reader that has gone does not end it."""
     console.occupy()
-    with console.lasting(), interrupt.heeding():
+    with console.lasting(), signals.heeding():
         try:
             yield
         except KeyboardInterrupt as stopped:
             raise SystemExit(_stopped(stopped)) from None
         except Exception:
-            if torn := interrupt.torn():
+            if torn := signals.torn():
                 raise SystemExit(_stopped(torn)) from None
             raise
 
@@ -209,7 +199,7 @@ def execute(config: DictConfig) -> float:
             error.add_note(TOLD)
             raise  # the sweep goes on with its other runs
         raise SystemExit(code) from None
-    if code and (single or code > interrupt.SIGNALLED):
+    if code and (single or code > signals.SIGNALLED):
         raise SystemExit(code)
     return float("nan") if value is None else value
 
@@ -283,9 +273,9 @@ def _exit_code(error: Exception) -> int:
 
 
 def _stopped(error: KeyboardInterrupt) -> int:
-    number = error.signal if isinstance(error, interrupt.Stopped) else signal.SIGINT
+    number = error.signal if isinstance(error, signals.Stopped) else signal.SIGINT
     text = str(error) or "interrupted"
-    return _refused("" if world.is_led() else text, interrupt.exit_code(number))
+    return _refused("" if world.is_led() else text, signals.exit_code(number))
 
 
 def _found_by_all(text: str) -> int:

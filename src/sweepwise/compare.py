@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from torch import Tensor
 
-from sweepwise.checkpoint import BEST, FOLDER, STATE, WEIGHTS
-from sweepwise.folders import RECORD
+from sweepwise.checkpoint import BEST, STATE, WEIGHTS
+from sweepwise.folders import CHECKPOINTS, RECORD
 from sweepwise.monitor import LINES
 from sweepwise.monitor.logged import Entry, events, lines, told
 
@@ -60,7 +60,7 @@ def compare(one: Path, other: Path) -> list[Difference]:
             raise FileNotFoundError(f"{folder}: is not a folder")
     found = [_logs(LINES, one, other, lines), _logs(EVENTS, one, other, events)]
     for name, read in READERS.items():
-        found.append(_files(name, one / FOLDER / name, other / FOLDER / name, read))
+        found.append(_files(name, one / CHECKPOINTS / name, other / CHECKPOINTS / name, read))
     found.append(_files(RECORD, one / RECORD, other / RECORD, _results))
     return [difference for difference in found if difference]
 

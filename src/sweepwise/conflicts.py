@@ -3,9 +3,9 @@
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from sweepwise.early_stop import sign
+from sweepwise.errors import UsageError
+from sweepwise.identity import Request
 from sweepwise.parts import Parts
-from sweepwise.record import Request
-from sweepwise.schema import UsageError
 
 
 def refuse_impossible(request: Request, parts: Parts) -> list[str]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from sweepwise import interrupt
+from sweepwise.system import signals
 
 # How a process changes a disk, by the names of `os`; pathlib and shutil go through them too.
 CHANGING = (
@@ -61,7 +61,7 @@ def forked(do: Callable[[], Any], death: Death | None = None, output: Path | Non
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupt.ASKING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ASKING)
     child = os.fork()
     if not child:
         _live(do, death, output)
@@ -78,8 +78,8 @@ def _live(do: Callable[[], Any], death: Death | None, output: Path | None) -> No
     """The life of a child."""
     code = 1
     try:
-        with interrupt.heeding():
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
+        with signals.heeding():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ASKING)
             if output:
                 file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
                 os.dup2(file, 1)
@@ -92,8 +92,8 @@ def _live(do: Callable[[], Any], death: Death | None, output: Path | None) -> No
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
-    except interrupt.Stopped as error:
-        code = interrupt.exit_code(error.signal)
+    except signals.Stopped as error:
+        code = signals.exit_code(error.signal)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -19,10 +19,10 @@ import re
 import shutil
 from pathlib import Path
 
-from sweepwise import anchor, durable
 from sweepwise.attempt import LET_GO, attempts
-from sweepwise.failure import Failure
+from sweepwise.errors import Failure
 from sweepwise.folders import CHECKPOINTS, LOCK, RECORD
+from sweepwise.system import atomic, handle
 
 COPY, FENCED = ".copy", ".fenced"
 TRIES = 1000
@@ -41,7 +41,7 @@ def refuse_taken(path: Path) -> None:
     Raises:
         Fenced: another folder is in its place.
     """
-    held = anchor.above(path)
+    held = handle.above(path)
     if not held or held.in_place():
         return
     with contextlib.suppress(OSError):  # nothing is there
@@ -60,7 +60,7 @@ def refuse_lost(path: Path) -> None:
         FileNotFoundError: the folder was removed or renamed.
     """
     refuse_taken(path)
-    held = anchor.above(path)
+    held = handle.above(path)
     if held and not held.in_place():
         raise FileNotFoundError(errno.ENOENT, f"{held.name}: was removed while the run trained")
 
@@ -73,12 +73,12 @@ def copied(folder: Path) -> Path:
     """
     copy = _beside(folder, COPY)
     for _ in range(TRIES):
-        durable.remove(copy)
+        atomic.remove(copy)
         before = _state(folder)
         with contextlib.suppress(FileNotFoundError):  # its process goes on, and removes what is old
             _carry(folder, copy)
             if _state(folder) == before:  # so the record fits the checkpoints
-                durable.sync_all(copy)
+                atomic.sync_all(copy)
                 return copy
     raise OSError(errno.EBUSY, "it changes all the time", str(folder))
 
@@ -88,7 +88,7 @@ def exchange(copy: Path, folder: Path) -> None:
     fenced = _beside(folder, FENCED)
     os.rename(folder, fenced)
     os.rename(copy, folder)
-    durable.sync(folder.parent)
+    atomic.sync(folder.parent)
     _remove(fenced)
 
 
@@ -100,9 +100,9 @@ def recover(folder: Path) -> None:
             _remove(fenced)
         else:
             os.rename(fenced, folder)
-            durable.sync(folder.parent)
+            atomic.sync(folder.parent)
     if os.path.lexists(copy := _beside(folder, COPY)):
-        durable.remove(copy)
+        atomic.remove(copy)
 
 
 def recover_run(home: Path, run_id: str) -> None:
@@ -135,14 +135,14 @@ def _carry(source: Path, target: Path, *, share: bool = False) -> None:
     os.mkdir(target)
     for path in sorted(source.iterdir(), key=lambda path: path.name != CHECKPOINTS):
         to = target / path.name
-        if path.name == LOCK or (path.name.startswith(".") and path.name.endswith(durable.ASIDE)):
+        if path.name == LOCK or (path.name.startswith(".") and path.name.endswith(atomic.ASIDE)):
             continue
         if path.is_symlink():
             os.symlink(os.readlink(path), to)
         elif path.is_dir():
             _carry(path, to, share=source.name == CHECKPOINTS)
         elif not (share and _linked(path, to)):
-            durable.copy(path, to)
+            atomic.copy(path, to)
     shutil.copystat(source, target)
 
 
@@ -161,4 +161,4 @@ def _remove(fenced: Path) -> None:
     """Removes a folder in which a process may still be writing."""
     for _ in range(TRIES):
         with contextlib.suppress(OSError):
-            return durable.remove(fenced)
+            return atomic.remove(fenced)

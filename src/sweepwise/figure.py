@@ -15,6 +15,7 @@ import matplotlib
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
 CHINESE_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "SimHei")
 COLOURS = 64  # of a PNG: enough for lines with smooth edges
 

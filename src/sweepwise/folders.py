@@ -8,8 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
-from sweepwise import durable
-from sweepwise.anchor import named
+from sweepwise.system import atomic
+from sweepwise.system.handle import named
 
 RECORD = "record.json"
 SWEEP = ".sweep"  # a sweep's own files, beside the folders of its runs
@@ -53,7 +53,7 @@ def make(folder: Path) -> list[Path]:
                 if missing:
                     level.mkdir()
                     made.append(level)
-                    durable.sync(level.parent)
+                    atomic.sync(level.parent)
             if not level.is_dir():
                 number = errno.ENOTDIR if os.path.lexists(level) else errno.ENOENT
                 raise OSError(number, os.strerror(number), str(level))
@@ -81,7 +81,7 @@ def is_bare(folder: Path) -> bool:
 
 def probe(folder: Path) -> None:
     """Writes a little and removes it, so that a full or read-only place is told before the training."""
-    path = durable.aside_of(folder / RECORD)
+    path = atomic.aside_of(folder / RECORD)
     try:
         path.write_bytes(bytes(PROBE_BYTES))
     finally:

@@ -7,11 +7,11 @@ they see the same losses and metrics; what depends on a clock, a signal or a mon
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sweepwise.interrupt import Interrupts
 from sweepwise.learner import Watch
 from sweepwise.library import Unsaved, Unwatched
 from sweepwise.parts import Parts
-from sweepwise.progress import Silent
+from sweepwise.system.progress import Silent
+from sweepwise.system.signals import Interrupts
 from sweepwise.trainer import Checkpoints, Monitor, Run, Weights, fit
 from sweepwise.world import World
 

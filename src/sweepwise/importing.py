@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sweepwise import interrupt
+from sweepwise.system import signals
 
 if TYPE_CHECKING:
     from sweepwise.run import Result
+
 
 Made = TypeVar("Made")
 
@@ -51,7 +52,7 @@ def trainer() -> "Callable[..., Result]":
 
     Once, so that no run's garbage is frozen. A signal waits until it is done.
     """
-    with interrupt.deferred(), without_searches():
+    with signals.deferred(), without_searches():
         from sweepwise.run import train
     return train
 

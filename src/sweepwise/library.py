@@ -11,23 +11,22 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import ConstantLR
 
-from sweepwise import durable
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.data import Data
 from sweepwise.early_stop import Best, EarlyStop
 from sweepwise.early_stop.never import Never
-from sweepwise.failure import reason
+from sweepwise.errors import UsageError, reason
 from sweepwise.init import initialize_
 from sweepwise.init.default import keep_
 from sweepwise.learner import Watch, Watched
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.parts import EXAMPLES, Parts, assemble
-from sweepwise.progress import progress
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
-from sweepwise.schema import UsageError
 from sweepwise.seed import Seeds
+from sweepwise.system import atomic
+from sweepwise.system.progress import progress
 from sweepwise.trainer import Run, Settings
 from sweepwise.trainer import fit as train
 from sweepwise.world import place
@@ -145,7 +144,7 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
     if (here := place()).size > 1:
         raise UsageError([f"WORLD_SIZE={here.size}: fit trains in one process; several train by train.py"])
     if folder:
-        durable.make_folder(Path(folder))
+        atomic.make_folder(Path(folder))
     checkpoints = Checkpoints(Path(folder)) if folder else Unsaved()
     monitor = Monitor(Path(folder)) if folder else Unwatched()
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)

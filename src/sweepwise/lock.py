@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from sweepwise import fence, folders, lockfile
-from sweepwise.anchor import Anchor
+from sweepwise import fence, folders
 from sweepwise.attempt import Attempt, let_go, signed
 from sweepwise.folders import LOCK
 from sweepwise.identity import Request
+from sweepwise.system import flock
+from sweepwise.system.handle import Anchor
 
 PATIENCE_SECONDS = 60.0  # for one holder of the experiment's lock: milliseconds, longer to take a run over
 RETRIES = 100
@@ -69,17 +70,17 @@ class Claim:
 
     def release(self) -> None:
         """Frees the folder; removes it if it was made for nothing. In a forked child this does nothing."""
-        if not lockfile.is_own(self._lock) or self._owner != os.getpid():
+        if not flock.is_own(self._lock) or self._owner != os.getpid():
             return
         try:
             with contextlib.suppress(OSError, Busy):
                 if self._attempt:  # may have been taken over, so what has its name may be another's
-                    lockfile.write(self._lock, let_go(lockfile.read(self._lock)))
+                    flock.write(self._lock, let_go(flock.read(self._lock)))
                 elif self._made and folders.is_bare(self.folder):
                     with _experiment(self.folder.parent, self._made):
                         folders.remove(self._made)
         finally:
-            lockfile.close_(self._lock)
+            flock.close_(self._lock)
             self._lock = -1
             self._anchor.close()
 
@@ -119,7 +120,7 @@ def _claimed(home: Path, run: Request | Path) -> Claim:
                 folders.probe(anchor.path)
             except BaseException:
                 folders.remove(made)
-                lockfile.close_(lock)
+                flock.close_(lock)
                 anchor.close()
                 raise
     except OSError as error:
@@ -148,15 +149,15 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
         lock, mine = -1, False
         try:
             made += [level for level in folders.make(home) if level not in made]
-            lock = lockfile.open_(home / LOCK)
-            while not lockfile.flock(lock, fcntl.LOCK_EX):
-                if (line := lockfile.holder(lock)) != seen:
+            lock = flock.open_(home / LOCK)
+            while not flock.flock(lock, fcntl.LOCK_EX):
+                if (line := flock.holder(lock)) != seen:
                     seen, deadline = line, time.monotonic() + PATIENCE_SECONDS
                 if time.monotonic() > deadline:
                     raise Busy(f"{home} has been locked for {PATIENCE_SECONDS:.0f} s by {line}")
                 time.sleep(0.002)
-            if mine := lockfile.is_at(lock, home / LOCK):
-                lockfile.write(lock, signed(None, ""))
+            if mine := flock.is_at(lock, home / LOCK):
+                flock.write(lock, signed(None, ""))
                 yield
                 return
         except BaseException as error:
@@ -167,7 +168,7 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
             raise
         finally:
             if lock >= 0:
-                lockfile.close_(lock)
+                flock.close_(lock)
     raise FileNotFoundError(errno.ENOENT, "it vanishes again and again", str(home))
 
 
@@ -184,12 +185,12 @@ def _taken(folder: Path, own: Attempt | None) -> tuple[Anchor, int]:
             anchor, lock = _opened(folder, undo)
             if own and not anchor.firm:
                 raise OSError(errno.ENOSYS, "Slurm may start it twice, and there is no /proc", str(folder))
-            free = lockfile.flock(lock, fcntl.LOCK_EX)
-            looked_at = not free and lockfile.flock(lock, fcntl.LOCK_SH)  # by somebody; nobody holds it
-            if not looked_at and anchor.in_place() and lockfile.is_at(lock, anchor.path / LOCK):
+            free = flock.flock(lock, fcntl.LOCK_EX)
+            looked_at = not free and flock.flock(lock, fcntl.LOCK_SH)  # by somebody; nobody holds it
+            if not looked_at and anchor.in_place() and flock.is_at(lock, anchor.path / LOCK):
                 if not _may_be_had(folder, lock, own, free):
-                    return _taken_over(folder, own, lockfile.told(lock))
-                lockfile.write(lock, signed(own, lockfile.read(lock)))
+                    return _taken_over(folder, own, flock.told(lock))
+                flock.write(lock, signed(own, flock.read(lock)))
                 undo.pop_all()
                 return anchor, lock
         time.sleep(0.001)
@@ -200,8 +201,8 @@ def _opened(folder: Path, undo: contextlib.ExitStack, name: Path | None = None) 
     """A folder and the descriptor of its lock."""
     anchor = Anchor(folder, name)
     undo.callback(anchor.close)
-    lock = lockfile.open_(anchor.path / LOCK)
-    undo.callback(lockfile.close_, lock)
+    lock = flock.open_(anchor.path / LOCK)
+    undo.callback(flock.close_, lock)
     return anchor, lock
 
 
@@ -211,7 +212,7 @@ def _may_be_had(folder: Path, lock: int, own: Attempt | None, free: bool) -> boo
     Raises:
         Busy: neither may be done.
     """
-    told = lockfile.read(lock) if free else lockfile.told(lock)
+    told = flock.read(lock) if free else flock.told(lock)
     if own and (newer := own.newer(told)):
         raise Busy(
             f"{folder}: {own} is fenced by {newer}, which has taken the run over; if that was another job "
@@ -220,7 +221,7 @@ def _may_be_had(folder: Path, lock: int, own: Attempt | None, free: bool) -> boo
     if own and own.supersedes(told, held=not free):
         return False
     if not free:
-        raise Busy(f"{folder} is being trained by {lockfile.holder(lock)}")
+        raise Busy(f"{folder} is being trained by {flock.holder(lock)}")
     return True
 
 
@@ -230,8 +231,8 @@ def _taken_over(folder: Path, own: Attempt | None, told: str) -> tuple[Anchor, i
         undo.callback(fence.recover, folder)
         copy = fence.copied(folder)
         anchor, lock = _opened(copy, undo, folder)
-        lockfile.flock(lock, fcntl.LOCK_EX)
-        lockfile.write(lock, signed(own, told))
+        flock.flock(lock, fcntl.LOCK_EX)
+        flock.write(lock, signed(own, told))
         os.fsync(lock)
         fence.exchange(copy, folder)
         undo.pop_all()
@@ -250,10 +251,10 @@ def holder(folder: Path) -> str:
         OSError: its lock cannot be read.
     """
     try:
-        lock = lockfile.open_(folder / LOCK, os.O_RDONLY)
+        lock = flock.open_(folder / LOCK, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
         return ""
     try:
-        return "" if lockfile.flock(lock, fcntl.LOCK_SH) else lockfile.holder(lock) or "another process"
+        return "" if flock.flock(lock, fcntl.LOCK_SH) else flock.holder(lock) or "another process"
     finally:
-        lockfile.close_(lock)
+        flock.close_(lock)

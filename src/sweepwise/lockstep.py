@@ -17,7 +17,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from sweepwise.failure import Failure
+from sweepwise.errors import Failure
 
 LOOK_SECONDS = 1.0  # at one place, before a process looks where the others are
 WRONG = "out of step"  # the key in the store: what one of the processes has seen

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sweepwise.data import Data
 from sweepwise.early_stop import EarlyStop
+from sweepwise.errors import UsageError
 from sweepwise.learner.flat import FlatParameters
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.learner.passes import refuse_pieces
@@ -21,7 +22,6 @@ from sweepwise.learner.trial import TRIED
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
-from sweepwise.schema import UsageError
 from sweepwise.seed import Seeds
 from sweepwise.task import Task, task_of
 from sweepwise.trainer import Settings

@@ -17,22 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sweepwise import __version__, git
-from sweepwise.sources import code, code_folders, inputs
+from sweepwise.sources import code_folders
 from sweepwise.world import place
-
-__all__ = [
-    "Differences",
-    "code",
-    "code_folders",
-    "diff",
-    "differences",
-    "environment",
-    "inputs",
-    "job",
-    "machine",
-    "origin",
-    "versions",
-]
 
 PACKAGES = ("torch", "numpy", "hydra-core")
 ORIGIN = "origin.json"  # beside a copy of the code: what git knew of it

@@ -20,10 +20,9 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweepwise import interrupt
-from sweepwise.failure import Failure, reason
+from sweepwise.errors import Failure, UsageError, reason
 from sweepwise.lockstep import Lockstep, OutOfStep
-from sweepwise.schema import UsageError
+from sweepwise.system import signals
 from sweepwise.world import Place
 
 MEETING_SECONDS = 600.0  # for all processes to start
@@ -195,8 +194,8 @@ class Ranks:
 
 def exit_code(error: BaseException) -> int:
     """What a process exits with after an error."""
-    if isinstance(error, interrupt.Stopped):
-        return interrupt.exit_code(error.signal)
+    if isinstance(error, signals.Stopped):
+        return signals.exit_code(error.signal)
     if isinstance(error, UsageError):
         return 2
     return int(getattr(error, "exit_code", 1))
@@ -215,12 +214,12 @@ def _part() -> None:
 
 def _end(error: BaseException) -> int:
     """How a process ends, for the others: its exit code, or below 0 the signal that it was asked by."""
-    return -error.signal if isinstance(error, interrupt.Stopped) else exit_code(error)
+    return -error.signal if isinstance(error, signals.Stopped) else exit_code(error)
 
 
 def _ended(end: int | None) -> BaseException:
     """What the others raise: a signal at one of them is a signal to all."""
-    return interrupt.Stopped(-end) if end is not None and end < 0 else Elsewhere(end)
+    return signals.Stopped(-end) if end is not None and end < 0 else Elsewhere(end)
 
 
 def _tried(do: Callable[[], Result]) -> tuple[Any, BaseException | None]:

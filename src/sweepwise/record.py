@@ -16,33 +16,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sweepwise.anchor import named
-from sweepwise.durable import write_aside
-from sweepwise.failure import reason
-from sweepwise.folders import RECORD, clear
-from sweepwise.identity import NOT_IDENTITY, Request, find_folder, folder_name, identity, keys
-from sweepwise.lock import Busy, Claim, claim, hold, is_held
-
-__all__ = [
-    "BEST_WEIGHTS",
-    "NOT_IDENTITY",
-    "Busy",
-    "Claim",
-    "Damaged",
-    "Record",
-    "Request",
-    "claim",
-    "clear",
-    "find_folder",
-    "folder_name",
-    "hold",
-    "identity",
-    "is_held",
-    "jsonable",
-    "keys",
-    "read",
-    "standing",
-]
+from sweepwise.errors import reason
+from sweepwise.folders import RECORD
+from sweepwise.lock import is_held
+from sweepwise.system.atomic import write_aside
+from sweepwise.system.handle import named
 
 BEST_WEIGHTS = "checkpoints/best/weights.safetensors"
 LAST_MANIFEST = "checkpoints/last/manifest.json"

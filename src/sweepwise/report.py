@@ -2,9 +2,6 @@
 
 import json
 import math
-import shlex
-import sys
-import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,15 +10,14 @@ import yaml
 from omegaconf._utils import OmegaConfDumper
 
 from sweepwise import record
-from sweepwise.record import Request
+from sweepwise.identity import Request
+from sweepwise.system.console import _line, again, wrapped
 from sweepwise.world import place
 
 if TYPE_CHECKING:
     from sweepwise.parts import Parts
     from sweepwise.verdict import Start
 
-COLUMNS = 80
-INDENT = 14  # of the texts behind their keys
 
 Hparam = bool | int | float | str
 
@@ -146,12 +142,6 @@ def closing(folder: object, ended: Mapping[str, Any]) -> None:
         _line("to go on", again() if place().size == 1 else "the same command")
 
 
-def again() -> str:
-    """The command that goes on with what this one has left."""
-    words = [word for word in sys.argv if word not in ("fresh=true", "accept_changes=true")]
-    return shlex.join(["python", *words])
-
-
 class _Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
     """libyaml's, ten times as fast as OmegaConf's; quotes what OmegaConf would read as a number or a bool."""
 
@@ -199,13 +189,3 @@ def _leaves(path: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Hparam]]:
             yield f"{path}.{key}", str(list(value))
         elif value is not None and key != "_target_":
             yield f"{path}.{key}", value
-
-
-def wrapped(key: str, text: str, indent: int = INDENT) -> str:
-    """A line that goes on below where a terminal ends, without breaking a word or a path."""
-    lines = textwrap.wrap(text, COLUMNS - indent, break_long_words=False, break_on_hyphens=False) or [""]
-    return f"{key:<{indent}}" + f"\n{'':<{indent}}".join(lines)
-
-
-def _line(key: str, text: str) -> None:
-    print(f"{key:<{INDENT}}{text}", flush=True)

@@ -12,31 +12,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sweepwise import durable, provenance, record, report, verdict
-from sweepwise.anchor import named
+from sweepwise import identity, lock, provenance, record, report, verdict
+from sweepwise.allowlist import GROUPS
 from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import Data, split
-from sweepwise.failure import Failure, explained, reason
+from sweepwise.errors import Failure, UsageError, explained, reason
 from sweepwise.fence import Fenced
-from sweepwise.folders import CHECKPOINTS, RECORD, steps_taken
+from sweepwise.folders import CHECKPOINTS, RECORD, clear, steps_taken
 from sweepwise.follow import BEGINNING as GOING_ON
 from sweepwise.follow import ENDING, FOLDER, echo_seconds, follow, together
+from sweepwise.identity import Request
 from sweepwise.init import initialize_
-from sweepwise.interrupt import Interrupts, exit_code, torn
 from sweepwise.learner import Learner
-from sweepwise.learner.fused import FusedLearner, Unfusable
+from sweepwise.learner.fused import FusedLearner
+from sweepwise.learner.purity import Unfusable
+from sweepwise.lock import Claim
 from sweepwise.monitor import START as BEGINNING
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.parts import EXAMPLES, Parts, assemble
-from sweepwise.progress import progress
-from sweepwise.record import Claim, Record, Request
+from sweepwise.record import Record
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
-from sweepwise.schema import Bound, UsageError, bind
+from sweepwise.schema import Bound, bind
 from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
+from sweepwise.system import atomic
+from sweepwise.system.handle import named
+from sweepwise.system.progress import progress
+from sweepwise.system.signals import Interrupts, exit_code, torn
 from sweepwise.trainer import Run, fit
-from sweepwise.usage import GROUPS
 from sweepwise.world import ALONE, World, joined
 
 # What the parts of a run are given by those before them, and no yaml can set.
@@ -93,7 +97,7 @@ def train(request: Request, *, fused: bool = False) -> Result:
         parts = world.each("building the parts", partial(_built, request, world))
         if not world.leads:
             return Result(*follow(parts, world))
-        with world.first(FOLDER, partial(record.claim, request)) as claim:
+        with world.first(FOLDER, partial(lock.claim, request)) as claim:
             going_on = not request.config["fresh"] and steps_taken(claim.inside) > 0
             fused = record.is_fused(record.read(claim.inside)) if going_on else fused
             return _train(request, parts, claim, world, fused and world.size == 1)
@@ -133,7 +137,7 @@ def train_together(requests: Sequence[Request]) -> int:
     learner = FusedLearner([parts.learner for parts in members], members[0].batch())
     interrupts = Interrupts()
     with contextlib.ExitStack() as open_folders:
-        claims = [open_folders.enter_context(record.claim(request)) for request in requests]
+        claims = [open_folders.enter_context(lock.claim(request)) for request in requests]
         begun: list[_Begun] = []
         try:
             for request, parts, claim in zip(requests, members, claims, strict=True):
@@ -381,9 +385,9 @@ def _describe(
 ) -> None:
     """Writes what does not change in a run."""
     config = report.config_text(request.config)
-    durable.write_aside(folder / "config.yaml", config.encode())
-    durable.write_aside(folder / "code.diff", provenance.diff(request.targets).encode())
-    settings, first = report.hparams(request), record.keys(request.overrides)
+    atomic.write_aside(folder / "config.yaml", config.encode())
+    atomic.write_aside(folder / "code.diff", provenance.diff(request.targets).encode())
+    settings, first = report.hparams(request), identity.keys(request.overrides)
     monitor.describe(report.texts(request, config, environment), settings, parts.task.metrics, first)
     monitor.begin(parts.model, *parts.sample(EXAMPLES))
 
@@ -403,7 +407,7 @@ def _left_off(
     folder, inside = claim.folder, claim.inside
     if request.config["fresh"]:
         said = [("fresh", "over what was here")] if (inside / RECORD).exists() else []
-        record.clear(inside)
+        clear(inside)
         return None, said, []
     known = record.read(inside)
     if not known and any((inside / CHECKPOINTS).glob("step-*")):
@@ -412,7 +416,7 @@ def _left_off(
             "fresh=true trains the run anew, over what is there"
         )
     if not known:
-        record.clear(inside)
+        clear(inside)
         return None, [], []
     differs = provenance.differences(known, made)
     changed = [*differs.code, *differs.inputs]
@@ -423,7 +427,7 @@ def _left_off(
     refuse_changed(folder, known, request, changed)
     saved = Checkpoints(inside).load()
     if saved is None:
-        record.clear(inside)
+        clear(inside)
         return None, [("resume", "no checkpoint is there: from the beginning")], []
     said = [("damaged", text) for text in saved.damaged]
     said += [("resume", f"from step {saved.step}, epoch {saved.state['epoch']}")]

@@ -4,7 +4,6 @@
 target with its values bound. Nothing is built here, so a bad value costs nothing and leaves nothing behind.
 """
 
-import difflib
 import functools
 import inspect
 import itertools
@@ -17,21 +16,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from sweepwise import allowlist
+from sweepwise.errors import UsageError, did_you_mean
 
 Filled = TypeVar("Filled")
-
-
-class UsageError(ValueError):
-    r"""What was asked for cannot be done; every fault is named with its key, its value and the rule.
-
-    Example:
-        >>> str(UsageError(["data.batch_size=0: must be at least 1", "seed.value=-1: must be at least 0"]))
-        'data.batch_size=0: must be at least 1\nseed.value=-1: must be at least 0'
-    """
-
-    def __init__(self, faults: Sequence[str]) -> None:
-        self.faults = list(faults)
-        super().__init__("\n".join(self.faults))
 
 
 @dataclass(frozen=True)
@@ -124,15 +111,6 @@ class Bound:
 
     target: functools.partial[Any]
     envelope: Mapping[str, Any]
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known word, or all of them."""
-    known = list(known)
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    if near:
-        return f"did you mean {near[0]!r}?"
-    return f"there is {', '.join(known)}" if known else "it has none"
 
 
 def locate(key: str, target: Any) -> Callable[..., Any]:

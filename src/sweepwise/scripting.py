@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sweepwise import interrupt, record
-from sweepwise.record import Request
-from sweepwise.schema import UsageError
+from sweepwise import record
+from sweepwise.errors import UsageError
+from sweepwise.identity import Request
 from sweepwise.standing import ended
+from sweepwise.system import signals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
 
 Drawn = TypeVar("Drawn")
 
@@ -208,9 +210,9 @@ def trained(request: Request, train: Callable[[Request], Any]) -> Path:
     if not ended(record.read(request.folder)):
         with contextlib.redirect_stdout(io.StringIO()):  # one line a run is enough here
             code = train(request).exit_code
-        if code == interrupt.exit_code(signal.SIGINT):
+        if code == signals.exit_code(signal.SIGINT):
             raise KeyboardInterrupt
-        if code > interrupt.SIGNALLED:
+        if code > signals.SIGNALLED:
             raise SystemExit(code)
     known = record.read(request.folder)
     print(f"{known['status']:<14}{request.folder}", flush=True)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweepwise import provenance
-from sweepwise.failure import DONE, FAILED, Failure
-from sweepwise.record import Request
+from sweepwise import provenance, sources
+from sweepwise.errors import DONE, FAILED, Failure
+from sweepwise.identity import Request
 
 # Statuses with nothing left to do, and the exit code of each.
 ENDED = {"finished": DONE, "stopped early": DONE, "diverged": FAILED}
@@ -37,7 +37,7 @@ def ended(known: Mapping[str, Any]) -> bool:
 
 def made_by(request: Request, environment: Mapping[str, Any]) -> dict[str, Any]:
     """What a record says of how a run came about, for `provenance.differences`."""
-    code, inputs = provenance.code(request.targets), provenance.inputs(request.config)
+    code, inputs = sources.code(request.targets), sources.inputs(request.config)
     return {"code": code, "inputs": inputs, "environment": environment}
 
 

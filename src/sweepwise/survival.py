@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sweepwise import interrupt, record
+from sweepwise import record
 from sweepwise.compare import Difference, compare
 from sweepwise.death import Death, When, die_at, forked
-from sweepwise.failure import Failure
-from sweepwise.record import Request
+from sweepwise.errors import Failure
+from sweepwise.identity import Request
 from sweepwise.standing import ended
+from sweepwise.system import signals
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 OUTPUT = "output.txt"
@@ -131,7 +132,7 @@ def _expected(death: Death | None) -> tuple[int, ...]:
         return (0,)
     if death.signal == signal.SIGKILL:
         return 0, -signal.SIGKILL
-    return 0, interrupt.exit_code(death.signal)
+    return 0, signals.exit_code(death.signal)
 
 
 def elsewhere(request: Request, folder: Path, **settings: Mapping[str, Any]) -> Request:

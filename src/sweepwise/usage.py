@@ -18,8 +18,9 @@ import yaml
 
 from sweepwise import allowlist
 from sweepwise.allowlist import GROUPS
+from sweepwise.errors import UsageError, did_you_mean
 from sweepwise.identity import name_fault, place_fault
-from sweepwise.schema import UsageError, check, did_you_mean
+from sweepwise.schema import check
 
 EXPERIMENT = "experiment"  # a group of whole settings, above all others; none is chosen by default
 LAUNCHER = "hydra/launcher"  # where the runs of a sweep go; one of Hydra's groups, to which we bring options

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from sweepwise.lockstep import OutOfStep
     from sweepwise.ranks import Elsewhere, Lost
+
 
 Result = TypeVar("Result")
 

@@ -18,8 +18,8 @@ import pytest
 from small import ROOT, without
 
 from sweepwise import compare
-from sweepwise.report import INDENT
 from sweepwise.sweep.ledger import Ledger
+from sweepwise.system.console import INDENT
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "cluster"

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 if TYPE_CHECKING:
     from sweepwise.identity import Request
 
+
 Settings = TypeVar("Settings")
 
 
@@ -39,7 +40,8 @@ class RunLauncher(Launcher):
         Raises:
             UsageError: with every fault; also what must be given, which Hydra drops without a word.
         """
-        from sweepwise.schema import UsageError, filled
+        from sweepwise.errors import UsageError
+        from sweepwise.schema import filled
 
         if missing := sorted(OmegaConf.missing_keys(self._config.hydra.launcher)):
             raise UsageError([f"hydra.launcher.{key}: must be given" for key in missing])

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import AnyNode, DictConfig, ListConfig, OmegaConf
 
 from sweepwise import cli
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 
 MISSING = "???"
 REFERENCE = re.compile(r"\$\{([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\}")

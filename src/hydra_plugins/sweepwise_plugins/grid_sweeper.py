@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus
 from omegaconf import OmegaConf
 
-from sweepwise.schema import UsageError
+from sweepwise.errors import UsageError
 
 
 class GridSweeper(BasicSweeper):

@@ -20,7 +20,7 @@ class SlurmLauncher(RunLauncher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submits the runs; one that is not there yet returns nan, or raises if it was waited for."""
-        from sweepwise.schema import UsageError
+        from sweepwise.errors import UsageError
         from sweepwise.sweep import dispatch
         from sweepwise.sweep.settings import Settings
 
@@ -38,7 +38,7 @@ class SlurmLauncher(RunLauncher):
 
 def _value(row: Row, waited: bool) -> float | Exception | None:
     """A run's best value; None as long as it has none; an error if it never will."""
-    from sweepwise.failure import TOLD, Failure
+    from sweepwise.errors import TOLD, Failure
     from sweepwise.standing import ENDED
 
     if row.status in ENDED:

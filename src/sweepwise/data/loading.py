@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sweepwise.data import Data, Part
+from sweepwise.data import Data
+from sweepwise.data.part import Part
 from sweepwise.data.stored import StoredPart
-from sweepwise.interrupt import ASKING
 from sweepwise.seed import seed_worker
+from sweepwise.system.signals import ASKING
 
 Batch = tuple[Tensor, Tensor]
 FLOAT = 4  # bytes

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import numpy as np
-from numpy.random import RandomState  # its streams are frozen for ever, those of default_rng are not
+from numpy.random import RandomState
 
 from sweepwise.data import Arrays
 from sweepwise.schema import Range

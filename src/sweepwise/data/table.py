@@ -10,7 +10,7 @@ from sweepwise.data.arrays import read_npz
 from sweepwise.data.columns import Columns, read_csv, read_parquet
 from sweepwise.data.limits import refuse_larger
 from sweepwise.data.targets import Task, find_targets
-from sweepwise.schema import did_you_mean
+from sweepwise.errors import did_you_mean
 
 MOST_CATEGORIES = 100
 

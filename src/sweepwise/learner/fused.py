@@ -28,8 +28,6 @@ from sweepwise.seed import seed_globals
 ALIGNED = 64  # bytes: rows of a buffer begin where a vector does
 EXAMPLES = 256  # of each run that are evaluated at once, whatever their number: sums are rounded by it
 
-__all__ = ["FusedLearner", "Unfusable"]
-
 
 class FusedLearner:
     """Trains several models of the same shape.

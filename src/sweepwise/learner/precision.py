@@ -6,8 +6,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from sweepwise.errors import UsageError
 from sweepwise.learner import Precision
-from sweepwise.schema import UsageError
 
 Model = Callable[[Tensor], Tensor]
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from sweepwise.errors import UsageError
 from sweepwise.learner import Precision
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer, acting
-from sweepwise.schema import UsageError
 
 ON_ROWS = ("penalty", "before_step_", "clip_", "after_step_")
 WAY_OUT = "or use trainer.parallel=ddp"

@@ -24,6 +24,7 @@ from sweepwise.seed import same_generators_after
 if TYPE_CHECKING:
     from sweepwise.learner.program import Parameters, Program
 
+
 TRIED = 13  # examples: so many that batch norm makes little of rounding, and a number that nothing divides
 TINY = 1e-30
 ROUNDING = {torch.float32: 2e-4, torch.float64: 1e-9}  # relative to the largest output or gradient

@@ -9,9 +9,10 @@ import time
 import numpy as np
 from torch import Tensor
 
-from sweepwise.failure import reason
+from sweepwise.errors import reason
 from sweepwise.learner import Learner, Watch
-from sweepwise.learner.fused import FusedLearner, Unfusable
+from sweepwise.learner.fused import FusedLearner
+from sweepwise.learner.purity import Unfusable
 from sweepwise.parts import Parts
 
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256, 512)

@@ -7,7 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from sweepwise import durable, fence
+from sweepwise import fence
+from sweepwise.system import atomic
 
 FLUSH_SECONDS = 2.0
 LEFT_FREE = 2**17  # bytes, for the record of how the run ended
@@ -137,7 +138,7 @@ class AppendedFile:
         self._held -= len(content)
         del self._pending[:records]
         if sync and not self._named:
-            durable.sync(self.path.parent)
+            atomic.sync(self.path.parent)
             self._named = True
 
 

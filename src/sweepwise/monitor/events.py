@@ -24,11 +24,11 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from sweepwise import durable
-from sweepwise.anchor import named
 from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.histogram import Histogram
 from sweepwise.monitor.picture import Picture, png
+from sweepwise.system import atomic
+from sweepwise.system.handle import named
 
 _FILE_VERSION, _GRAPH, _SUMMARY, _SESSION_LOG = 3, 4, 5, 7  # fields of Event
 _SESSION_START = b"\x08\x01"  # SessionLog: status = START
@@ -185,7 +185,7 @@ class EventFile:
         version = _record(0, _FILE_VERSION, b"brain.Event:2")
         summary = _record(0, _SUMMARY, _hparams_summary("experiment", experiment))
         folder.mkdir(parents=True, exist_ok=True)
-        durable.write_aside(folder / _EXPERIMENT_FILE, version + summary)
+        atomic.write_aside(folder / _EXPERIMENT_FILE, version + summary)
 
     def tab(self, hparams: Mapping[str, object], metrics: Sequence[str], shown: Collection[str]) -> None:
         """Describe the HParams tab of all runs beside this one: their settings, and these metrics alone.

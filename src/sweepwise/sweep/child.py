@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from sweepwise import console, importing, interrupt, record
-from sweepwise.failure import CHANGED, ELSEWHERE, FAILED, REFUSED, UNTRIED, Failure
+from sweepwise import importing, lock, record
+from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, REFUSED, UNTRIED, Failure, UsageError
 from sweepwise.folders import RECORD
 from sweepwise.identity import Request
-from sweepwise.schema import UsageError
 from sweepwise.standing import ENDED, Changed, Ended
 from sweepwise.sweep.forking import be_alone, died, read
 from sweepwise.sweep.summary import last_lines, last_of
 from sweepwise.sweep.together import Unit
+from sweepwise.system import console, signals
 
 SAID = 2000  # letters that a process tells its parent at most, so that it never waits for him
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
@@ -98,7 +98,7 @@ class Child:
             return [self._outcome(0, code or (FAILED if why else 0), ending.last, why)]
         found = []
         for place, (request, status) in enumerate(zip(self.requests, statuses, strict=True)):
-            own = ENDED.get(status, code if code > interrupt.SIGNALLED else None)
+            own = ENDED.get(status, code if code > signals.SIGNALLED else None)
             if request.id in ending.removed:
                 found.append(self._outcome(place, FAILED, f"error: {ending.why}"))
             elif own is not None:
@@ -180,16 +180,16 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
 def _trained(unit: Unit) -> Ending:
     """Trains in this process, which was forked for it."""
     try:
-        with interrupt.heeding():
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
+        with signals.heeding():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ASKING)
             try:
                 if len(unit.requests) == 1:
                     return Ending(train_here(unit.requests[0], unit.fused))
                 return _trained_together(unit.requests)
             finally:  # what it has come to stands
-                signal.pthread_sigmask(signal.SIG_BLOCK, interrupt.ASKING)
-    except interrupt.Stopped as stopped:
-        return Ending(interrupt.exit_code(stopped.signal))
+                signal.pthread_sigmask(signal.SIG_BLOCK, signals.ASKING)
+    except signals.Stopped as stopped:
+        return Ending(signals.exit_code(stopped.signal))
     except BaseException:
         traceback.print_exc()
         return Ending(FAILED)
@@ -223,7 +223,7 @@ def _trained_together(requests: Sequence[Request]) -> Ending:
         print(f"not together: {why}", file=sys.stderr)
         return Ending(FAILED, why=why, removed=error.removed if isinstance(error, Apart) else ())
     if number:
-        raise interrupt.Stopped(number)
+        raise signals.Stopped(number)
     return Ending(0)
 
 
@@ -258,14 +258,14 @@ def train_here(request: Request, fused: bool = False) -> int:
         return 0
     except UsageError as error:
         return _told(error, REFUSED)
-    except record.Busy as error:
+    except lock.Busy as error:
         return _told(error, ELSEWHERE)
     except Changed as error:
         return _told(error, CHANGED)
     except (Failure, OSError) as error:
         return _told(error, FAILED)
     if result.signal:
-        raise interrupt.Stopped(result.signal)
+        raise signals.Stopped(result.signal)
     return result.exit_code
 
 

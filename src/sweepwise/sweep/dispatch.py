@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sweepwise.failure import Failure
+from sweepwise.errors import Failure
 from sweepwise.identity import Request
-from sweepwise.report import INDENT, wrapped
 from sweepwise.standing import ENDED, Changed, refuse_made_otherwise
 from sweepwise.sweep import overview
 from sweepwise.sweep.ledger import Ledger
@@ -20,6 +19,7 @@ from sweepwise.sweep.overview import Row, tell_failures
 from sweepwise.sweep.settings import Settings
 from sweepwise.sweep.submission import Order, adopt, submit
 from sweepwise.sweep.summary import counts, number, told_of
+from sweepwise.system.console import INDENT, wrapped
 
 # Why jobs wait that will run; whoever waits for a job wants to know of any other.
 ORDINARY = {"", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency", "Cleaning"}

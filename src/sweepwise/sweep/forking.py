@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from sweepwise import console, interrupt
-from sweepwise.failure import FAILED, Failure
+from sweepwise.errors import FAILED, Failure
+from sweepwise.system import console, signals
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
     """While entered, signals wait: none falls between the birth of a process and our knowing of it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, interrupt.ASKING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ASKING)
     try:
         yield
     finally:
@@ -50,7 +50,7 @@ def apart(ask: Callable[[], T]) -> T:
         if pid == 0:
             try:
                 be_alone(parent, os.open(os.devnull, os.O_WRONLY))
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ASKING)
                 with os.fdopen(other, "w") as told:
                     print(json.dumps(ask()), file=told)
             finally:
@@ -97,7 +97,7 @@ def read(end: int) -> bytes:
 def be_alone(parent: int, log: int, gpu: str | None = None) -> None:
     """Makes a forked process one of its own: output, signals and GPU; it ends with its parent."""
     os.setpgid(0, 0)  # Ctrl-C in the terminal comes to the parent alone, who passes it on
-    for number in interrupt.ASKING:
+    for number in signals.ASKING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     os.dup2(log, 1)
@@ -111,7 +111,7 @@ def be_alone(parent: int, log: int, gpu: str | None = None) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it was gone before we asked
-        raise interrupt.Stopped(signal.SIGTERM)
+        raise signals.Stopped(signal.SIGTERM)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 

@@ -17,16 +17,17 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweepwise import allowlist, interrupt, record, world
-from sweepwise.failure import FAILED, Failure
+from sweepwise import allowlist, record, world
+from sweepwise.errors import FAILED, Failure
 from sweepwise.folders import SWEEP
-from sweepwise.report import wrapped
 from sweepwise.standing import ended
 from sweepwise.sweep import pool
 from sweepwise.sweep.child import train_here
 from sweepwise.sweep.jobs import NoAnswer, asked
 from sweepwise.sweep.ledger import LOGS, given_up, sweep_of
 from sweepwise.sweep.plan import Plan
+from sweepwise.system import signals
+from sweepwise.system.console import wrapped
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 PORTS = 20_000, 30_000  # below those that a kernel gives away
@@ -79,16 +80,16 @@ def main(arguments: list[str]) -> int:
     if why := given_up(path.parent):
         print(f"error: this job was given up before it was submitted ({why}); its runs are in another one")
         return FAILED
-    for number in interrupt.ASKING:  # what came while Python started has waited
+    for number in signals.ASKING:  # what came while Python started has waited
         signal.signal(number, signal.SIG_DFL)
     try:
-        with interrupt.heeding():
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, interrupt.ASKING)
+        with signals.heeding():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ASKING)
             _join(task)
             place = int(arguments[1]) if len(arguments) > 1 else int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
             return _train(plan, place, task)
     except KeyboardInterrupt as stopped:
-        asked = stopped.signal if isinstance(stopped, interrupt.Stopped) else int(signal.SIGINT)
+        asked = stopped.signal if isinstance(stopped, signals.Stopped) else int(signal.SIGINT)
         print(f"signal        {stopped or 'interrupted'}", file=sys.stderr, flush=True)
     return _leave(task, asked)
 
@@ -141,7 +142,7 @@ def _say(key: str, text: str) -> None:
 def _leave(task: Task, number: int) -> int:
     """What to do once a signal has ended the training; the exit code, if the cluster lets it come to that."""
     if task.cluster == "local":
-        return LOCAL_AGAIN if number in WARNINGS else interrupt.exit_code(number)
+        return LOCAL_AGAIN if number in WARNINGS else signals.exit_code(number)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if task.rank == 0 and number in WARNINGS and not _requeued(task):
         return FAILED
@@ -149,7 +150,7 @@ def _leave(task: Task, number: int) -> int:
     until = time.monotonic() + SECONDS
     while time.monotonic() < until and not _cancelled(task):
         time.sleep(2)
-    return interrupt.exit_code(number)
+    return signals.exit_code(number)
 
 
 def _requeued(task: Task) -> bool:

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sweepwise.failure import Failure
+from sweepwise.errors import Failure
 
 SECONDS = 60  # that Slurm may take to answer
 MOST_IDS = 5_000  # of one question to the accounting, whose command line has an end

@@ -7,12 +7,8 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sweepwise.identity import Request
-
-if TYPE_CHECKING:
-    from sweepwise.trainer import Settings
 
 ANSWER_SECONDS = 30  # that the driver of a GPU may take to wake up
 
@@ -35,7 +31,8 @@ def slots(requests: Sequence[Request], max_parallel: int | None) -> list[str | N
 
 def _trainer(request: Request) -> Settings | None:
     """The settings of a run's trainer; None if they are refused, which the run says itself."""
-    from sweepwise.schema import UsageError, filled
+    from sweepwise.errors import UsageError
+    from sweepwise.schema import filled
     from sweepwise.trainer import Settings
 
     values = {key: value for key, value in request.config["trainer"].items() if key != "_target_"}

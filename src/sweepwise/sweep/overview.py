@@ -11,12 +11,12 @@ from typing import Any
 from sweepwise import provenance, record
 from sweepwise.folders import RECORD, SWEEP
 from sweepwise.identity import known_folders
-from sweepwise.report import wrapped
 from sweepwise.standing import ENDED
 from sweepwise.sweep import jobs
 from sweepwise.sweep.jobs import ENDING, GONE, State
 from sweepwise.sweep.ledger import LOGS, Ledger, Placed
 from sweepwise.sweep.summary import last_lines
+from sweepwise.system.console import wrapped
 
 # Of jobs that have ended by themselves or by the cluster's fault, not by anybody's wish.
 LIVE = ("running", "queued", "ending")

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sweepwise import durable, provenance, record
+from sweepwise import provenance, record
 from sweepwise.identity import Request
+from sweepwise.system import atomic
 
 PLAN = "plan.json"
 
@@ -37,7 +38,7 @@ class Plan:
     def write(self, folder: Path) -> Path:
         """Writes it into a submission's folder; returns the file."""
         path = folder / PLAN
-        durable.write_aside(path, json.dumps(asdict(self)).encode())
+        atomic.write_aside(path, json.dumps(asdict(self)).encode())
         return path
 
     @classmethod

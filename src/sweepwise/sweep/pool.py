@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from sweepwise import importing, interrupt, provenance, record
-from sweepwise.failure import CHANGED, ELSEWHERE, FAILED, Failure
+from sweepwise import importing, provenance, record, sources
+from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, Failure
 from sweepwise.folders import SWEEP, make, remove
 from sweepwise.identity import Request
 from sweepwise.standing import ENDED, Changed, ended, refuse_made_otherwise
@@ -29,6 +29,7 @@ from sweepwise.sweep.forking import BRIEF_SECONDS, TICK_SECONDS, held_back
 from sweepwise.sweep.ledger import LOGS
 from sweepwise.sweep.summary import number
 from sweepwise.sweep.together import Unit
+from sweepwise.system import signals
 
 LATER = (  # what a training imports when it first needs it
     "numpy.random",
@@ -135,7 +136,7 @@ def _prepare(requests: Sequence[Request]) -> None:
         with contextlib.suppress(Exception):  # each run says itself what is wrong
             parts.setdefault(str(request.config["data"]), bind_all(request.config)["data"].target)
             parts.setdefault(str(request.targets), partial(_known, request.targets))
-    with interrupt.deferred(), importing.without_searches():
+    with signals.deferred(), importing.without_searches():
         for name in LATER:
             importlib.import_module(name)
     for part in parts.values():
@@ -148,7 +149,7 @@ def _prepare(requests: Sequence[Request]) -> None:
 def _known(targets: Iterable[str]) -> None:
     """Asks what stays known."""
     provenance.origin(targets)
-    provenance.code(targets)
+    sources.code(targets)
     provenance.versions()
 
 
@@ -196,7 +197,7 @@ def _train(
     said: Callable[[str, str], None],
     tick: Callable[[], None],
 ) -> None:
-    with interrupt.heeding(running.pass_on):
+    with signals.heeding(running.pass_on):
         try:
             while running or (waiting and not running.signal):
                 for slot in running.free():
@@ -220,7 +221,7 @@ def _train(
                 running.ended()
             raise
     if running.signal:
-        raise interrupt.Stopped(running.signal)
+        raise signals.Stopped(running.signal)
 
 
 def _next(

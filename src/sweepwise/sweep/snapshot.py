@@ -12,7 +12,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from sweepwise import durable, folders, provenance
+from sweepwise import folders, provenance, sources
+from sweepwise.system import atomic
 
 SNAPSHOTS = "snapshots"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info")
@@ -30,8 +31,8 @@ def take(sweep: Path, targets: Iterable[str], packages: Iterable[str]) -> Path:
         OSError: the copy cannot be written; nothing is left of it.
     """
     names = sorted({*targets, *packages})
-    homes = provenance.code_folders(names)
-    code = provenance.code(names)
+    homes = sources.code_folders(names)
+    code = sources.code(names)
     origin = provenance.origin(names)
     known = json.dumps([code, origin], sort_keys=True).encode()
     folder = sweep / SNAPSHOTS / hashlib.sha256(known).hexdigest()[:16]
@@ -39,14 +40,14 @@ def take(sweep: Path, targets: Iterable[str], packages: Iterable[str]) -> Path:
         return folder
     folders.make(folder.parent)
     try:
-        with durable.new_folder(folder) as aside:
+        with atomic.new_folder(folder) as aside:
             for home in homes.values():
                 if home.is_dir():
                     shutil.copytree(home, aside / home.name, ignore=LEFT_OUT)
                 else:
                     shutil.copy2(home, aside / home.name)
             (aside / provenance.ORIGIN).write_text(json.dumps(origin, indent=2))
-            durable.sync_all(aside)
+            atomic.sync_all(aside)
     except FileExistsError:  # another launcher was faster; its copy is the same
         if not folder.is_dir():
             raise

@@ -16,14 +16,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sweepwise import allowlist, durable, folders, interrupt
-from sweepwise.failure import Failure
+from sweepwise import allowlist, folders
+from sweepwise.errors import Failure
 from sweepwise.identity import Request, known_folders
 from sweepwise.sweep import snapshot
 from sweepwise.sweep.jobs import NoAnswer, asked, slurm_named
 from sweepwise.sweep.ledger import Ledger, Submission
 from sweepwise.sweep.plan import Plan
 from sweepwise.sweep.settings import Settings
+from sweepwise.system import atomic, signals
 
 # Python takes half a second until it answers signals, of which it would die: they are kept until then. Where
 # env cannot do that (before 2019) warnings that come so early are lost.
@@ -123,7 +124,7 @@ def _undisturbed(do: Callable[[], None]) -> None:
         return
     try:
         os.setsid()
-        for number in interrupt.ASKING:
+        for number in signals.ASKING:
             signal.signal(number, _nothing)  # which a program that is started does not inherit
         do()
     except BaseException:
@@ -196,7 +197,7 @@ def _for_slurm(
         # Not by submitit's own functions: that for arrays pickles each job and moves the pickles after
         # sbatch, so a launcher that dies in between would leave jobs that find nothing.
         script = folder / SCRIPT
-        durable.write_aside(script, executor._make_submission_file_text(command, name).encode())
+        atomic.write_aside(script, executor._make_submission_file_text(command, name).encode())
         try:
             printed = asked(*executor._make_submission_command(script))
             return _ids(executor._get_job_id_from_submission_command(printed), tasks)

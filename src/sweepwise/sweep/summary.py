@@ -12,15 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sweepwise import interrupt, record
-from sweepwise.console import on_terminal
-from sweepwise.failure import UNTRIED
-from sweepwise.report import again, wrapped
+from sweepwise import record
+from sweepwise.errors import UNTRIED
 from sweepwise.standing import ENDED
+from sweepwise.system import signals
+from sweepwise.system.console import again, on_terminal, wrapped
 
 if TYPE_CHECKING:
     from sweepwise.identity import Request
     from sweepwise.sweep.child import Outcome
+
 
 NOT_BEGUN = "not begun"
 ORDER = (  # in which they are told
@@ -137,7 +138,7 @@ def status(outcome: Outcome) -> str:
         told = record.standing(outcome.request.folder)
         if outcome.exit_code == ENDED.get(told):  # else something is to be asked about it
             return told
-    return "interrupted" if outcome.exit_code > interrupt.SIGNALLED else "failed"
+    return "interrupted" if outcome.exit_code > signals.SIGNALLED else "failed"
 
 
 def best(known: Mapping[str, Any]) -> str:

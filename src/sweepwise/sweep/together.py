@@ -17,14 +17,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise import record
-from sweepwise.failure import Failure, reason
+from sweepwise.errors import Failure, UsageError, reason
 from sweepwise.folders import steps_taken
 from sweepwise.identity import Request
-from sweepwise.schema import UsageError
 from sweepwise.sweep.forking import apart
 
 if TYPE_CHECKING:
     from sweepwise.parts import Parts
+
 
 # Of each group of the config, the keys in which runs may not differ; of one that is not named, all.
 SHARED: dict[str, tuple[str, ...]] = {
@@ -187,7 +187,7 @@ def _width(requests: Sequence[Request], wanted: int | None, memory: int | None) 
 
 def _tried(requests: Sequence[Request], wanted: int | None, memory: int | None) -> tuple[int, str]:
     """As `_width`, in this process."""
-    from sweepwise.learner.fused import Unfusable
+    from sweepwise.learner.purity import Unfusable
     from sweepwise.learner.width import fastest
 
     try:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sweepwise.schema import did_you_mean
+from sweepwise.errors import did_you_mean
 from sweepwise.task.protocol import Means
 
 PLAIN = ("accuracy", "balanced_accuracy", "ece")

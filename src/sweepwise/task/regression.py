@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sweepwise.schema import did_you_mean
+from sweepwise.errors import did_you_mean
 from sweepwise.task.protocol import Means, Pieces, chosen, rows, totals
 
 

@@ -2,11 +2,19 @@
 
 import errno
 import os
+import shlex
 import sys
+import textwrap
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
+
+COLUMNS = 80
+
+
+INDENT = 14  # of the texts behind their keys
+
 
 GONE = (errno.EPIPE, errno.EIO, errno.ESHUTDOWN)
 REMEMBERED = 100  # pieces of text
@@ -98,3 +106,19 @@ def lasting() -> Iterator[Callable[[], str]]:
     finally:
         flush()
         sys.stdout, sys.stderr = before
+
+
+def again() -> str:
+    """The command that goes on with what this one has left."""
+    words = [word for word in sys.argv if word not in ("fresh=true", "accept_changes=true")]
+    return shlex.join(["python", *words])
+
+
+def wrapped(key: str, text: str, indent: int = INDENT) -> str:
+    """A line that goes on below where a terminal ends, without breaking a word or a path."""
+    lines = textwrap.wrap(text, COLUMNS - indent, break_long_words=False, break_on_hyphens=False) or [""]
+    return f"{key:<{indent}}" + f"\n{'':<{indent}}".join(lines)
+
+
+def _line(key: str, text: str) -> None:
+    print(f"{key:<{INDENT}}{text}", flush=True)

@@ -1,6 +1,9 @@
 """What a person is told when something ends otherwise than hoped: the reason, and the exit code."""
 
-from sweepwise.anchor import named
+import difflib
+from collections.abc import Iterable, Sequence
+
+from sweepwise.system.handle import named
 
 # Exit codes of the program; one that a signal has ended has `interrupt.exit_code`.
 DONE, FAILED, BAD_USAGE = 0, 1, 2
@@ -31,3 +34,25 @@ def explained(error: Exception) -> Failure | None:
     """What to raise in the place of an exception, if its reason says all."""
     why = reason(error)
     return Failure(why) if why.startswith(OUT_OF_MEMORY) else None
+
+
+class UsageError(ValueError):
+    r"""What was asked for cannot be done; every fault is named with its key, its value and the rule.
+
+    Example:
+        >>> str(UsageError(["data.batch_size=0: must be at least 1", "seed.value=-1: must be at least 0"]))
+        'data.batch_size=0: must be at least 1\nseed.value=-1: must be at least 0'
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        super().__init__("\n".join(self.faults))
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest known word, or all of them."""
+    known = list(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    return f"there is {', '.join(known)}" if known else "it has none"

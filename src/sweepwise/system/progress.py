@@ -3,7 +3,7 @@
 import time
 from types import TracebackType
 
-from sweepwise.console import on_terminal
+from sweepwise.system.console import on_terminal
 
 LINES = 10  # plain lines in a whole training, about
 

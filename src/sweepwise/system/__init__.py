@@ -1,0 +1,1 @@
+"""What the operating system gives: signals, files that survive, open folders, locks, the terminal."""
