@@ -10,11 +10,13 @@ import torch
 import yaml
 from small import CONF, ROOT
 
-from sweepwise import allowlist, cli
-from sweepwise.allowlist import GROUPS, find
+from sweepwise import cli
+from sweepwise.config import allowlist
+from sweepwise.config.allowlist import find
+from sweepwise.config.groups import GROUPS
+from sweepwise.config.schema import bind
 from sweepwise.errors import UsageError
 from sweepwise.run import bind_all
-from sweepwise.schema import bind
 
 HOSTILE = [
     *("torch.load", "torch.save", "torch.hub.load", "torch.jit.load", "torch.package.PackageImporter"),
@@ -69,10 +71,10 @@ HOSTILE = [
         "sweepwise.system.atomic.write_aside",
     ),
     *(
-        "sweepwise.allowlist.allow",
-        "sweepwise.allowlist.find",
+        "sweepwise.config.allowlist.allow",
+        "sweepwise.config.allowlist.find",
         "sweepwise.guard.install",
-        "sweepwise.schema.bind",
+        "sweepwise.config.schema.bind",
     ),
     # through what allowed modules have imported, or are made of
     *(
@@ -100,8 +102,12 @@ HOSTILE = [
         "torch.nn.init.__loader__.exec_module",
     ),
     *("sweepwise.data.download.os.system", "sweepwise.run.os.system", "sweepwise.seed.os.system"),
-    *("sweepwise.seed:os.system", "sweepwise.schema.pkgutil.resolve_name", "sweepwise.data.np.load"),
-    *("sweepwise.data.cifar10.tarfile.open", "sweepwise.schema.bind.__globals__.get", "sweepwise.data.Path"),
+    *("sweepwise.seed:os.system", "sweepwise.config.schema.pkgutil.resolve_name", "sweepwise.data.np.load"),
+    *(
+        "sweepwise.data.cifar10.tarfile.open",
+        "sweepwise.config.schema.bind.__globals__.get",
+        "sweepwise.data.Path",
+    ),
     *(
         "sweepwise.init.checkpoint.load_file",
         "sweepwise.scheduler.inspect.getsource",

@@ -9,11 +9,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from hydra_plugins.sweepwise_plugins import _compose as compose
-from sweepwise import allowlist, guard, run, usage
+from sweepwise import guard, run, usage
+from sweepwise.config import groups
+from sweepwise.config.schema import filled
 from sweepwise.data import download
 from sweepwise.errors import Failure, UsageError
 from sweepwise.identity import Request, folder_name
-from sweepwise.schema import filled
 from sweepwise.sweep import local, machine, together
 from sweepwise.sweep.settings import Settings
 
@@ -33,11 +34,11 @@ def keys() -> list[tuple[str, str]]:
     """Every key of every option of conf/, with the choice of that option."""
     found = [
         (f"{group}={path.stem}", f"{group}.{path.stem}.{key}" if group == "regularizer" else f"{group}.{key}")
-        for group in allowlist.GROUPS
+        for group in groups.GROUPS
         for path in sorted((CONF / group).glob("*.yaml"))
         for key in [*usage._values([CONF], group, path.stem), "_target_"]
     ]
-    return [*found, *(("", key) for key in usage.SETTINGS), *(("", group) for group in allowlist.GROUPS)]
+    return [*found, *(("", key) for key in groups.SETTINGS), *(("", group) for group in groups.GROUPS)]
 
 
 def jobs(values: list[str], each: int | None = None, *, defaults: bool = False) -> list[list[str]]:

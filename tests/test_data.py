@@ -10,7 +10,7 @@ import yaml
 from sklearn.preprocessing import StandardScaler
 from small import CONF
 
-from sweepwise import schema
+from sweepwise.config import schema
 from sweepwise.data import Arrays, Data, moments, scaling, split, standardizing
 from sweepwise.data import digits as digits_module
 from sweepwise.data.digits import _arrays, digits

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sweepwise.config.schema import bind
 from sweepwise.early_stop import Best, sign
 from sweepwise.early_stop.never import Never
 from sweepwise.early_stop.patience import Patience
-from sweepwise.schema import bind
 
 NAN, INF = math.nan, math.inf
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from small import CONF, ENVIRONMENT, ROOT, TRAIN
 
-from sweepwise import allowlist, cli, guard
+from sweepwise import cli, guard
+from sweepwise.config import allowlist
 from sweepwise.errors import UsageError
 
 WAY_OUT = "cli.main(train, packages=['PACKAGE'])"

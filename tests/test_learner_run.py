@@ -15,10 +15,10 @@ from torch.nn import functional
 
 from sweepwise import identity, record, run
 from sweepwise.checkpoint import Checkpoints
+from sweepwise.config.schema import bind
 from sweepwise.errors import UsageError
 from sweepwise.identity import Request
 from sweepwise.monitor import Monitor
-from sweepwise.schema import bind
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, fit
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from sweepwise.config.schema import bind
 from sweepwise.model.activation import ACTIVATIONS
 from sweepwise.model.mlp import mlp
-from sweepwise.schema import bind
 
 ACTIVATION_FORMULAS = {
     "relu": lambda x: max(x, 0.0),

@@ -12,12 +12,12 @@ from small import CONF
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from sweepwise.config.schema import bind
 from sweepwise.init import initialize_
 from sweepwise.learner import Watch
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer.dropout import Dropout
-from sweepwise.schema import bind
 from sweepwise.task import Classification
 
 FOLDER = CONF / "model"

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from sweepwise import allowlist, usage
+from sweepwise import usage
+from sweepwise.config import groups
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 PAGE = ROOT / "docs" / "options.md"
-FOLDERS = (*allowlist.GROUPS, usage.EXPERIMENT, usage.LAUNCHER)
+FOLDERS = (*groups.GROUPS, groups.EXPERIMENT, groups.LAUNCHER)
 
 
 def section(heading: str) -> str:
@@ -50,7 +51,7 @@ def test_links_lead_to_headings():
 def test_the_defaults_are_marked():
     marked = re.findall(r"\*\*\[(\w+)\]\(#(\w+)\)\*\*", PAGE.read_text())
     assert ("adam", "optimizeradam") in marked and ("digits", "datadigits") in marked
-    assert len(marked) == len(allowlist.GROUPS) + 1  # the launcher; no experiment is one
+    assert len(marked) == len(groups.GROUPS) + 1  # the launcher; no experiment is one
 
 
 def test_help_of_a_group_begins_with_its_notes_and_help_of_an_option_has_none():
@@ -60,7 +61,7 @@ def test_help_of_a_group_begins_with_its_notes_and_help_of_an_option_has_none():
     assert "\n\n".join(others) == usage.page([CONF], ["--help", "seed=default,deterministic"])
 
 
-@pytest.mark.parametrize("group", allowlist.GROUPS)
+@pytest.mark.parametrize("group", groups.GROUPS)
 def test_a_group_has_one_name_in_four_places(group):
     assert (CONF / group).is_dir()
     assert (ROOT / "src" / "sweepwise" / group).is_dir() or (ROOT / f"src/sweepwise/{group}.py").exists()

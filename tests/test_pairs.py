@@ -19,11 +19,14 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from small import CONF
 
-from sweepwise import allowlist, run
+from sweepwise import run
+from sweepwise.config import groups as groups_module
 from sweepwise.errors import UsageError
 from sweepwise.identity import Request
 
-GROUPS = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in allowlist.GROUPS}
+GROUPS = {
+    group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in groups_module.GROUPS
+}
 BATCHES = 8  # as many tests, so that they can run side by side
 CANDIDATES = 12
 

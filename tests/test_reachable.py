@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import sweepwise
-from sweepwise import allowlist, sources
+from sweepwise import sources
+from sweepwise.config import allowlist
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(sweepwise.__file__).resolve().parent

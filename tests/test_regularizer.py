@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from sweepwise.config.schema import bind
 from sweepwise.learner import Watch
 from sweepwise.learner.flat import FlatParameters
 from sweepwise.learner.module import ModuleLearner
@@ -16,7 +17,6 @@ from sweepwise.regularizer.elastic_net import ElasticNet
 from sweepwise.regularizer.l1 import L1
 from sweepwise.regularizer.l2 import L2
 from sweepwise.regularizer.weight_decay import WeightDecay
-from sweepwise.schema import bind
 from sweepwise.task import Regression
 
 # Each regularizer, and the penalty of one run's weights as its documentation writes it.

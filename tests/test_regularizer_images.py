@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sweepwise.cli import composed
+from sweepwise.config.schema import bind
 from sweepwise.errors import UsageError
 from sweepwise.regularizer.cutout import Cutout
 from sweepwise.regularizer.flip import Flip
 from sweepwise.regularizer.rotation import Rotation, rotated
 from sweepwise.regularizer.shift_crop import ShiftCrop
-from sweepwise.schema import bind
 
 EVERY = {"cutout": Cutout(), "flip": Flip(), "shift_crop": ShiftCrop(), "rotation": Rotation()}
 

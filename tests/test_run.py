@@ -16,7 +16,8 @@ from small import CONF, SMALL
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
-from sweepwise import allowlist, lock, record, run
+from sweepwise import lock, record, run
+from sweepwise.config.groups import GROUPS
 from sweepwise.early_stop import sign
 from sweepwise.errors import UsageError
 from sweepwise.identity import Request
@@ -92,7 +93,7 @@ def weights(folder: Path) -> dict[str, bytes]:
 
 def test_every_group_of_the_defaults_is_known_to_the_run():
     groups = {path.parent.name for path in CONF.glob("*/*.yaml")} - {"experiment"}
-    assert groups == set(allowlist.GROUPS)
+    assert groups == set(GROUPS)
 
 
 @pytest.mark.parametrize("option", OPTIONS)

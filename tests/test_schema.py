@@ -9,9 +9,10 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 from torch import nn
 
+from sweepwise.config.ranges import Range
+from sweepwise.config.schema import Bound, bind, check, locate
 from sweepwise.errors import UsageError, did_you_mean
 from sweepwise.scheduler import Schedule
-from sweepwise.schema import Bound, Range, bind, check, locate
 
 PATIENCE = "sweepwise.early_stop.patience.Patience"
 MLP = "sweepwise.model.mlp.mlp"

@@ -5,8 +5,8 @@ import yaml
 from small import CONF
 from submitit.slurm.slurm import _make_sbatch_string
 
+from sweepwise.config.schema import filled
 from sweepwise.errors import UsageError
-from sweepwise.schema import filled
 from sweepwise.sweep.settings import Settings
 
 

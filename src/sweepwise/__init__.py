@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from sweepwise.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from sweepwise.config.ranges import Range
     from sweepwise.data import Arrays, Data, split
     from sweepwise.errors import UsageError
     from sweepwise.init import initialize_
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from sweepwise.optimizer import FlatOptimizer
     from sweepwise.regularizer import Regularizer
     from sweepwise.scheduler import Schedule
-    from sweepwise.schema import Range
     from sweepwise.seed import Seeds
     from sweepwise.trainer import Settings
 
@@ -41,7 +41,7 @@ _HOMES = {
     "Data": "data",
     "Fitted": "library",
     "FlatOptimizer": "optimizer",
-    "Range": "schema",
+    "Range": "config.ranges",
     "Regularizer": "regularizer",
     "Schedule": "scheduler",
     "Seeds": "seed",

@@ -29,9 +29,9 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from sweepwise import fence
+from sweepwise.config.ranges import Range
 from sweepwise.errors import Failure
 from sweepwise.folders import CHECKPOINTS as FOLDER
-from sweepwise.schema import Range
 from sweepwise.sealed import MALFORMED, MANIFEST, manifest, opened, order, packed, unpacked
 from sweepwise.system import atomic
 from sweepwise.system.handle import named

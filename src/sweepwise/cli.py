@@ -22,7 +22,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from sweepwise import allowlist, folders, guard, importing, lock, record, usage, world
+from sweepwise import folders, guard, importing, lock, record, usage, world
+from sweepwise.config import allowlist
 from sweepwise.errors import BAD_USAGE, FAILED, TOLD, Failure, UsageError
 from sweepwise.identity import Request
 from sweepwise.standing import ENDED, Ended, ended, refuse_made_otherwise

@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweepwise import allowlist
+from sweepwise.config import allowlist
 
 Keys = tuple[Any, ...]  # a place below `hydra`
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweepwise import __version__, git
+from sweepwise import git
 from sweepwise.sources import code_folders
+from sweepwise.version import __version__
 from sweepwise.world import place
 
 PACKAGES = ("torch", "numpy", "hydra-core")

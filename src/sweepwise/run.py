@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from sweepwise import identity, lock, provenance, record, report, verdict
-from sweepwise.allowlist import GROUPS
 from sweepwise.checkpoint import Checkpoints, Saved
+from sweepwise.config.groups import GROUPS
+from sweepwise.config.schema import Bound, bind
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import Data, split
 from sweepwise.errors import Failure, UsageError, explained, reason
@@ -34,7 +35,6 @@ from sweepwise.optimizer import FlatOptimizer
 from sweepwise.parts import EXAMPLES, Parts, assemble
 from sweepwise.record import Record
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
-from sweepwise.schema import Bound, bind
 from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
 from sweepwise.system import atomic
 from sweepwise.system.handle import named

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from sweepwise.schema import Range
+from sweepwise.config.ranges import Range
 
 _MASK = 2**64 - 1
 

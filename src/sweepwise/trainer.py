@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sweepwise.config.ranges import Range
 from sweepwise.data import Data
 from sweepwise.data.loading import Batches, Portions, evaluation_batches
 from sweepwise.early_stop import Best, EarlyStop
 from sweepwise.learner import Learner, Parallel, Precision, Watch, Watched
 from sweepwise.meter import Meter
 from sweepwise.scheduler import Schedule
-from sweepwise.schema import Range
 from sweepwise.seed import generators, place_generators
 from sweepwise.task import Task
 from sweepwise.world import ALONE, World

@@ -16,16 +16,13 @@ from typing import Any
 
 import yaml
 
-from sweepwise import allowlist
-from sweepwise.allowlist import GROUPS
+from sweepwise.config import allowlist
+from sweepwise.config.groups import EXPERIMENT, GROUPS, LAUNCHER, SETTINGS
+from sweepwise.config.schema import check
 from sweepwise.errors import UsageError, did_you_mean
 from sweepwise.identity import name_fault, place_fault
-from sweepwise.schema import check
 
-EXPERIMENT = "experiment"  # a group of whole settings, above all others; none is chosen by default
-LAUNCHER = "hydra/launcher"  # where the runs of a sweep go; one of Hydra's groups, to which we bring options
 NOTES = "README.md"  # in the folder of a group: what holds for all of its options
-SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "accept_changes": bool, "progress": bool}
 
 SYNTAX = (
     "python train.py [GROUP=OPTION ...] [GROUP.KEY=VALUE ...]        one run",

@@ -40,8 +40,8 @@ class RunLauncher(Launcher):
         Raises:
             UsageError: with every fault; also what must be given, which Hydra drops without a word.
         """
+        from sweepwise.config.schema import filled
         from sweepwise.errors import UsageError
-        from sweepwise.schema import filled
 
         if missing := sorted(OmegaConf.missing_keys(self._config.hydra.launcher)):
             raise UsageError([f"hydra.launcher.{key}: must be given" for key in missing])

@@ -13,10 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sweepwise.config.ranges import Range
 from sweepwise.data.part import Part
 from sweepwise.data.scaling import UNSCALED, Scaling, moments, standardizing
 from sweepwise.data.stored import StoredPart
-from sweepwise.schema import Range
 from sweepwise.seed import stream
 
 OPEN_UNIT = Range(0, 1, open_low=True, open_high=True)

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import numpy as np
 
+from sweepwise.config.ranges import Range
 from sweepwise.data import Arrays
 from sweepwise.data.arrays import read_npy
 from sweepwise.data.targets import find_targets
-from sweepwise.schema import Range
 
 
 def memmap(*, x: str, y: str, classes: Annotated[int, Range(0)] | None = None) -> Arrays:

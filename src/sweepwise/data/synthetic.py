@@ -5,8 +5,8 @@ from typing import Annotated
 import numpy as np
 from numpy.random import RandomState
 
+from sweepwise.config.ranges import Range
 from sweepwise.data import Arrays
-from sweepwise.schema import Range
 
 Points = Annotated[int, Range(4)]
 Noise = Annotated[float, Range(0)]

@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
+from sweepwise.config.ranges import Range
 from sweepwise.early_stop import Best, Mode, sign
-from sweepwise.schema import Range
 
 
 class Patience:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from sweepwise.config.ranges import Range
 from sweepwise.init import rules
-from sweepwise.schema import Range
 
 NO_EXAMPLES = torch.empty(0)
 

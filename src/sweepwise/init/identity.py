@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from sweepwise.schema import Range
+from sweepwise.config.ranges import Range
 
 
 def identity_(tensor: Tensor, *, gain: Annotated[float, Range(0)] = 1.0) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Generator, Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.dropout import _DropoutNd
 
+from sweepwise.config.ranges import Range
 from sweepwise.init import rules
-from sweepwise.schema import Range
 
 SCALED = (nn.Linear, nn.Bilinear, _ConvNd)  # maps whose output is proportional to the weight, as biases are 0
 

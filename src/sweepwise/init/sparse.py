@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from torch import Generator, Tensor
 
-from sweepwise.schema import Range
+from sweepwise.config.ranges import Range
 
 
 def sparse_(

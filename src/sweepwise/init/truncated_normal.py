@@ -4,7 +4,7 @@ from typing import Annotated
 
 from torch import Generator, Tensor, nn
 
-from sweepwise.schema import Range
+from sweepwise.config.ranges import Range
 
 
 def truncated_normal_(

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from torch import nn
 
+from sweepwise.config.ranges import Range
 from sweepwise.model.activation import ACTIVATIONS, Activation
-from sweepwise.schema import Range
 
 CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d}
 BATCH_NORMS: dict[int, Callable[[int], nn.Module]] = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d}

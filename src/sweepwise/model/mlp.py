@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from torch import nn
 
+from sweepwise.config.ranges import Range
 from sweepwise.model.activation import ACTIVATIONS, Activation
-from sweepwise.schema import Range
 
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from torch import Tensor, nn
 
+from sweepwise.config.ranges import Range
 from sweepwise.model.pooling import Last, Mean
-from sweepwise.schema import Range
 
 
 def recurrent(

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sweepwise.config.ranges import Range
 from sweepwise.model.activation import ACTIVATIONS, Activation
-from sweepwise.schema import Range
 
 
 def resnet(

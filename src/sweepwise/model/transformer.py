@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sweepwise.config.ranges import Range
 from sweepwise.model.activation import ACTIVATIONS, Activation
 from sweepwise.model.pooling import Mean
-from sweepwise.schema import Range
 
 
 def transformer(

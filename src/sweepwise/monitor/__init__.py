@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sweepwise.config.ranges import Range
 from sweepwise.learner import Watch, Watched
 from sweepwise.learner.units import BOUNDED, alive, saturated
 from sweepwise.monitor.appended import AppendedFile
@@ -22,7 +23,6 @@ from sweepwise.monitor.graph import graph as graph_of
 from sweepwise.monitor.histogram import histograms
 from sweepwise.monitor.picture import Picture, drawable, examples, matrix
 from sweepwise.record import jsonable
-from sweepwise.schema import Range
 
 _STRICT = json.JSONEncoder(allow_nan=False).encode
 LINES = "metrics.jsonl"

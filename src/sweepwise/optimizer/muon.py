@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
-from sweepwise.schema import Range
+from sweepwise.config.ranges import Range
 
 UNIT = Range(0, 1, open_high=True)
 QUINTIC = 3.4445, -4.7750, 2.0315  # steepest at 0, where most singular values of a gradient lie

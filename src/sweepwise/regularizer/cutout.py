@@ -6,8 +6,8 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
+from sweepwise.config.ranges import Range
 from sweepwise.regularizer import Regularizer, refuse_other_than_images
-from sweepwise.schema import Range
 
 
 class Cutout(Regularizer):

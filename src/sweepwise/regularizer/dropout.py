@@ -6,8 +6,8 @@ from typing import Annotated
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from sweepwise.config.ranges import Range
 from sweepwise.regularizer import Regularizer
-from sweepwise.schema import Range
 
 
 class Dropout(Regularizer):

@@ -5,8 +5,8 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from sweepwise.config.ranges import Range
 from sweepwise.regularizer import Regularizer
-from sweepwise.schema import Range
 
 
 class InputNoise(Regularizer):

@@ -5,8 +5,8 @@ from typing import Annotated
 from torch import Tensor
 from torch.nn import functional
 
+from sweepwise.config.ranges import Range
 from sweepwise.regularizer import Regularizer
-from sweepwise.schema import Range
 
 
 class L1(Regularizer):

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from torch import Tensor
 
+from sweepwise.config.ranges import Range
 from sweepwise.regularizer import Regularizer
-from sweepwise.schema import Range
 
 
 class L2(Regularizer):

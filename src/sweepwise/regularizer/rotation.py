@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sweepwise.config.ranges import Range
 from sweepwise.regularizer import Regularizer, refuse_other_than_images
-from sweepwise.schema import Range
 
 
 class Rotation(Regularizer):

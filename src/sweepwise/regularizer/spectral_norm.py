@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils.parametrizations import spectral_norm
 
+from sweepwise.config.ranges import Range
 from sweepwise.regularizer import Regularizer
-from sweepwise.schema import Range
 
 _START = 0  # the seed of the first singular vectors: the same for every run
 

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
-from sweepwise.schema import Range
+from sweepwise.config.ranges import Range
 
 HORIZON = "horizon"  # in a yaml: all epochs (or steps, by `per`) that are left after the warm-up
 ROUNDING = 1e-9  # relative to the base rate

@@ -6,7 +6,7 @@ from typing import Annotated
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from sweepwise.schema import Range
+from sweepwise.config.ranges import Range
 
 
 def inverse_sqrt(

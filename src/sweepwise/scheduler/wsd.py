@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from sweepwise.schema import Range
+from sweepwise.config.ranges import Range
 
 # What is left of the rate at x in [0, 1] of the decay.
 SHAPES: dict[str, Callable[[float], float]] = {

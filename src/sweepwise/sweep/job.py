@@ -17,7 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweepwise import allowlist, record, world
+from sweepwise import record, world
+from sweepwise.config import allowlist
 from sweepwise.errors import FAILED, Failure
 from sweepwise.folders import SWEEP
 from sweepwise.standing import ended

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sweepwise import record
+from sweepwise.config.ranges import Range
 from sweepwise.errors import REFUSED, TOLD, Failure, UsageError
 from sweepwise.identity import Request
 from sweepwise.lock import holder
-from sweepwise.schema import Range
 from sweepwise.standing import ENDED
 from sweepwise.sweep import pool
 from sweepwise.sweep.child import Outcome

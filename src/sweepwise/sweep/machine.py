@@ -31,8 +31,8 @@ def slots(requests: Sequence[Request], max_parallel: int | None) -> list[str | N
 
 def _trainer(request: Request) -> Settings | None:
     """The settings of a run's trainer; None if they are refused, which the run says itself."""
+    from sweepwise.config.schema import filled
     from sweepwise.errors import UsageError
-    from sweepwise.schema import filled
     from sweepwise.trainer import Settings
 
     values = {key: value for key, value in request.config["trainer"].items() if key != "_target_"}

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal
 
+from sweepwise.config.ranges import Range
 from sweepwise.errors import UsageError, did_you_mean
-from sweepwise.schema import Range
 
 # Keys that submitit's executor for Slurm takes as they are.
 SAME = (

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sweepwise import allowlist, folders
+from sweepwise import folders
+from sweepwise.config import allowlist
 from sweepwise.errors import Failure
 from sweepwise.identity import Request, known_folders
 from sweepwise.sweep import snapshot

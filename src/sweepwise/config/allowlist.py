@@ -15,21 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sweepwise.config.groups import GROUPS
+
 ENTRY_POINTS = "sweepwise.packages"  # of distributions that were installed with parts for us
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+")  # nothing private, ASCII, no empty part
-GROUPS = (
-    "seed",
-    "data",
-    "model",
-    "init",
-    "optimizer",
-    "scheduler",
-    "regularizer",
-    "early_stop",
-    "trainer",
-    "checkpoint",
-    "monitor",
-)
 HYDRAS = ("hydra.conf", "hydra_plugins")  # packages with yamls that Hydra and its plugins bring
 
 
