@@ -29,7 +29,7 @@ from sweepwise import cli, figure
 from sweepwise.errors import UsageError
 
 if TYPE_CHECKING:
-    from sweepwise.identity import Request
+    from sweepwise.store.request import Request
     from sweepwise.verdict import Start
 
 

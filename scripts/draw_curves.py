@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweepwise import cli, figure, identity, record, scripting
+from sweepwise import cli, figure, scripting
 from sweepwise.errors import UsageError
+from sweepwise.store import history, record, request
 
 ELSE = "-"  # of a run that did not override the key
 
@@ -40,9 +41,9 @@ def read(home: Path) -> list[Run]:
     for path in sorted(home.rglob("[!.]*/record.json")):
         known = record.read(path.parent)
         if known.get("status") in ("finished", "stopped early"):
-            overrides = dict(zip(identity.keys(known["overrides"]), known["overrides"], strict=True))
+            overrides = dict(zip(request.keys(known["overrides"]), known["overrides"], strict=True))
             told = {key: override.partition("=")[2] for key, override in overrides.items()}
-            found.append(Run(told, known, scripting.history(path.parent)))
+            found.append(Run(told, known, history.history(path.parent)))
     if not found:
         raise UsageError([f"runs={home}: holds no run that has ended"])
     return found

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from sweepwise import cli, figure, scripting
 from sweepwise.errors import UsageError
-from sweepwise.identity import Request
+from sweepwise.store import history
+from sweepwise.store.request import Request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,7 +58,7 @@ def curves(requests: Mapping[str, Sequence[Request]]) -> dict[str, list[list[dic
     from sweepwise.run import train
 
     return {
-        name: [scripting.history(scripting.trained(request, train)) for request in group]
+        name: [history.history(scripting.trained(request, train)) for request in group]
         for name, group in requests.items()
     }
 

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sweepwise import cli, figure, record, scripting
+from sweepwise import cli, figure, scripting
 from sweepwise.errors import UsageError
+from sweepwise.store import history, record
 
 CONF = Path(__file__).parents[1] / "conf"
 EPOCHS = 60
@@ -82,7 +83,7 @@ def trained(pattern: str) -> Curve:
     known = record.read(folder)
     if "stopped" not in known or known["best"]["epoch"] < 0:
         raise UsageError([f"run={folder}: must be the folder of a run that has ended and has a best epoch"])
-    lines = scripting.history(folder)
+    lines = history.history(folder)
     metric = known["best"]["metric"]
     training = [line.get(metric.replace("val/", "train/"), math.nan) for line in lines]
     return Curve(

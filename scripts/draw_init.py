@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise import cli, figure, scripting
-from sweepwise.identity import Request
+from sweepwise.store.request import Request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise import cli, figure, scripting
 from sweepwise.errors import UsageError
-from sweepwise.identity import Request
+from sweepwise.store.request import Request
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,9 +16,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from sweepwise import cli, provenance, record, scripting
+from sweepwise import cli, provenance, scripting
 from sweepwise.errors import UsageError
-from sweepwise.standing import ended
+from sweepwise.store import record, status
+from sweepwise.store.status import ended
 
 
 def main(arguments: list[str]) -> int:
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
     request = cli.recorded(folder)
     before = record.read(folder)
     if not ended(before):
-        raise UsageError([f"{folder}: must have ended, but is {record.standing(folder)}"])
+        raise UsageError([f"{folder}: must have ended, but is {status.standing(folder)}"])
 
     from sweepwise import survival
     from sweepwise.compare import compare
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> int:
     scratch = Path(tempfile.mkdtemp(prefix="sweepwise-reproduce-"))
     request = survival.elsewhere(request, scratch)
     with (scratch / survival.OUTPUT).open("w") as output, contextlib.redirect_stdout(output):
-        train(request, fused=record.is_fused(before))
+        train(request, fused=status.is_fused(before))
     after = record.read(request.folder)
     found = compare(folder, request.folder)
     print(f"run           {folder}: {before['status']}, {before['best']['metric']} {before['best']['value']}")

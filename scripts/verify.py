@@ -26,8 +26,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweepwise import cli, record, scripting
+from sweepwise import cli, scripting
 from sweepwise.errors import UsageError
+from sweepwise.store import record
 
 OWN = {"kills": "10", "seed": "0", "every": "0", "max_steps": "0"}
 TOGETHER = 8  # deaths of one training, at most

@@ -63,7 +63,12 @@ HOSTILE = [
     ),
     *("code.interact", "codeop.compile_command", "pdb.run", "pip.main", "sys.exit", "atexit.register"),
     # our own machinery
-    *("sweepwise.cli.main", "sweepwise.cli.script", "sweepwise.record.claim", "sweepwise.record.write_aside"),
+    *(
+        "sweepwise.cli.main",
+        "sweepwise.cli.script",
+        "sweepwise.store.record.claim",
+        "sweepwise.store.record.write_aside",
+    ),
     *(
         "sweepwise.scripting.run",
         "sweepwise.run.train",

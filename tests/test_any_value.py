@@ -14,7 +14,7 @@ from sweepwise.config import groups
 from sweepwise.config.schema import filled
 from sweepwise.data import download
 from sweepwise.errors import Failure, UsageError
-from sweepwise.identity import Request, folder_name
+from sweepwise.store.request import Request, folder_name
 from sweepwise.sweep import local, machine, together
 from sweepwise.sweep.settings import Settings
 

@@ -20,8 +20,8 @@ from small import mounted
 from sweepwise import checkpoint, sealed
 from sweepwise.checkpoint import BEST, STATE, WEIGHTS, Checkpoints, Damaged
 from sweepwise.death import Death, forked
-from sweepwise.folders import CHECKPOINTS
 from sweepwise.sealed import MANIFEST
+from sweepwise.store.folders import CHECKPOINTS
 from sweepwise.system import atomic
 
 FLIPS = 1000

@@ -13,8 +13,8 @@ import torch
 
 from sweepwise import sealed
 from sweepwise.checkpoint import BEST, STATE, WEIGHTS, Checkpoints, Damaged
-from sweepwise.folders import CHECKPOINTS
 from sweepwise.monitor import Monitor
+from sweepwise.store.folders import CHECKPOINTS
 
 RECORDED = ("open", "write", "fsync", "ftruncate", "mkdir", "rename", "replace", "symlink", "unlink", "rmdir")
 

@@ -23,9 +23,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from small import CONF, ENVIRONMENT, TINY, TRAIN
 
-from sweepwise import lock, parts, record, run, trainer, usage
+from sweepwise import parts, run, trainer, usage
 from sweepwise.errors import UsageError
-from sweepwise.identity import Request
+from sweepwise.store import claim, record
+from sweepwise.store.request import Request
+from sweepwise.store.status import standing
 
 SMALL = [*TINY, "monitor=none"]
 SHORT = [*SMALL, "early_stop=none", "trainer.max_epochs=2"]
@@ -356,7 +358,7 @@ def test_a_folder_that_cannot_be_written_is_named(command, empty_folder):
 def test_a_run_that_another_process_trains_is_refused(command):
     command(*SHORT)
     (folder,) = folders()
-    with lock.hold(folder):
+    with claim.hold(folder):
         code, _, err = command(*SHORT, "fresh=true")
     assert code == 1 and f"is being trained by process {os.getpid()}" in err
 
@@ -627,5 +629,5 @@ def test_a_killed_run_frees_its_folder(command):
         process.kill()
         process.wait()
         assert record.read(folder)["status"] == "running"
-        assert record.standing(folder) == "interrupted"
-        lock.hold(folder).release()
+        assert standing(folder) == "interrupted"
+        claim.hold(folder).release()

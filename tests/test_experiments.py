@@ -11,7 +11,8 @@ import pytest
 import yaml
 from small import CONF, ENVIRONMENT, TRAIN
 
-from sweepwise import cli, record, run, usage
+from sweepwise import cli, run, usage
+from sweepwise.store import record
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 

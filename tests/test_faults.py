@@ -24,8 +24,8 @@ from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file
 from small import ENVIRONMENT, PLAIN, ROOT, TINY, TRAIN, WINE, mounted, remount
 
-from sweepwise import record
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.store import record
 from sweepwise.system.signals import Interrupts
 
 SMALL = [*TINY, *PLAIN]

@@ -15,12 +15,13 @@ import torch
 from safetensors.torch import load_file
 from small import CONF
 
-from sweepwise import cli, meter, record, run
+from sweepwise import cli, meter, run
 from sweepwise import compare as compare_module
 from sweepwise.data import Part, split
 from sweepwise.errors import UsageError
 from sweepwise.learner.fused import FusedLearner
 from sweepwise.learner.purity import Unfusable
+from sweepwise.store import record
 from sweepwise.system import signals
 
 CLOSE = 1e-9

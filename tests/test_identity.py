@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from small import CONF, ENVIRONMENT, ROOT, TRAIN
 
-from sweepwise import identity, lock, usage
+from sweepwise import usage
 from sweepwise.errors import UsageError
-from sweepwise.identity import NOT_IDENTITY, Request, name_fault, place_fault
+from sweepwise.store import claim as claim_module
+from sweepwise.store import request as request_module
+from sweepwise.store.request import NOT_IDENTITY, Request, find_folder, folder_name, name_fault, place_fault
 
 GROUPS = sorted(
     path.name for path in CONF.iterdir() if list(path.glob("*.yaml")) and path.name != "experiment"
@@ -69,9 +71,9 @@ def test_every_key_of_every_option_is_in_the_id_or_named_as_one_that_cannot_chan
     moves: dict[str, set[bool]] = {}
     for overrides in everything:
         config = composed(*overrides)
-        before = identity.identity(config)
+        before = request_module.identity(config)
         for path, value in leaves(config):
-            moved = identity.identity(changed(config, path, other(value))) != before
+            moved = request_module.identity(changed(config, path, other(value))) != before
             moves.setdefault(".".join(path), set()).add(moved)
     for key, found in moves.items():
         named = {key, ".".join(key.split(".")[:2]), key.split(".")[0]} & NOT_IDENTITY
@@ -101,7 +103,7 @@ def test_what_changes_a_result_is_in_the_id(key):
     path = tuple(key.split("."))
     config = composed()
     value = dict(leaves(config))[path]
-    assert identity.identity(changed(config, path, other(value))) != identity.identity(config)
+    assert request_module.identity(changed(config, path, other(value))) != request_module.identity(config)
 
 
 def test_the_same_file_under_two_paths_is_two_runs_and_its_folder_may_move(tmp_path, monkeypatch):
@@ -110,23 +112,30 @@ def test_the_same_file_under_two_paths_is_two_runs_and_its_folder_may_move(tmp_p
     for home in (tmp_path / "here", tmp_path / "there"):
         home.mkdir()
         monkeypatch.chdir(home)
-        ids.append(identity.identity(composed(*written)))
-    assert ids[0] == ids[1] != identity.identity(composed("data=table", f"data.path={tmp_path}/here/set.csv"))
+        ids.append(request_module.identity(composed(*written)))
+    assert (
+        ids[0]
+        == ids[1]
+        != request_module.identity(composed("data=table", f"data.path={tmp_path}/here/set.csv"))
+    )
 
 
 def test_identity_changes_with_what_is_added_or_removed():
     config = composed()
-    ids = {identity.identity(config), identity.identity({**config, "new": 1})}
-    ids |= {identity.identity({key: value for key, value in config.items() if key != "init"})}
-    ids |= {identity.identity(composed("regularizer=l1")), identity.identity(composed("regularizer=[l1,l2]"))}
+    ids = {request_module.identity(config), request_module.identity({**config, "new": 1})}
+    ids |= {request_module.identity({key: value for key, value in config.items() if key != "init"})}
+    ids |= {
+        request_module.identity(composed("regularizer=l1")),
+        request_module.identity(composed("regularizer=[l1,l2]")),
+    }
     assert len(ids) == 5
 
 
 def test_identity_is_eight_hex_digits_whatever_the_order_or_the_process():
     config = composed()
     turned = {key: config[key] for key in reversed(config)}
-    found = identity.identity(config)
-    assert re.fullmatch(r"[0-9a-f]{8}", found) and identity.identity(turned) == found
+    found = request_module.identity(config)
+    assert re.fullmatch(r"[0-9a-f]{8}", found) and request_module.identity(turned) == found
     code = "import json, sys; from sweepwise.record import identity; print(identity(json.load(sys.stdin)))"
     for seed in ("1", "2"):
         env = {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed}
@@ -161,7 +170,7 @@ ID = "1a2b3c4d"
     ],
 )
 def test_a_folder_says_what_was_overridden(overrides, name):
-    assert identity.folder_name(overrides, 0, ID) == name
+    assert folder_name(overrides, 0, ID) == name
 
 
 def check_name(name: str, seed: int, run_id: str = ID) -> None:
@@ -173,31 +182,31 @@ def check_name(name: str, seed: int, run_id: str = ID) -> None:
 
 @given(st.lists(st.text(max_size=80), max_size=8), st.integers(0, 2**32 - 1))
 def test_a_folder_name_is_one_ascii_level_of_at_most_120_bytes(overrides, seed):
-    check_name(identity.folder_name(overrides, seed, ID), seed)
+    check_name(folder_name(overrides, seed, ID), seed)
 
 
 @pytest.mark.parametrize("length", range(60, 130))
 def test_long_names_are_cut_but_keep_seed_and_id(length):
-    check_name(identity.folder_name(["k=" + "v" * (length - 2), "other=1"], 2**32 - 1, ID), 2**32 - 1)
-    check_name(identity.folder_name(["a=1"] * length, 0, ID), 0)
+    check_name(folder_name(["k=" + "v" * (length - 2), "other=1"], 2**32 - 1, ID), 2**32 - 1)
+    check_name(folder_name(["a=1"] * length, 0, ID), 0)
 
 
 def test_a_run_is_found_by_its_id_however_it_was_asked_for(tmp_path):
     home = tmp_path / "main"
-    new = identity.find_folder(home, ["init=xavier"], 3, ID)
+    new = find_folder(home, ["init=xavier"], 3, ID)
     assert new == home / f"init=xavier,seed=3-{ID}"
     assert not home.exists()  # asking makes nothing
     new.mkdir(parents=True)
     (home / "seed=3-ffffffff").mkdir()
-    assert identity.find_folder(home, [], 3, ID) == new
-    assert identity.find_folder(home, ["optimizer.lr=0.001"], 3, ID) == new
-    assert identity.find_folder(home, [], 3, "00000000") == home / "seed=3-00000000"
+    assert find_folder(home, [], 3, ID) == new
+    assert find_folder(home, ["optimizer.lr=0.001"], 3, ID) == new
+    assert find_folder(home, [], 3, "00000000") == home / "seed=3-00000000"
 
 
 def test_a_request_knows_its_id_and_folder(tmp_path):
     config = composed("seed.value=5", "name=trial", f"output_dir={tmp_path}", "init=xavier")
     request = Request(config, ["seed.value=5", "name=trial", "init=xavier"])
-    assert request.id == identity.identity(config)
+    assert request.id == request_module.identity(config)
     assert request.folder == tmp_path / "trial" / f"init=xavier,seed=5-{request.id}"
 
 
@@ -220,7 +229,7 @@ def test_odd_values_give_folders_that_are_one_ascii_level_and_apart(value, tmp_p
         folders.append(request.folder)
         check_name(request.folder.name, 0, request.id)
         assert request.folder.parent == tmp_path / "main"
-        with lock.claim(request) as claim:
+        with claim_module.claim(request) as claim:
             assert claim.folder.is_dir()
             (claim.folder / "kept").touch()
     assert folders[0] != folders[1]
@@ -232,7 +241,7 @@ def test_results_go_where_a_path_may_lead(levels, tmp_path):
     place = f"{tmp_path}/{levels}"
     assert place_fault(place) == ""
     (tmp_path / "x").mkdir()
-    with lock.claim(Request({**composed(), "output_dir": place})) as claim:
+    with claim_module.claim(Request({**composed(), "output_dir": place})) as claim:
         assert claim.folder.is_dir()
 
 

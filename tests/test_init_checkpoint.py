@@ -8,12 +8,13 @@ from safetensors.torch import save_file
 from small import CONF, SMALL
 from torch import nn
 
-from sweepwise import record, run
+from sweepwise import run
 from sweepwise.cli import composed
 from sweepwise.data.loading import evaluation_batches
 from sweepwise.errors import UsageError
 from sweepwise.init import initialize_
 from sweepwise.init.checkpoint import Checkpoint
+from sweepwise.store import record
 
 SHORT = [*SMALL, "model.norm=batch", "monitor=none", "trainer.max_epochs=2"]
 

@@ -13,7 +13,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from small import ROOT, TINY, TRAIN
 
-from sweepwise import record
+from sweepwise.store import record
 
 SHORT = [*TINY, "monitor=none", "early_stop=none", "trainer.max_epochs=2"]
 

@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 from small import CONF, SMALL
 from torch.nn import functional
 
-from sweepwise import identity, record, run
+from sweepwise import run
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.config.schema import bind
 from sweepwise.errors import UsageError
-from sweepwise.identity import Request
 from sweepwise.monitor import Monitor
+from sweepwise.store import record
+from sweepwise.store import request as request_module
+from sweepwise.store.request import Request
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, fit
 
@@ -54,9 +56,9 @@ def test_each_is_part_of_a_runs_identity(tmp_path):
         "precision": "fp32",
         "compile": False,
     }
-    ids = {identity.identity(config)}
+    ids = {request_module.identity(config)}
     for key, value in OTHER.items():
-        ids.add(identity.identity(config | {"trainer": config["trainer"] | {key: value}}))
+        ids.add(request_module.identity(config | {"trainer": config["trainer"] | {key: value}}))
     assert len(ids) == 5
 
 

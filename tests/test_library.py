@@ -27,10 +27,10 @@ from sweepwise import (
 )
 from sweepwise.data.sklearn_sets import wine
 from sweepwise.early_stop.patience import Patience
-from sweepwise.identity import Request
 from sweepwise.model.mlp import mlp
 from sweepwise.regularizer.dropout import Dropout
 from sweepwise.regularizer.l1 import L1
+from sweepwise.store.request import Request
 
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 SMALL = partial(mlp, hidden=[16])

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from small import ROOT, TRAIN, mounted, remount
 
-from sweepwise import folders, lock, record
-from sweepwise import lock as lock_module
-from sweepwise.folders import clear
-from sweepwise.identity import Request
-from sweepwise.lock import Busy, hold
-from sweepwise.record import Record
+from sweepwise.store import claim as claim_module
+from sweepwise.store import folders, record
+from sweepwise.store.claim import Busy, hold, is_held
+from sweepwise.store.folders import clear
+from sweepwise.store.record import Record
+from sweepwise.store.request import Request
 
 MANY = 50
 FORK = multiprocessing.get_context("fork")
@@ -96,38 +96,38 @@ def test_a_lock_dies_with_its_holder_though_a_child_of_it_lives_on(tmp_path):
         first.wait()
         os.killpg(first.pid, 0)  # the child is there
         end = time.monotonic() + 30
-        while lock.is_held(tmp_path / "run") and time.monotonic() < end:
+        while is_held(tmp_path / "run") and time.monotonic() < end:
             os.sched_yield()  # it may have been born only now, and closes what it has inherited first of all
         hold(tmp_path / "run").release()
 
 
 def test_what_a_child_does_with_an_inherited_claim_leaves_it_to_the_parent(tmp_path):
-    with lock_module.claim(asked(tmp_path)) as claim:
+    with claim_module.claim(asked(tmp_path)) as claim:
         (claim.folder / "kept").touch()
 
         def in_child() -> None:
             claim.release()  # as a `with` does that a worker leaves by an exception
-            other = lock_module.claim(asked(tmp_path, 1))  # may get the number that the parent's lock has
+            other = claim_module.claim(asked(tmp_path, 1))  # may get the number that the parent's lock has
             claim.release()
-            assert lock.is_held(other.folder)
+            assert is_held(other.folder)
 
         child = FORK.Process(target=in_child)
         child.start()
         child.join()
         assert child.exitcode == 0
         with pytest.raises(Busy):
-            lock_module.claim(asked(tmp_path))
-    assert not lock.is_held(claim.folder)
+            claim_module.claim(asked(tmp_path))
+    assert not is_held(claim.folder)
 
 
 def test_a_claim_ends_when_it_is_released_and_only_then(tmp_path):
-    claim = lock_module.claim(asked(tmp_path))
+    claim = claim_module.claim(asked(tmp_path))
     (claim.folder / "kept").touch()
     with pytest.raises(Busy, match=f"process {os.getpid()} "):
-        lock_module.claim(asked(tmp_path))
+        claim_module.claim(asked(tmp_path))
     claim.release()
     claim.release()
-    lock_module.claim(asked(tmp_path)).release()
+    claim_module.claim(asked(tmp_path)).release()
     assert names(claim.folder) == [".lock", "kept"]
 
 
@@ -150,15 +150,15 @@ def test_who_holds_it_is_told_though_the_line_is_still_being_written(tmp_path):
 
 def test_a_look_at_a_lock_neither_takes_it_nor_turns_a_claim_away(tmp_path):
     folder = tmp_path / "run"
-    assert not lock.is_held(folder) and not folder.exists()
+    assert not is_held(folder) and not folder.exists()
     with hold(folder) as claim:
         (claim.folder / "kept").touch()
         before = (folder / ".lock").read_bytes()
-        assert lock.is_held(folder) and (folder / ".lock").read_bytes() == before
+        assert is_held(folder) and (folder / ".lock").read_bytes() == before
 
     def look(stop) -> None:
         while not stop.is_set():
-            lock.is_held(folder)
+            is_held(folder)
 
     stop = FORK.Event()
     watchers = [FORK.Process(target=look, args=(stop,)) for _ in range(3)]
@@ -183,7 +183,7 @@ def race(requests: list[Request]) -> list[str]:
     def start(request: Request) -> None:
         barrier.wait()
         try:
-            claim = lock_module.claim(request)
+            claim = claim_module.claim(request)
         except Exception as error:
             answers.put(f"{type(error).__name__}: {error}")
             return
@@ -230,7 +230,7 @@ def test_claims_that_come_and_go_never_meet(tmp_path):
         for _ in range(40):
             with contextlib.suppress(Busy):
                 try:
-                    with lock_module.claim(asked(tmp_path / "home")) as claim:
+                    with claim_module.claim(asked(tmp_path / "home")) as claim:
                         (tmp_path / "inside").mkdir()  # only one process can
                         (tmp_path / "inside").rmdir()
                         assert claim.folder.is_dir()
@@ -254,12 +254,12 @@ def test_claims_that_come_and_go_never_meet(tmp_path):
 
 def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path):
     home = tmp_path / "a" / "b"
-    with pytest.raises(KeyboardInterrupt), lock_module.claim(asked(home)):
+    with pytest.raises(KeyboardInterrupt), claim_module.claim(asked(home)):
         raise KeyboardInterrupt
     assert names(tmp_path) == []
-    with lock_module.claim(asked(home)) as claim:
+    with claim_module.claim(asked(home)) as claim:
         Record(claim.folder)
-    with lock_module.claim(asked(home, 1)):
+    with claim_module.claim(asked(home, 1)):
         pass
     assert names(home / "main") == [".lock", claim.folder.name]
 
@@ -279,7 +279,7 @@ def test_a_path_that_is_too_long_is_told_and_leaves_nothing(tmp_path):
 
 def check_unwritable(home: Path, why: str) -> None:
     with pytest.raises(OSError) as raised:
-        lock_module.claim(asked(home))
+        claim_module.claim(asked(home))
     text = str(raised.value)
     assert re.fullmatch(rf".+ cannot be written \((?:{why}).*\); output_dir=FOLDER names another place", text)
     assert str(home)[:40] in text and ".lock" not in text and ".tmp" not in text
@@ -300,7 +300,7 @@ def test_a_read_only_file_system_is_told_before_the_training(there, tmp_path):
     with mounted(tmp_path / "disk", "size=1m") as disk:
         home = disk / "results"
         if there != "nothing":
-            with lock_module.claim(asked(home, there == "experiment")) as claim:
+            with claim_module.claim(asked(home, there == "experiment")) as claim:
                 (claim.folder / "kept").touch()
         before = sorted(home.rglob("*"))
         remount(disk, "ro")
@@ -314,13 +314,13 @@ def test_a_full_file_system_is_told_before_the_training_and_left_clean(tmp_path)
         check_unwritable(tmp_path / "disk" / "results", "No space left on device")
         assert names(tmp_path / "disk") == ["filler"]
         (tmp_path / "disk" / "filler").write_bytes(bytes(1024))
-        lock_module.claim(asked(tmp_path / "disk" / "results")).release()
+        claim_module.claim(asked(tmp_path / "disk" / "results")).release()
 
 
 def test_a_folder_of_somebody_else_is_told():
     with tempfile.TemporaryDirectory() as place:
         os.chmod(place, 0o755)
-        with lock_module.claim(asked(Path(place))) as claim:
+        with claim_module.claim(asked(Path(place))) as claim:
             (claim.folder / "kept").touch()
         claim.folder.chmod(0o555)
         answers = FORK.Queue()
@@ -330,7 +330,7 @@ def test_a_folder_of_somebody_else_is_told():
                 os.seteuid(65534)
             for seed in (0, 1):
                 try:
-                    lock_module.claim(asked(Path(place), seed))
+                    claim_module.claim(asked(Path(place), seed))
                 except OSError as error:
                     answers.put(str(error))
 
@@ -347,24 +347,24 @@ def test_a_file_system_without_locks_is_told_with_the_way_out(number, tmp_path, 
     def refuse(file, kind):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(lock.fcntl, "flock", refuse)
+    monkeypatch.setattr(claim_module.fcntl, "flock", refuse)
     told = (
         rf"^{tmp_path}/x/main: its file system cannot lock files \(.*output_dir=FOLDER .*another file system$"
     )
     with pytest.raises(OSError, match=told):
-        lock_module.claim(asked(tmp_path / "x"))
+        claim_module.claim(asked(tmp_path / "x"))
     assert names(tmp_path) == []
 
 
 def test_an_experiment_that_stays_locked_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(claim_module, "PATIENCE_SECONDS", 0.1)
     (tmp_path / "main").mkdir()
     with open(tmp_path / "main" / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.write("process 7 on there since then\n")
         file.flush()
         with pytest.raises(Busy, match=r"main has been locked for 0 s by process 7 on there"):
-            lock_module.claim(asked(tmp_path))
+            claim_module.claim(asked(tmp_path))
 
 
 # --- clearing

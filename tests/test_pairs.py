@@ -22,7 +22,7 @@ from small import CONF
 from sweepwise import run
 from sweepwise.config import groups as groups_module
 from sweepwise.errors import UsageError
-from sweepwise.identity import Request
+from sweepwise.store.request import Request
 
 GROUPS = {
     group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) for group in groups_module.GROUPS

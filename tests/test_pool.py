@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from small import CONF, ENVIRONMENT, PLAIN, TINY, TRAIN
 
-from sweepwise import cli, importing, lock, provenance, record, run, trainer
+from sweepwise import cli, importing, provenance, run, trainer
 from sweepwise.compare import compare
 from sweepwise.errors import Failure, UsageError
+from sweepwise.store import claim, record
 from sweepwise.sweep import local, machine, pool
 from sweepwise.sweep.ledger import Ledger, Submission
 from sweepwise.sweep.summary import best, status, tell
@@ -167,7 +168,7 @@ def test_refused_runs_leave_nothing_and_are_told_once(empty_folder, capfd):
 
 def test_a_run_that_another_process_trains_is_elsewhere(capfd):
     request = asked("seed.value=1")
-    with lock.claim(request):
+    with claim.claim(request):
         (_, best_value), (_, error) = local.train([asked("seed.value=0"), request], APART)
     assert isinstance(best_value, float) and isinstance(error, Failure)
     assert f"is being trained by process {os.getpid()}" in str(error)

@@ -8,7 +8,7 @@ import torch
 from small import CONF, ROOT
 
 from sweepwise import cli, run
-from sweepwise.identity import Request
+from sweepwise.store.request import Request
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text().replace("\\\n", " ")

@@ -10,8 +10,9 @@ from datetime import datetime
 import pytest
 from small import ENVIRONMENT, ROOT, TRAIN
 
-from sweepwise import lock, record
-from sweepwise.record import Damaged, Record
+from sweepwise.store import claim, record
+from sweepwise.store.record import Damaged, Record
+from sweepwise.store.status import standing
 
 ID = "1a2b3c4d"
 
@@ -77,21 +78,21 @@ def test_a_clock_that_is_set_back_changes_no_duration(tmp_path, monkeypatch):
 @pytest.mark.parametrize("status", ["finished", "stopped early", "diverged", "failed", "interrupted"])
 def test_a_run_that_has_ended_stands_as_its_record_says(status, tmp_path):
     Record(tmp_path).end(status, "")
-    with lock.hold(tmp_path):
-        assert record.standing(tmp_path) == status
+    with claim.hold(tmp_path):
+        assert standing(tmp_path) == status
 
 
 def test_a_run_is_running_as_long_as_somebody_holds_it(tmp_path):
     folder = tmp_path / "run"
-    assert record.standing(folder) == "" and not folder.exists()
-    with lock.hold(folder):
-        assert record.standing(folder) == "running"  # and has not come to its record yet
+    assert standing(folder) == "" and not folder.exists()
+    with claim.hold(folder):
+        assert standing(folder) == "running"  # and has not come to its record yet
         Record(folder)
-        assert record.standing(folder) == "running"
-    assert record.standing(folder) == "interrupted"
+        assert standing(folder) == "running"
+    assert standing(folder) == "interrupted"
     assert record.read(folder)["status"] == "running"  # a look writes nothing
     (folder / "record.json").unlink()
-    assert record.standing(folder) == ""
+    assert standing(folder) == ""
 
 
 def test_a_run_that_ends_while_it_is_looked_at_has_ended(tmp_path, monkeypatch):
@@ -102,7 +103,7 @@ def test_a_run_that_ends_while_it_is_looked_at_has_ended(tmp_path, monkeypatch):
         return False
 
     monkeypatch.setattr(record, "is_held", end_now)
-    assert record.standing(tmp_path) == "finished"
+    assert standing(tmp_path) == "finished"
 
 
 def test_where_a_lock_cannot_be_read_the_record_is_believed(tmp_path, monkeypatch):
@@ -112,7 +113,7 @@ def test_where_a_lock_cannot_be_read_the_record_is_believed(tmp_path, monkeypatc
         raise PermissionError
 
     monkeypatch.setattr(record, "is_held", refuse)
-    assert record.standing(tmp_path) == "running"
+    assert standing(tmp_path) == "running"
 
 
 def test_how_a_run_stands_is_known_without_torch(tmp_path):
@@ -140,7 +141,7 @@ def test_how_a_run_stands_is_known_without_torch(tmp_path):
 def test_a_damaged_record_is_told_with_its_name_and_the_way_out(content, tmp_path):
     path = tmp_path / "record.json"
     path.write_bytes(content)
-    for look in (record.read, record.standing, lambda folder: Record(folder, going_on=True)):
+    for look in (record.read, standing, lambda folder: Record(folder, going_on=True)):
         with pytest.raises(Damaged) as raised:
             look(tmp_path)
         text = str(raised.value)

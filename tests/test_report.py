@@ -9,8 +9,9 @@ import torch
 from omegaconf import OmegaConf
 from small import CONF, PLAIN, WINE
 
-from sweepwise import cli, record, report, run, verdict
+from sweepwise import cli, report, run, verdict
 from sweepwise.diagnosis import Diagnosis
+from sweepwise.store import record
 from sweepwise.system import console
 
 SMALL = [*WINE, *PLAIN, "monitor=none"]

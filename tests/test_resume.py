@@ -29,7 +29,6 @@ from sweepwise.data import split
 from sweepwise.data.digits import digits
 from sweepwise.data.sklearn_sets import diabetes
 from sweepwise.early_stop.patience import Patience
-from sweepwise.folders import CHECKPOINTS
 from sweepwise.model.mlp import mlp
 from sweepwise.model.recurrent import recurrent
 from sweepwise.model.resnet import resnet
@@ -42,6 +41,7 @@ from sweepwise.regularizer.label_smoothing import LabelSmoothing
 from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.scheduler import Schedule
+from sweepwise.store.folders import CHECKPOINTS
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
 

@@ -16,12 +16,15 @@ from small import CONF, SMALL
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
-from sweepwise import lock, record, run
+from sweepwise import run
 from sweepwise.config.groups import GROUPS
 from sweepwise.early_stop import sign
 from sweepwise.errors import UsageError
-from sweepwise.identity import Request
 from sweepwise.learner import module
+from sweepwise.store import claim as claim_module
+from sweepwise.store import record
+from sweepwise.store.claim import Busy
+from sweepwise.store.request import Request
 
 EVERY = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
 OPTIONS = [f"{path.parent.name}={path.stem}" for path in EVERY]
@@ -445,13 +448,13 @@ def test_an_error_in_the_middle_leaves_a_true_record_and_the_best_weights(tmp_pa
     assert (found["status"], found["reason"]) == ("failed", "RuntimeError: no luck")
     assert found["stopped"]["epoch"] == 1 and found["best"]["epoch"] in (0, 1)
     assert [line["epoch"] for line in lines(asked.folder)] == [0, 1]
-    lock.claim(asked).release()  # the folder is free again
+    claim_module.claim(asked).release()  # the folder is free again
 
 
 def test_a_folder_in_use_is_refused_before_anything_is_touched(tmp_path):
     asked = request(tmp_path, "trainer.max_steps=2")
-    with lock.claim(asked) as claim:
-        with pytest.raises(lock.Busy):
+    with claim_module.claim(asked) as claim:
+        with pytest.raises(Busy):
             run.train(asked)
         assert [path.name for path in claim.folder.iterdir()] == [".lock"]
 

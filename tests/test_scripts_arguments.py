@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from sweepwise import record, scripting
+from sweepwise import scripting
 from sweepwise.errors import UsageError
-from sweepwise.identity import Request
+from sweepwise.store import history, record
+from sweepwise.store.request import Request
 
 KEYS = {"init": {"xavier": {"gain": 1}, "normal": {"std": 1, "mean": 0}, "zeros": {}}}
 
@@ -155,10 +156,10 @@ def test_an_interrupted_training_ends_the_script(code, raised, tmp_path):
 
 def test_history_reads_validated_epochs(tmp_path):
     with pytest.raises(UsageError, match="not the folder of a run"):
-        scripting.history(tmp_path)
+        history.history(tmp_path)
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"step": 3, "train/loss": 1}\n')
     with pytest.raises(UsageError, match="no epoch"):
-        scripting.history(tmp_path)
+        history.history(tmp_path)
     log.write_text('{"step": 3, "lr": 1}\n{"step": 4, "epoch": 0, "val/loss": 2}\n')
-    assert scripting.history(tmp_path) == [{"step": 4, "epoch": 0, "val/loss": 2}]
+    assert history.history(tmp_path) == [{"step": 4, "epoch": 0, "val/loss": 2}]

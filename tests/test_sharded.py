@@ -48,7 +48,6 @@ from sweepwise.model.transformer import transformer
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.optimizer.muon import Muon
 from sweepwise.ranks import Ranks
-from sweepwise.record import read
 from sweepwise.regularizer import Regularizer
 from sweepwise.regularizer.clip_norm import ClipNorm
 from sweepwise.regularizer.clip_value import ClipValue
@@ -61,6 +60,7 @@ from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.orthogonal import Orthogonal
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.regularizer.weight_decay import WeightDecay
+from sweepwise.store.record import read
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
 from sweepwise.world import ALONE, Place, joined

@@ -17,9 +17,10 @@ import pytest
 import torch
 from small import CONF, ENVIRONMENT, ROOT
 
-from sweepwise import cli, record, run, survival
+from sweepwise import cli, run, survival
 from sweepwise.death import Death
 from sweepwise.optimizer import FlatOptimizer
+from sweepwise.store import record
 from sweepwise.survival import Alone, Unexpected, deaths, leave_alone, survive
 
 KILLS = int(os.environ.get("SWEEPWISE_KILLS", "25"))

@@ -14,9 +14,11 @@ import pytest
 from small import CONF, ENVIRONMENT, PLAIN, ROOT, TINY, TRAIN
 from torch import nn
 
-from sweepwise import cli, importing, lock, record, run, trainer
+from sweepwise import cli, importing, run, trainer
 from sweepwise.errors import Failure
 from sweepwise.learner import width
+from sweepwise.store import claim, record
+from sweepwise.store.status import standing
 from sweepwise.sweep import local, machine, pool, together
 from sweepwise.sweep.forking import apart
 from sweepwise.sweep.summary import status
@@ -406,7 +408,7 @@ def test_why_a_run_failed_is_told_where_its_log_cannot_be_written(monkeypatch):
 @pytest.mark.usefixtures("always_faster")
 def test_a_run_that_another_process_trains_is_left_to_it():
     requests = [asked(f"seed.value={seed}") for seed in range(3)]
-    with lock.claim(requests[1]):
+    with claim.claim(requests[1]):
         outcomes = pool.train_all(requests, max_parallel=1)
     assert [status(outcome) for outcome in outcomes] == ["finished", "elsewhere", "finished"]
     assert "is being trained by process" in " ".join(outcomes[1].last)
@@ -551,7 +553,7 @@ def test_a_sweep_that_is_stopped_goes_on_together(number, tmp_path):
         os.kill(process.pid, number)
         process.communicate()
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    while any(record.standing(path.parent) == "running" for path in logs()):
+    while any(standing(path.parent) == "running" for path in logs()):
         time.sleep(0.02)
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -44,7 +44,6 @@ from sweepwise.errors import UsageError
 from sweepwise.follow import Pulse
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.optimizer import FlatOptimizer
-from sweepwise.record import read
 from sweepwise.regularizer.clip_norm import ClipNorm
 from sweepwise.regularizer.dropout import Dropout
 from sweepwise.regularizer.input_noise import InputNoise
@@ -52,6 +51,7 @@ from sweepwise.regularizer.l1 import L1
 from sweepwise.regularizer.l2 import L2
 from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.spectral_norm import SpectralNorm
+from sweepwise.store.record import read
 from sweepwise.trainer import Settings
 from sweepwise.world import ALONE, Place, joined, place
 

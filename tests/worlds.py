@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from small import CONF
 
-from sweepwise import build, cli, library, parts, ranks, run, standing
+from sweepwise import build, cli, library, parts, ranks, run
 from sweepwise.data import Part, split
 from sweepwise.data.digits import digits
 from sweepwise.data.sklearn_sets import diabetes
@@ -29,6 +29,7 @@ from sweepwise.errors import UsageError
 from sweepwise.learner import Watch
 from sweepwise.library import Unsaved
 from sweepwise.model.mlp import mlp
+from sweepwise.store.status import Ended
 from sweepwise.system import signals
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
@@ -233,7 +234,7 @@ def training(home: Path, *overrides: str) -> Callable[[], int]:
         torch.set_default_dtype(torch.float32)
         try:
             return run.train(asked).exit_code
-        except (UsageError, ranks.Lost, standing.Ended, run.record.Busy, OSError) as error:
+        except (UsageError, ranks.Lost, Ended, run.record.Busy, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return ranks.exit_code(error)
 

@@ -28,11 +28,11 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from sweepwise import fence
 from sweepwise.config.ranges import Range
 from sweepwise.errors import Failure
-from sweepwise.folders import CHECKPOINTS as FOLDER
 from sweepwise.sealed import MALFORMED, MANIFEST, manifest, opened, order, packed, unpacked
+from sweepwise.store import takeover
+from sweepwise.store.folders import CHECKPOINTS as FOLDER
 from sweepwise.system import atomic
 from sweepwise.system.handle import named
 
@@ -135,7 +135,7 @@ class Checkpoints:
             OSError: it could not be written; one for which the disk has no room only if `full_disk` says so.
             Fenced: another process has taken the run over.
         """
-        fence.refuse_lost(self._folder)
+        takeover.refuse_lost(self._folder)
         began = time.monotonic()
         self._wait()
         if self._writer:
@@ -162,7 +162,7 @@ class Checkpoints:
             OSError: it could not be written.
             Fenced: another process has taken the run over.
         """
-        fence.refuse_lost(self._folder)
+        takeover.refuse_lost(self._folder)
         self._wait()
         self._save(step, weights, best, state)
         self.close()

@@ -22,15 +22,16 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from sweepwise import folders, guard, importing, lock, record, usage, world
+from sweepwise import guard, importing, usage, world
 from sweepwise.config import allowlist
 from sweepwise.errors import BAD_USAGE, FAILED, TOLD, Failure, UsageError
-from sweepwise.identity import Request
-from sweepwise.standing import ENDED, Ended, ended, refuse_made_otherwise
+from sweepwise.store import claim, folders, record
+from sweepwise.store.request import Request
+from sweepwise.store.status import ENDED, Ended, ended, refuse_made_otherwise
 from sweepwise.system import console, signals
 
 _ours: set[Callable[..., Any]] = set()  # functions that `main` was given
-_EXPECTED = (UsageError, lock.Busy, Failure, OSError)
+_EXPECTED = (UsageError, claim.Busy, Failure, OSError)
 
 
 @contextmanager

@@ -21,9 +21,8 @@ from safetensors.torch import load as from_bytes
 from torch import Tensor
 
 from sweepwise.checkpoint import BEST, STATE, WEIGHTS
-from sweepwise.folders import CHECKPOINTS, RECORD
-from sweepwise.monitor import LINES
 from sweepwise.monitor.logged import Entry, events, lines, told
+from sweepwise.store.folders import CHECKPOINTS, LINES, RECORD
 
 EVENTS = "events"
 RESULTS = ("status", "reason", "best", "stopped", "metrics", "final")  # of a record

@@ -4,8 +4,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sweepwise.early_stop import sign
 from sweepwise.errors import UsageError
-from sweepwise.identity import Request
 from sweepwise.parts import Parts
+from sweepwise.store.request import Request
 
 
 def refuse_impossible(request: Request, parts: Parts) -> list[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf._utils import OmegaConfDumper
 
-from sweepwise import record
-from sweepwise.identity import Request
+from sweepwise.store import record
+from sweepwise.store.request import Request
 from sweepwise.system.console import _line, again, wrapped
 from sweepwise.world import place
 

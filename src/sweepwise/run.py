@@ -12,30 +12,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sweepwise import identity, lock, provenance, record, report, verdict
+from sweepwise import provenance, report, verdict
 from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.config.groups import GROUPS
 from sweepwise.config.schema import Bound, bind
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import Data, split
 from sweepwise.errors import Failure, UsageError, explained, reason
-from sweepwise.fence import Fenced
-from sweepwise.folders import CHECKPOINTS, RECORD, clear, steps_taken
 from sweepwise.follow import BEGINNING as GOING_ON
 from sweepwise.follow import ENDING, FOLDER, echo_seconds, follow, together
-from sweepwise.identity import Request
 from sweepwise.init import initialize_
 from sweepwise.learner import Learner
 from sweepwise.learner.fused import FusedLearner
 from sweepwise.learner.purity import Unfusable
-from sweepwise.lock import Claim
 from sweepwise.monitor import START as BEGINNING
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.parts import EXAMPLES, Parts, assemble
-from sweepwise.record import Record
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
-from sweepwise.standing import ENDED, Ended, ended, made_by, refuse_changed
+from sweepwise.store import claim as claim_module
+from sweepwise.store import record, status
+from sweepwise.store.claim import Claim
+from sweepwise.store.folders import CHECKPOINTS, RECORD, clear, steps_taken
+from sweepwise.store.record import Record
+from sweepwise.store.request import Request, keys
+from sweepwise.store.status import ENDED, Ended, ended, made_by, refuse_changed
+from sweepwise.store.takeover import Fenced
 from sweepwise.system import atomic
 from sweepwise.system.handle import named
 from sweepwise.system.progress import progress
@@ -97,9 +99,9 @@ def train(request: Request, *, fused: bool = False) -> Result:
         parts = world.each("building the parts", partial(_built, request, world))
         if not world.leads:
             return Result(*follow(parts, world))
-        with world.first(FOLDER, partial(lock.claim, request)) as claim:
+        with world.first(FOLDER, partial(claim_module.claim, request)) as claim:
             going_on = not request.config["fresh"] and steps_taken(claim.inside) > 0
-            fused = record.is_fused(record.read(claim.inside)) if going_on else fused
+            fused = status.is_fused(record.read(claim.inside)) if going_on else fused
             return _train(request, parts, claim, world, fused and world.size == 1)
 
 
@@ -137,7 +139,7 @@ def train_together(requests: Sequence[Request]) -> int:
     learner = FusedLearner([parts.learner for parts in members], members[0].batch())
     interrupts = Interrupts()
     with contextlib.ExitStack() as open_folders:
-        claims = [open_folders.enter_context(lock.claim(request)) for request in requests]
+        claims = [open_folders.enter_context(claim_module.claim(request)) for request in requests]
         begun: list[_Begun] = []
         try:
             for request, parts, claim in zip(requests, members, claims, strict=True):
@@ -387,7 +389,7 @@ def _describe(
     config = report.config_text(request.config)
     atomic.write_aside(folder / "config.yaml", config.encode())
     atomic.write_aside(folder / "code.diff", provenance.diff(request.targets).encode())
-    settings, first = report.hparams(request), identity.keys(request.overrides)
+    settings, first = report.hparams(request), keys(request.overrides)
     monitor.describe(report.texts(request, config, environment), settings, parts.task.metrics, first)
     monitor.begin(parts.model, *parts.sample(EXAMPLES))
 

@@ -3,16 +3,15 @@
 import contextlib
 import io
 import itertools
-import json
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sweepwise import record
 from sweepwise.errors import UsageError
-from sweepwise.identity import Request
-from sweepwise.standing import ended
+from sweepwise.store import record
+from sweepwise.store.request import Request
+from sweepwise.store.status import ended
 from sweepwise.system import signals
 
 if TYPE_CHECKING:
@@ -217,26 +216,6 @@ def trained(request: Request, train: Callable[[Request], Any]) -> Path:
     known = record.read(request.folder)
     print(f"{known['status']:<14}{request.folder}", flush=True)
     return request.folder
-
-
-def history(folder: Path) -> list[dict[str, Any]]:
-    """The metrics of a run after each epoch, by tag, with 'epoch' and 'step'.
-
-    Args:
-        folder: of a run that has begun.
-
-    Raises:
-        UsageError: it is not the folder of a run, or no epoch has ended.
-    """
-    try:
-        whole = (folder / "metrics.jsonl").read_text().split("\n")[:-1]  # the last line may be half-written
-        lines = [json.loads(line) for line in whole]
-    except (OSError, ValueError) as error:
-        raise UsageError([f"{folder}: is not the folder of a run ({error})"]) from error
-    found = [line for line in lines if "val/loss" in line]
-    if not found:
-        raise UsageError([f"{folder}: no epoch of this run has been validated"])
-    return found
 
 
 def draw_curves(axes: "Axes", groups: Mapping[str, Sequence[Sequence[dict[str, Any]]]], tag: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sweepwise.identity import NOT_IDENTITY
+from sweepwise.store.request import NOT_IDENTITY
 
 WHOLE_BYTES = 64 * 2**20  # of a user's file that is read as a whole; of a larger one a sample is
 SAMPLE_BYTES = 2**16

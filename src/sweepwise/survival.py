@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sweepwise import record
 from sweepwise.compare import Difference, compare
 from sweepwise.death import Death, When, die_at, forked
 from sweepwise.errors import Failure
-from sweepwise.identity import Request
-from sweepwise.standing import ended
+from sweepwise.store import record
+from sweepwise.store.request import Request
+from sweepwise.store.status import ended
 from sweepwise.system import signals
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)

@@ -20,7 +20,7 @@ from sweepwise.config import allowlist
 from sweepwise.config.groups import EXPERIMENT, GROUPS, LAUNCHER, SETTINGS
 from sweepwise.config.schema import check
 from sweepwise.errors import UsageError, did_you_mean
-from sweepwise.identity import name_fault, place_fault
+from sweepwise.store.request import name_fault, place_fault
 
 NOTES = "README.md"  # in the folder of a group: what holds for all of its options
 

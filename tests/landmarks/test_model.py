@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from small import CONF
 
-from sweepwise import record, run
+from sweepwise import run
 from sweepwise.cli import composed
+from sweepwise.store import record
 
 
 def accuracy_of(home: Path, *overrides: str) -> float:

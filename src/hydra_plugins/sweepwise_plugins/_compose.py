@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from hydra_plugins.sweepwise_plugins._shared import MISSING, Base, Keys, Word, texts
 from sweepwise import cli, guard, usage
 from sweepwise.errors import UsageError
-from sweepwise.identity import Request
+from sweepwise.store.request import Request
 
 # What it raises when it cannot compose; the last two where a group is given what is no name.
 _BY_HYDRA = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError)

@@ -11,7 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 if TYPE_CHECKING:
-    from sweepwise.identity import Request
+    from sweepwise.store.request import Request
 
 
 Settings = TypeVar("Settings")

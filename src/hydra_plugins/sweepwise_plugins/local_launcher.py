@@ -23,7 +23,7 @@ class LocalLauncher(RunLauncher):
         if not self._is_ours:
             return self._job_by_job(job_overrides, initial_job_idx)
         from sweepwise import importing
-        from sweepwise.folders import SWEEP
+        from sweepwise.store.folders import SWEEP
         from sweepwise.sweep import local
 
         settings = self._settings(local.Settings)

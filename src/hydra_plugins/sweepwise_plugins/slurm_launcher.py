@@ -39,7 +39,7 @@ class SlurmLauncher(RunLauncher):
 def _value(row: Row, waited: bool) -> float | Exception | None:
     """A run's best value; None as long as it has none; an error if it never will."""
     from sweepwise.errors import TOLD, Failure
-    from sweepwise.standing import ENDED
+    from sweepwise.store.status import ENDED
 
     if row.status in ENDED:
         return row.known["best"]["value"]

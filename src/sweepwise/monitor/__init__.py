@@ -22,10 +22,10 @@ from sweepwise.monitor.events import EventFile, cut
 from sweepwise.monitor.graph import graph as graph_of
 from sweepwise.monitor.histogram import histograms
 from sweepwise.monitor.picture import Picture, drawable, examples, matrix
-from sweepwise.record import jsonable
+from sweepwise.store.folders import LINES
+from sweepwise.store.record import jsonable
 
 _STRICT = json.JSONEncoder(allow_nan=False).encode
-LINES = "metrics.jsonl"
 START: Mapping[str, Any] = {"step": 0, "log": {}}  # of a run that begins
 
 

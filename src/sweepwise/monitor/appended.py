@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from sweepwise import fence
+from sweepwise.store import takeover
 from sweepwise.system import atomic
 
 FLUSH_SECONDS = 2.0
@@ -80,7 +80,7 @@ class AppendedFile:
         try:
             self._append(len(self._pending), sync)
         except OSError as error:
-            fence.refuse_taken(self.path)
+            takeover.refuse_taken(self.path)
             if not self._failure:
                 print(
                     f"warning: {self.path.name} cannot be written ({error.strerror}); the training goes on",
@@ -96,7 +96,7 @@ class AppendedFile:
         failed = self._failure
         try:
             whole = self.flush(sync=True)
-        except fence.Fenced:  # others write it now, and this process ends with that anyway
+        except takeover.Fenced:  # others write it now, and this process ends with that anyway
             return
         if not whole:
             failed = self._failure

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweepwise.monitor import LINES
 from sweepwise.monitor.events import masked_crc
+from sweepwise.store.folders import LINES
 
 DESCRIPTIONS = ("run/", "_hparams_/session_start_info")  # tags of what has to differ
 GRAPH = "graph"  # stands for the tag that a graph has not

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from sweepwise import importing, lock, record
+from sweepwise import importing
 from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, REFUSED, UNTRIED, Failure, UsageError
-from sweepwise.folders import RECORD
-from sweepwise.identity import Request
-from sweepwise.standing import ENDED, Changed, Ended
+from sweepwise.store import claim, record
+from sweepwise.store.folders import RECORD
+from sweepwise.store.request import Request
+from sweepwise.store.status import ENDED, Changed, Ended
 from sweepwise.sweep.forking import be_alone, died, read
 from sweepwise.sweep.summary import last_lines, last_of
 from sweepwise.sweep.together import Unit
@@ -258,7 +259,7 @@ def train_here(request: Request, fused: bool = False) -> int:
         return 0
     except UsageError as error:
         return _told(error, REFUSED)
-    except lock.Busy as error:
+    except claim.Busy as error:
         return _told(error, ELSEWHERE)
     except Changed as error:
         return _told(error, CHANGED)

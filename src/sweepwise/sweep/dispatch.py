@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweepwise.errors import Failure
-from sweepwise.identity import Request
-from sweepwise.standing import ENDED, Changed, refuse_made_otherwise
+from sweepwise.store.request import Request
+from sweepwise.store.status import ENDED, Changed, refuse_made_otherwise
 from sweepwise.sweep import overview
 from sweepwise.sweep.ledger import Ledger
 from sweepwise.sweep.overview import Row, tell_failures

@@ -17,11 +17,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweepwise import record, world
+from sweepwise import world
 from sweepwise.config import allowlist
 from sweepwise.errors import FAILED, Failure
-from sweepwise.folders import SWEEP
-from sweepwise.standing import ended
+from sweepwise.store import record
+from sweepwise.store.folders import SWEEP
+from sweepwise.store.status import ended
 from sweepwise.sweep import pool
 from sweepwise.sweep.child import train_here
 from sweepwise.sweep.jobs import NoAnswer, asked

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sweepwise import folders
-from sweepwise.folders import SWEEP
+from sweepwise.store import folders
+from sweepwise.store.folders import SWEEP
 
 LEDGER = "ledger.jsonl"
 SUBMISSIONS = "submissions"

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from sweepwise import record
 from sweepwise.config.ranges import Range
 from sweepwise.errors import REFUSED, TOLD, Failure, UsageError
-from sweepwise.identity import Request
-from sweepwise.lock import holder
-from sweepwise.standing import ENDED
+from sweepwise.store import record
+from sweepwise.store.claim import holder
+from sweepwise.store.request import Request
+from sweepwise.store.status import ENDED
 from sweepwise.sweep import pool
 from sweepwise.sweep.child import Outcome
 from sweepwise.sweep.jobs import GONE, State

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sweepwise.identity import Request
+from sweepwise.store.request import Request
 
 ANSWER_SECONDS = 30  # that the driver of a GPU may take to wake up
 

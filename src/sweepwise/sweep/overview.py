@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweepwise import provenance, record
-from sweepwise.folders import RECORD, SWEEP
-from sweepwise.identity import known_folders
-from sweepwise.standing import ENDED
+from sweepwise import provenance
+from sweepwise.store import record
+from sweepwise.store import status as status_module
+from sweepwise.store.folders import RECORD, SWEEP
+from sweepwise.store.request import known_folders
+from sweepwise.store.status import ENDED
 from sweepwise.sweep import jobs
 from sweepwise.sweep.jobs import ENDING, GONE, State
 from sweepwise.sweep.ledger import LOGS, Ledger, Placed
@@ -93,7 +95,7 @@ def _row(
     run: str, folder: Path | None, place: Placed | None, standing: Mapping[str, State], home: Path
 ) -> Row:
     known = record.read(folder) if folder else {}
-    told = record.standing(folder) if folder else ""
+    told = status_module.standing(folder) if folder else ""
     state = standing[place.job] if place else GONE
     anew = bool(place and run in place.submission.fresh and provenance.job(known) != place.job)
     waits = anew and state.live and told != "running"

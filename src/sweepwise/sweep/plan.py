@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sweepwise import provenance, record
-from sweepwise.identity import Request
+from sweepwise import provenance
+from sweepwise.store import record
+from sweepwise.store.request import Request
 from sweepwise.system import atomic
 
 PLAN = "plan.json"

@@ -18,11 +18,12 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from sweepwise import importing, provenance, record, sources
+from sweepwise import importing, provenance, sources
 from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, Failure
-from sweepwise.folders import SWEEP, make, remove
-from sweepwise.identity import Request
-from sweepwise.standing import ENDED, Changed, ended, refuse_made_otherwise
+from sweepwise.store import record
+from sweepwise.store.folders import SWEEP, make, remove
+from sweepwise.store.request import Request
+from sweepwise.store.status import ENDED, Changed, ended, refuse_made_otherwise
 from sweepwise.sweep import machine, together
 from sweepwise.sweep.child import Child, Ending, Outcome, forked
 from sweepwise.sweep.forking import BRIEF_SECONDS, TICK_SECONDS, held_back

@@ -12,7 +12,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from sweepwise import folders, provenance, sources
+from sweepwise import provenance, sources
+from sweepwise.store import folders
 from sweepwise.system import atomic
 
 SNAPSHOTS = "snapshots"

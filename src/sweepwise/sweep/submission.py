@@ -16,10 +16,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sweepwise import folders
 from sweepwise.config import allowlist
 from sweepwise.errors import Failure
-from sweepwise.identity import Request, known_folders
+from sweepwise.store import folders
+from sweepwise.store.request import Request, known_folders
 from sweepwise.sweep import snapshot
 from sweepwise.sweep.jobs import NoAnswer, asked, slurm_named
 from sweepwise.sweep.ledger import Ledger, Submission

@@ -12,14 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sweepwise import record
 from sweepwise.errors import UNTRIED
-from sweepwise.standing import ENDED
+from sweepwise.store import record
+from sweepwise.store.status import ENDED, standing
 from sweepwise.system import signals
 from sweepwise.system.console import again, on_terminal, wrapped
 
 if TYPE_CHECKING:
-    from sweepwise.identity import Request
+    from sweepwise.store.request import Request
     from sweepwise.sweep.child import Outcome
 
 
@@ -135,7 +135,7 @@ def status(outcome: Outcome) -> str:
     if outcome.exit_code in UNTRIED:
         return UNTRIED[outcome.exit_code]
     with contextlib.suppress(OSError):  # the run itself says what is wrong with its record
-        told = record.standing(outcome.request.folder)
+        told = standing(outcome.request.folder)
         if outcome.exit_code == ENDED.get(told):  # else something is to be asked about it
             return told
     return "interrupted" if outcome.exit_code > signals.SIGNALLED else "failed"

@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sweepwise import record
 from sweepwise.errors import Failure, UsageError, reason
-from sweepwise.folders import steps_taken
-from sweepwise.identity import Request
+from sweepwise.store import record, status
+from sweepwise.store.folders import steps_taken
+from sweepwise.store.request import Request
 from sweepwise.sweep.forking import apart
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _alone(request: Request) -> str:
 
 def _is_fused(request: Request) -> bool:
     try:
-        return record.is_fused(record.read(request.folder))
+        return status.is_fused(record.read(request.folder))
     except record.Damaged:  # the run says so itself
         return False
 

@@ -17,8 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from sweepwise.errors import reason
-from sweepwise.folders import RECORD
-from sweepwise.lock import is_held
+from sweepwise.store.folders import RECORD
 from sweepwise.system.atomic import write_aside
 from sweepwise.system.handle import named
 
@@ -132,35 +131,6 @@ def read(folder: Path) -> dict[str, Any]:
             f"{named(path)} is damaged ({error}); put it back from a copy, or fresh=true trains the run anew"
         ) from error
     return found
-
-
-def is_fused(known: Mapping[str, Any]) -> bool:
-    """Whether a run takes its steps as one of a group does, whose sums are rounded otherwise."""
-    return bool(known.get("environment", {}).get("fused"))
-
-
-def standing(folder: Path) -> str:
-    """How a run stands now: the status in its record, where 'running' needs a process that lives.
-
-    Returns:
-        'running', 'finished', ...; 'interrupted' if the record says 'running' but nobody holds the folder; ''
-        if there was no such run. Where the lock cannot be read the record is believed.
-
-    Raises:
-        Damaged: the record is no JSON object.
-    """
-    while True:
-        known = read(folder)
-        status = str(known.get("status", ""))
-        if status not in ("", "running"):
-            return status
-        try:
-            if is_held(folder):
-                return "running"
-        except OSError:
-            return status
-        if read(folder) == known:  # else it has moved on while we looked
-            return "interrupted" if status else ""
 
 
 def jsonable(value: Any) -> Any:

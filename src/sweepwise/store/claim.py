@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from sweepwise import fence, folders
-from sweepwise.attempt import Attempt, let_go, signed
-from sweepwise.folders import LOCK
-from sweepwise.identity import Request
+from sweepwise.store import folders, takeover
+from sweepwise.store.attempt import Attempt, let_go, signed
+from sweepwise.store.folders import LOCK
+from sweepwise.store.request import Request
 from sweepwise.system import flock
 from sweepwise.system.handle import Anchor
 
@@ -64,7 +64,7 @@ class Claim:
         """
         try:
             if error is None or isinstance(error, Exception):
-                fence.refuse_taken(self.inside)
+                takeover.refuse_taken(self.inside)
         finally:
             self.release()
 
@@ -131,9 +131,9 @@ def _claimed(home: Path, run: Request | Path) -> Claim:
 def _recovered(run: Request | Path) -> Path:
     """A run's folder, also if a process has died while it took it over."""
     folder = run.folder if isinstance(run, Request) else run
-    fence.recover(folder)
+    takeover.recover(folder)
     if isinstance(run, Request) and not folder.exists():
-        fence.recover_run(run.home, run.id)
+        takeover.recover_run(run.home, run.id)
         return run.folder
     return folder
 
@@ -228,13 +228,13 @@ def _may_be_had(folder: Path, lock: int, own: Attempt | None, free: bool) -> boo
 def _taken_over(folder: Path, own: Attempt | None, told: str) -> tuple[Anchor, int]:
     """As `_taken`, of a new folder in the place of the one in which an earlier attempt may still write."""
     with contextlib.ExitStack() as undo:
-        undo.callback(fence.recover, folder)
-        copy = fence.copied(folder)
+        undo.callback(takeover.recover, folder)
+        copy = takeover.copied(folder)
         anchor, lock = _opened(copy, undo, folder)
         flock.flock(lock, fcntl.LOCK_EX)
         flock.write(lock, signed(own, told))
         os.fsync(lock)
-        fence.exchange(copy, folder)
+        takeover.exchange(copy, folder)
         undo.pop_all()
     return anchor, lock
 

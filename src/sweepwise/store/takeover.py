@@ -19,9 +19,9 @@ import re
 import shutil
 from pathlib import Path
 
-from sweepwise.attempt import LET_GO, attempts
 from sweepwise.errors import Failure
-from sweepwise.folders import CHECKPOINTS, LOCK, RECORD
+from sweepwise.store.attempt import LET_GO, attempts
+from sweepwise.store.folders import CHECKPOINTS, LOCK, RECORD
 from sweepwise.system import atomic, handle
 
 COPY, FENCED = ".copy", ".fenced"

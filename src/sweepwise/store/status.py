@@ -1,12 +1,16 @@
 """What becomes of a run that is asked for again: taken as it is, gone on with, or asked about."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sweepwise import provenance, sources
 from sweepwise.errors import DONE, FAILED, Failure
-from sweepwise.identity import Request
+from sweepwise.store.claim import is_held
+from sweepwise.store.record import read
+from sweepwise.store.request import Request
 
 # Statuses with nothing left to do, and the exit code of each.
 ENDED = {"finished": DONE, "stopped early": DONE, "diverged": FAILED}
@@ -64,3 +68,32 @@ def refuse_made_otherwise(folder: Path, known: Mapping[str, Any], request: Reque
     """
     differs = provenance.differences(known, made_by(request, provenance.versions()))
     refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
+
+
+def is_fused(known: Mapping[str, Any]) -> bool:
+    """Whether a run takes its steps as one of a group does, whose sums are rounded otherwise."""
+    return bool(known.get("environment", {}).get("fused"))
+
+
+def standing(folder: Path) -> str:
+    """How a run stands now: the status in its record, where 'running' needs a process that lives.
+
+    Returns:
+        'running', 'finished', ...; 'interrupted' if the record says 'running' but nobody holds the folder; ''
+        if there was no such run. Where the lock cannot be read the record is believed.
+
+    Raises:
+        Damaged: the record is no JSON object.
+    """
+    while True:
+        known = read(folder)
+        status = str(known.get("status", ""))
+        if status not in ("", "running"):
+            return status
+        try:
+            if is_held(folder):
+                return "running"
+        except OSError:
+            return status
+        if read(folder) == known:  # else it has moved on while we looked
+            return "interrupted" if status else ""

@@ -11,6 +11,9 @@ from pathlib import Path
 from sweepwise.system import atomic
 from sweepwise.system.handle import named
 
+LINES = "metrics.jsonl"
+
+
 RECORD = "record.json"
 SWEEP = ".sweep"  # a sweep's own files, beside the folders of its runs
 CHECKPOINTS = "checkpoints"
