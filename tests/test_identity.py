@@ -17,8 +17,15 @@ from small import CONF, ENVIRONMENT, ROOT, TRAIN
 from sweepwise import usage
 from sweepwise.errors import UsageError
 from sweepwise.store import claim as claim_module
-from sweepwise.store import request as request_module
-from sweepwise.store.request import NOT_IDENTITY, Request, find_folder, folder_name, name_fault, place_fault
+from sweepwise.store.request import (
+    NOT_IDENTITY,
+    Request,
+    find_folder,
+    folder_name,
+    identity,
+    name_fault,
+    place_fault,
+)
 
 GROUPS = sorted(
     path.name for path in CONF.iterdir() if list(path.glob("*.yaml")) and path.name != "experiment"
@@ -71,9 +78,9 @@ def test_every_key_of_every_option_is_in_the_id_or_named_as_one_that_cannot_chan
     moves: dict[str, set[bool]] = {}
     for overrides in everything:
         config = composed(*overrides)
-        before = request_module.identity(config)
+        before = identity(config)
         for path, value in leaves(config):
-            moved = request_module.identity(changed(config, path, other(value))) != before
+            moved = identity(changed(config, path, other(value))) != before
             moves.setdefault(".".join(path), set()).add(moved)
     for key, found in moves.items():
         named = {key, ".".join(key.split(".")[:2]), key.split(".")[0]} & NOT_IDENTITY
@@ -103,7 +110,7 @@ def test_what_changes_a_result_is_in_the_id(key):
     path = tuple(key.split("."))
     config = composed()
     value = dict(leaves(config))[path]
-    assert request_module.identity(changed(config, path, other(value))) != request_module.identity(config)
+    assert identity(changed(config, path, other(value))) != identity(config)
 
 
 def test_the_same_file_under_two_paths_is_two_runs_and_its_folder_may_move(tmp_path, monkeypatch):
@@ -112,21 +119,17 @@ def test_the_same_file_under_two_paths_is_two_runs_and_its_folder_may_move(tmp_p
     for home in (tmp_path / "here", tmp_path / "there"):
         home.mkdir()
         monkeypatch.chdir(home)
-        ids.append(request_module.identity(composed(*written)))
-    assert (
-        ids[0]
-        == ids[1]
-        != request_module.identity(composed("data=table", f"data.path={tmp_path}/here/set.csv"))
-    )
+        ids.append(identity(composed(*written)))
+    assert ids[0] == ids[1] != identity(composed("data=table", f"data.path={tmp_path}/here/set.csv"))
 
 
 def test_identity_changes_with_what_is_added_or_removed():
     config = composed()
-    ids = {request_module.identity(config), request_module.identity({**config, "new": 1})}
-    ids |= {request_module.identity({key: value for key, value in config.items() if key != "init"})}
+    ids = {identity(config), identity({**config, "new": 1})}
+    ids |= {identity({key: value for key, value in config.items() if key != "init"})}
     ids |= {
-        request_module.identity(composed("regularizer=l1")),
-        request_module.identity(composed("regularizer=[l1,l2]")),
+        identity(composed("regularizer=l1")),
+        identity(composed("regularizer=[l1,l2]")),
     }
     assert len(ids) == 5
 
@@ -134,8 +137,8 @@ def test_identity_changes_with_what_is_added_or_removed():
 def test_identity_is_eight_hex_digits_whatever_the_order_or_the_process():
     config = composed()
     turned = {key: config[key] for key in reversed(config)}
-    found = request_module.identity(config)
-    assert re.fullmatch(r"[0-9a-f]{8}", found) and request_module.identity(turned) == found
+    found = identity(config)
+    assert re.fullmatch(r"[0-9a-f]{8}", found) and identity(turned) == found
     code = "import json, sys; from sweepwise.record import identity; print(identity(json.load(sys.stdin)))"
     for seed in ("1", "2"):
         env = {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed}
@@ -206,7 +209,7 @@ def test_a_run_is_found_by_its_id_however_it_was_asked_for(tmp_path):
 def test_a_request_knows_its_id_and_folder(tmp_path):
     config = composed("seed.value=5", "name=trial", f"output_dir={tmp_path}", "init=xavier")
     request = Request(config, ["seed.value=5", "name=trial", "init=xavier"])
-    assert request.id == request_module.identity(config)
+    assert request.id == identity(config)
     assert request.folder == tmp_path / "trial" / f"init=xavier,seed=5-{request.id}"
 
 

@@ -19,8 +19,7 @@ from sweepwise.config.schema import bind
 from sweepwise.errors import UsageError
 from sweepwise.monitor import Monitor
 from sweepwise.store import record
-from sweepwise.store import request as request_module
-from sweepwise.store.request import Request
+from sweepwise.store.request import Request, identity
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, fit
 
@@ -56,9 +55,9 @@ def test_each_is_part_of_a_runs_identity(tmp_path):
         "precision": "fp32",
         "compile": False,
     }
-    ids = {request_module.identity(config)}
+    ids = {identity(config)}
     for key, value in OTHER.items():
-        ids.add(request_module.identity(config | {"trainer": config["trainer"] | {key: value}}))
+        ids.add(identity(config | {"trainer": config["trainer"] | {key: value}}))
     assert len(ids) == 5
 
 

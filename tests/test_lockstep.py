@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from worlds import folder_of, started, together
 
+from sweepwise.distributed.join import joined
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.store.record import read
-from sweepwise.world import joined
 
 SECONDS = 30  # also where the machine is busy; torch itself would wait for half an hour
 

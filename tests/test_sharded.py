@@ -36,6 +36,10 @@ from sweepwise import build, library, parts
 from sweepwise.compare import compare
 from sweepwise.data import split
 from sweepwise.data.digits import digits
+from sweepwise.distributed.join import joined
+from sweepwise.distributed.place import Place
+from sweepwise.distributed.ranks import Ranks
+from sweepwise.distributed.world import ALONE
 from sweepwise.early_stop.patience import Patience
 from sweepwise.errors import UsageError
 from sweepwise.follow import Pulse
@@ -47,7 +51,6 @@ from sweepwise.model.recurrent import recurrent
 from sweepwise.model.transformer import transformer
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.optimizer.muon import Muon
-from sweepwise.ranks import Ranks
 from sweepwise.regularizer import Regularizer
 from sweepwise.regularizer.clip_norm import ClipNorm
 from sweepwise.regularizer.clip_value import ClipValue
@@ -63,7 +66,6 @@ from sweepwise.regularizer.weight_decay import WeightDecay
 from sweepwise.store.record import read
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
-from sweepwise.world import ALONE, Place, joined
 
 pytestmark = pytest.mark.usefixtures("in_double")
 

@@ -39,6 +39,9 @@ from worlds import (
 
 from sweepwise import build, library, parts, run
 from sweepwise.compare import compare
+from sweepwise.distributed.join import joined
+from sweepwise.distributed.place import Place, place
+from sweepwise.distributed.world import ALONE
 from sweepwise.early_stop.patience import Patience
 from sweepwise.errors import UsageError
 from sweepwise.follow import Pulse
@@ -53,7 +56,6 @@ from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.store.record import read
 from sweepwise.trainer import Settings
-from sweepwise.world import ALONE, Place, joined, place
 
 pytestmark = pytest.mark.usefixtures("in_double")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from sweepwise import world
+from sweepwise.distributed import place as place_module
+from sweepwise.distributed.join import joined
+from sweepwise.distributed.place import WAY_OUT, Place, place
 from sweepwise.errors import UsageError
-from sweepwise.world import Place, joined, place
 
 ROOT = Path(__file__).parents[1]
 GOOD = {
@@ -52,7 +53,7 @@ def test_a_wrong_one_is_refused_with_its_value_its_rule_and_the_way_out(name, va
     with pytest.raises(UsageError) as refused:
         place(GOOD | {name: value})
     (line,) = refused.value.faults
-    assert line == f"{name}={value}: {rule}; {world.WAY_OUT}"
+    assert line == f"{name}={value}: {rule}; {WAY_OUT}"
 
 
 @pytest.mark.parametrize("name", ["RANK", "MASTER_ADDR", "MASTER_PORT"])
@@ -72,7 +73,7 @@ def test_all_that_is_wrong_is_named_at_once():
 
 
 def test_a_host_that_is_not_known_is_refused(monkeypatch):
-    monkeypatch.setattr(world, "NAMING_SECONDS", 0.3)
+    monkeypatch.setattr(place_module, "NAMING_SECONDS", 0.3)
     for name, value in (GOOD | {"MASTER_ADDR": "nobody.invalid"}).items():
         monkeypatch.setenv(name, value)
     with pytest.raises(UsageError, match=r"MASTER_ADDR=nobody.invalid: .* that this machine knows \("):

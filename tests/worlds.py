@@ -21,10 +21,13 @@ import numpy as np
 import torch
 from small import CONF
 
-from sweepwise import build, cli, library, parts, ranks, run
+from sweepwise import build, cli, library, parts, run
 from sweepwise.data import Part, split
 from sweepwise.data.digits import digits
 from sweepwise.data.sklearn_sets import diabetes
+from sweepwise.distributed import ranks
+from sweepwise.distributed.join import joined
+from sweepwise.distributed.world import Lost
 from sweepwise.errors import UsageError
 from sweepwise.learner import Watch
 from sweepwise.library import Unsaved
@@ -33,7 +36,6 @@ from sweepwise.store.status import Ended
 from sweepwise.system import signals
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
-from sweepwise.world import joined
 
 PATIENCE_SECONDS = 120  # for processes that should have ended
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -234,7 +236,7 @@ def training(home: Path, *overrides: str) -> Callable[[], int]:
         torch.set_default_dtype(torch.float32)
         try:
             return run.train(asked).exit_code
-        except (UsageError, ranks.Lost, Ended, run.record.Busy, OSError) as error:
+        except (UsageError, Lost, Ended, run.record.Busy, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return ranks.exit_code(error)
 

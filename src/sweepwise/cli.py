@@ -22,8 +22,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from sweepwise import guard, importing, usage, world
+from sweepwise import guard, importing, usage
 from sweepwise.config import allowlist
+from sweepwise.distributed import place
 from sweepwise.errors import BAD_USAGE, FAILED, TOLD, Failure, UsageError
 from sweepwise.store import claim, folders, record
 from sweepwise.store.request import Request
@@ -61,7 +62,7 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
     allowlist.allow(packages)
     guard.install()
     _ours.add(inspect.unwrap(task))
-    world.quieten()
+    place.quieten()
     several = ("-m", "--multirun")  # may stand anywhere, but Hydra wants it first
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in several)
     arguments = sys.argv[1:]
@@ -76,7 +77,7 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
         launcher = usage.launcher(arguments)
         if launcher not in ("", "local") and not any(word.startswith("-") for word in arguments):
             raise UsageError([f"hydra/launcher={launcher}: takes the runs of a sweep; add -m"])
-        if world.place().size > 1 and set(several) & set(arguments):
+        if place.place().size > 1 and set(several) & set(arguments):
             raise UsageError(
                 ["-m: a sweep starts its own processes: it must not run under torchrun; leave torchrun out"]
             )
@@ -213,11 +214,11 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     try:
         request = request_of(config, overrides, hydra.runtime.choices)
     except UsageError as error:
-        if world.place().size == 1:
+        if place.place().size == 1:
             raise
         raise SystemExit(_found_by_all(str(error))) from None
     # Of several processes rank 0 alone asks the disk, once they have met.
-    if world.place().size == 1 and not request.config["fresh"] and ended(record.read(request.folder)):
+    if place.place().size == 1 and not request.config["fresh"] and ended(record.read(request.folder)):
         return _as_before(request.folder, request)
     try:
         result = importing.trainer()(request)
@@ -277,14 +278,14 @@ def _exit_code(error: Exception) -> int:
 def _stopped(error: KeyboardInterrupt) -> int:
     number = error.signal if isinstance(error, signals.Stopped) else signal.SIGINT
     text = str(error) or "interrupted"
-    return _refused("" if world.is_led() else text, signals.exit_code(number))
+    return _refused("" if place.is_led() else text, signals.exit_code(number))
 
 
 def _found_by_all(text: str) -> int:
     """Bad usage that each of several processes finds by itself; one of them says so."""
-    if not world.is_led():
+    if not place.is_led():
         return _refused(text, BAD_USAGE)
-    world.linger()
+    place.linger()
     return BAD_USAGE
 
 

@@ -7,13 +7,13 @@ they see the same losses and metrics; what depends on a clock, a signal or a mon
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sweepwise.distributed.world import World
 from sweepwise.learner import Watch
 from sweepwise.library import Unsaved, Unwatched
 from sweepwise.parts import Parts
 from sweepwise.system.progress import Silent
 from sweepwise.system.signals import Interrupts
 from sweepwise.trainer import Checkpoints, Monitor, Run, Weights, fit
-from sweepwise.world import World
 
 ECHO_SECONDS = 5.0
 # What rank 0 finds and the others are told, here and in `run`.

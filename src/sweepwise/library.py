@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ConstantLR
 
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.data import Data
+from sweepwise.distributed.place import place
 from sweepwise.early_stop import Best, EarlyStop
 from sweepwise.early_stop.never import Never
 from sweepwise.errors import UsageError, reason
@@ -29,7 +30,6 @@ from sweepwise.system import atomic
 from sweepwise.system.progress import progress
 from sweepwise.trainer import Run, Settings
 from sweepwise.trainer import fit as train
-from sweepwise.world import place
 
 CONSTANT = partial(ConstantLR, factor=1.0, total_iters=0)
 NEVER = Never()

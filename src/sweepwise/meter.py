@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sweepwise.distributed.world import ALONE, World
 from sweepwise.task import Means, Task
-from sweepwise.world import ALONE, World
 
 FLUSH_STEPS = 64  # steps whose results are kept before they are looked at: no step waits for the device
 

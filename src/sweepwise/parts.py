@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from sweepwise.data import Data
+from sweepwise.distributed.place import place
+from sweepwise.distributed.world import ALONE, World
 from sweepwise.early_stop import EarlyStop
 from sweepwise.errors import UsageError
 from sweepwise.learner.flat import FlatParameters
@@ -25,7 +27,6 @@ from sweepwise.scheduler import Schedule
 from sweepwise.seed import Seeds
 from sweepwise.task import Task, task_of
 from sweepwise.trainer import Settings
-from sweepwise.world import ALONE, World, place
 
 Built = TypeVar("Built")
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from sweepwise import git
+from sweepwise.distributed.place import place
 from sweepwise.sources import code_folders
 from sweepwise.version import __version__
-from sweepwise.world import place
 
 PACKAGES = ("torch", "numpy", "hydra-core")
 ORIGIN = "origin.json"  # beside a copy of the code: what git knew of it

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from omegaconf._utils import OmegaConfDumper
 
+from sweepwise.distributed.place import place
 from sweepwise.store import record
 from sweepwise.store.request import Request
 from sweepwise.system.console import _line, again, wrapped
-from sweepwise.world import place
 
 if TYPE_CHECKING:
     from sweepwise.parts import Parts

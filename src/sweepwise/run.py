@@ -18,6 +18,8 @@ from sweepwise.config.groups import GROUPS
 from sweepwise.config.schema import Bound, bind
 from sweepwise.conflicts import refuse_impossible
 from sweepwise.data import Data, split
+from sweepwise.distributed.join import joined
+from sweepwise.distributed.world import ALONE, World
 from sweepwise.errors import Failure, UsageError, explained, reason
 from sweepwise.follow import BEGINNING as GOING_ON
 from sweepwise.follow import ENDING, FOLDER, echo_seconds, follow, together
@@ -43,7 +45,6 @@ from sweepwise.system.handle import named
 from sweepwise.system.progress import progress
 from sweepwise.system.signals import Interrupts, exit_code, torn
 from sweepwise.trainer import Run, fit
-from sweepwise.world import ALONE, World, joined
 
 # What the parts of a run are given by those before them, and no yaml can set.
 GIVEN = {

@@ -14,13 +14,13 @@ from torch import Tensor
 from sweepwise.config.ranges import Range
 from sweepwise.data import Data
 from sweepwise.data.loading import Batches, Portions, evaluation_batches
+from sweepwise.distributed.world import ALONE, World
 from sweepwise.early_stop import Best, EarlyStop
 from sweepwise.learner import Learner, Parallel, Precision, Watch, Watched
 from sweepwise.meter import Meter
 from sweepwise.scheduler import Schedule
 from sweepwise.seed import generators, place_generators
 from sweepwise.task import Task
-from sweepwise.world import ALONE, World
 
 Weights = Mapping[str, Tensor]
 _Active = list[tuple[int, "Run"]]  # a run's place in the group, and the run

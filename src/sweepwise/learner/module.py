@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sweepwise.data.loading import Batch
+from sweepwise.distributed.world import ALONE, World
 from sweepwise.learner import Precision, Watch, Watched
 from sweepwise.learner.average import average_of
 from sweepwise.learner.flat import FlatParameters
@@ -24,7 +25,6 @@ from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer, acting
 from sweepwise.seed import Noise
 from sweepwise.task import Task
-from sweepwise.world import ALONE, World
 
 if TYPE_CHECKING:
     from sweepwise.learner.sharded import ShardedParameters

@@ -20,13 +20,13 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
+from sweepwise.distributed.world import World
 from sweepwise.learner.average import AVERAGE
 from sweepwise.learner.flat import Joint, Layout, shapes_of, trainable
 from sweepwise.learner.precision import Model
 from sweepwise.learner.shardable import blocks
 from sweepwise.learner.shared import Trial, group_on
 from sweepwise.learner.synced import synchronise_
-from sweepwise.world import World
 
 
 class ShardedParameters(Layout):

@@ -17,8 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sweepwise import world
 from sweepwise.config import allowlist
+from sweepwise.distributed.place import quieten
 from sweepwise.errors import FAILED, Failure
 from sweepwise.store import record
 from sweepwise.store.folders import SWEEP
@@ -113,7 +113,7 @@ def _join(task: Task) -> None:
         port = random.Random(f"{task.job}.{task.restarts}").randrange(*PORTS)
         os.environ["MASTER_PORT"] = str(port)
         TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
-        world.quieten()
+        quieten()
 
 
 def _train(plan: Plan, place: int, task: Task) -> int:

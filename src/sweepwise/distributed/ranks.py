@@ -20,10 +20,11 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweepwise.errors import Failure, UsageError, reason
-from sweepwise.lockstep import Lockstep, OutOfStep
+from sweepwise.distributed.lockstep import Lockstep, OutOfStep
+from sweepwise.distributed.place import Place
+from sweepwise.distributed.world import GONE, Elsewhere, Lost
+from sweepwise.errors import UsageError, reason
 from sweepwise.system import signals
-from sweepwise.world import Place
 
 MEETING_SECONDS = 600.0  # for all processes to start
 LETTING_GO_SECONDS = 0.1  # microseconds, unless the machine is very busy
@@ -35,38 +36,6 @@ WHY = "sweepwise/why"
 GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
 
 Result = TypeVar("Result")
-
-
-GONE = (
-    "another process of this training has gone: killed, or its own output says why; the same command goes on "
-    "from the last checkpoint"
-)
-
-
-class Lost(Failure):
-    """Another process of this training has gone."""
-
-    status = "interrupted"
-
-
-class Elsewhere(SystemExit):
-    """This process ends as another one does, which says why.
-
-    Args:
-        code: the exit code.
-        why: what it says, if that is known.
-
-    Attributes:
-        status: what that makes of the run.
-    """
-
-    def __init__(self, code: int | None, why: str = "") -> None:
-        super().__init__(code)
-        self.status = "failed" if why else Lost.status
-        self._why = why or GONE
-
-    def __str__(self) -> str:
-        return self._why
 
 
 class Ranks:

@@ -1,0 +1,1 @@
+"""The processes that train one run: where this one stands, and what they agree on."""
