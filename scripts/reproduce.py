@@ -16,8 +16,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from sweepwise import cli, provenance, scripting
+from sweepwise import cli, scripting
 from sweepwise.errors import UsageError
+from sweepwise.provenance import changes
 from sweepwise.store import record, status
 from sweepwise.store.status import ended
 
@@ -48,7 +49,7 @@ def main(arguments: list[str]) -> int:
         return 0
     for difference in found:
         print(f"differs       {difference}")
-    differs = provenance.differences(before, after)
+    differs = changes.differences(before, after)
     changed = [*differs.code, *differs.inputs, *differs.versions, *differs.machine]
     if before.get("data_sha256") != after["data_sha256"]:
         changed.append("the data are not the same")

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from small import ROOT
 
-from sweepwise import git, provenance, sources
-from sweepwise import sources as sources_module
-from sweepwise.sources import inputs
+from sweepwise.provenance import changes, environment, git, origin, sources
+from sweepwise.provenance import sources as sources_module
+from sweepwise.provenance.sources import inputs
 
 SRC = ROOT / "src"
 
@@ -109,7 +109,7 @@ def test_code_and_versions_are_known_at_once_and_without_torch():
         "print(json.dumps([first - start, second - first, versions, loaded]))"
     )
     for_code, for_versions, versions, loaded = json.loads(told)
-    assert loaded == [] and versions == provenance.versions()
+    assert loaded == [] and versions == environment.versions()
     assert for_code < 0.1 and for_versions < 0.1  # 3 ms each on an idle machine
 
 
@@ -188,14 +188,14 @@ def now(**changed) -> dict:
 
 
 def test_nothing_differs_from_itself_nor_in_what_cannot_matter():
-    assert provenance.differences(BEFORE, BEFORE) == provenance.Differences()
-    assert provenance.differences(BEFORE, now(pid=2, platform="q")) == provenance.Differences()
-    assert provenance.differences(json.loads(json.dumps(BEFORE)), now(gpus=[])) == provenance.Differences()
+    assert changes.differences(BEFORE, BEFORE) == changes.Differences()
+    assert changes.differences(BEFORE, now(pid=2, platform="q")) == changes.Differences()
+    assert changes.differences(json.loads(json.dumps(BEFORE)), now(gpus=[])) == changes.Differences()
 
 
 def test_code_and_files_that_differ_are_named():
     other = {**BEFORE, "code": {"sweepwise/a.py": "9", "mine/b.py": "2"}, "inputs": {"data.path=x": "2"}}
-    assert provenance.differences(BEFORE, other) == provenance.Differences(
+    assert changes.differences(BEFORE, other) == changes.Differences(
         code=("mine/b.py is new", "sweepwise/a.py changed", "train.py is gone"),
         inputs=("data.path=x changed",),
     )
@@ -216,20 +216,18 @@ def test_code_and_files_that_differ_are_named():
     ],
 )
 def test_versions_and_hardware_that_differ_are_named(changed, versions, machine):
-    found = provenance.differences(BEFORE, now(**changed))
-    assert found == provenance.Differences(versions=versions, machine=machine)
+    found = changes.differences(BEFORE, now(**changed))
+    assert found == changes.Differences(versions=versions, machine=machine)
 
 
 def test_what_is_not_asked_about_now_is_not_compared():
     versions = {"environment": {"torch": "2.13.0"}}
-    assert provenance.differences(BEFORE, versions) == provenance.Differences(
-        versions=("torch 2.12.0 -> 2.13.0",)
-    )
+    assert changes.differences(BEFORE, versions) == changes.Differences(versions=("torch 2.12.0 -> 2.13.0",))
 
 
 def test_what_a_record_does_not_say_is_no_difference():
     old = {"environment": {key: ENVIRONMENT[key] for key in ("python", "torch", "host", "threads")}}
-    found = provenance.differences(old, now(threads=3))
+    found = changes.differences(old, now(threads=3))
     assert found.machine == ("threads 1 -> 3",) and found.code == found.versions == found.inputs == ()
 
 
@@ -243,7 +241,7 @@ def test_the_environment_names_what_a_result_depends_on(monkeypatch):
     monkeypatch.setenv("OMP_SOMETHING", "3")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     monkeypatch.setenv("SECRET_TOKEN", "s")
-    found = provenance.environment()
+    found = environment.environment()
     assert (found["torch"], found["numpy"]) == (torch.__version__, numpy.__version__)
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["threads"] == torch.get_num_threads()
@@ -255,7 +253,7 @@ def test_the_environment_names_what_a_result_depends_on(monkeypatch):
     assert "SECRET_TOKEN" not in json.dumps(found, allow_nan=False)
     done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True)
     assert found["git_commit"] == (done.stdout.strip() if done.returncode == 0 else None)
-    assert provenance.differences({"environment": found}, {"environment": found}) == provenance.Differences()
+    assert changes.differences({"environment": found}, {"environment": found}) == changes.Differences()
 
 
 # --- git
@@ -271,7 +269,7 @@ def checkout(own, monkeypatch) -> Path:
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
         subprocess.run(["git", "-C", str(top), *arguments], check=True)
     monkeypatch.setattr(sources, "code_folders", lambda targets: {"mine_of_test": own})
-    monkeypatch.setattr(provenance, "code_folders", lambda targets: {"mine_of_test": own})
+    monkeypatch.setattr(environment, "code_folders", lambda targets: {"mine_of_test": own})
     return top
 
 
@@ -283,8 +281,8 @@ def status(top: Path) -> str:
 def test_a_clean_checkout_has_no_diff(checkout):
     (checkout / "notes.txt").write_text("not code")
     (checkout / "ignored.py").write_text("1")
-    assert provenance.diff() == ""
-    found = provenance.environment()
+    assert origin.diff() == ""
+    found = environment.environment()
     assert found["git_clean"] is True and len(found["git_commit"]) == 40
 
 
@@ -296,9 +294,9 @@ def test_a_diff_with_edited_staged_removed_and_new_files_makes_the_code_again(ch
     (own / "neu und größer.py").write_text("new\n")
     (own / "empty.py").touch()
     before, index = status(checkout), (checkout / ".git" / "index").read_bytes()
-    told = provenance.diff()
+    told = origin.diff()
     assert status(checkout) == before and (checkout / ".git" / "index").read_bytes() == index
-    assert "+x = 'größe'" in told and "+new" in told and provenance.environment()["git_clean"] is False
+    assert "+x = 'größe'" in told and "+new" in told and environment.environment()["git_clean"] is False
     again = tmp_path / "again"
     subprocess.run(["git", "clone", "-q", str(checkout), str(again)], check=True)
     subprocess.run(["git", "-C", str(again), "apply"], input=told, text=True, check=True)
@@ -311,7 +309,7 @@ def test_a_diff_with_edited_staged_removed_and_new_files_makes_the_code_again(ch
 def test_a_long_diff_is_cut_and_says_so(checkout, own, monkeypatch):
     monkeypatch.setattr(git, "DIFF_BYTES", 2000)
     (own / "long.py").write_text("x = 1\n" * 100_000)
-    told = provenance.diff()
+    told = origin.diff()
     assert len(told) < 2100 and told.endswith("\n# cut after 2000 bytes\n") and "+x = 1" in told
 
 
@@ -332,8 +330,8 @@ def test_without_git_there_is_nothing_to_say(missing, checkout, own, monkeypatch
         if missing == "commit":
             subprocess.run(["git", "-C", str(checkout), "init", "-q"], check=True)
     start = time.monotonic()
-    assert provenance.diff() == ""
-    found = provenance.environment()
+    assert origin.diff() == ""
+    found = environment.environment()
     assert (found["git_commit"], found["git_clean"]) == (None, False)
     assert time.monotonic() - start < 20
 
@@ -345,7 +343,7 @@ def test_no_program_that_a_checkout_names_is_run(checkout, own):
     (checkout / ".git" / "info" / "attributes").write_text("*.py diff=x\n")
     (own / "deep" / "net.py").write_text("x = 3\n")
     (own / "new.py").write_text("x = 3\n")
-    assert provenance.diff().count("+x = 3") == 2
+    assert origin.diff().count("+x = 3") == 2
     assert not (checkout / "ran").exists()
 
 
@@ -356,6 +354,6 @@ def test_a_script_beside_the_package_brings_its_own_checkout(checkout, own, tmp_
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
         subprocess.run(["git", "-C", str(other), *arguments], check=True)
     (other / "go.py").write_text("2\n")
-    assert provenance.diff() == ""
+    assert origin.diff() == ""
     monkeypatch.setattr(sys, "argv", [str(other / "go.py")])
-    assert "+2" in provenance.diff()
+    assert "+2" in origin.diff()

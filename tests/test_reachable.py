@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import sweepwise
-from sweepwise import sources
 from sweepwise.config import allowlist
+from sweepwise.provenance import sources
 
 ROOT = Path(__file__).parents[1]
 HOME = Path(sweepwise.__file__).resolve().parent

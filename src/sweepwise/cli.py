@@ -26,9 +26,10 @@ from sweepwise import guard, importing, usage
 from sweepwise.config import allowlist
 from sweepwise.distributed import place
 from sweepwise.errors import BAD_USAGE, FAILED, TOLD, Failure, UsageError
+from sweepwise.provenance.changes import refuse_made_otherwise
 from sweepwise.store import claim, folders, record
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED, Ended, ended, refuse_made_otherwise
+from sweepwise.store.status import ENDED, Ended, ended
 from sweepwise.system import console, signals
 
 _ours: set[Callable[..., Any]] = set()  # functions that `main` was given

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sweepwise import provenance, report, verdict
+from sweepwise import report, verdict
 from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.config.groups import GROUPS
 from sweepwise.config.schema import Bound, bind
@@ -31,6 +31,9 @@ from sweepwise.monitor import START as BEGINNING
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.parts import EXAMPLES, Parts, assemble
+from sweepwise.provenance import changes, origin
+from sweepwise.provenance import environment as environment_module
+from sweepwise.provenance.changes import made_by, refuse_changed
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
 from sweepwise.store import claim as claim_module
 from sweepwise.store import record, status
@@ -38,7 +41,7 @@ from sweepwise.store.claim import Claim
 from sweepwise.store.folders import CHECKPOINTS, RECORD, clear, steps_taken
 from sweepwise.store.record import Record
 from sweepwise.store.request import Request, keys
-from sweepwise.store.status import ENDED, Ended, ended, made_by, refuse_changed
+from sweepwise.store.status import ENDED, Ended, ended
 from sweepwise.store.takeover import Fenced
 from sweepwise.system import atomic
 from sweepwise.system.handle import named
@@ -326,7 +329,7 @@ def _begun(
         Failure: no checkpoint of it is whole.
     """
     config, inside = request.config, claim.inside
-    environment = provenance.environment(request.targets) | {"fused": fused}
+    environment = environment_module.environment(request.targets) | {"fused": fused}
     if world.size > 1:
         environment |= {"parallel": parts.settings.parallel}
     made = made_by(request, environment)
@@ -389,7 +392,7 @@ def _describe(
     """Writes what does not change in a run."""
     config = report.config_text(request.config)
     atomic.write_aside(folder / "config.yaml", config.encode())
-    atomic.write_aside(folder / "code.diff", provenance.diff(request.targets).encode())
+    atomic.write_aside(folder / "code.diff", origin.diff(request.targets).encode())
     settings, first = report.hparams(request), keys(request.overrides)
     monitor.describe(report.texts(request, config, environment), settings, parts.task.metrics, first)
     monitor.begin(parts.model, *parts.sample(EXAMPLES))
@@ -421,7 +424,7 @@ def _left_off(
     if not known:
         clear(inside)
         return None, [], []
-    differs = provenance.differences(known, made)
+    differs = changes.differences(known, made)
     changed = [*differs.code, *differs.inputs]
     if ended(known):
         refuse_changed(folder, known, request, [*changed, *differs.versions])

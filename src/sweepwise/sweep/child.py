@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 from sweepwise import importing
 from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, REFUSED, UNTRIED, Failure, UsageError
+from sweepwise.provenance.changes import Changed
 from sweepwise.store import claim, record
 from sweepwise.store.folders import RECORD
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED, Changed, Ended
+from sweepwise.store.status import ENDED, Ended
 from sweepwise.sweep.forking import be_alone, died, read
 from sweepwise.sweep.summary import last_lines, last_of
 from sweepwise.sweep.together import Unit

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweepwise.errors import Failure
+from sweepwise.provenance.changes import Changed, refuse_made_otherwise
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED, Changed, refuse_made_otherwise
+from sweepwise.store.status import ENDED
 from sweepwise.sweep import overview
 from sweepwise.sweep.ledger import Ledger
 from sweepwise.sweep.overview import Row, tell_failures

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweepwise import provenance
+from sweepwise.provenance import environment
 from sweepwise.store import record
 from sweepwise.store import status as status_module
 from sweepwise.store.folders import RECORD, SWEEP
@@ -97,7 +97,7 @@ def _row(
     known = record.read(folder) if folder else {}
     told = status_module.standing(folder) if folder else ""
     state = standing[place.job] if place else GONE
-    anew = bool(place and run in place.submission.fresh and provenance.job(known) != place.job)
+    anew = bool(place and run in place.submission.fresh and environment.job(known) != place.job)
     waits = anew and state.live and told != "running"
     status = "queued" if waits else _status(told, state, bool(place))
     job = place.job if place else ""

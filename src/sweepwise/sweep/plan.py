@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sweepwise import provenance
+from sweepwise.provenance import environment
 from sweepwise.store import record
 from sweepwise.store.request import Request
 from sweepwise.system import atomic
@@ -67,5 +67,5 @@ def _begun_here(run: Request) -> bool:
     """Whether an attempt of this very job has begun a run: its record names the job."""
     with contextlib.suppress(record.Damaged):
         known = record.read(run.folder).get("environment", {}).get("places", {})
-        return any(name in known and known[name] == os.environ.get(name) for name in provenance.JOBS)
+        return any(name in known and known[name] == os.environ.get(name) for name in environment.JOBS)
     return False

@@ -18,12 +18,14 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from sweepwise import importing, provenance, sources
+from sweepwise import importing
 from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, Failure
+from sweepwise.provenance import environment, origin, sources
+from sweepwise.provenance.changes import Changed, refuse_made_otherwise
 from sweepwise.store import record
 from sweepwise.store.folders import SWEEP, make, remove
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED, Changed, ended, refuse_made_otherwise
+from sweepwise.store.status import ENDED, ended
 from sweepwise.sweep import machine, together
 from sweepwise.sweep.child import Child, Ending, Outcome, forked
 from sweepwise.sweep.forking import BRIEF_SECONDS, TICK_SECONDS, held_back
@@ -149,9 +151,9 @@ def _prepare(requests: Sequence[Request]) -> None:
 
 def _known(targets: Iterable[str]) -> None:
     """Asks what stays known."""
-    provenance.origin(targets)
+    origin.origin(targets)
     sources.code(targets)
-    provenance.versions()
+    environment.versions()
 
 
 class _Running:

@@ -12,7 +12,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from sweepwise import provenance, sources
+from sweepwise.provenance import origin as origin_module
+from sweepwise.provenance import sources
+from sweepwise.provenance.origin import ORIGIN
 from sweepwise.store import folders
 from sweepwise.system import atomic
 
@@ -34,7 +36,7 @@ def take(sweep: Path, targets: Iterable[str], packages: Iterable[str]) -> Path:
     names = sorted({*targets, *packages})
     homes = sources.code_folders(names)
     code = sources.code(names)
-    origin = provenance.origin(names)
+    origin = origin_module.origin(names)
     known = json.dumps([code, origin], sort_keys=True).encode()
     folder = sweep / SNAPSHOTS / hashlib.sha256(known).hexdigest()[:16]
     if folder.is_dir():
@@ -47,7 +49,7 @@ def take(sweep: Path, targets: Iterable[str], packages: Iterable[str]) -> Path:
                     shutil.copytree(home, aside / home.name, ignore=LEFT_OUT)
                 else:
                     shutil.copy2(home, aside / home.name)
-            (aside / provenance.ORIGIN).write_text(json.dumps(origin, indent=2))
+            (aside / ORIGIN).write_text(json.dumps(origin, indent=2))
             atomic.sync_all(aside)
     except FileExistsError:  # another launcher was faster; its copy is the same
         if not folder.is_dir():

@@ -57,7 +57,7 @@ def code_folders(targets: Iterable[str]) -> dict[str, Path]:
 
     Nothing is imported for it.
     """
-    found = {"sweepwise": Path(__file__).resolve().parent}
+    found = {"sweepwise": Path(__file__).resolve().parents[1]}
     for root in sorted({target.split(".")[0] for target in targets} - {"torch", "sweepwise"}):
         try:
             spec = importlib.util.find_spec(root)

@@ -1,0 +1,1 @@
+"""What a run was made by: code, inputs, versions, hardware; and what of it differs now."""

@@ -1,0 +1,55 @@
+"""Where the code of a run comes from: its commit, and what had been changed since."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sweepwise.provenance import git
+from sweepwise.provenance.sources import code_folders
+
+ORIGIN = "origin.json"  # beside a copy of the code: what git knew of it
+
+
+def origin(targets: Iterable[str] = ()) -> dict[str, Any]:
+    """What git knows of the code that runs; of a copy that was made of it, what git knew then.
+
+    Args:
+        targets: a config's `_target_`s.
+
+    Returns:
+        `git_commit` of sweepwise, `git_commits` of the targets' packages, whether all is `git_clean`, and
+        the `diff`.
+    """
+    homes = code_folders(targets)
+    ours, *others = homes
+    copied = homes[ours].parent / ORIGIN
+    if copied.is_file():
+        return dict(json.loads(copied.read_bytes()))
+    return {
+        "git_commit": git.commit(homes[ours]),
+        "git_commits": {name: git.commit(homes[name]) for name in others},
+        "git_clean": git.is_clean(homes.values()),
+        "diff": _diff(homes.values()),
+    }
+
+
+def diff(targets: Iterable[str] = ()) -> str:
+    """How the code that runs differs from its last commit, untracked .py files included.
+
+    Args:
+        targets: a config's `_target_`s.
+
+    Returns:
+        Text for `git apply`, at most 5 MiB of a checkout; '' if there is none, or no git.
+    """
+    return str(origin(targets)["diff"])
+
+
+def _diff(homes: Iterable[Path]) -> str:
+    script = Path(sys.argv[0])
+    started = [script.resolve()] if script.suffix == ".py" and script.is_file() else []
+    return git.diff([*homes, *started])
