@@ -20,7 +20,7 @@ from sweepwise import compare as compare_module
 from sweepwise.data import Part, split
 from sweepwise.errors import UsageError
 from sweepwise.learner.fused import FusedLearner
-from sweepwise.learner.purity import Unfusable
+from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.store import record
 from sweepwise.system import signals
 

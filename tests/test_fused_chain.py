@@ -10,9 +10,11 @@ from small_learners import CLASSES, RATE, at_once, in_turn, learners
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from sweepwise.learner import Watch, stacked
+from sweepwise.learner import Watch
 from sweepwise.learner.chain import LinearLink, Segment
 from sweepwise.learner.fused import FusedLearner
+from sweepwise.learner.fused import layers as layers_module
+from sweepwise.learner.fused.layers import Convolutions
 from sweepwise.model.activation import ACTIVATIONS
 
 LINK, SEGMENT = LinearLink, Segment
@@ -175,10 +177,10 @@ def test_a_step_is_that_of_autograd(name, batch, in_double):
     ],
 )
 def test_convolutions_are_those_of_each_run(layer, shape, one_by_one, in_double, monkeypatch):
-    monkeypatch.setattr(stacked, "ONE_BY_ONE", one_by_one)
+    monkeypatch.setattr(layers_module, "ONE_BY_ONE", one_by_one)
     layers = [layer() for _ in range(3)]
     x = torch.randn(3 * 5, *shape, requires_grad=True)
-    y = stacked.Convolutions(layers, torch.stack)(x)
+    y = Convolutions(layers, torch.stack)(x)
     alone = torch.cat([one(rows) for one, rows in zip(layers, x.chunk(3), strict=True)])
     torch.testing.assert_close(y, alone, rtol=1e-12, atol=1e-13)
     direction, of = torch.randn_like(y), [x, *(own for one in layers for own in one.parameters())]

@@ -124,7 +124,7 @@ def test_the_loop_and_what_it_drives_know_nothing_of_configs_and_commands():
 
 def test_the_loop_knows_the_contract_only():
     names = imports_of(PACKAGE / "trainer.py")
-    assert "sweepwise.learner" in names
+    assert "sweepwise.learner.contract" in names
     assert not inside(names, "learner.module", "learner.flat", "optimizer", "regularizer", "init", "model")
     assert not inside(names, "monitor", "checkpoint", "progress", "interrupt", "record")
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sweepwise.learner import Watch
-from sweepwise.learner.average import Average, Live, average_of
+from sweepwise.learner.ema import Average, Live, average_of
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer.weight_decay import WeightDecay

@@ -44,7 +44,7 @@ from sweepwise.early_stop.patience import Patience
 from sweepwise.errors import UsageError
 from sweepwise.follow import Pulse
 from sweepwise.learner import Watch
-from sweepwise.learner.shardable import blocks
+from sweepwise.learner.parallel.fsdp_limits import blocks
 from sweepwise.library import Unsaved
 from sweepwise.model.cnn import cnn
 from sweepwise.model.recurrent import recurrent

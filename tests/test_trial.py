@@ -14,9 +14,9 @@ from torch import nn
 
 from sweepwise.learner import Watch
 from sweepwise.learner.fused import FusedLearner
-from sweepwise.learner.program import StackedProgram
-from sweepwise.learner.purity import Unfusable
-from sweepwise.learner.remembered import Remembered
+from sweepwise.learner.fused.module_state import Remembered
+from sweepwise.learner.fused.purity import Unfusable
+from sweepwise.learner.fused.ways import StackedProgram
 from sweepwise.seed import same_generators_after
 
 

@@ -17,10 +17,10 @@ from sweepwise.distributed.world import ALONE, World
 from sweepwise.early_stop import EarlyStop
 from sweepwise.errors import UsageError
 from sweepwise.learner.flat import FlatParameters
+from sweepwise.learner.fused.trial import TRIED
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.learner.parallel.fsdp_limits import refuse_by_tensor, refuse_unshardable
 from sweepwise.learner.passes import refuse_pieces
-from sweepwise.learner.shardable import refuse_by_tensor, refuse_unshardable
-from sweepwise.learner.trial import TRIED
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
@@ -132,13 +132,13 @@ def assemble(
     cut = partial(refuse_pieces, network, settings.accumulate, split.batch_size, len(split.train.y))
     built("trainer", cut)
     if world.size > 1:
-        from sweepwise.learner.shared import refuse_shares
+        from sweepwise.learner.parallel.ddp import refuse_shares
 
         shared = partial(refuse_shares, network, world.size, settings.accumulate, settings.compile)
         built("data", partial(shared, split.batch_size, len(split.train.y)))
     laid_out: Callable[[nn.Module], Any] = FlatParameters
     if sharded:
-        from sweepwise.learner.sharded import ShardedParameters  # imports torch's distributed tensors
+        from sweepwise.learner.parallel.fsdp import ShardedParameters  # imports torch's distributed tensors
 
         refuse_unshardable(network, regularizers, settings.precision, settings.compile)
         laid_out = partial(ShardedParameters, world=world, device=device)

@@ -26,7 +26,7 @@ from sweepwise.follow import ENDING, FOLDER, echo_seconds, follow, together
 from sweepwise.init import initialize_
 from sweepwise.learner import Learner
 from sweepwise.learner.fused import FusedLearner
-from sweepwise.learner.purity import Unfusable
+from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.monitor import START as BEGINNING
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer

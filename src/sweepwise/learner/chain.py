@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.autograd import Variable
 
 from sweepwise.learner.forward import listening
-from sweepwise.learner.stacked import Linears, does_more
+from sweepwise.learner.linear import Linears, does_more
 
 GradientOf = Callable[[Tensor], Tensor | None]  # where a parameter's gradient belongs; None: it is frozen
 Named = tuple[str, nn.Module]

@@ -6,18 +6,14 @@ over all of them; the row of gradients is collected where somebody needs it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+from sweepwise.learner.passes import Joint
 
-# Of several processes: a pass (model's pass, x) with the gradients of all, and what is around each piece of a
-# batch but the last.
-Joint = tuple[Callable[..., Tensor], Callable[[], AbstractContextManager[Any]]]
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 class Layout:
@@ -111,7 +107,7 @@ class FlatParameters(Layout):
         Args:
             trial: of a forward pass (model's pass, x): goes forward and backward.
         """
-        from sweepwise.learner.shared import joined  # imports torch's half of distributed computing
+        from sweepwise.learner.parallel.ddp import joined  # imports torch's half of distributed computing
 
         return joined(self._model, trial)
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from sweepwise.learner import Precision
 from sweepwise.learner.compiled import compiled
+from sweepwise.learner.contract import Precision
 from sweepwise.learner.precision import in_precision
 from sweepwise.learner.units import axes_of_units
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from sweepwise.data.loading import Batch
 from sweepwise.distributed.world import ALONE, World
-from sweepwise.learner import Precision, Watch, Watched
-from sweepwise.learner.average import average_of
+from sweepwise.learner.contract import Precision, Watch, Watched
+from sweepwise.learner.ema import average_of
 from sweepwise.learner.flat import FlatParameters
 from sweepwise.learner.forward import Forward, joined
 from sweepwise.learner.passes import Loss, Passes, passes
@@ -27,7 +27,7 @@ from sweepwise.seed import Noise
 from sweepwise.task import Task
 
 if TYPE_CHECKING:
-    from sweepwise.learner.sharded import ShardedParameters
+    from sweepwise.learner.parallel.fsdp import ShardedParameters
 
 
 class ModuleLearner:
@@ -104,7 +104,9 @@ class ModuleLearner:
         loss, scale = self.task.loss, self._scaling.scale
         if self._world.size == 1:
             return passes(accumulate, loss, scale), loss
-        from sweepwise.learner.shared import SharedPasses  # imports torch's half of distributed computing
+        from sweepwise.learner.parallel.ddp import (
+            SharedPasses,  # imports torch's half of distributed computing
+        )
 
         shared = SharedPasses(
             self._world,

@@ -13,6 +13,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sweepwise.learner.precision import Model
 
+# Of several processes: a pass (model's pass, x) with the gradients of all, and what is around each piece of a
+# batch but the last.
+Joint = tuple[Callable[..., Tensor], Callable[[], AbstractContextManager[Any]]]
+
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 Passes = Callable[[Model, Tensor, Tensor], tuple[Tensor, Tensor]]
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sweepwise.errors import UsageError
-from sweepwise.learner import Precision
+from sweepwise.learner.contract import Precision
 
 Model = Callable[[Tensor], Tensor]
 

@@ -1,4 +1,4 @@
-"""What a layer's outputs say of its units: which never answer, and which are at their limits."""
+"""The share of units that are dead or saturated."""
 
 from collections.abc import Mapping
 

@@ -10,9 +10,9 @@ import numpy as np
 from torch import Tensor
 
 from sweepwise.errors import reason
-from sweepwise.learner import Learner, Watch
+from sweepwise.learner.contract import Learner, Watch
 from sweepwise.learner.fused import FusedLearner
-from sweepwise.learner.purity import Unfusable
+from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.parts import Parts
 
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256, 512)

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sweepwise.errors import Failure
 from sweepwise.provenance import sources
 from sweepwise.provenance.environment import PACKAGES, versions
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED
-
-if TYPE_CHECKING:
-    pass
-
 
 # What of a machine can change the last bits of a result.
 COMPARED = {

@@ -187,7 +187,7 @@ def _width(requests: Sequence[Request], wanted: int | None, memory: int | None) 
 
 def _tried(requests: Sequence[Request], wanted: int | None, memory: int | None) -> tuple[int, str]:
     """As `_width`, in this process."""
-    from sweepwise.learner.purity import Unfusable
+    from sweepwise.learner.fused.purity import Unfusable
     from sweepwise.learner.width import fastest
 
     try:

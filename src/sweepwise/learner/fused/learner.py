@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sweepwise.data.loading import Batch
-from sweepwise.learner import Watch, Watched
+from sweepwise.learner.contract import Watch, Watched
+from sweepwise.learner.fused.program import Parameters
+from sweepwise.learner.fused.purity import Unfusable
+from sweepwise.learner.fused.ways import Way, program
 from sweepwise.learner.module import ModuleLearner
-from sweepwise.learner.program import Parameters, Way, program
-from sweepwise.learner.purity import Unfusable
 from sweepwise.learner.scalars import scalars
 from sweepwise.optimizer.rows import Rows
 from sweepwise.seed import seed_globals

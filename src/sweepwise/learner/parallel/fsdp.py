@@ -21,12 +21,13 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from sweepwise.distributed.world import World
-from sweepwise.learner.average import AVERAGE
-from sweepwise.learner.flat import Joint, Layout, shapes_of, trainable
+from sweepwise.learner.ema import AVERAGE
+from sweepwise.learner.flat import Layout, shapes_of, trainable
+from sweepwise.learner.parallel.ddp import Trial, group_on
+from sweepwise.learner.parallel.fsdp_limits import blocks
+from sweepwise.learner.parallel.sync_batch_norm import synchronise_
+from sweepwise.learner.passes import Joint
 from sweepwise.learner.precision import Model
-from sweepwise.learner.shardable import blocks
-from sweepwise.learner.shared import Trial, group_on
-from sweepwise.learner.synced import synchronise_
 
 
 class ShardedParameters(Layout):

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from sweepwise.learner.chain import derivatives
+from sweepwise.learner.fused.purity import Unfusable, check_modes, watched
 from sweepwise.learner.module import ModuleLearner
-from sweepwise.learner.purity import Unfusable, check_modes, watched
 from sweepwise.seed import same_generators_after
 
 if TYPE_CHECKING:
-    from sweepwise.learner.program import Parameters, Program
+    from sweepwise.learner.fused.program import Parameters, Program
 
 
 TRIED = 13  # examples: so many that batch norm makes little of rounding, and a number that nothing divides

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from sweepwise.errors import UsageError
-from sweepwise.learner import Precision
+from sweepwise.learner.contract import Precision
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer, acting
 

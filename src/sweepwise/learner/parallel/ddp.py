@@ -14,10 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from sweepwise.distributed.world import World
-from sweepwise.learner.flat import Joint
-from sweepwise.learner.passes import Loss, differentiate, passes
+from sweepwise.learner.parallel.sync_batch_norm import synchronise_
+from sweepwise.learner.passes import Joint, Loss, differentiate, passes
 from sweepwise.learner.precision import Model
-from sweepwise.learner.synced import synchronise_
 from sweepwise.seed import generators, place_generators
 
 Trial = Callable[[Callable[..., Tensor]], None]  # of a pass (model's pass, x): goes forward and backward

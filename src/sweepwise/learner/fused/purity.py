@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sweepwise.learner.remembered import Remembered
+from sweepwise.learner.fused.module_state import Remembered
 
 
 class Unfusable(Exception):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -18,94 +17,12 @@ from torch.func import functional_call
 
 from sweepwise.learner.chain import chain, derivatives
 from sweepwise.learner.forward import joined
+from sweepwise.learner.fused.program import Parameters, Program
+from sweepwise.learner.fused.purity import Unfusable
+from sweepwise.learner.fused.stacked import stacked
+from sweepwise.learner.fused.trial import compare
+from sweepwise.learner.linear import Unstackable
 from sweepwise.learner.module import ModuleLearner
-from sweepwise.learner.purity import Unfusable
-from sweepwise.learner.stacked import Unstackable, stacked
-from sweepwise.learner.trial import compare
-
-
-class Program(Protocol):
-    """A pass of all runs' models, each on its own examples."""
-
-    def train(self, x: Tensor, heard: Sequence[dict[str, Tensor]]) -> Tensor:
-        """Outputs (runs, batch, outputs) of x, (runs, batch, *features), in training.
-
-        Args:
-            x: examples of each run.
-            heard: empty, or a dictionary for each run, that takes what its layers put out.
-        """
-        ...
-
-    def differentiate(self, gradient: Tensor) -> None:
-        """Finds the gradients of all parameters from that by the outputs, which may be overwritten."""
-        ...
-
-    def evaluate(self, x: Tensor) -> Tensor:
-        """Outputs (runs, batch, outputs) of x, (batch, *features), of each model in evaluation."""
-        ...
-
-
-class Parameters:
-    """The parameters of several runs as one tensor each, (runs, *shape): views of the rows of their buffer.
-
-    Args:
-        learners: of the runs, whose rows lie in `values`.
-        values: (runs, parameters).
-        gradient: (runs, parameters).
-
-    Attributes:
-        gradients: of each parameter, (runs, *shape), views of `gradient`.
-        leaves: by name; what is differentiated.
-        frozen: parameters that are not trained.
-        buffers: by name; the models' own are views of these from now on.
-    """
-
-    def __init__(self, learners: Sequence[ModuleLearner], values: Tensor, gradient: Tensor) -> None:
-        runs = len(learners)
-        self._models = [learner.model for learner in learners]
-        flat = learners[0].flat
-        leaves, self.gradients = (
-            [
-                part.detach().view(runs, *shape)
-                for part, shape in zip(
-                    rows.split([s.numel() for s in flat.shapes], 1), flat.shapes, strict=True
-                )
-            ]
-            for rows in (values, gradient)
-        )
-        for leaf in leaves:
-            leaf.requires_grad_()
-        self.leaves = dict(zip(flat.names, leaves, strict=True))
-        self._gradient_of = {
-            id(leaf): gradient for leaf, gradient in zip(leaves, self.gradients, strict=True)
-        }
-        named = [dict(model.named_parameters()) for model in self._models]
-        self.frozen = {
-            name: torch.stack([own[name].detach() for own in named])
-            for name in named[0]
-            if name not in self.leaves
-        }
-        self.buffers = {name: self._buffer(name) for name, _ in self._models[0].named_buffers()}
-        every = self.leaves | self.frozen
-        model = self._models[0]
-        self._at = {id(tensor): every[name] for name, tensor in model.named_parameters()}
-        self._at |= {id(tensor): self.buffers[name] for name, tensor in model.named_buffers()}
-
-    def _buffer(self, name: str) -> Tensor:
-        path, _, last = name.rpartition(".")
-        owners = [model.get_submodule(path) for model in self._models]
-        together = torch.stack([owner.get_buffer(last) for owner in owners])
-        for owner, own in zip(owners, together.unbind(), strict=True):
-            owner._buffers[last] = own
-        return together
-
-    def gather(self, tensors: Sequence[Tensor]) -> Tensor:
-        """The tensors that the runs have at one place, as one: (runs, *shape)."""
-        return self._at[id(tensors[0])]
-
-    def gradient_of(self, leaf: Tensor) -> Tensor | None:
-        """Where the gradient of what `gather` gave belongs; None if it is frozen, or a buffer."""
-        return self._gradient_of.get(id(leaf))
 
 
 class StackedProgram:

@@ -1,0 +1,1 @@
+"""Several processes that train one run: a share of each batch, or a part of each parameter."""
