@@ -20,7 +20,6 @@ from sweepwise.checkpoint import Checkpoints
 from sweepwise.data import Data, Part
 from sweepwise.early_stop.never import Never
 from sweepwise.learner.module import ModuleLearner
-from sweepwise.library import Unsaved
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.scheduler import Schedule
@@ -29,6 +28,7 @@ from sweepwise.system.signals import Interrupts
 from sweepwise.task import Classification
 from sweepwise.trainer import Run, Settings
 from sweepwise.trainer import fit as train_runs
+from sweepwise.trainer.protocols import Unsaved
 
 MONITORS: dict[str, dict[str, int | bool]] = {
     "scalars": {"scalars_every": 20, "histograms_every": 0},

@@ -17,10 +17,11 @@ import pytest
 import torch
 from small import mounted
 
-from sweepwise import checkpoint, sealed
-from sweepwise.checkpoint import BEST, STATE, WEIGHTS, Checkpoints, Damaged
+from sweepwise.checkpoint import Checkpoints, Damaged, manifest
+from sweepwise.checkpoint import checkpoints as checkpoints_module
+from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS
+from sweepwise.checkpoint.manifest import MANIFEST
 from sweepwise.death import Death, forked
-from sweepwise.sealed import MANIFEST
 from sweepwise.store.folders import CHECKPOINTS
 from sweepwise.system import atomic
 
@@ -69,7 +70,7 @@ def links_lead_somewhere(folder):
     for link in ("last", "best"):
         path = folder / CHECKPOINTS / link
         assert path.is_symlink()
-        sealed.opened(path.resolve(strict=True))
+        manifest.opened(path.resolve(strict=True))
 
 
 @pytest.fixture
@@ -166,8 +167,8 @@ def test_due():
 
     with pytest.MonkeyPatch.context() as patch:
         now = [100.0]
-        patch.setattr(checkpoint.atomic, "make_folder", lambda folder: None)
-        patch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+        patch.setattr(checkpoints_module.atomic, "make_folder", lambda folder: None)
+        patch.setattr(checkpoints_module.time, "monotonic", lambda: now[0])
         never, steps, epochs, minutes = (
             Still(minutes=0),
             Still(minutes=0, steps=4),
@@ -434,7 +435,7 @@ def forge(folder, content):
     step = folder / CHECKPOINTS / "step-00000006"
     (step / STATE).write_bytes(content)
     files = {name: (step / name).read_bytes() for name in (WEIGHTS, BEST, STATE)}
-    (step / MANIFEST).write_bytes(sealed.manifest(6, files))
+    (step / MANIFEST).write_bytes(manifest.manifest(6, files))
 
 
 WHOLE = {"step": 6, "best_step": 6}
@@ -524,7 +525,7 @@ def test_a_manifest_that_names_other_files_is_refused(folder, name):
     (folder / "outside").write_bytes(b"x")
     (step / "more").write_bytes(b"x")
     files = {known: (step / known).read_bytes() for known in (WEIGHTS, BEST, STATE)}
-    (step / MANIFEST).write_bytes(sealed.manifest(6, files | {name: b"x"}))
+    (step / MANIFEST).write_bytes(manifest.manifest(6, files | {name: b"x"}))
     is_whole(load(folder), 3)
 
 
@@ -564,7 +565,7 @@ class SlowDisk:
 @pytest.fixture
 def slow(folder, monkeypatch):
     """A run whose checkpoints a thread writes, and the disk that holds it up."""
-    monkeypatch.setattr(checkpoint, "AFFORDABLE", 0.0)  # each save costs too much
+    monkeypatch.setattr(checkpoints_module, "AFFORDABLE", 0.0)  # each save costs too much
     checkpoints = Checkpoints(folder)
     save(checkpoints, 9)
     assert checkpoints._writer
@@ -619,7 +620,7 @@ def test_the_end_waits_and_raises(folder, slow):
 
 
 def test_a_cheap_save_stays_without_a_thread(folder, monkeypatch):
-    monkeypatch.setattr(checkpoint, "AFFORDABLE", 1e9)
+    monkeypatch.setattr(checkpoints_module, "AFFORDABLE", 1e9)
     checkpoints = Checkpoints(folder)
     for step in (9, 12):
         save(checkpoints, step)

@@ -11,8 +11,8 @@ import shutil
 import pytest
 import torch
 
-from sweepwise import sealed
-from sweepwise.checkpoint import BEST, STATE, WEIGHTS, Checkpoints, Damaged
+from sweepwise.checkpoint import Checkpoints, Damaged, manifest
+from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS
 from sweepwise.monitor import Monitor
 from sweepwise.store.folders import CHECKPOINTS
 
@@ -205,7 +205,7 @@ def is_sound(folder, expected):
         for name, size in saved.state["log"].items():
             assert (folder / name).stat().st_size >= size, name
         for link in ("last", "best"):
-            sealed.opened((folder / CHECKPOINTS / link).resolve(strict=True))
+            manifest.opened((folder / CHECKPOINTS / link).resolve(strict=True))
     return step
 
 
@@ -264,7 +264,7 @@ def test_a_missing_sync_is_found(tmp_path, files):
     folder.mkdir()
     disk = Disk(folder)
     for kind, path, extra in recorded(lambda: Training(folder).save(3)):
-        if kind != "fsync" or (os.path.basename(path) in (WEIGHTS, BEST, STATE, sealed.MANIFEST)) != files:
+        if kind != "fsync" or (os.path.basename(path) in (WEIGHTS, BEST, STATE, manifest.MANIFEST)) != files:
             disk.do(kind, path, extra)
     for image in disk.states(random.Random(0)):
         make(image, left)

@@ -137,7 +137,7 @@ def test_code_that_has_changed_is_named_and_asked_about(start):
     assert start(*SHORT).wait() == 0
     path = the_folder() / "record.json"
     known = json.loads(path.read_text())
-    known["code"] |= {"sweepwise/trainer.py": "0" * 16, "sweepwise/gone.py": "1" * 16}
+    known["code"] |= {"sweepwise/trainer/loop.py": "0" * 16, "sweepwise/gone.py": "1" * 16}
     del known["code"]["sweepwise/seed.py"]
     known["environment"]["numpy"] = "1.0"
     path.write_text(json.dumps(known))

@@ -21,7 +21,8 @@ from small import ENVIRONMENT, PLAIN, TINY, TRAIN
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.compare import compare
 from sweepwise.death import Death, die_at, forked
-from sweepwise.monitor import AppendedFile, EventFile, cut
+from sweepwise.monitor.appended import AppendedFile
+from sweepwise.monitor.events import EventFile, cut
 from sweepwise.store import claim as claim_module
 from sweepwise.store import folders, record, request, takeover
 from sweepwise.store.attempt import Attempt

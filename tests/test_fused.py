@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from small import CONF
 
-from sweepwise import cli, meter, run
+from sweepwise import cli, run
 from sweepwise import compare as compare_module
 from sweepwise.data import Part, split
 from sweepwise.errors import UsageError
@@ -23,6 +23,7 @@ from sweepwise.learner.fused import FusedLearner
 from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.store import record
 from sweepwise.system import signals
+from sweepwise.trainer import meter
 
 CLOSE = 1e-9
 SMALL = [

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sweepwise import Settings, build, checkpoint, fit, library, split
+from sweepwise.checkpoint import checkpoints as checkpoints_module
 from sweepwise.data.sklearn_sets import wine
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.model.mlp import mlp
@@ -22,7 +23,7 @@ def written_by_a_thread(monkeypatch):
         made.append(checkpoint.Checkpoints(folder, steps=1))
         return made[-1]
 
-    monkeypatch.setattr(checkpoint, "AFFORDABLE", 0.0)
+    monkeypatch.setattr(checkpoints_module, "AFFORDABLE", 0.0)
     monkeypatch.setattr(library, "Checkpoints", checkpoints)
     return made
 
@@ -53,7 +54,7 @@ def writers():
 
 def slow(monkeypatch, fails):
     """The writer is still at work when the training fails."""
-    write = checkpoint.atomic.write_folder
+    write = checkpoints_module.atomic.write_folder
     going_on = threading.Event()
 
     def late(folder, content):
@@ -63,7 +64,7 @@ def slow(monkeypatch, fails):
                 raise PermissionError(13, "no such luck")
         write(folder, content)
 
-    monkeypatch.setattr(checkpoint.atomic, "write_folder", late)
+    monkeypatch.setattr(checkpoints_module.atomic, "write_folder", late)
 
 
 @pytest.mark.parametrize("error", [ValueError("a step fails"), KeyboardInterrupt()], ids=["error", "ctrl-c"])
@@ -131,7 +132,7 @@ def test_a_monitor_that_cannot_begin_is_closed(tmp_path, monkeypatch):
 def test_a_writer_that_failed_leaves_no_thread(tmp_path, monkeypatch):
     before = writers()
     kept = checkpoint.Checkpoints(tmp_path, steps=1)
-    monkeypatch.setattr(checkpoint, "AFFORDABLE", 0.0)
+    monkeypatch.setattr(checkpoints_module, "AFFORDABLE", 0.0)
     kept.save(1, {}, None, {"step": 1})
     slow(monkeypatch, fails=True)
     kept.save(2, {}, None, {"step": 2})

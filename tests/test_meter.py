@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from sweepwise.meter import Meter
 from sweepwise.task import Classification, Regression
+from sweepwise.trainer.meter import Meter
 
 
 def fill(meter, steps, runs):

@@ -14,8 +14,9 @@ from tensorboard.plugins.pr_curve import metadata as curve_metadata
 from tensorboard.plugins.text.text_plugin import text_array_to_html
 
 from sweepwise.model.mlp import mlp
-from sweepwise.monitor import Monitor, examples, matrix, precision_recall
-from sweepwise.monitor.curves import THRESHOLDS
+from sweepwise.monitor import Monitor
+from sweepwise.monitor.curves import THRESHOLDS, precision_recall
+from sweepwise.monitor.picture import examples, matrix
 from sweepwise.task import Classification
 
 FOLDER = CONF / "monitor"

@@ -7,8 +7,9 @@ import shutil
 import pytest
 from small import mounted
 
-from sweepwise.monitor import AppendedFile, Monitor, appended
-from sweepwise.monitor.logged import lines, records
+from sweepwise.monitor import Monitor, appended
+from sweepwise.monitor.appended import AppendedFile
+from sweepwise.monitor.read import lines, records
 from sweepwise.system import atomic
 
 

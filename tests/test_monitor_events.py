@@ -20,7 +20,9 @@ from tensorboard.plugins.hparams import api_pb2, get_experiment, list_session_gr
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.text.text_plugin import text_array_to_html
 
-from sweepwise.monitor import EventFile, cut, events, histograms
+from sweepwise.monitor import events
+from sweepwise.monitor.events import EventFile, cut
+from sweepwise.monitor.histogram import histograms
 
 
 def read(path):

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from sweepwise.model.mlp import mlp
-from sweepwise.monitor import EventFile, graph
+from sweepwise.monitor import graph
+from sweepwise.monitor.events import EventFile
 
 
 class Block(nn.Module):

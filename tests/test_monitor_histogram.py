@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from tensorboard.compat.proto.summary_pb2 import HistogramProto
 from tensorboard.plugins.distribution.compressor import compress_histogram_proto
 
-from sweepwise.monitor import histograms
-from sweepwise.monitor.histogram import _DOT, _PIECE, _SHORT, _on_the_cpu, _on_the_device
+from sweepwise.monitor.histogram import _DOT, _PIECE, _SHORT, _on_the_cpu, _on_the_device, histograms
 
 TINY = 2.0**-129
 LARGEST = torch.finfo(torch.float32).max

@@ -8,9 +8,8 @@ from PIL import Image
 from sklearn.metrics import precision_score, recall_score
 from torch.utils.tensorboard.summary import compute_curve
 
-from sweepwise.monitor import drawable, examples, matrix, precision_recall
-from sweepwise.monitor.curves import THRESHOLDS
-from sweepwise.monitor.picture import png
+from sweepwise.monitor.curves import THRESHOLDS, precision_recall
+from sweepwise.monitor.picture import drawable, examples, matrix, png
 
 GENERATOR = np.random.default_rng(0)
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweepwise.monitor import EventFile
-from sweepwise.monitor.events import _EXPERIMENT_FILE
+from sweepwise.monitor.events import _EXPERIMENT_FILE, EventFile
 from sweepwise.system import atomic
 
 ROOT = Path(__file__).parents[1]

@@ -22,8 +22,10 @@ from tensorboard.backend.event_processing import event_accumulator, plugin_event
 from torch import nn
 from torch.optim import lr_scheduler
 
-from sweepwise import build, checkpoint, sealed
-from sweepwise.checkpoint import STATE, Checkpoints
+from sweepwise import build
+from sweepwise.checkpoint import Checkpoints, manifest
+from sweepwise.checkpoint import checkpoints as checkpoints_module
+from sweepwise.checkpoint.checkpoints import STATE
 from sweepwise.compare import compare
 from sweepwise.data import split
 from sweepwise.data.digits import digits
@@ -52,7 +54,7 @@ STEPS = 15  # three epochs of five
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch):
     """A run sets threads and generators of the process; and no thread writes while a run breaks off."""
-    monkeypatch.setattr(checkpoint, "AFFORDABLE", math.inf)
+    monkeypatch.setattr(checkpoints_module, "AFFORDABLE", math.inf)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # most of the time, and no power fails here
     threads = torch.get_num_threads()
     yield
@@ -86,7 +88,7 @@ class Late(Checkpoints):
             assert self._bytes(*then) == before
 
     def _bytes(self, weights, best, state):
-        return sealed.packed({"weights": weights, "best": best, "state": state})
+        return manifest.packed({"weights": weights, "best": best, "state": state})
 
 
 def train(

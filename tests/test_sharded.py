@@ -45,7 +45,6 @@ from sweepwise.errors import UsageError
 from sweepwise.follow import Pulse
 from sweepwise.learner import Watch
 from sweepwise.learner.parallel.fsdp_limits import blocks
-from sweepwise.library import Unsaved
 from sweepwise.model.cnn import cnn
 from sweepwise.model.recurrent import recurrent
 from sweepwise.model.transformer import transformer
@@ -66,6 +65,7 @@ from sweepwise.regularizer.weight_decay import WeightDecay
 from sweepwise.store.record import read
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
+from sweepwise.trainer.protocols import Unsaved
 
 pytestmark = pytest.mark.usefixtures("in_double")
 

@@ -14,7 +14,6 @@ from torch.nn import functional
 from torch.optim import lr_scheduler
 from torch.utils._pytree import tree_map
 
-from sweepwise import meter
 from sweepwise.data import Data, Part
 from sweepwise.early_stop.never import Never
 from sweepwise.early_stop.patience import Patience
@@ -26,7 +25,7 @@ from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
 from sweepwise.system.progress import Silent
 from sweepwise.task import task_of
-from sweepwise.trainer import Run, Settings, fit
+from sweepwise.trainer import Run, Settings, fit, meter
 
 BATCH, PER_EPOCH = 8, 3  # 22 examples: batches of 8, 8 and 6
 

@@ -30,12 +30,12 @@ from sweepwise.distributed.join import joined
 from sweepwise.distributed.world import Lost
 from sweepwise.errors import UsageError
 from sweepwise.learner import Watch
-from sweepwise.library import Unsaved
 from sweepwise.model.mlp import mlp
 from sweepwise.store.status import Ended
 from sweepwise.system import signals
 from sweepwise.system.progress import Silent
-from sweepwise.trainer import Run, Settings, fit
+from sweepwise.trainer import Run, Settings, fit, protocols
+from sweepwise.trainer.protocols import Unsaved
 
 PATIENCE_SECONDS = 120  # for processes that should have ended
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -118,7 +118,7 @@ def _live(output: Path, environment: dict[str, str], do: Callable[[], int]) -> N
 
 
 @dataclass
-class Log(library.Unwatched):
+class Log(protocols.Unwatched):
     """A monitor that watches every second step."""
 
     steps: list = field(default_factory=list)

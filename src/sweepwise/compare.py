@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from torch import Tensor
 
-from sweepwise.checkpoint import BEST, STATE, WEIGHTS
-from sweepwise.monitor.logged import Entry, events, lines, told
+from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS
+from sweepwise.monitor.read import Entry, events, lines, told
 from sweepwise.store.folders import CHECKPOINTS, LINES, RECORD
 
 EVENTS = "events"

@@ -9,11 +9,11 @@ from typing import Any
 
 from sweepwise.distributed.world import World
 from sweepwise.learner import Watch
-from sweepwise.library import Unsaved, Unwatched
 from sweepwise.parts import Parts
 from sweepwise.system.progress import Silent
 from sweepwise.system.signals import Interrupts
-from sweepwise.trainer import Checkpoints, Monitor, Run, Weights, fit
+from sweepwise.trainer import Run, fit
+from sweepwise.trainer.protocols import Checkpoints, Monitor, Unsaved, Unwatched, Weights
 
 ECHO_SECONDS = 5.0
 # What rank 0 finds and the others are told, here and in `run`.

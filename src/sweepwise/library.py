@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import ConstantLR
 
 from sweepwise.checkpoint import Checkpoints
@@ -19,7 +19,6 @@ from sweepwise.early_stop.never import Never
 from sweepwise.errors import UsageError, reason
 from sweepwise.init import initialize_
 from sweepwise.init.default import keep_
-from sweepwise.learner import Watch, Watched
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.parts import EXAMPLES, Parts, assemble
@@ -30,6 +29,7 @@ from sweepwise.system import atomic
 from sweepwise.system.progress import progress
 from sweepwise.trainer import Run, Settings
 from sweepwise.trainer import fit as train
+from sweepwise.trainer.protocols import Unsaved, Unwatched
 
 CONSTANT = partial(ConstantLR, factor=1.0, total_iters=0)
 NEVER = Never()
@@ -196,49 +196,3 @@ def _rate(optimizer: Callable[..., Any]) -> float:
 
 def _schedule(make: Callable[..., Schedule], lr: float, steps: int, steps_per_epoch: int) -> Schedule:
     return make(lr=lr, steps=steps, steps_per_epoch=steps_per_epoch)
-
-
-class Unwatched:
-    """Writes nothing."""
-
-    def watch(self, step: int) -> Watch:
-        """Nothing."""
-        return Watch.NOTHING
-
-    def step(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
-        """Nothing."""
-
-    def epoch(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def begin(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
-        """Nothing."""
-
-    def mark(self) -> dict[str, int]:
-        """No files."""
-        return {}
-
-    def final(
-        self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
-    ) -> None:
-        """Nothing."""
-
-    def close(self, status: str) -> None:
-        """Nothing."""
-
-
-class Unsaved:
-    """Keeps nothing on disk."""
-
-    def due(self, step: int, epochs: int = 0) -> bool:
-        """Never."""
-        return False
-
-    def save(self, step: int, *what: object) -> None:
-        """Nothing."""
-
-    def finish(self, step: int, *what: object) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""

@@ -104,9 +104,7 @@ class ModuleLearner:
         loss, scale = self.task.loss, self._scaling.scale
         if self._world.size == 1:
             return passes(accumulate, loss, scale), loss
-        from sweepwise.learner.parallel.ddp import (
-            SharedPasses,  # imports torch's half of distributed computing
-        )
+        from sweepwise.learner.parallel.ddp import SharedPasses
 
         shared = SharedPasses(
             self._world,

@@ -18,22 +18,21 @@ import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.histogram import Histogram
+from sweepwise.monitor.hparams import _finite_or_text, _hparam_info, _hparams_summary
 from sweepwise.monitor.picture import Picture, png
+from sweepwise.monitor.tfrecord import _field, _floats, _plugin_summary, _record, _texts, _varint
 from sweepwise.system import atomic
 from sweepwise.system.handle import named
 
 _FILE_VERSION, _GRAPH, _SUMMARY, _SESSION_LOG = 3, 4, 5, 7  # fields of Event
 _SESSION_START = b"\x08\x01"  # SessionLog: status = START
-_LENGTH = struct.Struct("<Q")
-_CRC = struct.Struct("<I")
 _FLOAT = struct.Struct("<f")
 _MOMENTS = struct.Struct("<" + 5 * "Bd")  # HistogramProto: fields 1 to 5, doubles
 
@@ -271,34 +270,6 @@ def _create(folder: Path) -> Path:
             number += 1
 
 
-def _record(step: int, field: int, payload: bytes) -> bytes:
-    """A TFRecord that holds an Event with this step and field."""
-    event = struct.pack("<BdB", 0x09, time.time(), 0x10) + _varint(step) + _field(field, payload)
-    length = _LENGTH.pack(len(event))
-    return length + masked_crc(length) + event + masked_crc(event)
-
-
-def masked_crc(data: bytes) -> bytes:
-    """The checksum that stands behind a record's length and behind its bytes."""
-    crc = google_crc32c.value(data)
-    return _CRC.pack(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
-
-
-def _varint(number: int) -> bytes:
-    """A number >= 0, seven bits a byte, lowest first, the eighth bit set in all bytes but the last."""
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)
-
-
-def _field(number: int, payload: bytes) -> bytes:
-    """A field of a protocol buffer whose wire type is 2: text, bytes, message, packed numbers."""
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
-
-
 @functools.cache
 def _scalar_head(tag: str) -> bytes:
     """Summary with one Value, up to the four bytes of its simple_value."""
@@ -322,53 +293,44 @@ def _histo(histogram: Histogram) -> bytes:
     return moments + _field(6, limits) + _field(7, counts)
 
 
-def _plugin_summary(tag: str, plugin: str, tensor: Any, content: bytes = b"", description: str = "") -> bytes:
-    """Summary with one Value of a plugin: its tensor, what its tab is told of it, and what a person is."""
-    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+class NoEvents:
+    """An event file that is not written."""
 
-    about = {"plugin_name": plugin, "content": content}
-    metadata = SummaryMetadata(plugin_data=about, summary_description=description)
-    return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)]).SerializeToString()
+    path = None
 
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
 
-def _texts(*texts: bytes) -> Any:
-    """A TensorProto of texts; one alone is a scalar."""
-    from tensorboard.compat.proto.tensor_pb2 import TensorProto
-    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+    def histograms(self, step: int, values: Mapping[str, object]) -> None:
+        """Nothing."""
 
-    sizes = [TensorShapeProto.Dim(size=len(texts))] if len(texts) > 1 else []
-    return TensorProto(dtype="DT_STRING", tensor_shape=TensorShapeProto(dim=sizes), string_val=texts)
+    def text(self, tag: str, markdown: str, step: int = 0) -> None:
+        """Nothing."""
 
+    def graph(self, definition: bytes) -> None:
+        """Nothing."""
 
-def _floats(values: NDArray[np.float32]) -> Any:
-    from tensorboard.compat.proto.tensor_pb2 import TensorProto
-    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+    def image(self, tag: str, picture: Picture, step: int = 0, description: str = "") -> None:
+        """Nothing."""
 
-    sizes = [TensorShapeProto.Dim(size=size) for size in values.shape]
-    content = values.astype("<f4").tobytes()
-    return TensorProto(dtype="DT_FLOAT", tensor_shape=TensorShapeProto(dim=sizes), tensor_content=content)
+    def curve(self, tag: str, values: NDArray[np.float32], step: int = 0, description: str = "") -> None:
+        """Nothing."""
 
+    def layout(self, charts: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+        """Nothing."""
 
-def _hparams_summary(field: str, message: Any) -> bytes:
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    def hparams(self, values: Mapping[str, bool | int | float | str]) -> None:
+        """Nothing."""
 
-    content = HParamsPluginData(version=0, **{field: message}).SerializeToString(deterministic=True)
-    return _plugin_summary(f"_hparams_/{field}", "hparams", _texts(b""), content)
+    def hparams_end(self, status: str) -> None:
+        """Nothing."""
 
+    def tab(self, hparams: Mapping[str, object], metrics: Sequence[str], shown: Collection[str]) -> None:
+        """Nothing."""
 
-def _hparam_info(key: str, values: Sequence[bool | int | float | str] | None) -> Any:
-    from tensorboard.plugins.hparams.api_pb2 import HParamInfo
+    def mark(self) -> dict[str, int]:
+        """No files."""
+        return {}
 
-    domain = {_finite_or_text(value) for value in values or ()}
-    types = {float if type(value) is int else type(value) for value in domain}
-    if len(types) != 1:
-        return HParamInfo(name=key)
-    kind = {bool: "DATA_TYPE_BOOL", float: "DATA_TYPE_FLOAT64", str: "DATA_TYPE_STRING"}[types.pop()]
-    info = HParamInfo(name=key, type=kind)
-    info.domain_discrete.extend(sorted(domain))
-    return info
-
-
-def _finite_or_text(value: Any) -> Any:
-    """NaN and infinity as text: they have no JSON, so the tab would leave them out or fail."""
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+    def close(self) -> None:
+        """Nothing."""

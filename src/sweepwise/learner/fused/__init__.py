@@ -1,6 +1,5 @@
 """Many runs as one program: their learners side by side, stepped by stacked tensors."""
 
 from sweepwise.learner.fused.learner import FusedLearner
-from sweepwise.learner.linear import Unfusable
 
 __all__ = ["FusedLearner", "Unfusable"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweepwise.monitor.events import masked_crc
+from sweepwise.monitor.tfrecord import masked_crc
 from sweepwise.store.folders import LINES
 
 DESCRIPTIONS = ("run/", "_hparams_/session_start_info")  # tags of what has to differ

@@ -28,9 +28,9 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
+from sweepwise.checkpoint.manifest import MALFORMED, MANIFEST, manifest, opened, order, packed, unpacked
 from sweepwise.config.ranges import Range
 from sweepwise.errors import Failure
-from sweepwise.sealed import MALFORMED, MANIFEST, manifest, opened, order, packed, unpacked
 from sweepwise.store import takeover
 from sweepwise.store.folders import CHECKPOINTS as FOLDER
 from sweepwise.system import atomic

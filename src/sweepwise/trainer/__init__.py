@@ -1,0 +1,7 @@
+"""The training loop over one or many runs, its settings, and what it expects of those that watch it."""
+
+from sweepwise.trainer.loop import fit
+from sweepwise.trainer.run import Run
+from sweepwise.trainer.settings import Settings
+
+__all__ = ["Run", "Settings", "fit"]

@@ -1,0 +1,119 @@
+"""One run in the loop: what steers it, what it has seen, how it ended."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sweepwise.early_stop import Best, EarlyStop
+from sweepwise.learner import Watched
+from sweepwise.scheduler import Schedule
+from sweepwise.trainer.protocols import Checkpoints, Monitor
+
+START: Mapping[str, Any] = {"step": 0, "epoch": 0, "history": [], "gradient_seen": "none", "meter": None}
+
+
+@dataclass
+class Run:
+    """One run of a group: what steers it, what watches it and what became of it.
+
+    `status` is 'running' until it ends as 'finished', 'stopped early', 'diverged' or 'interrupted'.
+    What steers it follows from its history alone: so rules and schedules need no state to go on.
+    """
+
+    schedule: Schedule
+    early_stop: EarlyStop
+    order_seed: int
+    monitor: Monitor
+    checkpoints: Checkpoints
+    best: Best = field(init=False)
+    status: str = "running"
+    reason: str = ""
+    epoch: int = -1
+    step: int = -1
+    gradient_seen: str = "none"
+    metrics: dict[str, float] = field(default_factory=dict)
+    best_metrics: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    final: dict[str, dict[str, Any]] = field(default_factory=dict)
+    begin: Mapping[str, Any] = field(default_factory=lambda: START)
+
+    def __post_init__(self) -> None:
+        self.best = Best(self.early_stop.metric, self.early_stop.mode)
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Puts it where it was when `memory` was asked for; the learner is put there apart from it."""
+        self.begin = {key: value for key, value in state.items() if key != "learner"}  # that is large
+        self.gradient_seen = state["gradient_seen"]
+        for values in state["history"]:
+            tagged = {tag: value for tag, value in values.items() if tag not in ("epoch", "step")}
+            self.take(values["step"] + 1, values["epoch"], tagged)
+
+    def memory(self, step: int, epoch: int, meter: Mapping[str, Any]) -> dict[str, Any]:
+        """Where it is, for `resume`: texts, numbers and tensors on the CPU.
+
+        Args:
+            step: the next one.
+            epoch: that it belongs to.
+            meter: what has been seen of that epoch.
+        """
+        return {
+            "step": step,
+            "epoch": epoch,
+            "history": list(self.history),  # a thread may write it later
+            "gradient_seen": self.gradient_seen,
+            "meter": meter,
+            "log": self.monitor.mark(),
+        }
+
+    def take(self, step: int, epoch: int, values: Mapping[str, float]) -> bool:
+        """Takes an epoch's metrics; rate, best and end follow from them. Returns whether it is the best.
+
+        Args:
+            step: the next one.
+            epoch: that has ended.
+            values: by tag.
+        """
+        self.epoch, self.step = epoch, step - 1
+        self.metrics |= values
+        self.history.append({"epoch": epoch, "step": step - 1, **values})
+        if not math.isfinite(values.get("val/loss", 0.0)):
+            self.end("diverged", f"val/loss is {values['val/loss']} after step {step - 1}")
+            return False
+        if self.schedule.metric in values:
+            self.schedule.observe(step, values[self.schedule.metric])
+        if self.best.metric not in values:
+            return False
+        improved = self.best.update(epoch, step - 1, values[self.best.metric])
+        if improved:
+            self.best_metrics = {tag: value for tag, value in values.items() if tag.startswith("val/")}
+        why = self.early_stop.update(epoch, values[self.early_stop.metric])
+        if why and step < len(self.schedule.rates):
+            self.end("stopped early", why)
+        return improved
+
+    def see(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
+        """Takes what was seen of a step."""
+        self.monitor.step(step, epoch, rate, watched)
+        if math.isfinite(watched.gradient_norm):
+            self.gradient_seen = f"{watched.gradient_norm:.4g} at step {step}"
+
+    def end(self, status: str, reason: str = "") -> None:
+        """Ends the run; the first end counts."""
+        if self.status == "running":
+            self.status, self.reason = status, reason
+
+    def outcome(self) -> dict[str, Any]:
+        """What its record says of a run that has ended."""
+        best = {
+            "metric": self.best.metric,
+            "value": self.best.value,
+            "epoch": self.best.epoch,
+            "step": self.best.step,
+        }
+        return {
+            "best": best | {"metrics": self.best_metrics},
+            "stopped": {"epoch": self.epoch, "step": self.step, "why": self.reason or "the last epoch"},
+            "metrics": self.metrics,
+            "final": self.final,
+        }
