@@ -29,8 +29,8 @@ from sweepwise import cli, figure
 from sweepwise.errors import UsageError
 
 if TYPE_CHECKING:
+    from sweepwise.diagnosis.advice import Start
     from sweepwise.store.request import Request
-    from sweepwise.verdict import Start
 
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -54,13 +54,14 @@ def main(arguments: list[str]) -> None:
                 raise
             refused[label] = error
 
-    from sweepwise import run, verdict
+    from sweepwise import run
+    from sweepwise.diagnosis import advice
     from sweepwise.system.console import wrapped
 
     starts: dict[str, Start] = {}
     for label, request in requests.items():
         try:
-            starts[label] = verdict.look(run.build(request))
+            starts[label] = advice.look(run.build(request))
         except UsageError as error:  # an init that does not fit this network; the others may
             refused[label] = error
             continue

@@ -25,6 +25,7 @@ from small import CONF, ENVIRONMENT, TINY, TRAIN
 
 from sweepwise import parts, run, trainer, usage
 from sweepwise.errors import UsageError
+from sweepwise.run import single as single_module
 from sweepwise.store import claim, record
 from sweepwise.store.request import Request
 from sweepwise.store.status import standing
@@ -399,7 +400,7 @@ def test_a_run_that_fails_of_itself_does_not_stop_the_others(command, monkeypatc
             raise OSError(28, "No space left on device")
         fit(*arguments)
 
-    monkeypatch.setattr(run, "fit", fail_first)
+    monkeypatch.setattr(single_module, "fit", fail_first)
     code, _, err = command("-m", *SHORT, "seed.value=0,1")
     assert code == 1 and "No space left on device" in err
     assert sorted(record.read(folder)["status"] for folder in folders()) == ["failed", "finished"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweepwise.diagnosis import Diagnosis, Layer, examine, examples_for
+from sweepwise.diagnosis.measure import Diagnosis, Layer, examine, examples_for
 from sweepwise.init import initialize_
 from sweepwise.learner.units import SATURATED
 

@@ -21,6 +21,7 @@ from sweepwise.data import Part, split
 from sweepwise.errors import UsageError
 from sweepwise.learner.fused import FusedLearner
 from sweepwise.learner.fused.purity import Unfusable
+from sweepwise.run import from_config
 from sweepwise.store import record
 from sweepwise.system import signals
 from sweepwise.trainer import meter
@@ -53,7 +54,7 @@ def in_double(monkeypatch):
         kind = torch.long if data.classes else torch.double
         return replace(data, **{n: Part(p.x.double(), p.y.to(kind)) for n, p in parts.items()})
 
-    monkeypatch.setattr(run, "split", doubled)
+    monkeypatch.setattr(from_config, "split", doubled)
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield

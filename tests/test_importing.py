@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from sweepwise.importing import without_searches
+from sweepwise.run.load import without_searches
 
 
 def test_all_is_back_afterwards_whatever_happens():

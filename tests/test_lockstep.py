@@ -86,7 +86,7 @@ def test_one_exchange_more_in_the_middle_of_a_training(tmp_path, monkeypatch):
 
 def test_one_exchange_less(tmp_path, monkeypatch):
     """Rank 0 waits for what rank 1 leaves out."""
-    from sweepwise.follow import Pulse
+    from sweepwise.run.follow import Pulse
 
     pulse = Pulse.__call__
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from small import CONF, ENVIRONMENT, PLAIN, TINY, TRAIN
 
-from sweepwise import cli, importing, run, trainer
+from sweepwise import cli, run, trainer
 from sweepwise.compare import compare
 from sweepwise.errors import Failure, UsageError
 from sweepwise.provenance import environment
+from sweepwise.run import load, single
 from sweepwise.store import claim, record
 from sweepwise.sweep import local, machine, pool
 from sweepwise.sweep.ledger import Ledger, Submission
@@ -56,7 +57,7 @@ def failing(monkeypatch, do):
             do()
         fit(learner, data, task, runs, *others)
 
-    monkeypatch.setattr(run, "fit", fit_or_fail)
+    monkeypatch.setattr(single, "fit", fit_or_fail)
 
 
 # --- what becomes of runs
@@ -291,7 +292,7 @@ def test_slots(monkeypatch):
 def test_a_process_sees_its_own_gpu(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     seen = "print('sees', os.environ['CUDA_VISIBLE_DEVICES'])"
-    monkeypatch.setattr(importing, "trainer", lambda: lambda request, fused: exec(seen) or 1 / 0)
+    monkeypatch.setattr(load, "trainer", lambda: lambda request, fused: exec(seen) or 1 / 0)
     monkeypatch.setattr(pool, "_prepare", lambda requests: None)
     requests = [asked(f"seed.value={seed}", "trainer.device=auto") for seed in range(2)]
     outcomes = trained(*requests)

@@ -9,8 +9,10 @@ import torch
 from omegaconf import OmegaConf
 from small import CONF, PLAIN, WINE
 
-from sweepwise import cli, report, run, verdict
-from sweepwise.diagnosis import Diagnosis
+from sweepwise import cli, run
+from sweepwise.diagnosis import advice
+from sweepwise.diagnosis.measure import Diagnosis
+from sweepwise.run import description, from_config
 from sweepwise.store import record
 from sweepwise.system import console
 
@@ -91,8 +93,8 @@ def test_weights_are_the_same_to_the_bit_without_the_examination(trained, monkey
         return [(folder / "checkpoints" / name / "weights.safetensors").read_bytes() for name in names]
 
     examined = weights(trained(*overrides)[0])
-    nothing = verdict.Start(Diagnosis(0, math.nan, failed="not looked at"), 1.0, "", 1.0, [])
-    monkeypatch.setattr(verdict, "look", lambda parts: nothing)
+    nothing = advice.Start(Diagnosis(0, math.nan, failed="not looked at"), 1.0, "", 1.0, [])
+    monkeypatch.setattr(advice, "look", lambda parts: nothing)
     folder, lines = trained(*overrides, "fresh=true")
     assert by_key(lines)["signal"] == "not examined: not looked at"
     assert weights(folder) == examined
@@ -118,7 +120,7 @@ def test_a_model_that_does_not_run_fails_as_ever(trained, monkeypatch, capsys):
         parts.model.output.__class__ = Broken
         return parts
 
-    monkeypatch.setattr(run, "build", with_broken_model)
+    monkeypatch.setattr(from_config, "build", with_broken_model)
     with pytest.raises(RuntimeError, match="a shape does not fit"):
         trained("model.hidden=[8]")
     said = by_key(capsys.readouterr().out.splitlines())
@@ -159,9 +161,9 @@ PLAIN = {
 
 
 def test_a_config_is_written_as_omegaconf_writes_it():
-    assert report.config_text(PLAIN) == OmegaConf.to_yaml(OmegaConf.create(PLAIN))
+    assert description.config_text(PLAIN) == OmegaConf.to_yaml(OmegaConf.create(PLAIN))
 
 
 def test_a_config_is_read_back_as_it_was():
     config = PLAIN | {"beyond the plane that libyaml prints": "\U0001f600"}
-    assert OmegaConf.to_container(OmegaConf.create(report.config_text(config))) == config
+    assert OmegaConf.to_container(OmegaConf.create(description.config_text(config))) == config

@@ -42,7 +42,6 @@ from sweepwise.distributed.ranks import Ranks
 from sweepwise.distributed.world import ALONE
 from sweepwise.early_stop.patience import Patience
 from sweepwise.errors import UsageError
-from sweepwise.follow import Pulse
 from sweepwise.learner import Watch
 from sweepwise.learner.parallel.fsdp_limits import blocks
 from sweepwise.model.cnn import cnn
@@ -62,6 +61,7 @@ from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.orthogonal import Orthogonal
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.regularizer.weight_decay import WeightDecay
+from sweepwise.run.follow import Pulse
 from sweepwise.store.record import read
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit

@@ -14,9 +14,10 @@ import pytest
 from small import CONF, ENVIRONMENT, PLAIN, ROOT, TINY, TRAIN
 from torch import nn
 
-from sweepwise import cli, importing, run, trainer
+from sweepwise import cli, run, trainer
 from sweepwise.errors import Failure
 from sweepwise.learner import width
+from sweepwise.run import from_config, group, load, single
 from sweepwise.store import claim, record
 from sweepwise.store.status import standing
 from sweepwise.sweep import local, machine, pool, together
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("empty_folder")
 @pytest.fixture(autouse=True)
 def torch_is_here():
     """As in the process that forks a group's."""
-    importing.trainer()
+    load.trainer()
 
 
 @pytest.fixture
@@ -235,7 +236,7 @@ def before_fit(monkeypatch, do):
         do(runs)
         fit(learner, data, task, runs, *others)
 
-    monkeypatch.setattr(run, "fit", fit_then)
+    monkeypatch.setattr(single, "fit", fit_then)
 
 
 def status_of(request):
@@ -319,7 +320,7 @@ def test_a_group_that_dies_anew_is_not_taken_for_what_was_there(late, monkeypatc
     if late:
         before_fit(monkeypatch, die_late)
     else:
-        monkeypatch.setattr(run, "train_together", train_or_die)
+        monkeypatch.setattr(group, "train_together", train_or_die)
     said = []
     outcomes = pool.train_all(requests, max_parallel=1, said=lambda *words: said.append(words))
     assert said[1] == ("again", "4 runs, in smaller groups: killed by SIGKILL; perhaps the memory was full")
@@ -346,7 +347,7 @@ def test_logs_that_are_removed_are_made_anew(monkeypatch):
 def test_a_process_that_is_left_without_a_word_has_failed(code, monkeypatch):
     requests = [asked(f"seed.value={seed}") for seed in range(2)]
     pool.train_all(requests, max_parallel=1)
-    monkeypatch.setattr(importing, "trainer", lambda: lambda request, fused: os._exit(code))
+    monkeypatch.setattr(load, "trainer", lambda: lambda request, fused: os._exit(code))
     anew = [asked(f"seed.value={seed}", "fresh=true") for seed in range(2)]
     outcomes = pool.train_all(anew, max_parallel=1, fuse=False)
     assert [status(outcome) for outcome in outcomes] == ["failed"] * 2
@@ -400,7 +401,7 @@ def test_why_a_run_failed_is_told_where_its_log_cannot_be_written(monkeypatch):
         os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
         raise Failure("no room")
 
-    monkeypatch.setattr(importing, "trainer", lambda: full)
+    monkeypatch.setattr(load, "trainer", lambda: full)
     outcomes = pool.train_all(requests, max_parallel=1, fuse=False)
     assert [outcome.last for outcome in outcomes] == [["error: no room"]] * 2
 
@@ -502,7 +503,7 @@ def test_what_a_model_does_when_it_is_tried_changes_nothing_here(name, why, tmp_
     import dangerous
 
     own = getattr(dangerous, name)
-    monkeypatch.setattr(run, "build", tried(run.build, own))
+    monkeypatch.setattr(from_config, "build", tried(run.build, own))
     told = grouped(*(asked(f"seed.value={seed}") for seed in range(3)))[1]
     assert why in told and told.startswith("fused 0 of 3 runs in 0 groups; 3 alone: ")
     assert dangerous.COUNT == [] and "passed" not in capfd.readouterr().out

@@ -8,7 +8,7 @@ import torch
 from small_learners import learners
 from torch import nn
 
-from sweepwise.diagnosis import examine
+from sweepwise.diagnosis.measure import examine
 from sweepwise.learner import Watch
 from sweepwise.learner.units import alive, axes_of_units, saturated
 from sweepwise.monitor import Monitor

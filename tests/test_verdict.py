@@ -9,8 +9,9 @@ import torch
 from small import CONF, WINE
 from torch import nn
 
-from sweepwise import cli, run, verdict
-from sweepwise.diagnosis import Diagnosis, Layer
+from sweepwise import cli, run
+from sweepwise.diagnosis import advice
+from sweepwise.diagnosis.measure import Diagnosis, Layer
 from sweepwise.init import initialize_
 from sweepwise.parts import Parts
 
@@ -21,8 +22,8 @@ def parts_of(*overrides: str) -> Parts:
     return run.build(cli.composed([*WINE, "early_stop=none", *overrides], CONF))
 
 
-def start_of(*overrides: str) -> verdict.Start:
-    return verdict.look(parts_of(*overrides))
+def start_of(*overrides: str) -> advice.Start:
+    return advice.look(parts_of(*overrides))
 
 
 def layer(name: str, std: float, gradient: float = 1.0, **others) -> Layer:
@@ -33,7 +34,7 @@ def layer(name: str, std: float, gradient: float = 1.0, **others) -> Layer:
 def said(stds, gradients, **others) -> list[str]:
     rows = [layer(f"l{n}", std, grad) for n, (std, grad) in enumerate(zip(stds, gradients, strict=True))]
     head = replace(layer("head", 1.0), received=others.pop("received", stds[-1]))
-    return verdict.complaints(Diagnosis(9, 1.0, (*rows, head)), expected_loss=1.0)
+    return advice.complaints(Diagnosis(9, 1.0, (*rows, head)), expected_loss=1.0)
 
 
 # --- the bounds: e^3 = 20.09 over the whole depth
@@ -66,12 +67,12 @@ def test_a_branch_may_be_small_if_the_signal_arrives():
 
 
 def test_no_hidden_layer_is_no_matter():
-    assert verdict.complaints(Diagnosis(9, 1.0, (layer("head", 1.0),)), 1.0) == []
+    assert advice.complaints(Diagnosis(9, 1.0, (layer("head", 1.0),)), 1.0) == []
 
 
 def test_most_units_dead_or_saturated():
     rows = layer("a", 1.0, dead=0.51), layer("b", 1.0, dead=0.5, saturated=0.9), layer("head", 1.0)
-    assert verdict.complaints(Diagnosis(9, 1.0, rows), 1.0) == [
+    assert advice.complaints(Diagnosis(9, 1.0, rows), 1.0) == [
         "51% of the units of a are dead: 0 for every example",
         "90% of the outputs of b are saturated",
     ]
@@ -79,13 +80,13 @@ def test_most_units_dead_or_saturated():
 
 def test_loss_bounds():
     row = (layer("head", 1.0),)
-    assert not verdict.complaints(Diagnosis(9, 1.25, row), 1.0)
-    assert verdict.complaints(Diagnosis(9, 1.26, row), 1.0)[0].startswith("the first loss is 1.3 times")
-    assert not verdict.complaints(Diagnosis(9, 0.1, row), 1.0)
-    assert not verdict.complaints(Diagnosis(9, 0.1, row), 0.0)
-    bad = verdict.complaints(Diagnosis(9, math.nan, row, first_bad="l3"), 1.0)
+    assert not advice.complaints(Diagnosis(9, 1.25, row), 1.0)
+    assert advice.complaints(Diagnosis(9, 1.26, row), 1.0)[0].startswith("the first loss is 1.3 times")
+    assert not advice.complaints(Diagnosis(9, 0.1, row), 1.0)
+    assert not advice.complaints(Diagnosis(9, 0.1, row), 0.0)
+    bad = advice.complaints(Diagnosis(9, math.nan, row, first_bad="l3"), 1.0)
     assert bad == ["the first loss is nan: not finite from l3 on"]
-    assert not verdict.complaints(Diagnosis(9, math.nan, failed="it broke"), 1.0)
+    assert not advice.complaints(Diagnosis(9, math.nan, failed="it broke"), 1.0)
 
 
 # --- the expected loss
@@ -94,7 +95,7 @@ def test_loss_bounds():
 def test_outputs_of_zero_have_the_loss_that_is_expected():
     for data, words in {"wine": "ln(3)", "diabetes": "the variance of the targets"}.items():
         parts = parts_of(f"data={data}", "model.hidden=[8]")
-        start = verdict.look(parts)
+        start = advice.look(parts)
         for parameter in parts.model.parameters():
             parameter.data.zero_()
         loss = parts.task.loss(parts.model(parts.data.train.x), parts.data.train.y).item()
@@ -104,11 +105,11 @@ def test_outputs_of_zero_have_the_loss_that_is_expected():
 def test_the_best_constant_has_the_entropy_of_the_class_frequencies():
     data = parts_of().data
     shares = np.bincount(data.train.y.numpy()) / len(data.train.y)
-    expected, constant = verdict.expected_losses(data)
+    expected, constant = advice.expected_losses(data)
     assert expected == pytest.approx(math.log(3))
     assert constant == pytest.approx(-(shares * np.log(shares)).sum()) and constant < expected
     one_class = replace(data, train=replace(data.train, y=torch.zeros(107, dtype=torch.int64)))
-    assert verdict.expected_losses(one_class) == (pytest.approx(math.log(3)), 0)
+    assert advice.expected_losses(one_class) == (pytest.approx(math.log(3)), 0)
 
 
 # --- whole runs
@@ -145,7 +146,7 @@ def test_where_no_initialisation_helps_that_is_said():
 
 
 def test_what_is_tried_is_what_conf_holds():
-    for text, scheme in verdict.SCHEMES.items():
+    for text, scheme in advice.SCHEMES.items():
         composed = parts_of("model.hidden=[8]", *text.split()).model
         tried = parts_of("model.hidden=[8]").model
         initialize_(tried, scheme, seed=0)
@@ -167,7 +168,7 @@ def test_shallow_networks_get_no_praise():
 def test_examples_that_are_not_finite_are_no_matter_of_the_initialisation():
     parts = parts_of("model.hidden=[8]")
     parts.data.train.x[0, 0] = math.nan
-    start = verdict.look(parts)
+    start = advice.look(parts)
     assert start.complaints == ["the first loss is nan: not finite from the examples themselves on"]
     assert start.advice == "the training examples hold values that are not finite"
 
@@ -175,7 +176,7 @@ def test_examples_that_are_not_finite_are_no_matter_of_the_initialisation():
 def test_advice_costs_no_draw_and_no_weight():
     parts = parts_of("model=deep_tanh", "init=zeros")
     before, state = parts.learner.checksums(), torch.get_rng_state()
-    assert verdict.look(parts).advice
+    assert advice.look(parts).advice
     assert parts.learner.checksums() == before and torch.equal(torch.get_rng_state(), state)
     assert all(p.grad is None for p in parts.model.parameters())
     assert isinstance(parts.model, nn.Sequential) and parts.model.training

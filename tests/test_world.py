@@ -44,7 +44,6 @@ from sweepwise.distributed.place import Place, place
 from sweepwise.distributed.world import ALONE
 from sweepwise.early_stop.patience import Patience
 from sweepwise.errors import UsageError
-from sweepwise.follow import Pulse
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer.clip_norm import ClipNorm
@@ -54,6 +53,8 @@ from sweepwise.regularizer.l1 import L1
 from sweepwise.regularizer.l2 import L2
 from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.spectral_norm import SpectralNorm
+from sweepwise.run import single
+from sweepwise.run.follow import Pulse
 from sweepwise.store.record import read
 from sweepwise.trainer import Settings
 
@@ -317,7 +318,7 @@ def test_batch_norm_needs_an_example_in_each(tmp_path):
 
 def test_a_folder_that_another_process_holds_ends_all(tmp_path):
     asked = request(tmp_path, "trainer.max_epochs=1")
-    with run.record.claim(asked):
+    with single.record.claim(asked):
         codes, told = together(tmp_path, 2, "trainer.max_epochs=1")
     assert codes == [1, 1]
     assert told.count("is being trained by") == 1

@@ -22,11 +22,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from sweepwise import guard, importing, usage
+from sweepwise import guard, usage
 from sweepwise.config import allowlist
 from sweepwise.distributed import place
 from sweepwise.errors import BAD_USAGE, FAILED, TOLD, Failure, UsageError
 from sweepwise.provenance.changes import refuse_made_otherwise
+from sweepwise.run import load
 from sweepwise.store import claim, folders, record
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED, Ended, ended
@@ -222,7 +223,7 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     if place.place().size == 1 and not request.config["fresh"] and ended(record.read(request.folder)):
         return _as_before(request.folder, request)
     try:
-        result = importing.trainer()(request)
+        result = load.trainer()(request)
     except Ended as meanwhile:  # in another process
         return _as_before(meanwhile.folder, request)
     return result.exit_code, result.run.best.value
@@ -234,7 +235,7 @@ def _as_before(folder: Path, request: Request) -> tuple[int, float | None]:
     Raises:
         Changed: by other code.
     """
-    from sweepwise.report import closing
+    from sweepwise.run.messages import closing
 
     known = record.read(folder)
     refuse_made_otherwise(folder, known, request)

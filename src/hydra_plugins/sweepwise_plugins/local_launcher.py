@@ -22,7 +22,7 @@ class LocalLauncher(RunLauncher):
         setup_globals()
         if not self._is_ours:
             return self._job_by_job(job_overrides, initial_job_idx)
-        from sweepwise import importing
+        from sweepwise.run import load
         from sweepwise.store.folders import SWEEP
         from sweepwise.sweep import local
 
@@ -32,7 +32,7 @@ class LocalLauncher(RunLauncher):
         new = not (
             home / SWEEP
         ).exists()  # else all may have been trained before, for which no torch is needed
-        requests = importing.meanwhile(compose) if new and len(job_overrides) <= SOON_SENT else compose()
+        requests = load.meanwhile(compose) if new and len(job_overrides) <= SOON_SENT else compose()
         return [returned(request, value) for request, value in local.train(requests, settings)]
 
     def _job_by_job(self, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:

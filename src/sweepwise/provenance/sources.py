@@ -16,7 +16,7 @@ from sweepwise.store.request import NOT_IDENTITY
 WHOLE_BYTES = 64 * 2**20  # of a user's file that is read as a whole; of a larger one a sample is
 SAMPLE_BYTES = 2**16
 SAMPLES = 64
-ROOT = "sweepwise.run"  # trains a run; what it imports can change one, and so can what a config names
+ROOT = "sweepwise.run.single"  # trains a run; what it imports can change one, and so can what a config names
 IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(sweepwise[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)"
     r"|import[ \t]+(sweepwise[^\n]*))",
@@ -47,7 +47,7 @@ def code(targets: Iterable[str]) -> dict[str, str]:
     for home in list(homes.values())[1:]:
         found |= _hashes(home)
     ours = homes["sweepwise"]
-    roots = {ROOT, *(target.rpartition(".")[0] for target in targets if target.startswith("sweepwise."))}
+    roots = {*ROOTS, *(target.rpartition(".")[0] for target in targets if target.startswith("sweepwise."))}
     found |= {name: _hash(ours.parent / name) for name in reachable(ours, frozenset(roots))}
     return dict(sorted(found.items()))
 

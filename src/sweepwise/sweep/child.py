@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from sweepwise import importing
 from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, REFUSED, UNTRIED, Failure, UsageError
 from sweepwise.provenance.changes import Changed
+from sweepwise.run import load
 from sweepwise.store import claim, record
 from sweepwise.store.folders import RECORD
 from sweepwise.store.request import Request
@@ -255,7 +255,7 @@ def train_here(request: Request, fused: bool = False) -> int:
         Stopped: a signal came; the run has made a checkpoint.
     """
     try:
-        result = importing.trainer()(request, fused=fused)
+        result = load.trainer()(request, fused=fused)
     except Ended:
         return 0
     except UsageError as error:

@@ -18,10 +18,10 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from sweepwise import importing
 from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, Failure
 from sweepwise.provenance import environment, origin, sources
 from sweepwise.provenance.changes import Changed, refuse_made_otherwise
+from sweepwise.run import load
 from sweepwise.store import record
 from sweepwise.store.folders import SWEEP, make, remove
 from sweepwise.store.request import Request
@@ -128,7 +128,7 @@ def _before(request: Request) -> Outcome | None:
 
 def _prepare(requests: Sequence[Request]) -> None:
     """Does once what each run would do: imports, what is known of the code, a first look at the data."""
-    importing.trainer()
+    load.trainer()
     import torch
 
     from sweepwise.run import bind_all
@@ -139,7 +139,7 @@ def _prepare(requests: Sequence[Request]) -> None:
         with contextlib.suppress(Exception):  # each run says itself what is wrong
             parts.setdefault(str(request.config["data"]), bind_all(request.config)["data"].target)
             parts.setdefault(str(request.targets), partial(_known, request.targets))
-    with signals.deferred(), importing.without_searches():
+    with signals.deferred(), load.without_searches():
         for name in LATER:
             importlib.import_module(name)
     for part in parts.values():

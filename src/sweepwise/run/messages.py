@@ -1,13 +1,8 @@
 """What a person reads of a run: a few lines before it and after it, and its description in TensorBoard."""
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import yaml
-from omegaconf._utils import OmegaConfDumper
 
 from sweepwise.distributed.place import place
 from sweepwise.store import record
@@ -16,10 +11,6 @@ from sweepwise.system.console import _line, again, wrapped
 
 if TYPE_CHECKING:
     from sweepwise.parts import Parts
-    from sweepwise.verdict import Start
-
-
-Hparam = bool | int | float | str
 
 
 def opening(request: Request, parts: "Parts", folder: Path, said: Sequence[tuple[str, str]]) -> None:
@@ -85,35 +76,6 @@ def closing_together(folder: Path, ended: Mapping[str, Any]) -> None:
     _line(ended["status"], f"{folder.name}: {told}" if told else folder.name)
 
 
-def start_lines(start: "Start") -> list[tuple[str, str]]:
-    """How a network starts: its first loss, the signal through its hidden layers and what is wrong."""
-    found = start.diagnosis
-    if found.failed:
-        return [("signal", f"not examined: {found.failed}")]
-    zero = f"outputs of 0 have {start.expected_loss:.4g}, {start.expected_words}"
-    if start.constant_loss < 0.98 * start.expected_loss:
-        zero += f"; the class frequencies alone {start.constant_loss:.4g}"
-    lines = [("first loss", f"{found.loss:.4g}; {zero}")]
-    hidden = found.hidden
-    if len(hidden) > 1 and math.isfinite(found.loss):
-        lines.append(("forward", "std " + _passage([(layer.name, layer.std) for layer in hidden])))
-        back = [(layer.name, layer.gradient) for layer in reversed(hidden)]
-        lines.append(("backward", "std " + _passage(back)))
-    if start.complaints:
-        lines.append(("signal", "; ".join(start.complaints)))
-        lines.append(("advice", start.advice))
-    elif start.praise:
-        lines.append(("signal", start.praise))
-    return lines
-
-
-def _passage(layers: Sequence[tuple[str, float]]) -> str:
-    """From the first size to the last, and by what factor a layer."""
-    (start, first), (end, last) = layers[0], layers[-1]
-    change = (last / first) ** (1 / (len(layers) - 1)) if first > 0 else 0.0
-    return f"{first:.2g} in {start} -> {last:.2g} in {end}" + (f", x {change:.2g} a layer" if change else "")
-
-
 def _seeds(parts: "Parts") -> str:
     """The run's seed, and those of its streams that differ from it."""
     seeds = parts.seeds
@@ -140,52 +102,3 @@ def closing(folder: object, ended: Mapping[str, Any]) -> None:
         print(wrapped("note", f"not bit-exact: went on although {'; '.join(ended['not_bit_exact'])}"))
     if ended["status"] == "interrupted":
         _line("to go on", again() if place().size == 1 else "the same command")
-
-
-class _Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
-    """libyaml's, ten times as fast as OmegaConf's; quotes what OmegaConf would read as a number or a bool."""
-
-
-_Dumper.add_representer(str, OmegaConfDumper.str_representer)
-
-
-def config_text(config: Mapping[str, Any]) -> str:
-    """A config of plain values as yaml, as OmegaConf.to_yaml would write it."""
-    text: str = yaml.dump(
-        dict(config), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
-    )
-    return text
-
-
-def texts(request: Request, config: str, environment: Mapping[str, Any]) -> dict[str, str]:
-    """What TensorBoard's text tab shows: config, overrides, environment.
-
-    Args:
-        request: the run.
-        config: its own, as yaml.
-        environment: see `provenance.environment`.
-    """
-    return {
-        "run/config": f"```yaml\n{config}```",
-        "run/overrides": "\n".join(f"- `{override}`" for override in request.overrides) or "none",
-        "run/environment": f"```json\n{json.dumps(environment, indent=2)}\n```",
-    }
-
-
-def hparams(request: Request) -> dict[str, Hparam]:
-    """The settings as TensorBoard's HParams tab takes them: no nulls, no lists."""
-    chosen: dict[str, Hparam] = {group: str(option) for group, option in request.choices.items()}
-    for group, node in request.config.items():
-        if isinstance(node, Mapping) and group != "monitor":
-            chosen |= dict(_leaves(group, node))
-    return chosen
-
-
-def _leaves(path: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Hparam]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(f"{path}.{key}", value)
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield f"{path}.{key}", str(list(value))
-        elif value is not None and key != "_target_":
-            yield f"{path}.{key}", value

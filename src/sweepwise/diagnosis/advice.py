@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sweepwise.data import Data
-from sweepwise.diagnosis import Diagnosis, Layer, examine, examples_for
+from sweepwise.diagnosis.measure import Diagnosis, Layer, examine, examples_for
 from sweepwise.init import initialize_
 from sweepwise.parts import EXAMPLES, Parts
 from sweepwise.seed import same_generators_after
@@ -239,3 +239,32 @@ def factor(sizes: Sequence[float]) -> float:
     if len(sizes) < 2 or not sizes[0] > 0 or not sizes[-1] > 0:
         return 0.0
     return (sizes[-1] / sizes[0]) ** (1 / (len(sizes) - 1))
+
+
+def start_lines(start: "Start") -> list[tuple[str, str]]:
+    """How a network starts: its first loss, the signal through its hidden layers and what is wrong."""
+    found = start.diagnosis
+    if found.failed:
+        return [("signal", f"not examined: {found.failed}")]
+    zero = f"outputs of 0 have {start.expected_loss:.4g}, {start.expected_words}"
+    if start.constant_loss < 0.98 * start.expected_loss:
+        zero += f"; the class frequencies alone {start.constant_loss:.4g}"
+    lines = [("first loss", f"{found.loss:.4g}; {zero}")]
+    hidden = found.hidden
+    if len(hidden) > 1 and math.isfinite(found.loss):
+        lines.append(("forward", "std " + _passage([(layer.name, layer.std) for layer in hidden])))
+        back = [(layer.name, layer.gradient) for layer in reversed(hidden)]
+        lines.append(("backward", "std " + _passage(back)))
+    if start.complaints:
+        lines.append(("signal", "; ".join(start.complaints)))
+        lines.append(("advice", start.advice))
+    elif start.praise:
+        lines.append(("signal", start.praise))
+    return lines
+
+
+def _passage(layers: Sequence[tuple[str, float]]) -> str:
+    """From the first size to the last, and by what factor a layer."""
+    (start, first), (end, last) = layers[0], layers[-1]
+    change = (last / first) ** (1 / (len(layers) - 1)) if first > 0 else 0.0
+    return f"{first:.2g} in {start} -> {last:.2g} in {end}" + (f", x {change:.2g} a layer" if change else "")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sweepwise.system import signals
 
 if TYPE_CHECKING:
-    from sweepwise.run import Result
+    from sweepwise.run.single import Result
 
 
 Made = TypeVar("Made")
@@ -53,7 +53,7 @@ def trainer() -> "Callable[..., Result]":
     Once, so that no run's garbage is frozen. A signal waits until it is done.
     """
     with signals.deferred(), without_searches():
-        from sweepwise.run import train
+        from sweepwise.run.single import train
     return train
 
 

@@ -1,0 +1,1 @@
+"""How a network starts, and what would help."""

@@ -1,0 +1,30 @@
+"""One run, or a group of runs, from a request to a record.
+
+Names are loaded when they are asked for, since what only answers needs no torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweepwise.run.from_config import bind_all, build, schedule
+    from sweepwise.run.group import Apart, train_together
+    from sweepwise.run.single import Result, train
+
+_HOMES = {
+    "Apart": "group",
+    "Result": "single",
+    "bind_all": "from_config",
+    "build": "from_config",
+    "schedule": "from_config",
+    "train": "single",
+    "train_together": "group",
+}
+
+__all__ = ["Apart", "Result", "bind_all", "build", "schedule", "train", "train_together"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'sweepwise.run' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"sweepwise.run.{_HOMES[name]}"), name)

@@ -1,0 +1,114 @@
+"""From a config to the parts of a run; nothing is written."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from sweepwise.config.groups import GROUPS
+from sweepwise.config.schema import Bound, bind
+from sweepwise.data import Data, split
+from sweepwise.distributed.world import ALONE, World
+from sweepwise.errors import UsageError
+from sweepwise.init import initialize_
+from sweepwise.optimizer import FlatOptimizer
+from sweepwise.parts import Parts, assemble
+from sweepwise.run.conflicts import refuse_impossible
+from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
+from sweepwise.store.request import Request
+
+LONG = 10**6  # stands for the horizon where only types and ranges are looked at
+
+
+# What the parts of a run are given by those before them, and no yaml can set.
+GIVEN = {
+    "model": {"features", "outputs"},
+    "init": {"tensor", "generator"},
+    "optimizer": {"params"},
+    "scheduler": {"optimizer", "last_epoch"},
+    "monitor": {"folder", "begin"},
+    "checkpoint": {"folder"},
+}
+
+
+# What stands around a group's target, whose keywords its yaml may set too.
+ENVELOPES: dict[str, Callable[..., Any]] = {
+    "data": split,
+    "init": initialize_,
+    "optimizer": FlatOptimizer,
+    "scheduler": Schedule,
+}
+
+
+def build(request: Request, world: World = ALONE, shared: Data | None = None) -> Parts:
+    """Builds all parts that a config has chosen; writes nothing.
+
+    Args:
+        request: the run.
+        world: of the processes that will train it together.
+        shared: its data, if they have been loaded before.
+
+    Raises:
+        UsageError: with every fault of the config that could be found.
+    """
+    config = request.config
+    bound = bind_all(config)
+    data, init, optimizer = bound["data"], bound["init"], bound["optimizer"]
+    parts = assemble(
+        settings=bound["trainer"].target(),
+        seeds=bound["seed"].target(),
+        data=lambda: shared or split(data.target(), **data.envelope),
+        model=bound["model"].target,
+        init=partial(initialize_, scheme=init.target, **init.envelope),
+        optimizer=partial(FlatOptimizer, optimizer.target, **optimizer.envelope),
+        schedule=partial(schedule, config),
+        regularizers=[bound[f"regularizer.{name}"].target() for name in config["regularizer"]],
+        early_stop=bound["early_stop"].target(),
+        world=world,
+    )
+    return replace(parts, notes=[*parts.notes, *refuse_impossible(request, parts)])
+
+
+def bind_all(config: Mapping[str, Any]) -> dict[str, Bound]:
+    """Each group's target with its values bound; a regularizer's by 'regularizer.NAME'.
+
+    Raises:
+        UsageError: with the faults of all groups.
+    """
+    faults: list[str] = []
+    nodes = {key: config[key] for key in GROUPS if key not in ("scheduler", "regularizer")}
+    nodes["scheduler"] = _with_horizon(config["scheduler"], LONG)  # how long it is is known later
+    nodes |= {f"regularizer.{name}": node for name, node in config["regularizer"].items()}
+    bound = {
+        key: bind(key, node, faults, given=GIVEN.get(key, ()), envelope=ENVELOPES.get(key))
+        for key, node in nodes.items()
+    }
+    if not isinstance(config["optimizer"].get("lr"), (int, float)) and not faults:
+        faults.append("optimizer.lr: must be given")
+    if faults:
+        raise UsageError(faults)
+    return bound
+
+
+def _with_horizon(node: Mapping[str, Any], horizon: int) -> dict[str, Any]:
+    return {key: horizon if value == HORIZON else value for key, value in node.items()}
+
+
+def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Schedule:
+    """The schedule that a config has chosen, for a training of so many steps.
+
+    Raises:
+        UsageError: a value that only fits another length.
+        ValueError: see `Schedule`.
+    """
+    node = config["scheduler"]
+    left = max(1, steps - warmup_steps(node["warmup"], steps_per_epoch))
+    horizon = left if node["per"] == "step" else -(-left // steps_per_epoch)
+    faults: list[str] = []
+    bound = bind(
+        "scheduler", _with_horizon(node, horizon), faults, given=GIVEN["scheduler"], envelope=Schedule
+    )
+    if faults:
+        raise UsageError(faults)
+    lr = config["optimizer"]["lr"]
+    return Schedule(bound.target, lr=lr, steps=steps, steps_per_epoch=steps_per_epoch, **bound.envelope)
