@@ -27,7 +27,7 @@ from sweepwise.learner import Learner, Watch
 from sweepwise.learner.fused import FusedLearner
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.optimizer import FlatOptimizer
-from sweepwise.sweep.child import keep_freed_memory
+from sweepwise.sweep.local.child import keep_freed_memory
 from sweepwise.task import Classification
 
 MODELS = ("64-32-10", "64-128-10", "64-256-128-10")

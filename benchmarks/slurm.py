@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from sweepwise.sweep.ledger import Ledger
+from sweepwise.sweep.cluster.ledger import Ledger
 
 TRAIN = Path(__file__).resolve().parents[1] / "train.py"
 RUN = ["data=blobs", "early_stop=none", "trainer.max_epochs=1", "monitor.scalars_every=1"]

@@ -9,9 +9,9 @@ Exit codes: 0, also if no job was left, 1 if the cluster refuses, 2 bad usage.
 
 from sweepwise import cli, scripting
 from sweepwise.errors import UsageError
-from sweepwise.sweep.jobs import CANCEL, STATES
-from sweepwise.sweep.ledger import Ledger
-from sweepwise.sweep.submission import adopt
+from sweepwise.sweep.cluster.jobs import CANCEL, STATES
+from sweepwise.sweep.cluster.ledger import Ledger
+from sweepwise.sweep.cluster.submission import adopt
 from sweepwise.system.console import wrapped
 
 

@@ -12,10 +12,10 @@ Exit codes: 0, 1 if a run has failed, 2 bad usage.
 
 from sweepwise import cli, scripting
 from sweepwise.errors import UsageError
-from sweepwise.sweep import overview
-from sweepwise.sweep.ledger import Ledger
-from sweepwise.sweep.overview import Row
-from sweepwise.sweep.submission import adopted
+from sweepwise.sweep.cluster import overview
+from sweepwise.sweep.cluster.ledger import Ledger
+from sweepwise.sweep.cluster.overview import Row
+from sweepwise.sweep.cluster.submission import adopted
 from sweepwise.sweep.summary import STATUS_LETTERS, best, line, told_of
 from sweepwise.system.console import wrapped
 

@@ -15,8 +15,9 @@ from sweepwise.config.schema import filled
 from sweepwise.data import download
 from sweepwise.errors import Failure, UsageError
 from sweepwise.store.request import Request, folder_name
-from sweepwise.sweep import local, machine, together
-from sweepwise.sweep.settings import Settings
+from sweepwise.sweep.cluster.settings import Settings
+from sweepwise.sweep.local import launch, machine
+from sweepwise.sweep.local.groups import _kind
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -63,7 +64,7 @@ def asked(composer, job: list[str]) -> Request:
     assert "/" not in folder_name(job, request.config["seed"]["value"], request.id)
     request.folder.exists()
     assert machine.slots([request, request], None)
-    together._kind(request)
+    _kind(request)
     return request
 
 
@@ -116,7 +117,7 @@ def test_any_value_is_taken_or_refused_in_every_combination():
 )
 @pytest.mark.parametrize("launcher", ["local", "slurm", "slurm_gpu"])
 def test_any_value_of_a_launcher_is_taken_or_refused(launcher, value):
-    kind = local.Settings if launcher == "local" else Settings
+    kind = launch.Settings if launcher == "local" else Settings
     clusters = [{}] if launcher == "local" else [{"cluster": "slurm"}, {"cluster": "local"}]
     for key in usage._values([CONF], "hydra/launcher", launcher):
         for given in clusters:

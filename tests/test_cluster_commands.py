@@ -12,9 +12,10 @@ import pytest
 
 from sweepwise import cli
 from sweepwise.errors import Failure
-from sweepwise.sweep import job, jobs, submission
-from sweepwise.sweep.ledger import Ledger, Submission
-from sweepwise.sweep.settings import Settings
+from sweepwise.sweep import job
+from sweepwise.sweep.cluster import jobs, submission
+from sweepwise.sweep.cluster.ledger import Ledger, Submission
+from sweepwise.sweep.cluster.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"

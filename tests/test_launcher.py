@@ -90,7 +90,7 @@ def test_a_wheel_ships_them(tmp_path):
         "hydra_plugins/sweepwise_plugins/local_launcher.py" in names
         and "hydra_plugins/__init__.py" not in names
     )
-    assert "sweepwise/sweep/pool.py" in names
+    assert "sweepwise/sweep/local/pool.py" in names
 
 
 # --- with our own task

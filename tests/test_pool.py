@@ -20,9 +20,10 @@ from sweepwise.errors import Failure, UsageError
 from sweepwise.provenance import environment
 from sweepwise.run import load, single
 from sweepwise.store import claim, record
-from sweepwise.sweep import local, machine, pool
-from sweepwise.sweep.ledger import Ledger, Submission
-from sweepwise.sweep.summary import best, status, tell
+from sweepwise.sweep.cluster.ledger import Ledger, Submission
+from sweepwise.sweep.local import launch, machine, pool
+from sweepwise.sweep.outcome import status
+from sweepwise.sweep.summary import best, tell
 from sweepwise.system import signals
 
 SMALL = [*TINY, *PLAIN, "monitor=none"]
@@ -37,7 +38,7 @@ def asked(*overrides: str, short: bool = True):
     return cli.composed([*(SHORT if short else LONG), *overrides], CONF)
 
 
-APART = local.Settings(fuse=False)
+APART = launch.Settings(fuse=False)
 
 
 def trained(*requests, **options):
@@ -65,7 +66,7 @@ def failing(monkeypatch, do):
 
 def test_runs_are_trained_in_processes_and_told_in_order(capfd):
     requests = [asked(f"seed.value={seed}", "progress=true") for seed in (2, 0, 1)]
-    found = list(local.train(requests, local.Settings(max_parallel=2, fuse=False)))
+    found = list(launch.train(requests, launch.Settings(max_parallel=2, fuse=False)))
     assert [request for request, _ in found] == requests
     for request, best_value in found:
         known = record.read(request.folder)
@@ -88,11 +89,11 @@ def test_what_a_run_learns_does_not_depend_on_the_sweep():
 
 def test_runs_that_have_ended_are_taken_without_a_process(monkeypatch, capfd):
     requests = [asked(f"seed.value={seed}", "progress=true") for seed in (0, 1)]
-    first = list(local.train(requests, APART))
+    first = list(launch.train(requests, APART))
     logs = {path: path.stat().st_mtime_ns for path in LOGS.iterdir()}
     monkeypatch.setattr(pool, "forked", None)
     capfd.readouterr()
-    assert list(local.train(requests, APART)) == first
+    assert list(launch.train(requests, APART)) == first
     told = capfd.readouterr().out
     assert told.count("before") == 2 and told.endswith(": 2 runs: 2 finished\n")
     assert logs == {path: path.stat().st_mtime_ns for path in LOGS.iterdir()}
@@ -128,9 +129,9 @@ def test_a_run_that_dies_stops_no_other(do, code, said, monkeypatch, capfd):
     failing(monkeypatch, do)
     outcomes = []
     monkeypatch.setattr(
-        local, "tell", lambda told, all_of_them: (outcomes.extend(told), tell(told, all_of_them))
+        launch, "tell", lambda told, all_of_them: (outcomes.extend(told), tell(told, all_of_them))
     )
-    values = list(local.train([asked(f"seed.value={seed}") for seed in range(3)], APART))
+    values = list(launch.train([asked(f"seed.value={seed}") for seed in range(3)], APART))
     assert [isinstance(best_value, Failure) for _, best_value in values] == [False, True, False]
     (dead,) = [outcome for outcome in outcomes if outcome.request.config["seed"]["value"] == 1]
     assert (dead.exit_code, status(dead)) == (code, "failed") and dead.log.exists()
@@ -158,7 +159,7 @@ def test_a_run_that_closes_what_it_did_not_open_is_waited_for_in_peace(monkeypat
 
 def test_refused_runs_leave_nothing_and_are_told_once(empty_folder, capfd):
     requests = [asked(f"seed.value={seed}", "optimizer.lr=-1") for seed in range(3)]
-    for _, error in local.train(requests, APART):
+    for _, error in launch.train(requests, APART):
         assert isinstance(error, UsageError) and error.faults == [
             "error: optimizer.lr=-1: must be in [0, inf)"
         ]
@@ -171,7 +172,7 @@ def test_refused_runs_leave_nothing_and_are_told_once(empty_folder, capfd):
 def test_a_run_that_another_process_trains_is_elsewhere(capfd):
     request = asked("seed.value=1")
     with claim.claim(request):
-        (_, best_value), (_, error) = local.train([asked("seed.value=0"), request], APART)
+        (_, best_value), (_, error) = launch.train([asked("seed.value=0"), request], APART)
     assert isinstance(best_value, float) and isinstance(error, Failure)
     assert f"is being trained by process {os.getpid()}" in str(error)
     assert not pool._logs(request).joinpath(f"{request.id}.log").exists()  # the other's
@@ -191,17 +192,17 @@ def test_a_run_that_a_cluster_has_in_its_queue_is_elsewhere(tmp_path, monkeypatc
     squeue.write_text("#!/bin/sh\necho '17|PENDING||Priority|main-1'\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
-    (_, best_value), (_, error) = local.train([asked("seed.value=0"), request], APART)
+    (_, best_value), (_, error) = launch.train([asked("seed.value=0"), request], APART)
     assert isinstance(best_value, float) and "is to be trained by the cluster's job 17" in str(error)
     squeue.write_text("#!/bin/sh\nexit 1\n")  # nobody knows, and there may be no cluster
-    assert all(isinstance(found, float) for _, found in local.train([request], APART))
+    assert all(isinstance(found, float) for _, found in launch.train([request], APART))
 
 
 def test_a_run_that_was_made_otherwise_is_told_so_and_trained_by_nobody(monkeypatch, capfd):
     first = asked("seed.value=0")
     trained(first)
     monkeypatch.setattr(environment, "versions", lambda: {"torch": "0.0"})
-    (_, error), (_, best_value) = local.train([first, asked("seed.value=1")], APART)
+    (_, error), (_, best_value) = launch.train([first, asked("seed.value=1")], APART)
     assert "made by something else" in str(error) and isinstance(best_value, float)
     out, err = capfd.readouterr()
     assert out.endswith("1 finished, 1 changed\n") and err.startswith("changed       seed.value=0")
@@ -211,7 +212,7 @@ def test_a_log_that_cannot_be_written_is_an_error_of_the_sweep():
     request = asked("seed.value=0")
     pool._logs(request).joinpath(f"{request.id}.log").mkdir(parents=True)
     with pytest.raises(IsADirectoryError):
-        list(local.train([request], APART))
+        list(launch.train([request], APART))
     assert not request.folder.exists()
 
 
@@ -221,7 +222,7 @@ def test_a_damaged_record_fails_its_run_only(capfd):
     (requests[0].folder / "record.json").write_text("{")
     outcomes = trained(*requests)
     assert [outcome.exit_code for outcome in outcomes] == [1, 0] and "is damaged" in outcomes[0].last[0]
-    (_, error), (_, best_value) = local.train(requests, APART)
+    (_, error), (_, best_value) = launch.train(requests, APART)
     assert "is damaged" in str(error) and isinstance(best_value, float)
     assert capfd.readouterr().out.endswith("1 finished, 1 failed\n")
 

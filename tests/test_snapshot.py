@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from sweepwise.sweep import snapshot
+from sweepwise.sweep.cluster import snapshot
 from sweepwise.system import atomic
 
 TARGETS = ["sweepwise.model.mlp.mlp"]

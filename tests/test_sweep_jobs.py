@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from sweepwise.errors import Failure
-from sweepwise.sweep import jobs
-from sweepwise.sweep.jobs import GONE, State
+from sweepwise.sweep.cluster import jobs
+from sweepwise.sweep.cluster.jobs import GONE, State
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from sweepwise.sweep.ledger import Ledger, Submission
+from sweepwise.sweep.cluster.ledger import Ledger, Submission
 
 ONE = Submission("main-1", "slurm", [["a", "b"], ["c"]], {"a": "run-a", "b": "run-b", "c": "run-c"}, ["b"])
 

@@ -7,7 +7,7 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from sweepwise.config.schema import filled
 from sweepwise.errors import UsageError
-from sweepwise.sweep.settings import Settings
+from sweepwise.sweep.cluster.settings import Settings
 
 
 def settings(given):

@@ -16,13 +16,12 @@ from torch import nn
 
 from sweepwise import cli, run, trainer
 from sweepwise.errors import Failure
-from sweepwise.learner import width
 from sweepwise.run import from_config, group, load, single
 from sweepwise.store import claim, record
 from sweepwise.store.status import standing
-from sweepwise.sweep import local, machine, pool, together
-from sweepwise.sweep.forking import apart
-from sweepwise.sweep.summary import status
+from sweepwise.sweep.local import group_size, groups, launch, machine, pool
+from sweepwise.sweep.local.fork import apart
+from sweepwise.sweep.outcome import status
 
 SMALL = [*TINY, *PLAIN, "monitor=scalars", "trainer.max_epochs=3"]
 
@@ -38,7 +37,7 @@ def torch_is_here():
 @pytest.fixture
 def always_faster(monkeypatch):
     """Groups of any width, whatever the machine is busy with."""
-    monkeypatch.setattr(width, "_seconds", lambda learner, x, y: 1.0)
+    monkeypatch.setattr(group_size, "_seconds", lambda learner, x, y: 1.0)
 
 
 def asked(*overrides):
@@ -47,7 +46,7 @@ def asked(*overrides):
 
 def grouped(*requests, at_once=1, size=None):
     """The seeds of the runs of each unit, and the plan."""
-    found = together.groups(requests, at_once, size)
+    found = groups.groups(requests, at_once, size)
     return [[request.config["seed"]["value"] for request in unit.requests] for unit in found.units], str(
         found
     )
@@ -151,7 +150,7 @@ def test_groups_are_spread_over_the_processes_and_no_larger_than_asked():
 
 
 def test_a_model_for_which_together_is_slower_trains_alone(monkeypatch):
-    monkeypatch.setattr(width, "_seconds", lambda learner, x, y: float(learner.runs) ** 1.1)
+    monkeypatch.setattr(group_size, "_seconds", lambda learner, x, y: float(learner.runs) ** 1.1)
     requests = [asked(f"seed.value={seed}") for seed in range(4)]
     assert (
         grouped(*requests)[1] == "fused 0 of 4 runs in 0 groups; 4 alone: together they would not be faster"
@@ -165,11 +164,11 @@ def test_a_group_on_a_gpu_has_room_in_its_memory():
     # and input, and outputs of the two linear layers and the ReLU, with gradients.
     numbers = 8 * 13 + 8 + 3 * 8 + 3
     bytes_of_a_run = 4 * (6 * numbers + 1 + 2 * 32 * (13 + 8 + 8 + 3))
-    assert width.taken(one) == bytes_of_a_run
+    assert group_size.taken(one) == bytes_of_a_run
     for memory, sizes in ((3.5, [2, 2, 2, 2]), (9, [4, 4]), (100, [8])):
-        found = together.groups(requests, 1, None, int(memory * bytes_of_a_run))
+        found = groups.groups(requests, 1, None, int(memory * bytes_of_a_run))
         assert [len(unit.requests) for unit in found.units] == sizes
-    assert "the GPU has no memory for two" in str(together.groups(requests, 1, None, bytes_of_a_run))
+    assert "the GPU has no memory for two" in str(groups.groups(requests, 1, None, bytes_of_a_run))
 
 
 def test_free_memory_of_gpus(tmp_path, monkeypatch):
@@ -187,7 +186,9 @@ def test_free_memory_of_gpus(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_fastest_width_is_taken(monkeypatch):
-    monkeypatch.setattr(width, "_seconds", lambda learner, x, y: learner.runs * (1 + abs(learner.runs - 8)))
+    monkeypatch.setattr(
+        group_size, "_seconds", lambda learner, x, y: learner.runs * (1 + abs(learner.runs - 8))
+    )
     requests = [asked(f"seed.value={seed}") for seed in range(32)]
     assert {len(unit) for unit in grouped(*requests)[0]} == {8}
 
@@ -214,12 +215,12 @@ def test_a_sweep_trains_together_and_alone_with_the_same_result(capfd):
         ["model.hidden=[9]"],
     ]
     fused = list(
-        local.train(
-            [asked("output_dir=fused", *words) for words in overrides], local.Settings(max_parallel=1)
+        launch.train(
+            [asked("output_dir=fused", *words) for words in overrides], launch.Settings(max_parallel=1)
         )
     )
     alone = list(
-        local.train([asked("output_dir=alone", *words) for words in overrides], local.Settings(fuse=False))
+        launch.train([asked("output_dir=alone", *words) for words in overrides], launch.Settings(fuse=False))
     )
     for (_, one), (_, other) in zip(fused, alone, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
@@ -440,14 +441,14 @@ def test_no_run_answers_for_the_fault_of_another():
 
 @pytest.mark.usefixtures("always_faster")
 def test_a_regularizer_that_cannot_be_built_is_its_run_s_alone(monkeypatch):
-    mixes = together._mixes
+    mixes = groups._mixes
 
     def mixes_or_raises(request):
         if request.config["seed"]["value"] == 1:
             raise RuntimeError("no luck")
         return mixes(request)
 
-    monkeypatch.setattr(together, "_mixes", mixes_or_raises)
+    monkeypatch.setattr(groups, "_mixes", mixes_or_raises)
     requests = [asked(f"seed.value={seed}") for seed in range(3)]
     told = "fused 2 of 3 runs in 1 group; 1 alone: it cannot be tried (RuntimeError: no luck)"
     assert grouped(*requests) == ([[0, 2], [1]], told)
@@ -455,7 +456,7 @@ def test_a_regularizer_that_cannot_be_built_is_its_run_s_alone(monkeypatch):
 
 def test_a_process_for_each_is_no_group(always_faster):
     requests = [asked(f"seed.value={seed}") for seed in range(2)]
-    found = together.groups(requests, 2, None)
+    found = groups.groups(requests, 2, None)
     assert [(len(unit.requests), unit.fused) for unit in found.units] == [(1, True), (1, True)]
     assert str(found) == "fused 0 of 2 runs in 0 groups; 2 alone: there is a process for it"
 

@@ -18,7 +18,7 @@ import pytest
 from small import ROOT, without
 
 from sweepwise import compare
-from sweepwise.sweep.ledger import Ledger
+from sweepwise.sweep.cluster.ledger import Ledger
 from sweepwise.system.console import INDENT
 
 HERE = Path(__file__).parent

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from sweepwise.sweep.ledger import Ledger
+from sweepwise.sweep.cluster.ledger import Ledger
 
 pytestmark = pytest.mark.slurm
 

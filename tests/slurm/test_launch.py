@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from sweepwise.sweep.ledger import Ledger
+from sweepwise.sweep.cluster.ledger import Ledger
 
 pytestmark = pytest.mark.slurm
 

@@ -24,16 +24,16 @@ class LocalLauncher(RunLauncher):
             return self._job_by_job(job_overrides, initial_job_idx)
         from sweepwise.run import load
         from sweepwise.store.folders import SWEEP
-        from sweepwise.sweep import local
+        from sweepwise.sweep.local.launch import Settings, train
 
-        settings = self._settings(local.Settings)
+        settings = self._settings(Settings)
         compose = partial(self._requests, job_overrides, initial_job_idx)
         home = Path(str(self._config.output_dir), str(self._config.name))
         new = not (
             home / SWEEP
         ).exists()  # else all may have been trained before, for which no torch is needed
         requests = load.meanwhile(compose) if new and len(job_overrides) <= SOON_SENT else compose()
-        return [returned(request, value) for request, value in local.train(requests, settings)]
+        return [returned(request, value) for request, value in train(requests, settings)]
 
     def _job_by_job(self, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         logging, verbose = self._config.hydra.hydra_logging, self._config.hydra.verbose

@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn
 from hydra_plugins.sweepwise_plugins._launcher import RunLauncher, returned
 
 if TYPE_CHECKING:
-    from sweepwise.sweep.overview import Row
+    from sweepwise.sweep.cluster.overview import Row
 
 
 class SlurmLauncher(RunLauncher):
@@ -21,8 +21,8 @@ class SlurmLauncher(RunLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Submits the runs; one that is not there yet returns nan, or raises if it was waited for."""
         from sweepwise.errors import UsageError
-        from sweepwise.sweep import dispatch
-        from sweepwise.sweep.settings import Settings
+        from sweepwise.sweep.cluster import dispatch
+        from sweepwise.sweep.cluster.settings import Settings
 
         if not self._is_ours:
             raise UsageError(

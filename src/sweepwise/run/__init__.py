@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sweepwise.run.group import Apart, train_together
     from sweepwise.run.single import Result, train
 
+
 _HOMES = {
     "Apart": "group",
     "Result": "single",

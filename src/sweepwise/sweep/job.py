@@ -23,11 +23,11 @@ from sweepwise.errors import FAILED, Failure
 from sweepwise.store import record
 from sweepwise.store.folders import SWEEP
 from sweepwise.store.status import ended
-from sweepwise.sweep import pool
-from sweepwise.sweep.child import train_here
-from sweepwise.sweep.jobs import NoAnswer, asked
-from sweepwise.sweep.ledger import LOGS, given_up, sweep_of
-from sweepwise.sweep.plan import Plan
+from sweepwise.sweep.cluster.jobs import NoAnswer, asked
+from sweepwise.sweep.cluster.ledger import LOGS, given_up, sweep_of
+from sweepwise.sweep.cluster.plan import Plan
+from sweepwise.sweep.local import pool
+from sweepwise.sweep.local.child import train_here
 from sweepwise.system import signals
 from sweepwise.system.console import wrapped
 

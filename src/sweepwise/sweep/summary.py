@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import sys
 import textwrap
@@ -14,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from sweepwise.errors import UNTRIED
 from sweepwise.store import record
-from sweepwise.store.status import ENDED, standing
-from sweepwise.system import signals
+from sweepwise.store.status import ENDED
+from sweepwise.sweep.outcome import status
 from sweepwise.system.console import again, on_terminal, wrapped
 
 if TYPE_CHECKING:
     from sweepwise.store.request import Request
-    from sweepwise.sweep.child import Outcome
+    from sweepwise.sweep.outcome import Outcome
 
 
 NOT_BEGUN = "not begun"
@@ -30,7 +29,6 @@ ORDER = (  # in which they are told
     *("failed", *UNTRIED.values()),
 )
 STATUS_LETTERS = max(map(len, ORDER)) + 1
-LAST_LINES = 5
 NAME_LETTERS = 24  # that a run's name keeps at least, where it shares a line
 
 
@@ -130,17 +128,6 @@ def line(head: str, name: str, tail: str) -> str:
     return f"{head}...{name[3 - room :]}  {tail}".rstrip()
 
 
-def status(outcome: Outcome) -> str:
-    """What became of a run of this machine's, in a word."""
-    if outcome.exit_code in UNTRIED:
-        return UNTRIED[outcome.exit_code]
-    with contextlib.suppress(OSError):  # the run itself says what is wrong with its record
-        told = standing(outcome.request.folder)
-        if outcome.exit_code == ENDED.get(told):  # else something is to be asked about it
-            return told
-    return "interrupted" if outcome.exit_code > signals.SIGNALLED else "failed"
-
-
 def best(known: Mapping[str, Any]) -> str:
     """The best value that a record tells, and when."""
     found = known.get("best")
@@ -169,19 +156,6 @@ def counts(statuses: Sequence[str]) -> str:
 def told_of(sweep: object, statuses: Sequence[str]) -> str:
     """A sweep in one line."""
     return f"{sweep}: {number(len(statuses))}: {counts(statuses)}"
-
-
-def last_lines(log: Path) -> list[str]:
-    """What was printed into a log at last."""
-    try:
-        return last_of(log.read_text(errors="replace"))
-    except OSError:
-        return []
-
-
-def last_of(text: str) -> list[str]:
-    """The last lines of a text that say something."""
-    return [line for line in text.splitlines() if line.strip(" ^~")][-LAST_LINES:]
 
 
 def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:

@@ -20,11 +20,11 @@ from sweepwise.config import allowlist
 from sweepwise.errors import Failure
 from sweepwise.store import folders
 from sweepwise.store.request import Request, known_folders
-from sweepwise.sweep import snapshot
-from sweepwise.sweep.jobs import NoAnswer, asked, slurm_named
-from sweepwise.sweep.ledger import Ledger, Submission
-from sweepwise.sweep.plan import Plan
-from sweepwise.sweep.settings import Settings
+from sweepwise.sweep.cluster import snapshot
+from sweepwise.sweep.cluster.jobs import NoAnswer, asked, slurm_named
+from sweepwise.sweep.cluster.ledger import Ledger, Submission
+from sweepwise.sweep.cluster.plan import Plan
+from sweepwise.sweep.cluster.settings import Settings
 from sweepwise.system import atomic, signals
 
 # Python takes half a second until it answers signals, of which it would die: they are kept until then. Where
@@ -178,7 +178,7 @@ def _python_path(order: Order, packages: Sequence[str]) -> str:
         targets = sorted({target for run in order.runs for target in run.targets})
         places.insert(0, str(snapshot.take(order.ledger.folder, targets, packages).resolve()))
     else:
-        places.insert(0, str(Path(snapshot.__file__).resolve().parents[2]))
+        places.insert(0, str(Path(snapshot.__file__).resolve().parents[3]))
     return os.pathsep.join(dict.fromkeys(places))
 
 

@@ -26,12 +26,13 @@ from sweepwise.store import record
 from sweepwise.store.folders import SWEEP, make, remove
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED, ended
-from sweepwise.sweep import machine, together
-from sweepwise.sweep.child import Child, Ending, Outcome, forked
-from sweepwise.sweep.forking import BRIEF_SECONDS, TICK_SECONDS, held_back
-from sweepwise.sweep.ledger import LOGS
+from sweepwise.sweep.cluster.ledger import LOGS
+from sweepwise.sweep.local import groups, machine
+from sweepwise.sweep.local.child import Child, Ending, forked
+from sweepwise.sweep.local.fork import BRIEF_SECONDS, TICK_SECONDS, held_back
+from sweepwise.sweep.local.groups import Unit
+from sweepwise.sweep.outcome import Outcome
 from sweepwise.sweep.summary import number
-from sweepwise.sweep.together import Unit
 from sweepwise.system import signals
 
 LATER = (  # what a training imports when it first needs it
@@ -95,7 +96,7 @@ def train_all(
             slots = machine.slots(waiting, max_parallel)
             units: Sequence[Unit] = [Unit([request], False) for request in waiting]
             if fuse and len(units) > 1:
-                found = together.groups(waiting, len(slots), group_size, machine.free_memory(slots))
+                found = groups.groups(waiting, len(slots), group_size, machine.free_memory(slots))
                 said("plan", str(found))
                 units = found.units
             _train(deque(units), _Running(slots), suffix, elsewhere, ended_so, said, tick)

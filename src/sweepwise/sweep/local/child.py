@@ -21,30 +21,13 @@ from sweepwise.store import claim, record
 from sweepwise.store.folders import RECORD
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED, Ended
-from sweepwise.sweep.forking import be_alone, died, read
-from sweepwise.sweep.summary import last_lines, last_of
-from sweepwise.sweep.together import Unit
+from sweepwise.sweep.local.fork import be_alone, died, read
+from sweepwise.sweep.local.groups import Unit
+from sweepwise.sweep.outcome import Outcome, last_lines, last_of
 from sweepwise.system import console, signals
 
 SAID = 2000  # letters that a process tells its parent at most, so that it never waits for him
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a run of a sweep.
-
-    Attributes:
-        request: the run.
-        exit_code: of its process, as train.py's, or one of `UNTRIED`; below 0: it was killed by that signal.
-        log: what it printed; None: it was not begun.
-        last: the last lines of that; or why it was not begun.
-    """
-
-    request: Request
-    exit_code: int
-    log: Path | None = None
-    last: Sequence[str] = ()
 
 
 class Ending(NamedTuple):

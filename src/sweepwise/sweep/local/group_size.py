@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from sweepwise.errors import reason
-from sweepwise.learner.contract import Learner, Watch
+from sweepwise.learner import Learner, Watch
 from sweepwise.learner.fused import FusedLearner
 from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.parts import Parts

@@ -20,7 +20,7 @@ from sweepwise.errors import Failure, UsageError, reason
 from sweepwise.store import record, status
 from sweepwise.store.folders import steps_taken
 from sweepwise.store.request import Request
-from sweepwise.sweep.forking import apart
+from sweepwise.sweep.local.fork import apart
 
 if TYPE_CHECKING:
     from sweepwise.parts import Parts
@@ -188,7 +188,7 @@ def _width(requests: Sequence[Request], wanted: int | None, memory: int | None) 
 def _tried(requests: Sequence[Request], wanted: int | None, memory: int | None) -> tuple[int, str]:
     """As `_width`, in this process."""
     from sweepwise.learner.fused.purity import Unfusable
-    from sweepwise.learner.width import fastest
+    from sweepwise.sweep.local.group_size import fastest
 
     try:
         parts = list(itertools.islice(_built(requests), 2))

@@ -13,12 +13,12 @@ from sweepwise.store import record
 from sweepwise.store.claim import holder
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED
-from sweepwise.sweep import pool
-from sweepwise.sweep.child import Outcome
-from sweepwise.sweep.jobs import GONE, State
-from sweepwise.sweep.ledger import Ledger
-from sweepwise.sweep.overview import states
-from sweepwise.sweep.summary import Shown, status, tell
+from sweepwise.sweep.cluster.jobs import GONE, State
+from sweepwise.sweep.cluster.ledger import Ledger
+from sweepwise.sweep.cluster.overview import states
+from sweepwise.sweep.local import pool
+from sweepwise.sweep.outcome import Outcome, status
+from sweepwise.sweep.summary import Shown, tell
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from sweepwise.errors import Failure
 from sweepwise.provenance.changes import Changed, refuse_made_otherwise
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED
-from sweepwise.sweep import overview
-from sweepwise.sweep.ledger import Ledger
-from sweepwise.sweep.overview import Row, tell_failures
-from sweepwise.sweep.settings import Settings
-from sweepwise.sweep.submission import Order, adopt, submit
+from sweepwise.sweep.cluster import overview
+from sweepwise.sweep.cluster.ledger import Ledger
+from sweepwise.sweep.cluster.overview import Row, tell_failures
+from sweepwise.sweep.cluster.settings import Settings
+from sweepwise.sweep.cluster.submission import Order, adopt, submit
 from sweepwise.sweep.summary import counts, number, told_of
 from sweepwise.system.console import INDENT, wrapped
 

@@ -14,10 +14,10 @@ from sweepwise.store import status as status_module
 from sweepwise.store.folders import RECORD, SWEEP
 from sweepwise.store.request import known_folders
 from sweepwise.store.status import ENDED
-from sweepwise.sweep import jobs
-from sweepwise.sweep.jobs import ENDING, GONE, State
-from sweepwise.sweep.ledger import LOGS, Ledger, Placed
-from sweepwise.sweep.summary import last_lines
+from sweepwise.sweep.cluster import jobs
+from sweepwise.sweep.cluster.jobs import ENDING, GONE, State
+from sweepwise.sweep.cluster.ledger import LOGS, Ledger, Placed
+from sweepwise.sweep.outcome import last_lines
 from sweepwise.system.console import wrapped
 
 # Of jobs that have ended by themselves or by the cluster's fault, not by anybody's wish.
