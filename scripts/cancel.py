@@ -7,12 +7,13 @@ The command that started the sweep goes on with what was cancelled.
 Exit codes: 0, also if no job was left, 1 if the cluster refuses, 2 bad usage.
 """
 
-from sweepwise import cli, scripting
+from sweepwise import cli
 from sweepwise.errors import UsageError
 from sweepwise.sweep.cluster.jobs import CANCEL, STATES
 from sweepwise.sweep.cluster.ledger import Ledger
 from sweepwise.sweep.cluster.submission import adopt
 from sweepwise.system.console import wrapped
+from sweepwise.tools import scripting
 
 
 def main(arguments: list[str]) -> None:

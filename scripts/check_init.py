@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sweepwise import cli, figure
+from sweepwise import cli
 from sweepwise.errors import UsageError
+from sweepwise.tools import figure
 
 if TYPE_CHECKING:
     from sweepwise.diagnosis.advice import Start

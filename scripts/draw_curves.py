@@ -16,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sweepwise import cli, figure, scripting
+from sweepwise import cli
 from sweepwise.errors import UsageError
 from sweepwise.store import history, record, request
+from sweepwise.tools import figure, scripting
 
 ELSE = "-"  # of a run that did not override the key
 

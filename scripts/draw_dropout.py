@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sweepwise import cli, figure, scripting
+from sweepwise import cli
 from sweepwise.errors import UsageError
 from sweepwise.store import history
 from sweepwise.store.request import Request
+from sweepwise.tools import figure, scripting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from sweepwise import cli, figure, scripting
+from sweepwise import cli
 from sweepwise.errors import UsageError
 from sweepwise.store import history, record
+from sweepwise.tools import figure, scripting
 
 CONF = Path(__file__).parents[1] / "conf"
 EPOCHS = 60

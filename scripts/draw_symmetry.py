@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sweepwise import cli, figure, scripting
+from sweepwise import cli
 from sweepwise.errors import UsageError
 from sweepwise.store import record
 from sweepwise.store.request import Request
+from sweepwise.tools import figure, scripting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

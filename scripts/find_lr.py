@@ -22,11 +22,12 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sweepwise import cli, figure
+from sweepwise import cli
 from sweepwise.errors import UsageError
+from sweepwise.tools import figure
 
 if TYPE_CHECKING:
-    from sweepwise.range_test import Curve
+    from sweepwise.tools.lr_finder import Curve
 
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> None:
     request = cli.composed(overrides, CONF)
 
     from sweepwise import run
-    from sweepwise.range_test import range_test, suggestions
+    from sweepwise.tools.lr_finder import range_test, suggestions
 
     parts = run.build(request)
     print(

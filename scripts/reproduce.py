@@ -16,11 +16,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from sweepwise import cli, scripting
+from sweepwise import cli
 from sweepwise.errors import UsageError
 from sweepwise.provenance import changes
 from sweepwise.store import record, status
 from sweepwise.store.status import ended
+from sweepwise.tools import scripting
 
 
 def main(arguments: list[str]) -> int:
@@ -31,13 +32,13 @@ def main(arguments: list[str]) -> int:
     if not ended(before):
         raise UsageError([f"{folder}: must have ended, but is {status.standing(folder)}"])
 
-    from sweepwise import survival
-    from sweepwise.compare import compare
     from sweepwise.run import train
+    from sweepwise.verify import crash_recovery
+    from sweepwise.verify.compare import compare
 
     scratch = Path(tempfile.mkdtemp(prefix="sweepwise-reproduce-"))
-    request = survival.elsewhere(request, scratch)
-    with (scratch / survival.OUTPUT).open("w") as output, contextlib.redirect_stdout(output):
+    request = crash_recovery.elsewhere(request, scratch)
+    with (scratch / crash_recovery.OUTPUT).open("w") as output, contextlib.redirect_stdout(output):
         train(request, fused=status.is_fused(before))
     after = record.read(request.folder)
     found = compare(folder, request.folder)

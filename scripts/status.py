@@ -10,7 +10,7 @@ accounting, if there is one, for those that the controller has forgotten.
 Exit codes: 0, 1 if a run has failed, 2 bad usage.
 """
 
-from sweepwise import cli, scripting
+from sweepwise import cli
 from sweepwise.errors import UsageError
 from sweepwise.sweep.cluster import overview
 from sweepwise.sweep.cluster.ledger import Ledger
@@ -18,6 +18,7 @@ from sweepwise.sweep.cluster.overview import Row
 from sweepwise.sweep.cluster.submission import adopted
 from sweepwise.sweep.summary import STATUS_LETTERS, best, line, told_of
 from sweepwise.system.console import wrapped
+from sweepwise.tools import scripting
 
 
 def main(arguments: list[str]) -> int:

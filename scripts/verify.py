@@ -26,9 +26,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweepwise import cli, scripting
+from sweepwise import cli
 from sweepwise.errors import UsageError
 from sweepwise.store import record
+from sweepwise.tools import scripting
 
 OWN = {"kills": "10", "seed": "0", "every": "0", "max_steps": "0"}
 TOGETHER = 8  # deaths of one training, at most
@@ -42,24 +43,24 @@ def main(arguments: list[str]) -> int:
     limits = {"max_steps": least(request.config["trainer"]["max_steps"], chosen["max_steps"])}
     every = chosen["every"] or max(1, (least(length(folder), limits["max_steps"]) or 100) // 10)
 
-    from sweepwise import survival
     from sweepwise.run import train
+    from sweepwise.verify import crash_recovery
 
     scratch = Path(tempfile.mkdtemp(prefix="sweepwise-verify-"))
     often = {"minutes": 0, "steps": every, "epochs": 0}
-    request = survival.elsewhere(request, scratch, trainer=limits, checkpoint=often)
-    alone = survival.leave_alone(train, request, made(scratch / "alone"))
+    request = crash_recovery.elsewhere(request, scratch, trainer=limits, checkpoint=often)
+    alone = crash_recovery.leave_alone(train, request, made(scratch / "alone"))
     print(
         f"left alone    {alone.seconds:.1f} s, {alone.operations} operations on the disk, a checkpoint every "
         f"{every} steps",
         flush=True,
     )
-    coming = survival.deaths(random.Random(chosen["seed"]), alone)
+    coming = crash_recovery.deaths(random.Random(chosen["seed"]), alone)
     kills, starts, differing = 0, 0, 0
     for training in itertools.count(1):
         here = made(scratch / str(training))
         some = itertools.islice(coming, min(TOGETHER, chosen["kills"] - kills))
-        survivor = survival.survive(train, request, here, alone, some)
+        survivor = crash_recovery.survive(train, request, here, alone, some)
         kills, starts = kills + len(survivor.deaths), starts + survivor.starts
         differing += bool(survivor.differences)
         told = "differs" if survivor.differences else "identical"

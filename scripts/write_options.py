@@ -7,7 +7,8 @@ The text comes from the yaml files of conf/ and from the README.md of each group
 
 from pathlib import Path
 
-from sweepwise import cli, usage
+from sweepwise import cli
+from sweepwise.cli.help import markdown
 from sweepwise.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -18,7 +19,7 @@ def main(arguments: list[str]) -> None:
     if arguments:
         raise UsageError([f"{argument}: this script takes no arguments" for argument in arguments])
     page = ROOT / "docs" / "options.md"
-    page.write_text(usage.markdown([ROOT / "conf"]))
+    page.write_text(markdown([ROOT / "conf"]))
     print(page.relative_to(ROOT))
 
 

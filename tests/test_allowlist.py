@@ -70,7 +70,7 @@ HOSTILE = [
         "sweepwise.store.record.write_aside",
     ),
     *(
-        "sweepwise.scripting.run",
+        "sweepwise.tools.scripting.run",
         "sweepwise.run.train",
         "sweepwise.library.fit",
         "sweepwise.system.atomic.write_aside",
@@ -78,7 +78,7 @@ HOSTILE = [
     *(
         "sweepwise.config.allowlist.allow",
         "sweepwise.config.allowlist.find",
-        "sweepwise.guard.install",
+        "sweepwise.cli.guard.install",
         "sweepwise.config.schema.bind",
     ),
     # through what allowed modules have imported, or are made of

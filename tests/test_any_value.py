@@ -9,7 +9,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 
 from hydra_plugins.sweepwise_plugins import _compose as compose
-from sweepwise import guard, run, usage
+from sweepwise import run
+from sweepwise.cli import guard, options
 from sweepwise.config import groups
 from sweepwise.config.schema import filled
 from sweepwise.data import download
@@ -37,7 +38,7 @@ def keys() -> list[tuple[str, str]]:
         (f"{group}={path.stem}", f"{group}.{path.stem}.{key}" if group == "regularizer" else f"{group}.{key}")
         for group in groups.GROUPS
         for path in sorted((CONF / group).glob("*.yaml"))
-        for key in [*usage._values([CONF], group, path.stem), "_target_"]
+        for key in [*options._values([CONF], group, path.stem), "_target_"]
     ]
     return [*found, *(("", key) for key in groups.SETTINGS), *(("", group) for group in groups.GROUPS)]
 
@@ -45,7 +46,7 @@ def keys() -> list[tuple[str, str]]:
 def jobs(values: list[str], each: int | None = None, *, defaults: bool = False) -> list[list[str]]:
     """Overrides that give each key some of the values, or all."""
     made = []
-    chosen = {"", *(f"{group}={option}" for group, option in usage._defaults([CONF]).items())}
+    chosen = {"", *(f"{group}={option}" for group, option in options._defaults([CONF]).items())}
     wanted = [(choice, key) for choice, key in keys() if not defaults or choice in chosen]
     for place, (choice, key) in enumerate(wanted):
         own = (
@@ -119,7 +120,7 @@ def test_any_value_is_taken_or_refused_in_every_combination():
 def test_any_value_of_a_launcher_is_taken_or_refused(launcher, value):
     kind = launch.Settings if launcher == "local" else Settings
     clusters = [{}] if launcher == "local" else [{"cluster": "slurm"}, {"cluster": "local"}]
-    for key in usage._values([CONF], "hydra/launcher", launcher):
+    for key in options._values([CONF], "hydra/launcher", launcher):
         for given in clusters:
             try:
                 settings = filled("hydra.launcher", {**given, key: value}, kind)

@@ -21,9 +21,9 @@ from sweepwise.checkpoint import Checkpoints, Damaged, manifest
 from sweepwise.checkpoint import checkpoints as checkpoints_module
 from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS
 from sweepwise.checkpoint.manifest import MANIFEST
-from sweepwise.death import Death, forked
 from sweepwise.store.folders import CHECKPOINTS
 from sweepwise.system import atomic
+from sweepwise.verify.fault_injection import Death, forked
 
 FLIPS = 1000
 

@@ -23,7 +23,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from small import CONF, ENVIRONMENT, TINY, TRAIN
 
-from sweepwise import parts, run, trainer, usage
+from sweepwise import parts, run, trainer
+from sweepwise.cli import faults
 from sweepwise.errors import UsageError
 from sweepwise.run import single as single_module
 from sweepwise.store import claim, record
@@ -243,26 +244,26 @@ def test_a_fault_is_told_once_although_other_seeds_follow_it(command):
 
 
 def test_explain_finds_the_override_at_fault_among_right_ones():
-    told = usage.explain("Hydra's own", ["init=xavier", "optimizer.lr=1", "optimizer.lrr=0.1"], [CONF])
+    told = faults.explain("Hydra's own", ["init=xavier", "optimizer.lr=1", "optimizer.lrr=0.1"], [CONF])
     assert told.splitlines() == ["optimizer.lrr=0.1: optimizer=adam has no 'lrr'; did you mean 'lr'?"]
-    assert usage.explain("Hydra's own", ["init=xavier", "hydra.verbose=true"], [CONF]) == "Hydra's own"
+    assert faults.explain("Hydra's own", ["init=xavier", "hydra.verbose=true"], [CONF]) == "Hydra's own"
 
 
 def test_the_shape_of_a_config_is_checked_before_anything_else():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose("train", []), resolve=True)
-    usage.check_shape(config)
+    faults.check_shape(config)
     broken = {**config, "model": None, "fresh": 1, "name": "a/b"}
     del broken["seed"], broken["progress"]
     with pytest.raises(UsageError) as refused:
-        usage.check_shape(broken)
+        faults.check_shape(broken)
     told = [fault.split(":")[0].split("=")[0] for fault in refused.value.faults]
     assert sorted(told) == ["fresh", "model", "progress", "seed"]
     for name in ("a/b", "..", ".", "", "a b", "ä", "x.", "a\n"):
         with pytest.raises(UsageError):
-            usage.check_shape({**config, "name": name})
+            faults.check_shape({**config, "name": name})
     for name in ("main", "a.b", "2024-01-01", 7, "lr=0.1", ".hidden"):
-        usage.check_shape({**config, "name": name})
+        faults.check_shape({**config, "name": name})
 
 
 # --- what is answered

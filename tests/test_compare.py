@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sweepwise.checkpoint import Checkpoints
-from sweepwise.compare import compare
 from sweepwise.monitor import Monitor
 from sweepwise.monitor.events import EventFile
 from sweepwise.monitor.histogram import histograms
 from sweepwise.system.atomic import write_aside
+from sweepwise.verify.compare import compare
 
 STATE = {
     "epoch": 1,

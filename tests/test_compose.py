@@ -11,7 +11,8 @@ from hydra.types import RunMode
 from small import CONF
 
 from hydra_plugins.sweepwise_plugins import _compose as compose
-from sweepwise import cli, guard
+from sweepwise import cli
+from sweepwise.cli import guard
 from sweepwise.errors import UsageError
 
 # Overrides of every kind: choices, values, lists, strings, nothing, what others depend on, what is appended.

@@ -8,8 +8,8 @@ from itertools import repeat
 
 import pytest
 
-from sweepwise.death import Death, forked
 from sweepwise.system import signals
+from sweepwise.verify.fault_injection import Death, forked
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import signal
 
 import pytest
 
-from sweepwise.death import Death, forked
 from sweepwise.system import atomic
 from sweepwise.system.atomic import clear_aside, make_folder, point, write_aside, write_folder
+from sweepwise.verify.fault_injection import Death, forked
 
 MOMENTS = ("before", "half", "after")
 OLD, NEW = {"a": b"old" * 100}, {"a": b"new" * 100, "b": b""}

@@ -11,7 +11,8 @@ import pytest
 import yaml
 from small import CONF, ENVIRONMENT, TRAIN
 
-from sweepwise import cli, run, usage
+from sweepwise import cli, run
+from sweepwise.cli.help import page
 from sweepwise.store import record
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -54,7 +55,7 @@ def test_an_experiment_says_what_it_asks_and_how_it_is_run(name):
     assert question.startswith("# ") and "?" in question
     assert command.startswith(f"# python train.py experiment={name} ") and " s on one" in command
     assert yaml.safe_load(text(name))["name"] == name
-    shown = usage.page([CONF], ["--help"])
+    shown = page([CONF], ["--help"])
     assert question[2:30] in shown[shown.index("\nexperiment:") :]
 
 

@@ -19,8 +19,6 @@ import torch
 from small import ENVIRONMENT, PLAIN, TINY, TRAIN
 
 from sweepwise.checkpoint import Checkpoints
-from sweepwise.compare import compare
-from sweepwise.death import Death, die_at, forked
 from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.events import EventFile, cut
 from sweepwise.store import claim as claim_module
@@ -31,6 +29,8 @@ from sweepwise.store.record import Record
 from sweepwise.store.takeover import Fenced
 from sweepwise.system import atomic
 from sweepwise.system.handle import named
+from sweepwise.verify.compare import compare
+from sweepwise.verify.fault_injection import Death, die_at, forked
 
 FORK = multiprocessing.get_context("fork")
 REPETITIONS = int(os.environ.get("SWEEPWISE_FENCES", "15"))

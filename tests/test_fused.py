@@ -16,7 +16,6 @@ from safetensors.torch import load_file
 from small import CONF
 
 from sweepwise import cli, run
-from sweepwise import compare as compare_module
 from sweepwise.data import Part, split
 from sweepwise.errors import UsageError
 from sweepwise.learner.fused import FusedLearner
@@ -25,6 +24,7 @@ from sweepwise.run import from_config
 from sweepwise.store import record
 from sweepwise.system import signals
 from sweepwise.trainer import meter
+from sweepwise.verify import compare as compare_module
 
 CLOSE = 1e-9
 SMALL = [

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from small import CONF, ENVIRONMENT, ROOT, TRAIN
 
-from sweepwise import cli, guard
+from sweepwise import cli
+from sweepwise.cli import guard
 from sweepwise.config import allowlist
 from sweepwise.errors import UsageError
 

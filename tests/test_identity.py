@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from small import CONF, ENVIRONMENT, ROOT, TRAIN
 
-from sweepwise import usage
+from sweepwise.cli import faults
 from sweepwise.errors import UsageError
 from sweepwise.store import claim as claim_module
 from sweepwise.store.request import (
@@ -283,21 +283,21 @@ def test_a_bad_place_is_told_in_one_short_line(place):
 def check_refused(key: str, value: str, fault: str) -> None:
     assert re.fullmatch(rf"{key}=.{{0,60}}: must .{{1,70}}", fault) and fault.isprintable()
     with pytest.raises(UsageError) as raised:
-        usage.check_shape({**composed(), key: value})
+        faults.check_shape({**composed(), key: value})
     assert raised.value.faults == [fault]
-    assert usage.option_faults(["-m", f"{key}={value}"], [CONF]) == [fault]
+    assert faults.option_faults(["-m", f"{key}={value}"], [CONF]) == [fault]
 
 
 @pytest.mark.parametrize("name", ["a", "-", "v1.2", ".hidden", "a=b,c=d".replace(",", "+"), "x" * 120, "0"])
 def test_a_good_name_is_taken(name):
-    assert name_fault(name) == "" and usage.option_faults(["-m", f"name={name}"], [CONF]) == []
+    assert name_fault(name) == "" and faults.option_faults(["-m", f"name={name}"], [CONF]) == []
 
 
 @pytest.mark.parametrize(
     "argument", ["name=a,b", "'name=a'", "name='a'", "name=choice(a,b)", "name=${data.x}", "output_dir=a,b"]
 )
 def test_what_hydra_makes_of_a_name_is_left_to_it(argument):
-    assert usage.option_faults(["-m", argument], [CONF]) == []
+    assert faults.option_faults(["-m", argument], [CONF]) == []
 
 
 @pytest.mark.parametrize("arguments", [["name=../../x"], ["-m", "name=../../x"], ["-m", f"name={'x' * 300}"]])

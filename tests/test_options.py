@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sweepwise import usage
+from sweepwise.cli.help import markdown, page
 from sweepwise.config import groups
 
 ROOT = Path(__file__).parents[1]
@@ -24,7 +24,7 @@ def section(heading: str) -> str:
 
 
 def test_the_page_is_what_the_script_writes():
-    assert PAGE.read_text() == usage.markdown([CONF]), "out of date: python scripts/write_options.py"
+    assert PAGE.read_text() == markdown([CONF]), "out of date: python scripts/write_options.py"
 
 
 @pytest.mark.parametrize("group", FOLDERS)
@@ -55,10 +55,10 @@ def test_the_defaults_are_marked():
 
 
 def test_help_of_a_group_begins_with_its_notes_and_help_of_an_option_has_none():
-    first, *others = usage.page([CONF], ["--help", "seed"]).split("\n\n")
+    first, *others = page([CONF], ["--help", "seed"]).split("\n\n")
     notes = (CONF / "seed" / "README.md").read_text()
     assert [line.strip() for line in first.splitlines()] == ["seed:", *notes.splitlines()]
-    assert "\n\n".join(others) == usage.page([CONF], ["--help", "seed=default,deterministic"])
+    assert "\n\n".join(others) == page([CONF], ["--help", "seed=default,deterministic"])
 
 
 @pytest.mark.parametrize("group", groups.GROUPS)

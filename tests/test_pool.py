@@ -15,7 +15,6 @@ import pytest
 from small import CONF, ENVIRONMENT, PLAIN, TINY, TRAIN
 
 from sweepwise import cli, run, trainer
-from sweepwise.compare import compare
 from sweepwise.errors import Failure, UsageError
 from sweepwise.provenance import environment
 from sweepwise.run import load, single
@@ -25,6 +24,7 @@ from sweepwise.sweep.local import launch, machine, pool
 from sweepwise.sweep.outcome import status
 from sweepwise.sweep.summary import best, tell
 from sweepwise.system import signals
+from sweepwise.verify.compare import compare
 
 SMALL = [*TINY, *PLAIN, "monitor=none"]
 SHORT = [*SMALL, "trainer.max_epochs=2"]

@@ -10,7 +10,7 @@ from small import CONF
 
 from sweepwise import cli, run
 from sweepwise.parts import Parts
-from sweepwise.range_test import BROKEN, Curve, range_test, smooth, suggestions
+from sweepwise.tools.lr_finder import BROKEN, Curve, range_test, smooth, suggestions
 
 
 def parts_of(*overrides: str) -> Parts:

@@ -26,7 +26,6 @@ from sweepwise import build
 from sweepwise.checkpoint import Checkpoints, manifest
 from sweepwise.checkpoint import checkpoints as checkpoints_module
 from sweepwise.checkpoint.checkpoints import STATE
-from sweepwise.compare import compare
 from sweepwise.data import split
 from sweepwise.data.digits import digits
 from sweepwise.data.sklearn_sets import diabetes
@@ -46,6 +45,7 @@ from sweepwise.scheduler import Schedule
 from sweepwise.store.folders import CHECKPOINTS
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
+from sweepwise.verify.compare import compare
 
 ADAM = partial(torch.optim.Adam, lr=0.01)
 STEPS = 15  # three epochs of five

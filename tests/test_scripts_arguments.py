@@ -5,10 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from sweepwise import scripting
 from sweepwise.errors import UsageError
 from sweepwise.store import history, record
 from sweepwise.store.request import Request
+from sweepwise.tools import scripting
 
 KEYS = {"init": {"xavier": {"gain": 1}, "normal": {"std": 1, "mean": 0}, "zeros": {}}}
 

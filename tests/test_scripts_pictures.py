@@ -14,7 +14,8 @@ from hydra.core.global_hydra import GlobalHydra
 from matplotlib import image
 from small import CONF, ENVIRONMENT, ROOT, TRAIN
 
-from sweepwise import cli, figure
+from sweepwise import cli
+from sweepwise.tools import figure
 
 SCRIPTS = [
     "draw_curves",

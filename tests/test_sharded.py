@@ -33,7 +33,6 @@ from worlds import (
 )
 
 from sweepwise import build, library, parts
-from sweepwise.compare import compare
 from sweepwise.data import split
 from sweepwise.data.digits import digits
 from sweepwise.distributed.join import joined
@@ -66,6 +65,7 @@ from sweepwise.store.record import read
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
 from sweepwise.trainer.protocols import Unsaved
+from sweepwise.verify.compare import compare
 
 pytestmark = pytest.mark.usefixtures("in_double")
 

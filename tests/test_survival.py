@@ -17,11 +17,12 @@ import pytest
 import torch
 from small import CONF, ENVIRONMENT, ROOT
 
-from sweepwise import cli, run, survival
-from sweepwise.death import Death
+from sweepwise import cli, run
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.store import record
-from sweepwise.survival import Alone, Unexpected, deaths, leave_alone, survive
+from sweepwise.verify import crash_recovery
+from sweepwise.verify.crash_recovery import Alone, Unexpected, deaths, leave_alone, survive
+from sweepwise.verify.fault_injection import Death
 
 KILLS = int(os.environ.get("SWEEPWISE_KILLS", "25"))
 SMALL = [
@@ -216,7 +217,7 @@ def test_every_kind_of_signal(request_, scratch):
     middle = alone.operations // 2
     coming = [
         Death(signal.SIGKILL, operation=40),
-        *(Death(kind, operation=middle) for kind in survival.SIGNALS),
+        *(Death(kind, operation=middle) for kind in crash_recovery.SIGNALS),
     ]
     survivor = survive(run.train, request_, scratch("other"), alone, iter(coming))
     assert survivor.deaths[0] == coming[0]
@@ -249,7 +250,7 @@ def test_an_attempt_that_fails_is_unexpected(request_, scratch):
 
 def test_deaths():
     some = list(islice(deaths(random.Random(0), Alone(Path(), 2.0, 50)), 1000))
-    assert {death.signal for death in some} == {signal.SIGKILL, *survival.SIGNALS}
+    assert {death.signal for death in some} == {signal.SIGKILL, *crash_recovery.SIGNALS}
     timed = [death for death in some if death.operation < 0]
     assert 400 < len(timed) < 600
     assert max(death.seconds for death in timed) < 2.2

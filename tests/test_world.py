@@ -38,7 +38,6 @@ from worlds import (
 )
 
 from sweepwise import build, library, parts, run
-from sweepwise.compare import compare
 from sweepwise.distributed.join import joined
 from sweepwise.distributed.place import Place, place
 from sweepwise.distributed.world import ALONE
@@ -57,6 +56,7 @@ from sweepwise.run import single
 from sweepwise.run.follow import Pulse
 from sweepwise.store.record import read
 from sweepwise.trainer import Settings
+from sweepwise.verify.compare import compare
 
 pytestmark = pytest.mark.usefixtures("in_double")
 

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 from small import ROOT, without
 
-from sweepwise import compare
 from sweepwise.sweep.cluster.ledger import Ledger
 from sweepwise.system.console import INDENT
+from sweepwise.verify import compare
 
 HERE = Path(__file__).parent
 SCRIPT = HERE / "cluster"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sweepwise import compare
+from sweepwise.verify import compare
 
 pytestmark = pytest.mark.slurm
 

@@ -18,7 +18,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from hydra_plugins.sweepwise_plugins._shared import MISSING, Base, Keys, Word, texts
-from sweepwise import cli, guard, usage
+from sweepwise import cli
+from sweepwise.cli import guard, options
+from sweepwise.cli.faults import check_shape, fault_of
 from sweepwise.errors import UsageError
 from sweepwise.store.request import Request
 
@@ -109,7 +111,7 @@ class _Composer:
         if not fits or (config := base.config(rest)) is None:
             return self._by_hydra(job, number)
         made = Request(config, overrides, dict(base.choices))
-        usage.check_shape(made.config)
+        check_shape(made.config)
         return made
 
     def _word(self, text: str) -> Word:
@@ -193,7 +195,7 @@ class _Composer:
         key = tuple(word.text for word in shared)
         for word in words:
             if (word.text, key) not in self._faults:
-                self._faults[word.text, key] = usage.fault_of(word.text, [*key, word.text], self._confs)
+                self._faults[word.text, key] = fault_of(word.text, [*key, word.text], self._confs)
         faults = [fault for word in words if (fault := self._faults[word.text, key])]
         return UsageError(faults) if faults else self._unexplained(error, words, key)
 
@@ -229,7 +231,7 @@ def _folders(config: DictConfig) -> list[Path]:
     """The folders of the config groups, as Hydra searches them: the program's own first."""
     sources = config.hydra.runtime.config_sources
     added = [
-        usage.place(f"{source.schema}://{source.path}")
+        options.place(f"{source.schema}://{source.path}")
         for source in sources
         if source.provider.startswith("hydra.searchpath")
     ]

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sweepwise.compare import Difference, compare
-from sweepwise.death import Death, When, die_at, forked
 from sweepwise.errors import Failure
 from sweepwise.store import record
 from sweepwise.store.request import Request
 from sweepwise.store.status import ended
 from sweepwise.system import signals
+from sweepwise.verify.compare import Difference, compare
+from sweepwise.verify.fault_injection import Death, When, die_at, forked
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 OUTPUT = "output.txt"

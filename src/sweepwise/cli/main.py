@@ -8,21 +8,23 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from sweepwise import guard, usage
+from sweepwise.cli import faults as faults_module
+from sweepwise.cli import guard, options
+from sweepwise.cli.compose import refusal, request_of
+from sweepwise.cli.faults import option_faults
+from sweepwise.cli.help import page, show
 from sweepwise.config import allowlist
 from sweepwise.distributed import place
 from sweepwise.errors import BAD_USAGE, FAILED, TOLD, Failure, UsageError
@@ -70,13 +72,13 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
     arguments = sys.argv[1:]
     conf = Path(sys.argv[0]).resolve().parent / "conf"
     try:
-        confs = usage.folders(conf, arguments)
+        confs = options.folders(conf, arguments)
         if {"--help", "-h"} & set(arguments):
-            usage.show(usage.page(confs, arguments))
+            show(page(confs, arguments))
             return
-        if faults := usage.option_faults(arguments, confs):
+        if faults := option_faults(arguments, confs):
             raise UsageError(faults)
-        launcher = usage.launcher(arguments)
+        launcher = faults_module.launcher(arguments)
         if launcher not in ("", "local") and not any(word.startswith("-") for word in arguments):
             raise UsageError([f"hydra/launcher={launcher}: takes the runs of a sweep; add -m"])
         if place.place().size > 1 and set(several) & set(arguments):
@@ -124,71 +126,6 @@ def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
     except _EXPECTED as error:
         code = _refused(str(error), _exit_code(error))
     raise SystemExit(code or 0)
-
-
-def composed(overrides: Sequence[str], conf: Path) -> Request:
-    """The run that overrides describe, as `train.py` would compose it; for scripts and notebooks.
-
-    Args:
-        overrides: such as 'init=xavier'.
-        conf: the folder of the config groups.
-
-    Raises:
-        UsageError: they cannot be composed.
-    """
-    guard.install()
-    confs = usage.folders(conf, overrides)
-    if faults := usage.option_faults(overrides, confs):
-        raise UsageError(faults)
-    try:
-        with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
-            config = compose("train", list(overrides), return_hydra_config=True)
-        hydra = config.hydra
-        with open_dict(config):
-            del config["hydra"]
-        return request_of(config, list(overrides), dict(hydra.runtime.choices))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise refusal(error, overrides, confs) from error
-
-
-def refusal(error: Exception, overrides: Sequence[str], confs: Sequence[Path]) -> UsageError:
-    """What to answer when Hydra could not compose overrides.
-
-    Args:
-        error: Hydra's or OmegaConf's.
-        overrides: those that were given.
-        confs: folders of the config groups.
-    """
-    if isinstance(error, guard.Foreign):
-        return UsageError([str(error)])
-    message = str(error).partition("\n")[0]
-    if isinstance(error, OverrideParseException):
-        key, _, value = str(error.override).partition("=")
-        message = f"{error.override}: cannot be read ({message}); it may need quotes: '{key}=\"{value}\"'"
-    elif message.startswith("Sweeping over Hydra's configuration"):
-        override = message.partition(": ")[2].strip("'\"")
-        key, _, value = override.partition("=")
-        quoted = f"'{key}=\"{value}\"'"
-        message = f"{override}: is no part of a sweep; one value with commas in it needs quotes: {quoted}"
-    return UsageError(usage.explain(message, overrides, confs).splitlines())
-
-
-def recorded(folder: Path) -> Request:
-    """The run that lies in a folder, as it was asked for; for scripts.
-
-    Raises:
-        UsageError: it holds none.
-    """
-    guard.install()
-    known = record.read(folder)
-    try:
-        config = OmegaConf.load(folder / "config.yaml")
-        if not known or not isinstance(config, DictConfig):
-            raise ValueError("it has no record" if not known else "config.yaml holds no keys")
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        told = str(error).partition("\n")[0]
-        raise UsageError([f"{folder}: is not the folder of a run that has begun ({told})"]) from error
-    return request_of(config, known["overrides"], {})
 
 
 def execute(config: DictConfig) -> float:
@@ -242,35 +179,6 @@ def _as_before(folder: Path, request: Request) -> tuple[int, float | None]:
     print(f"{known['status']} before, in {folder}; fresh=true trains again")
     closing(folder, known)
     return ENDED[known["status"]], known["best"]["value"]
-
-
-def chosen(choices: Mapping[str, str | None]) -> dict[str, str]:
-    """The options that were chosen of our own groups."""
-    return {group: option for group, option in choices.items() if option and not group.startswith("hydra")}
-
-
-def request_of(config: DictConfig, overrides: Sequence[str], choices: Mapping[str, str | None]) -> Request:
-    """The run that a composed config describes.
-
-    Args:
-        config: without Hydra's own part.
-        overrides: of the command line.
-        choices: Hydra's, of all groups.
-
-    Raises:
-        UsageError: something in it is missing, or cannot be resolved.
-    """
-    try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        rule = str(error).splitlines()[0]
-        if isinstance(error, MissingMandatoryValue):
-            rule = "must be given"
-        raise UsageError([f"{error.full_key}: {rule}"]) from error
-    assert isinstance(plain, dict)
-    request = Request({str(key): value for key, value in plain.items()}, overrides, chosen(choices))
-    usage.check_shape(request.config)
-    return request
 
 
 def _exit_code(error: Exception) -> int:

@@ -1,0 +1,166 @@
+"""What a person may write on the command line, and what to answer when it cannot be composed.
+
+Hydra refuses unknown keys and options, but advises to append them; here the override at fault is found again
+from the files in conf/ and answered with what would have worked.
+"""
+
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweepwise.cli.faults import _option_fault, _words
+from sweepwise.cli.options import _defaults, _file, _load, _options, _values
+from sweepwise.config.groups import EXPERIMENT, GROUPS, LAUNCHER, SETTINGS
+from sweepwise.errors import UsageError, did_you_mean
+
+NOTES = "README.md"  # in the folder of a group: what holds for all of its options
+
+SYNTAX = (
+    "python train.py [GROUP=OPTION ...] [GROUP.KEY=VALUE ...]        one run",
+    "python train.py -m GROUP=OPTION,OPTION GROUP.KEY=VALUE,VALUE    a sweep: every combination",
+    "",
+    "  python train.py init=xavier scheduler=cosine scheduler.warmup=5 optimizer.lr=0.01",
+    "  python train.py -m init=xavier,kaiming 'seed.value=range(5)'",
+    "  python train.py regularizer=[l1,dropout] regularizer.l1.coefficient=1e-4",
+)
+COMPLETION = (
+    'eval "$(python train.py -sc install=bash)" makes the shell complete groups, options and keys after',
+    "`python train.py`; install=zsh and install=fish do the same for these shells.",
+)
+
+
+def show(text: str) -> None:
+    """Prints a text; a reader who has seen enough of it (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
+
+
+def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
+    """The text of --help: every group, its options and when to use them, and their keys.
+
+    With groups (init) or options (init=xavier, regularizer=[l1,dropout]) among the arguments, all that their
+    files say; for a whole group also what holds for all of its options.
+
+    Raises:
+        UsageError: there is no such group or option.
+    """
+    groups = (*GROUPS, EXPERIMENT, LAUNCHER)
+    asked = [a.partition("=") for a in arguments if not a.startswith("-")]
+    known = [word for word in asked if word[0] in groups]
+    for group, equals, _ in asked:
+        if not equals and group not in groups:
+            raise UsageError([f"--help {group}: no such group; {did_you_mean(group, groups)}"])
+    if known:
+        parts: list[str] = []
+        for group, _, options in known:
+            if not options:
+                notes = [f"  {line}".rstrip() for line in _notes(confs, group)]
+                parts.append("\n".join([f"{group}:", *notes]))
+            named = _words(options) or _options(confs, group)
+            parts += [_explained(confs, group, option) for option in named]
+        return "\n\n".join(parts)
+    chosen = _defaults(confs)
+    lines = [
+        *SYNTAX,
+        "",
+        "Options marked * are the default. Keys are set as GROUP.KEY=VALUE, hydra.launcher.KEY=VALUE.",
+    ]
+    for group in (*GROUPS, EXPERIMENT, LAUNCHER):
+        lines += ["", f"{group}:"]
+        for option in _options(confs, group):
+            mark = "*" if option == chosen.get(group) else " "
+            path = _file(confs, group, option)
+            told = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
+            when = next((line for line in told if not line.startswith("@package")), "")
+            values = _values(confs, group, option) if group != EXPERIMENT else {}
+            keys = " ".join(f"{key}={_plain(value)}" for key, value in values.items())
+            lines += _indented(f" {mark} {option:<17}", when)
+            lines += _indented(" " * 20, keys)
+    top = {key: value for key, value in _load(confs[0] / "train.yaml").items() if key in SETTINGS}
+    lines += ["", "for the run: " + " ".join(f"{key}={_plain(value)}" for key, value in top.items())]
+    lines += [
+        "",
+        "--help GROUP or --help GROUP=OPTION explains every key. --hydra-help: Hydra's own flags.",
+        *COMPLETION,
+    ]
+    return "\n".join(lines)
+
+
+def markdown(confs: Sequence[Path]) -> str:
+    """The text of docs/options.md: what --help prints for every group, and links to each option."""
+    groups = (*GROUPS, EXPERIMENT, LAUNCHER)
+    chosen = _defaults(confs)
+    lines = [
+        "# Options",
+        "",
+        "<!-- Written by `python scripts/write_options.py` from conf/. Do not edit it here. -->",
+        "",
+        "What `python train.py --help GROUP` prints, for every group. The defaults are in bold.",
+        "",
+        *_fenced("text", [*SYNTAX, "", *COMPLETION]),
+        "",
+        "| group | options |",
+        "|---|---|",
+    ]
+    for group in groups:
+        links = [
+            f"**{link}**" if option == chosen.get(group) else link
+            for option in _options(confs, group)
+            for link in [f"[{option}](#{_anchor(f'{group}={option}')})"]
+        ]
+        lines.append(f"| [{group}](#{_anchor(group)}) | {', '.join(links)} |")
+    content = (confs[0] / "train.yaml").read_text().splitlines()
+    own = [line for line in content if line.split(":")[0] in SETTINGS]
+    lines += ["", "## The run", "", "Keys that belong to no group.", "", *_fenced("yaml", own)]
+    for group in groups:
+        lines += ["", f"## {group}", "", *_notes(confs, group)]
+        for option in _options(confs, group):
+            heading, *text = _explained(confs, group, option).splitlines()
+            lines += ["", f"### {heading}", "", *_fenced("yaml", [line[2:] for line in text])]
+    return "\n".join(lines) + "\n"
+
+
+def _fenced(language: str, lines: Sequence[str]) -> list[str]:
+    return [f"```{language}", *lines, "```"]
+
+
+def _anchor(heading: str) -> str:
+    """Where a link to a heading leads, by GitHub's rule: letters, digits, `_` and `-` alone."""
+    return re.sub(r"[^\w-]", "", heading)
+
+
+def _notes(confs: Sequence[Path], group: str) -> list[str]:
+    """What holds for all options of a group, from the first folder that says it."""
+    paths = [conf / group / NOTES for conf in confs]
+    return next((path.read_text().splitlines() for path in paths if path.exists()), [])
+
+
+def _explained(confs: Sequence[Path], group: str, option: str) -> str:
+    """An option's file, without what only the program reads.
+
+    Raises:
+        UsageError: there is no such option.
+    """
+    if fault := _option_fault(group, option, confs):
+        raise UsageError([fault])
+    lines = _file(confs, group, option).read_text().splitlines()
+    told = [line for line in lines if not line.startswith(("# @package", "_target_:"))]
+    return "\n".join([f"{group}={option}", *(f"  {line}".rstrip() for line in told)])
+
+
+def _indented(label: str, text: str) -> list[str]:
+    width = min(110, shutil.get_terminal_size().columns)
+    return textwrap.wrap(text, width, initial_indent=label, subsequent_indent=" " * len(label))
+
+
+def _plain(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000).removesuffix("\n...\n").strip()

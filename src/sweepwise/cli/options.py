@@ -1,0 +1,76 @@
+"""Which options the config groups have, and their keys, from the files in conf/."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sweepwise.config import allowlist
+from sweepwise.errors import UsageError
+
+
+def folders(conf: Path, arguments: Sequence[str]) -> list[Path]:
+    """Where the config groups are: ours, and what `hydra.searchpath` adds on a command line.
+
+    Raises:
+        UsageError: an added place is not there.
+    """
+    added = [a.partition("=")[2] for a in arguments if a.lstrip("+").startswith("hydra.searchpath=")]
+    return [conf, *(place(str(entry)) for entry in (yaml.safe_load(added[-1]) or [] if added else []))]
+
+
+def place(entry: str) -> Path:
+    """The folder that an entry of Hydra's search path names: pkg://package.conf or file://folder.
+
+    Raises:
+        UsageError: it is not there, or a package that is not allowed.
+    """
+    scheme, _, name = entry.rpartition("://")
+    try:
+        allowlist.refuse_package(entry)
+    except ValueError as error:
+        raise UsageError([f"hydra.searchpath: {error}"]) from error
+    try:
+        spec = importlib.util.find_spec(name) if scheme == "pkg" else None
+    except ImportError:
+        spec = None
+    within = spec.submodule_search_locations if spec else None
+    path = Path(next(iter(within))) if within else Path(name)
+    if scheme not in ("pkg", "file", "") or not path.is_dir():
+        raise UsageError(
+            [f"hydra.searchpath: {entry} is not there; write pkg://PACKAGE.conf or file://FOLDER"]
+        )
+    return path
+
+
+def _options(confs: Sequence[Path], group: str) -> list[str]:
+    return sorted({path.stem for conf in confs for path in (conf / group).glob("*.yaml")})
+
+
+def _file(confs: Sequence[Path], group: str, option: str) -> Path:
+    """Where an option stands: in the first folder that has it, as Hydra finds it."""
+    paths = [conf / group / f"{option}.yaml" for conf in confs]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def _defaults(confs: Sequence[Path]) -> dict[str, str]:
+    chosen: dict[str, str] = {}
+    for entry in _load(confs[0] / "train.yaml")["defaults"]:
+        if isinstance(entry, dict):
+            chosen |= {str(group).removeprefix("override "): option for group, option in entry.items()}
+    return chosen
+
+
+def _values(confs: Sequence[Path], group: str, option: str) -> dict[str, Any]:
+    """The keys of an option with their values, those it takes over from its own defaults included."""
+    content = _load(_file(confs, group, option))
+    values: dict[str, Any] = {}
+    for other in content.pop("defaults", []):
+        values |= _values(confs, group, other) if other != "_self_" else {}
+    return values | {key: value for key, value in content.items() if key != "_target_"}
+
+
+def _load(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text()) or {}

@@ -1,0 +1,1 @@
+"""Whether runs are the same to the bit, also after crashes."""
