@@ -11,10 +11,11 @@ from sklearn.preprocessing import StandardScaler
 from small import CONF
 
 from sweepwise.config import schema
-from sweepwise.data import Arrays, Data, moments, scaling, split, standardizing
+from sweepwise.data import Arrays, Data, scaling, split
 from sweepwise.data import digits as digits_module
 from sweepwise.data.digits import _arrays, digits
 from sweepwise.data.mnist1d import FINGERPRINTS, mnist1d
+from sweepwise.data.scaling import moments, standardizing
 from sweepwise.data.sklearn_sets import breast_cancer, diabetes, wine
 
 OPTIONS = sorted((CONF / "data").glob("*.yaml"))

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sweepwise.data import Arrays, Data, Part, StoredPart, scaling, split
+from sweepwise.data import Arrays, Data, Part, scaling, split
 from sweepwise.data.loading import Batches, evaluation_batches
 from sweepwise.data.memmap import memmap
+from sweepwise.data.stored import StoredPart
 
 SETS = [((6,), np.float64), ((6,), np.float32), ((3, 4, 5), np.uint8), ((2,), bool), ((4,), np.int16)]
 OPTIONS = {"batch_size": 8, "validation": 0.2, "test": 0.2}

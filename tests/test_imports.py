@@ -90,7 +90,7 @@ def test_the_reader_of_imports_sees_all_forms(tmp_path):
             found[top_level] = imports_of(path, top_level=top_level)
         finally:
             Path.read_text = original
-    outer = {"a.b", "c", "sweepwise.cli.main", "sweepwise.run.single", "sweepwise.data", "typing"}
+    outer = {"a.b", "c", "sweepwise.cli.main", "sweepwise.run.single", "sweepwise.data.dataset", "typing"}
     assert found == {True: outer, False: outer | {"e", "g"}}
 
 

@@ -401,7 +401,7 @@ def test_a_node_without_a_target_is_a_fault():
         ("torch.nn.nothing.Linear", "not found"),
         ("sweepwise.data.nothing.Thing", "not found"),
         ("sweepwise.early_stop.patience", "must be a class or a function"),
-        ("sweepwise.scheduler.ROUNDING", "must be a class or a function"),
+        ("sweepwise.scheduler.schedule.ROUNDING", "must be a class or a function"),
     ],
 )
 def test_targets_that_cannot_be_built(target, rule):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweepwise.data import Arrays
+from sweepwise.data.dataset import Arrays
 from sweepwise.data.download import Published, damaged, download, folder_of, is_there
 
 # The binary version: the others are pickles, which can run code when they are read.

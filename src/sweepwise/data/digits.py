@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweepwise.data import Arrays
+from sweepwise.data.dataset import Arrays
 
 TABLE = "datasets/data/digits.csv.gz"
 SHA256 = "68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2"  # of its numbers as bytes

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sweepwise.data import Data
+from sweepwise.data.dataset import Data
 from sweepwise.data.part import Part
 from sweepwise.data.stored import StoredPart
 from sweepwise.seed import seed_worker

@@ -6,8 +6,8 @@ from typing import Annotated
 import numpy as np
 
 from sweepwise.config.ranges import Range
-from sweepwise.data import Arrays
 from sweepwise.data.arrays import read_npy
+from sweepwise.data.dataset import Arrays
 from sweepwise.data.targets import find_targets
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sweepwise.data import Arrays
+from sweepwise.data.dataset import Arrays
 from sweepwise.data.download import Published, download, folder_of, is_there
 from sweepwise.data.idx import read_idx
 

@@ -4,7 +4,7 @@ import hashlib
 
 import torch
 
-from sweepwise.data import Arrays
+from sweepwise.data.dataset import Arrays
 from sweepwise.seed import same_generators_after
 
 # The first 16 hex digits of the sha256 of each array, little-endian float32 and int64.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sweepwise.data import Arrays
+from sweepwise.data.dataset import Arrays
 
 
 def breast_cancer() -> Arrays:

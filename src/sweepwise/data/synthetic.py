@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import RandomState
 
 from sweepwise.config.ranges import Range
-from sweepwise.data import Arrays
+from sweepwise.data.dataset import Arrays
 
 Points = Annotated[int, Range(4)]
 Noise = Annotated[float, Range(0)]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sweepwise.data import Arrays
 from sweepwise.data.arrays import read_npz
 from sweepwise.data.columns import Columns, read_csv, read_parquet
+from sweepwise.data.dataset import Arrays
 from sweepwise.data.limits import refuse_larger
 from sweepwise.data.targets import Task, find_targets
 from sweepwise.errors import did_you_mean

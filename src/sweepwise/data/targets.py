@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from sweepwise.data import Arrays
+from sweepwise.data.dataset import Arrays
 
 Task = Literal["auto", "classification", "regression"]
 

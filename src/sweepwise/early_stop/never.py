@@ -1,6 +1,6 @@
 """No early stopping."""
 
-from sweepwise.early_stop import Mode
+from sweepwise.early_stop.rule import Mode
 
 
 class Never:

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from sweepwise.config.ranges import Range
-from sweepwise.early_stop import Best, Mode, sign
+from sweepwise.early_stop.rule import Best, Mode, sign
 
 
 class Patience:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sweepwise.optimizer import FlatOptimizer
+from sweepwise.optimizer.flat import FlatOptimizer
 
 
 class Kernel(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Annotated
 from torch import Tensor
 
 from sweepwise.config.ranges import Range
-from sweepwise.regularizer import Regularizer
+from sweepwise.regularizer.base import Regularizer
 
 
 class ClipValue(Regularizer):

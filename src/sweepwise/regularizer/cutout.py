@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sweepwise.config.ranges import Range
-from sweepwise.regularizer import Regularizer, refuse_other_than_images
+from sweepwise.regularizer.base import Regularizer, refuse_other_than_images
 
 
 class Cutout(Regularizer):

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from sweepwise.config.ranges import Range
-from sweepwise.regularizer import Regularizer
+from sweepwise.regularizer.base import Regularizer
 
 
 class Dropout(Regularizer):

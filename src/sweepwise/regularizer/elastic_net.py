@@ -5,7 +5,7 @@ from typing import Annotated
 from torch import Tensor
 
 from sweepwise.config.ranges import Range
-from sweepwise.regularizer import Regularizer
+from sweepwise.regularizer.base import Regularizer
 from sweepwise.regularizer.l1 import L1
 from sweepwise.regularizer.l2 import L2
 

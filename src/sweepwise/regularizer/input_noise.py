@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sweepwise.config.ranges import Range
-from sweepwise.regularizer import Regularizer
+from sweepwise.regularizer.base import Regularizer
 
 
 class InputNoise(Regularizer):

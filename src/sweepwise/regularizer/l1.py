@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sweepwise.config.ranges import Range
-from sweepwise.regularizer import Regularizer
+from sweepwise.regularizer.base import Regularizer
 
 
 class L1(Regularizer):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sweepwise.config.ranges import Range
-from sweepwise.regularizer import Regularizer
+from sweepwise.regularizer.base import Regularizer
 
 
 class LabelSmoothing(Regularizer):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sweepwise.config.ranges import Range
-from sweepwise.regularizer import Regularizer, refuse_other_than_images
+from sweepwise.regularizer.base import Regularizer, refuse_other_than_images
 
 _PAD = {"zeros": "constant", "reflect": "reflect"}  # torch.nn.functional.pad's names
 

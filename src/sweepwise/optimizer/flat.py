@@ -1,0 +1,299 @@
+"""Any torch optimizer over flat parameters, at the cost of its kernel.
+
+torch's optimizers spend more time in Python than in arithmetic on small networks, and building the first
+one imports torch._dynamo (1.6 s). Here the same classes are built and stepped through the functions that
+torch's own decorators wrap; Adam and AdamW go straight to torch's fused kernel once their state exists.
+"""
+
+import functools
+import inspect
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Step = Callable[[float, Sequence[Tensor]], None]
+Gathering = Callable[[Tensor, int], Tensor]
+
+# Their update of an element depends on that element alone, so one row stands for all tensors.
+ELEMENTWISE = (
+    torch.optim.ASGD,
+    torch.optim.Adadelta,
+    torch.optim.Adagrad,
+    torch.optim.Adam,
+    torch.optim.AdamW,
+    torch.optim.Adamax,
+    torch.optim.NAdam,
+    torch.optim.RAdam,
+    torch.optim.RMSprop,
+    torch.optim.Rprop,
+    torch.optim.SGD,
+)
+
+
+def _as_it_is(part: Tensor, first: int) -> Tensor:
+    return part
+
+
+class FlatOptimizer:
+    """Steps one flat row of parameters with a torch optimizer.
+
+    A class that looks at a whole tensor (Adafactor's rows and columns, Muon's matrices), or that is not
+    torch's own, gets views of the row instead, one a tensor, in two groups: the weights, then the rest.
+
+    Args:
+        build: a torch.optim class with its options bound.
+        values: (parameters,) weights first, then biases and norm gains.
+        gradient: (parameters,) read by `step_`.
+        weights: how many of the parameters are weights.
+        shapes: of each parameter tensor in the row; none crosses from the weights into the rest.
+        decay: whether the optimizer's `weight_decay` acts on the weights only or on all parameters.
+
+    Attributes:
+        optimizer: the torch optimizer, with its state.
+        by_element: whether an element's update depends on that element alone.
+        takes_parts: whether `step_parts_` can be used: from the second step on, for Adam and AdamW.
+
+    Raises:
+        ValueError: the class cannot step from one gradient of dense tensors, or refuses its options.
+
+    Source: no decay of biases and gains: He et al., Bag of Tricks, arXiv:1812.01187, section 3.1.
+
+    Example:
+        >>> values, gradient = torch.tensor([1.0, 1.0]), torch.tensor([2.0, 2.0])
+        >>> decaying = partial(torch.optim.SGD, weight_decay=0.5)
+        >>> shapes = [torch.Size([1, 1]), torch.Size([1])]
+        >>> FlatOptimizer(decaying, values=values, gradient=gradient, weights=1, shapes=shapes).step_(0.1)
+        >>> values  # the weight: 1 - 0.1 * (2 + 0.5 * 1), the bias: 1 - 0.1 * 2
+        tensor([0.7500, 0.8000])
+    """
+
+    def __init__(
+        self,
+        build: functools.partial[torch.optim.Optimizer],
+        *,
+        values: Tensor,
+        gradient: Tensor,
+        weights: int,
+        shapes: Sequence[torch.Size],
+        decay: Literal["weights", "all"] = "weights",
+    ) -> None:
+        _refuse_unsuited(build.func)
+        own = {"weight_decay": 0.0} if decay == "weights" and _decay_of(build) != 0 else {}
+        self.by_element = build.func in ELEMENTWISE
+        if self.by_element:
+            groups = _rows(values, gradient, weights, own)
+        else:
+            groups = _tensors(values, gradient, weights, own, shapes)
+        self.optimizer = _build_light(build, groups)
+        self._step = inspect.unwrap(type(self.optimizer).step)
+        self._values, self._shapes = values, shapes
+        self._kernels: list[Step] = []
+
+    def memory(self, whole: Gathering = _as_it_is) -> dict[str, Any]:
+        """What a step needs beside parameters and gradients, as copies on the CPU; see `remember`.
+
+        Args:
+            whole: of a part of the row that begins at a given element, what all processes have of it.
+        """
+        groups = self.optimizer.param_groups
+        return {
+            "groups": [{k: _copy(v) for k, v in group.items() if k != "params"} for group in groups],
+            "state": [
+                {
+                    key: (_copy(_moved(value, tensor, whole)), _on(value, tensor))
+                    for key, value in self.optimizer.state[tensor].items()
+                }
+                if tensor in self.optimizer.state
+                else {}
+                for group in groups
+                for tensor in group["params"]
+            ],
+        }
+
+    def remember(self, memory: Mapping[str, Any], own: Gathering = _as_it_is) -> None:
+        """Takes up what `memory` gave, so that the next step is the one that would have followed.
+
+        Args:
+            memory: of the whole row.
+            own: the reverse of `whole`.
+        """
+        groups = self.optimizer.param_groups
+        for group, options in zip(groups, memory["groups"], strict=True):
+            group |= {key: _copy(value) for key, value in options.items()}
+        tensors = [tensor for group in groups for tensor in group["params"]]
+        for tensor, entries in zip(tensors, memory["state"], strict=True):
+            if entries:
+                self.optimizer.state[tensor] = {
+                    key: _moved(_copy(value), tensor, own).to(tensor.device) if beside else _copy(value)
+                    for key, (value, beside) in entries.items()
+                }
+        if self.optimizer.state:
+            self._kernels = _fused_adam(self.optimizer, self._shapes)
+
+    def move_(self, values: Tensor, gradient: Tensor) -> None:
+        """The parameters are in another row from now on, with the same values; its own state stays.
+
+        Args:
+            values: (parameters,).
+            gradient: (parameters,).
+        """
+        for group in self.optimizer.param_groups:
+            for tensor in group["params"]:
+                first = tensor.storage_offset() - self._values.storage_offset()
+                own = slice(first, first + tensor.numel())
+                tensor.grad = None  # before the data: torch compares their places
+                tensor.data = values[own].view(tensor.shape)
+                tensor.grad = gradient[own].view(tensor.shape)
+        self._values = values
+        if self._kernels:
+            self._kernels = _fused_adam(self.optimizer, self._shapes)
+
+    @property
+    def takes_parts(self) -> bool:
+        """See the class."""
+        return bool(self._kernels)
+
+    def step_(self, rate: float) -> None:
+        """One update with the learning rate `rate` from the row of gradients."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self._step(self.optimizer)
+        if not self._kernels:
+            self._kernels = _fused_adam(self.optimizer, self._shapes)
+
+    def step_parts_(self, rate: float, gradients: Sequence[Tensor]) -> None:
+        """The same update from the gradient of each parameter tensor, straight through the fused kernel."""
+        for step_ in self._kernels:
+            step_(rate, gradients)
+
+
+def _moved(value: Any, tensor: Tensor, gather: Gathering) -> Any:
+    """What lies beside each element of a tensor, gathered or cut; a count of steps is the same for all."""
+    beside = isinstance(value, Tensor) and value.ndim > 0
+    return gather(value, int(tensor.storage_offset())) if beside else value
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
+
+
+def _on(value: Any, tensor: Tensor) -> bool:
+    """Whether a value belongs on the device of the parameters (a count of steps may stay on the CPU)."""
+    return isinstance(value, Tensor) and value.device == tensor.device
+
+
+def _decay_of(build: functools.partial[torch.optim.Optimizer]) -> float:
+    """The weight decay that is bound, or else the default of the class; 0 if it has none."""
+    parameter = inspect.signature(build).parameters.get("weight_decay")
+    return 0.0 if parameter is None else parameter.default
+
+
+def _refuse_unsuited(kind: Callable[..., Any]) -> None:
+    step = inspect.unwrap(kind.step)  # type: ignore[attr-defined]
+    closure = inspect.signature(step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty:
+        reason = "evaluates the loss again within a step (a closure), and a step here has one gradient"
+    elif kind is torch.optim.SparseAdam:
+        reason = "needs sparse gradients, and those here are dense"
+    elif kind is torch.optim.Muon:
+        raise ValueError("optimizer: torch's Muon takes matrices only; optimizer=muon gives AdamW the others")
+    else:
+        return
+    raise ValueError(f"optimizer: {kind.__name__} {reason}; use optimizer=adam")
+
+
+def _rows(values: Tensor, gradient: Tensor, weights: int, own: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row as one group, or as two if what is not a weight has options of its own."""
+    cuts = [(slice(0, weights), {}), (slice(weights, None), own)] if own else [(slice(None), {})]
+    return [
+        {"params": [_with_gradient(values[cut], gradient[cut])], **options}
+        for cut, options in cuts
+        if len(values[cut])
+    ]
+
+
+def _tensors(
+    values: Tensor, gradient: Tensor, weights: int, own: dict[str, Any], shapes: Sequence[torch.Size]
+) -> list[dict[str, Any]]:
+    """The tensors of the row in two groups: the weights, and the rest with its own options."""
+    sizes = [shape.numel() for shape in shapes]
+    cuts = zip(values.split(sizes), gradient.split(sizes), shapes, strict=True)
+    tensors = [_with_gradient(value.view(shape), part.view(shape)) for value, part, shape in cuts]
+    count = list(itertools.accumulate(sizes, initial=0)).index(weights)
+    return [{"params": tensors[:count]}, {"params": tensors[count:], **own}]
+
+
+def _with_gradient(values: Tensor, gradient: Tensor) -> Tensor:
+    values.grad = gradient
+    return values
+
+
+def _build_light(
+    build: functools.partial[torch.optim.Optimizer], groups: list[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    """Builds the optimizer without torch's wrapper around `add_param_group`, which imports torch._dynamo.
+
+    A copy of it has its attributes, too, which torch's would leave out.
+    """
+    cls: type = build.func  # type: ignore[assignment]
+    own = {
+        "add_param_group": inspect.unwrap(torch.optim.Optimizer.add_param_group),
+        "__getstate__": lambda self: dict(vars(self)),
+        "__module__": cls.__module__,
+    }
+    light = type(cls.__name__, (cls,), own)
+    options = dict(build.keywords)
+    if "fused" in inspect.signature(cls).parameters:
+        options.setdefault("fused", True)
+    return light(groups, **options)
+
+
+def _fused_adam(optimizer: torch.optim.Optimizer, shapes: Sequence[torch.Size]) -> list[Step]:
+    """For Adam and AdamW, a step of each parameter group through the fused kernel; else nothing."""
+    if (
+        type(optimizer).__mro__[1] not in (torch.optim.Adam, torch.optim.AdamW)
+        or not optimizer.defaults["fused"]
+    ):
+        return []
+    steps = []
+    first = 0
+    for group in optimizer.param_groups:
+        (values,) = group["params"]
+        last = first
+        while sum(shape.numel() for shape in shapes[first:last]) < values.numel():
+            last += 1
+        steps.append(_fused_group(group, optimizer.state[values], shapes[first:last], slice(first, last)))
+        first = last
+    return steps
+
+
+def _fused_group(
+    group: dict[str, Any],
+    state: dict[str, Tensor],
+    shapes: Sequence[torch.Size],
+    own: slice,
+) -> Step:
+    """The kernel on a group's own state, cut like the parameters; it takes its share of all gradients."""
+
+    def cut(row: Tensor) -> list[Tensor]:
+        parts = row.split_with_sizes([shape.numel() for shape in shapes])
+        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+    kernel: Callable[..., Any] = (
+        torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
+    )
+    values, first, second = (cut(row) for row in (group["params"][0], state["exp_avg"], state["exp_avg_sq"]))
+    largest = cut(state["max_exp_avg_sq"]) if group["amsgrad"] else []
+    count = state["step"]
+    counts = [count] * len(shapes)
+    options = {name: group[name] for name in ("weight_decay", "eps", "amsgrad", "maximize")}
+    options["beta1"], options["beta2"] = group["betas"]
+
+    def step_(rate: float, gradients: Sequence[Tensor]) -> None:
+        count.add_(1)
+        kernel(values, gradients[own], first, second, largest, counts, lr=rate, **options)
+
+    return step_

@@ -1,0 +1,136 @@
+"""What keeps a network from fitting noise, and the moments of a step at which it may act.
+
+Weights and gradients come as flat rows, (runs, weights): all parameters that decay, without biases and norm
+gains; `matrices` cuts such a row into the layers' weights. Examples come as the batch of one run, with a
+generator that is placed by (seed.noise, step, regularizer), so that what one draws shifts no other. The loss
+that is reported, for training and validation, is free of all that a regularizer adds to it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+
+def row_norms(rows: Tensor) -> Tensor:
+    """The Euclidean norm of each whole row, (runs, 1).
+
+    Example:
+        >>> row_norms(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+        tensor([[5.],
+                [2.]])
+    """
+    return torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+
+
+class Regularizer:
+    """Does nothing; each regularizer overrides the moments at which it acts.
+
+    Attributes:
+        shapes: of the weight tensors in a row of weights; the learner sets it.
+        norms: the Euclidean norm of each row, (runs, 1), of (runs, elements); the learner sets it, as several
+            processes may have a part of a row each.
+        by_element: whether what it does to an element of a row depends on that element and on `norms` alone,
+            0 stays 0 where the gradient is 0, and its penalty is a sum over the elements. Then it can act on
+            a part of a row.
+
+    Example:
+        >>> nothing = Regularizer()
+        >>> nothing.shapes = [torch.Size([2, 3]), torch.Size([4, 1])]
+        >>> row = torch.ones(1, 10)
+        >>> nothing.penalty(row), [tuple(part.shape) for part in nothing.matrices(row)]
+        (tensor([0.]), [(1, 2, 3), (1, 4, 1)])
+    """
+
+    shapes: Sequence[torch.Size] = ()
+    norms: Callable[[Tensor], Tensor] = staticmethod(row_norms)
+    by_element: ClassVar[bool] = False
+
+    def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
+        """Changes the model once, after its initialisation.
+
+        Args:
+            model: on its device.
+            features: shape of one example; (channels, height, width) of an image.
+            classes: 0 for regression.
+
+        Raises:
+            ValueError: it cannot act on such a model or such data.
+        """
+
+    def examples(self, x: Tensor, targets: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
+        """What is trained on instead of a batch of one run.
+
+        Args:
+            x: (batch, *features), not to be changed in place.
+            targets: (batch, classes) probabilities, or (batch,) real targets; nor these.
+            noise: what to draw from, on the device of x.
+
+        Returns:
+            Inputs and targets of the same shapes.
+        """
+        return x, targets
+
+    def penalty(self, weights: Tensor) -> Tensor:
+        """The term it adds to the loss, (runs,); asked for on logged steps only."""
+        return weights.new_zeros(weights.shape[0])
+
+    def before_step_(self, weights: Tensor, gradient: Tensor, rate: float) -> None:
+        """Acts on the weights' rows between the backward pass and the optimizer's step of rate `rate`."""
+
+    def clip_(self, gradient: Tensor) -> None:
+        """Acts on the whole gradient, (runs, parameters), after every `before_step_`."""
+
+    def after_step_(self, weights: Tensor, rate: float) -> None:
+        """Acts after the optimizer's step of learning rate `rate`."""
+
+    def memory(self) -> dict[str, Any]:
+        """What it has learned in training and needs to go on; what lies in the model is saved with that."""
+        return {}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Takes up what `memory` gave."""
+
+    def matrices(self, row: Tensor) -> list[Tensor]:
+        """Each layer's part of a row of weights, as views (runs, out, in * kernel)."""
+        parts = row.split_with_sizes([shape.numel() for shape in self.shapes], 1)
+        return [part.view(len(row), shape[0], -1) for part, shape in zip(parts, self.shapes, strict=True)]
+
+
+def acting(regularizers: Sequence[Regularizer], moment: str) -> list[Regularizer]:
+    """Those that act at a moment, such as 'clip_': one at which nobody acts costs nothing.
+
+    Example:
+        >>> from sweepwise import Regularizer
+        >>> class Halved(Regularizer):
+        ...     def clip_(self, gradient):
+        ...         gradient.div_(2)
+        >>> [type(one).__name__ for one in acting([Regularizer(), Halved()], "clip_")]
+        ['Halved']
+    """
+    return [r for r in regularizers if getattr(type(r), moment) is not getattr(Regularizer, moment)]
+
+
+def refuse_other_than_images(option: str, features: Sequence[int]) -> None:
+    """Refuses examples that are not of the shape (channels, height, width).
+
+    Args:
+        option: of the regularizer that needs images.
+        features: shape of one example.
+
+    Raises:
+        ValueError: they are no images.
+
+    Example:
+        >>> refuse_other_than_images("flip", (1, 8, 8))
+        >>> refuse_other_than_images("flip", (64,))
+        Traceback (most recent call last):
+            ...
+        ValueError: regularizer=flip: must have images ...
+    """
+    if len(features) != 3:
+        raise ValueError(
+            f"regularizer={option}: must have images (channels, height, width), not examples of shape "
+            f"{tuple(features)}; give data.image=true with data=digits, or choose a data set of images"
+        )
