@@ -26,6 +26,7 @@ from small import CONF, ENVIRONMENT, TINY, TRAIN
 from sweepwise import parts, run, trainer
 from sweepwise.cli import faults
 from sweepwise.errors import UsageError
+from sweepwise.run import group
 from sweepwise.run import single as single_module
 from sweepwise.store import claim, record
 from sweepwise.store.request import Request
@@ -401,7 +402,8 @@ def test_a_run_that_fails_of_itself_does_not_stop_the_others(command, monkeypatc
             raise OSError(28, "No space left on device")
         fit(*arguments)
 
-    monkeypatch.setattr(single_module, "fit", fail_first)
+    for home in (single_module, group):
+        monkeypatch.setattr(home, "fit", fail_first)
     code, _, err = command("-m", *SHORT, "seed.value=0,1")
     assert code == 1 and "No space left on device" in err
     assert sorted(record.read(folder)["status"] for folder in folders()) == ["failed", "finished"]

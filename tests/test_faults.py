@@ -248,9 +248,9 @@ def test_a_signal_before_the_training_leaves_nothing_that_blocks_the_next(start,
         print("slow", flush=True)
         time.sleep(SECONDS)
 
-    for place in ("sweepwise.run.build", "sweepwise.run.verdict.look", "sweepwise.run.report.opening"):
+    for place in ("run.from_config.build", "diagnosis.advice.look", "run.messages.opening"):
         with monkeypatch.context() as patch:
-            patch.setattr(place, slow)
+            patch.setattr(f"sweepwise.{place}", slow)
             first = start(*SHORT)
             until(lambda first=first: "slow" in first.out)
             os.kill(first.pid, signal.SIGTERM)

@@ -17,7 +17,7 @@ from small import CONF, ENVIRONMENT, PLAIN, TINY, TRAIN
 from sweepwise import cli, run, trainer
 from sweepwise.errors import Failure, UsageError
 from sweepwise.provenance import environment
-from sweepwise.run import load, single
+from sweepwise.run import group, load, single
 from sweepwise.store import claim, record
 from sweepwise.sweep.cluster.ledger import Ledger, Submission
 from sweepwise.sweep.local import launch, machine, pool
@@ -58,7 +58,8 @@ def failing(monkeypatch, do):
             do()
         fit(learner, data, task, runs, *others)
 
-    monkeypatch.setattr(single, "fit", fit_or_fail)
+    for home in (single, group):
+        monkeypatch.setattr(home, "fit", fit_or_fail)
 
 
 # --- what becomes of runs

@@ -48,30 +48,37 @@ def test_imports_are_those_that_python_sees(file):
 def test_a_run_reaches_what_trains_it_and_not_what_only_looks_at_runs():
     reached = sources.code(TARGETS)
     trained = {
-        "run",
-        "trainer",
+        "run/single",
+        "run/group",
+        "run/follow",
+        "trainer/loop",
         "parts",
         "learner/module",
-        "learner/fused",
+        "learner/fused/learner",
         "data/digits",
         "model/mlp",
-        "follow",
     }
     assert {f"sweepwise/{name}.py" for name in trained} <= reached.keys()
-    assert not {f"sweepwise/{name}.py" for name in ("figure", "scripting", "compare")} & reached.keys()
+    assert (
+        not {
+            f"sweepwise/{name}.py"
+            for name in ("tools/figure", "tools/scripting", "verify/compare", "sweep/local/pool")
+        }
+        & reached.keys()
+    )
     assert "sweepwise/data/mnist.py" not in reached
     assert "sweepwise/data/mnist.py" in sources.code(["sweepwise.data.mnist.mnist"])
-    assert sources.ROOT.rpartition(".")[2] + ".py" in {path.name for path in HOME.glob("*.py")}
+    assert all((HOME.parent / f"{root.replace('.', '/')}.py").is_file() for root in sources.ROOTS)
 
 
 def test_what_is_loaded_by_a_training_is_reached():
-    """Whatever of sweepwise Python loads for the root is among the files that are found."""
-    code = f"import sys, {sources.ROOT}; print(*[m for m in sys.modules if m.startswith('sweepwise')])"
+    """Whatever of sweepwise Python loads for the roots is among the files that are found."""
+    code = f"import sys, {', '.join(sources.ROOTS)}; print(*[m for m in sys.modules if m.startswith('sweepwise')])"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     files = {Path(sys.modules[name].__file__).resolve() for name in loaded if name in sys.modules}
-    reached = {HOME.parent / name for name in sources.reachable(HOME, frozenset({sources.ROOT}))}
+    reached = {HOME.parent / name for name in sources.reachable(HOME, sources.ROOTS)}
     assert files and files <= reached
 
 

@@ -18,7 +18,7 @@ def small_code(tmp_path, monkeypatch):
     home.mkdir()
     (home / "__init__.py").write_text("")
     (home / "part.py").write_text("a = 1\n")
-    monkeypatch.setattr(snapshot.environment, "code_folders", lambda names: {"sweepwise": home})
+    monkeypatch.setattr(snapshot.sources, "code_folders", lambda names: {"sweepwise": home})
 
 
 def is_whole(folder):
@@ -79,4 +79,4 @@ def test_a_copy_is_on_the_disk_before_it_has_its_name(tmp_path, small_code, monk
     before = []
     monkeypatch.setattr(os, "rename", lambda *names: before.extend(synced) or usual(*names))
     snapshot.take(tmp_path / "sweep", TARGETS, [])
-    assert {"__init__.py", "part.py", "sweepwise", snapshot.environment.ORIGIN} <= set(before)
+    assert {"__init__.py", "part.py", "sweepwise", snapshot.ORIGIN} <= set(before)

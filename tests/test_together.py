@@ -237,7 +237,8 @@ def before_fit(monkeypatch, do):
         do(runs)
         fit(learner, data, task, runs, *others)
 
-    monkeypatch.setattr(single, "fit", fit_then)
+    for home in (single, group):
+        monkeypatch.setattr(home, "fit", fit_then)
 
 
 def status_of(request):

@@ -16,7 +16,8 @@ from sweepwise.store.request import NOT_IDENTITY
 WHOLE_BYTES = 64 * 2**20  # of a user's file that is read as a whole; of a larger one a sample is
 SAMPLE_BYTES = 2**16
 SAMPLES = 64
-ROOT = "sweepwise.run.single"  # trains a run; what it imports can change one, and so can what a config names
+# What trains a run: what these import can change one, and so can what a config names.
+ROOTS = frozenset({"sweepwise.run.single", "sweepwise.run.group"})
 IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(sweepwise[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)"
     r"|import[ \t]+(sweepwise[^\n]*))",

@@ -8,8 +8,7 @@ from sweepwise.errors import Failure, UsageError, reason
 from sweepwise.learner.fused import FusedLearner
 from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.parts import Parts
-from sweepwise.run import messages
-from sweepwise.run.from_config import build
+from sweepwise.run import from_config, messages
 from sweepwise.run.session import _Begun, _begun
 from sweepwise.store import claim as claim_module
 from sweepwise.store.request import Request
@@ -90,7 +89,7 @@ def _members(requests: Sequence[Request]) -> tuple[list[Request], list[Parts]]:
     fault = UsageError([])
     for request in requests:
         try:
-            parts = build(request, shared=members[0].data if len(members) > 1 else None)
+            parts = from_config.build(request, shared=members[0].data if len(members) > 1 else None)
         except UsageError as error:
             fault = error
             continue

@@ -13,9 +13,8 @@ from sweepwise.learner import Learner
 from sweepwise.learner.fused import FusedLearner
 from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.parts import Parts
-from sweepwise.run import messages
+from sweepwise.run import from_config, messages
 from sweepwise.run.follow import ENDING, FOLDER, echo_seconds, follow, together
-from sweepwise.run.from_config import build
 from sweepwise.run.session import _begun
 from sweepwise.store import claim as claim_module
 from sweepwise.store import record, status
@@ -74,7 +73,7 @@ def _built(request: Request, world: World) -> Parts:
     if request.id != world.first("which run is trained", lambda: request.id, told=str):
         raise UsageError([f"RANK={world.rank}: was started with another config than rank 0; start all alike"])
     try:
-        return build(request, world)
+        return from_config.build(request, world)
     except Exception as error:
         if failure := explained(error):
             raise failure from error

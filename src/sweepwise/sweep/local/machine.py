@@ -7,8 +7,12 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sweepwise.store.request import Request
+
+if TYPE_CHECKING:
+    from sweepwise.trainer import Settings
 
 ANSWER_SECONDS = 30  # that the driver of a GPU may take to wake up
 
