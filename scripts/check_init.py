@@ -30,7 +30,7 @@ from sweepwise.errors import UsageError
 from sweepwise.tools import figure
 
 if TYPE_CHECKING:
-    from sweepwise.diagnosis.advice import Start
+    from sweepwise.diagnosis.advice import Diagnosis
     from sweepwise.store.request import Request
 
 
@@ -59,10 +59,10 @@ def main(arguments: list[str]) -> None:
     from sweepwise.diagnosis import advice
     from sweepwise.system.console import wrapped
 
-    starts: dict[str, Start] = {}
+    starts: dict[str, Diagnosis] = {}
     for label, request in requests.items():
         try:
-            starts[label] = advice.look(run.build(request))
+            starts[label] = advice.diagnose(run.build(request))
         except UsageError as error:  # an init that does not fit this network; the others may
             refused[label] = error
             continue
@@ -107,7 +107,7 @@ def compositions(overrides: Sequence[str]) -> tuple[str, dict[str, list[str]]]:
     return key, {value: [f"{key}={value}" if o == swept[0] else o for o in given] for value in found}
 
 
-def comparison(key: str, starts: "Mapping[str, Start]") -> list[str]:
+def comparison(key: str, starts: "Mapping[str, Diagnosis]") -> list[str]:
     """A line for each network: its loss, and first, middle and last hidden layer in both directions."""
     width = max(8, len(key), *map(len, starts))
     heads = f"{'first':>8}{'middle':>8}{'last':>8}"
@@ -126,7 +126,7 @@ def comparison(key: str, starts: "Mapping[str, Start]") -> list[str]:
     return lines
 
 
-def layers(start: "Start") -> list[str]:
+def layers(start: "Diagnosis") -> list[str]:
     """A line for each layer of one network."""
     found = start.diagnosis
     width = max(8, *(len(layer.name) for layer in found.layers))
@@ -147,7 +147,7 @@ def share(shares: Sequence[float]) -> str:
     return f"{max(known):5.0%}" if known else f"{'-':>5}"
 
 
-def draw(starts: "Mapping[str, Start]", path: Path) -> None:
+def draw(starts: "Mapping[str, Diagnosis]", path: Path) -> None:
     """Draws the deviation over the depth in both directions, a line for each network."""
     names: tuple[tuple[str, str], ...] = (
         (figure.label("Forward: std of the outputs", "前向：输出的标准差"), "std"),

@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     request = cli.recorded(folder)
     before = record.read(folder)
     if not ended(before):
-        raise UsageError([f"{folder}: must have ended, but is {status.standing(folder)}"])
+        raise UsageError([f"{folder}: must have ended, but is {status.current_status(folder)}"])
 
     from sweepwise.run import train
     from sweepwise.verify import crash_recovery

@@ -73,7 +73,7 @@ HOSTILE = [
         "sweepwise.tools.scripting.run",
         "sweepwise.run.train",
         "sweepwise.library.fit",
-        "sweepwise.system.atomic.write_aside",
+        "sweepwise.system.atomic.write_atomic",
     ),
     *(
         "sweepwise.config.allowlist.allow",

@@ -16,7 +16,7 @@ from sweepwise.config.schema import filled
 from sweepwise.data import download
 from sweepwise.errors import Failure, UsageError
 from sweepwise.store.request import Request, folder_name
-from sweepwise.sweep.cluster.settings import Settings
+from sweepwise.sweep.cluster.settings import ClusterSettings
 from sweepwise.sweep.local import launch, machine
 from sweepwise.sweep.local.groups import _kind
 
@@ -38,7 +38,7 @@ def keys() -> list[tuple[str, str]]:
         (f"{group}={path.stem}", f"{group}.{path.stem}.{key}" if group == "regularizer" else f"{group}.{key}")
         for group in groups.GROUPS
         for path in sorted((CONF / group).glob("*.yaml"))
-        for key in [*options._values([CONF], group, path.stem), "_target_"]
+        for key in [*options.values_of([CONF], group, path.stem), "_target_"]
     ]
     return [*found, *(("", key) for key in groups.SETTINGS), *(("", group) for group in groups.GROUPS)]
 
@@ -46,7 +46,7 @@ def keys() -> list[tuple[str, str]]:
 def jobs(values: list[str], each: int | None = None, *, defaults: bool = False) -> list[list[str]]:
     """Overrides that give each key some of the values, or all."""
     made = []
-    chosen = {"", *(f"{group}={option}" for group, option in options._defaults([CONF]).items())}
+    chosen = {"", *(f"{group}={option}" for group, option in options.default_options([CONF]).items())}
     wanted = [(choice, key) for choice, key in keys() if not defaults or choice in chosen]
     for place, (choice, key) in enumerate(wanted):
         own = (
@@ -118,16 +118,16 @@ def test_any_value_is_taken_or_refused_in_every_combination():
 )
 @pytest.mark.parametrize("launcher", ["local", "slurm", "slurm_gpu"])
 def test_any_value_of_a_launcher_is_taken_or_refused(launcher, value):
-    kind = launch.Settings if launcher == "local" else Settings
+    kind = launch.LocalSettings if launcher == "local" else ClusterSettings
     clusters = [{}] if launcher == "local" else [{"cluster": "slurm"}, {"cluster": "local"}]
-    for key in options._values([CONF], "hydra/launcher", launcher):
+    for key in options.values_of([CONF], "hydra/launcher", launcher):
         for given in clusters:
             try:
                 settings = filled("hydra.launcher", {**given, key: value}, kind)
             except UsageError as error:
                 assert all(key in fault and "\n" not in fault for fault in error.faults)
             else:
-                if isinstance(settings, Settings):
+                if isinstance(settings, ClusterSettings):
                     json.dumps(settings.slurm() if settings.cluster == "slurm" else settings.local())
                     assert settings.lines is not None
 

@@ -30,7 +30,7 @@ from sweepwise.run import group
 from sweepwise.run import single as single_module
 from sweepwise.store import claim, record
 from sweepwise.store.request import Request
-from sweepwise.store.status import standing
+from sweepwise.store.status import current_status
 
 SMALL = [*TINY, "monitor=none"]
 SHORT = [*SMALL, "early_stop=none", "trainer.max_epochs=2"]
@@ -633,5 +633,5 @@ def test_a_killed_run_frees_its_folder(command):
         process.kill()
         process.wait()
         assert record.read(folder)["status"] == "running"
-        assert standing(folder) == "interrupted"
+        assert current_status(folder) == "interrupted"
         claim.hold(folder).release()

@@ -15,7 +15,7 @@ from sweepwise.errors import Failure
 from sweepwise.sweep import job
 from sweepwise.sweep.cluster import jobs, submission
 from sweepwise.sweep.cluster.ledger import Ledger, Submission
-from sweepwise.sweep.cluster.settings import Settings
+from sweepwise.sweep.cluster.settings import ClusterSettings
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
@@ -151,7 +151,7 @@ def test_a_submission_stays_open_while_the_accounting_hangs(cluster, tmp_path):
 
 def order(tmp_path: Path) -> submission.Order:
     run = cli.composed([f"output_dir={tmp_path}", "data=wine"], CONF)
-    return submission.Order(Ledger(run.home), [run], ROOT, Settings(snapshot=False))
+    return submission.Order(Ledger(run.home), [run], ROOT, ClusterSettings(snapshot=False))
 
 
 def test_an_sbatch_that_hangs_leaves_the_submission_open_until_it_is_known(cluster, tmp_path, capfd):
@@ -206,7 +206,7 @@ def test_a_job_that_asks_for_another_attempt(cluster, tmp_path, capfd, script, t
     cluster("scontrol", script)
     if not script:
         (tmp_path / "bin" / "scontrol").unlink()
-    assert job._requeued(job.Task("slurm", "17", 0, 0, 1)) == goes_on
+    assert job._requeued(job.ClusterTask("slurm", "17", 0, 0, 1)) == goes_on
     complaint = capfd.readouterr().err
     assert text in complaint and len(complaint.splitlines()) == 1
 
@@ -217,4 +217,4 @@ def test_a_job_that_asks_for_another_attempt(cluster, tmp_path, capfd, script, t
 def test_a_job_that_waits_to_be_ended(cluster, script, ended):
     if script:
         cluster("sacct", script)
-    assert job._cancelled(job.Task("slurm", "17", 0, 0, 1)) == ended
+    assert job._cancelled(job.ClusterTask("slurm", "17", 0, 0, 1)) == ended

@@ -13,7 +13,7 @@ from sweepwise.checkpoint import Checkpoints
 from sweepwise.monitor import Monitor
 from sweepwise.monitor.events import EventFile
 from sweepwise.monitor.histogram import histograms
-from sweepwise.system.atomic import write_aside
+from sweepwise.system.atomic import write_atomic
 from sweepwise.verify.compare import compare
 
 STATE = {
@@ -55,7 +55,7 @@ def runs(tmp_path):
         weights = {"layer.weight": torch.linspace(0, 1, 12).view(3, 4), "layer.bias": torch.zeros(3)}
         best = (3, {"layer.weight": torch.ones(3, 4)})
         Checkpoints(folder).finish(6, weights, best, STATE | {"log": {"metrics.jsonl": len(folder.name)}})
-        write_aside(folder / "record.json", json.dumps(RECORD | {"folder": str(folder)}).encode())
+        write_atomic(folder / "record.json", json.dumps(RECORD | {"folder": str(folder)}).encode())
     return folders
 
 

@@ -56,7 +56,7 @@ def test_a_death_at_an_operation(tmp_path, when, left, kind):
     path = tmp_path / "file"
 
     def write():
-        with signals.Interrupts() as noted:
+        with signals.StopFlag() as noted:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT)
             content = b"0123456789"
             while content:

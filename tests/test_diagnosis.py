@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sweepwise.diagnosis.measure import Diagnosis, Layer, examine, examples_for
+from sweepwise.diagnosis.measure import Layer, Measurements, examine, examples_for
 from sweepwise.init import initialize_
 from sweepwise.learner.units import SATURATED
 
@@ -28,12 +28,12 @@ def towards(direction: Tensor):
     return lambda outputs, y: (outputs * direction).flatten(1).sum(1).mean()
 
 
-def look(model: nn.Module, x: Tensor, outputs: int = 3) -> Diagnosis:
+def look(model: nn.Module, x: Tensor, outputs: int = 3) -> Measurements:
     y = torch.arange(len(x)) % outputs
     return examine(model, functional.cross_entropy, x, y)
 
 
-def named(found: Diagnosis) -> dict[str, Layer]:
+def named(found: Measurements) -> dict[str, Layer]:
     assert not found.failed, found.failed
     return {layer.name: layer for layer in found.layers}
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from sweepwise.system import atomic
-from sweepwise.system.atomic import clear_aside, make_folder, point, write_aside, write_folder
+from sweepwise.system.atomic import clear_aside, make_folder, point, write_atomic, write_folder
 from sweepwise.verify.fault_injection import Death, forked
 
 MOMENTS = ("before", "half", "after")
@@ -45,7 +45,7 @@ def killed_at_every_operation(do):
 def test_write_aside(tmp_path):
     path = tmp_path / "file"
     for content in (b"", b"x" * 3_000_000, b"short"):
-        write_aside(path, content)
+        write_atomic(path, content)
         assert contents(tmp_path) == {"file": content}
 
 
@@ -53,7 +53,7 @@ def test_write_aside_killed(tmp_path):
     path = tmp_path / "file"
     seen = set()
     path.write_bytes(b"old" * 100)
-    for _ in killed_at_every_operation(lambda: write_aside(path, b"new" * 100)):
+    for _ in killed_at_every_operation(lambda: write_atomic(path, b"new" * 100)):
         seen.add(path.read_bytes())
         clear_aside(tmp_path)
         assert list(contents(tmp_path)) == ["file"]
@@ -67,14 +67,14 @@ def test_write_aside_refused(tmp_path, monkeypatch, operation):
     path.write_bytes(b"old")
     refuse(monkeypatch, operation)
     with pytest.raises(OSError, match="No space"):
-        write_aside(path, b"new")
+        write_atomic(path, b"new")
     assert contents(tmp_path) == {"file": b"old"}
 
 
 def test_a_write_that_takes_a_part_goes_on(tmp_path, monkeypatch):
     usual = os.write
     monkeypatch.setattr(atomic.os, "write", lambda handle, data: usual(handle, data[:7]))
-    write_aside(tmp_path / "file", bytes(range(100)))
+    write_atomic(tmp_path / "file", bytes(range(100)))
     assert contents(tmp_path) == {"file": bytes(range(100))}
 
 

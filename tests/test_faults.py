@@ -26,7 +26,7 @@ from small import ENVIRONMENT, PLAIN, ROOT, TINY, TRAIN, WINE, mounted, remount
 
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.store import record
-from sweepwise.system.signals import Interrupts
+from sweepwise.system.signals import StopFlag
 
 SMALL = [*TINY, *PLAIN]
 SHORT = [*SMALL, "trainer.max_epochs=3"]
@@ -224,14 +224,14 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_the_checkpoint_before(start, mo
             time.sleep(0.01)
         return step(self, x, y, rates, number, watch)
 
-    note = Interrupts._note
+    note = StopFlag._note
 
     def noted(self, number, frame):
         note(self, number, frame)
         print("noted", flush=True)
 
     monkeypatch.setattr(ModuleLearner, "step", stuck)
-    monkeypatch.setattr(Interrupts, "_note", noted)
+    monkeypatch.setattr(StopFlag, "_note", noted)
     first = start(*LONG)
     until(lambda: list(Path("outputs").glob("*/*/checkpoints/step-00000040")))
     os.kill(first.pid, signal.SIGINT)

@@ -26,9 +26,9 @@ from sweepwise.store import folders, record, request, takeover
 from sweepwise.store.attempt import Attempt
 from sweepwise.store.claim import Busy, is_held
 from sweepwise.store.record import Record
-from sweepwise.store.takeover import Fenced
+from sweepwise.store.takeover import TakenOver
 from sweepwise.system import atomic
-from sweepwise.system.handle import named
+from sweepwise.system.handle import readable
 from sweepwise.verify.compare import compare
 from sweepwise.verify.fault_injection import Death, die_at, forked
 
@@ -97,7 +97,7 @@ class Writer:
         yield lambda: self.lines.add(step, f"{step}\n".encode())
         yield lambda: self.events.scalars(step, {"a": step})
         yield partial(save, self.checkpoints._save)
-        yield lambda: atomic.write_aside(inside / "config.yaml", b"a: 1\n" * 100)
+        yield lambda: atomic.write_atomic(inside / "config.yaml", b"a: 1\n" * 100)
         yield lambda: atomic.point(inside / "checkpoints" / "best", f"step-{step:08d}")
         yield self.record._write
         yield self.lines.flush
@@ -461,7 +461,7 @@ def test_a_take_over_that_is_killed_is_done_by_the_next(begun, when):
             break
     assert operation > 50
     with pytest.raises(FileNotFoundError):
-        atomic.write_aside(begun.claim.inside / "file", b"")
+        atomic.write_atomic(begun.claim.inside / "file", b"")
 
 
 def test_a_run_that_is_missing_after_a_kill_is_found_by_its_id(begun, monkeypatch):
@@ -504,12 +504,12 @@ def test_the_fenced_process_ends_at_its_next_checkpoint(begun):
     told = rf"^{begun.claim.folder}: this run was taken over by attempt 1 of job 17 on \S+; nothing more is "
     with claim_module.hold(begun.claim.folder):
         for store in (begun.checkpoints.save, begun.checkpoints.finish):
-            with pytest.raises(Fenced, match=told):
+            with pytest.raises(TakenOver, match=told):
                 store(9, {}, None, {})
         begun.lines.add(9, b"9\n")
-        with pytest.raises(Fenced, match=told):
+        with pytest.raises(TakenOver, match=told):
             begun.lines.flush()
-        with pytest.raises(Fenced, match=told), begun.claim:
+        with pytest.raises(TakenOver, match=told), begun.claim:
             raise OSError("whatever it is")
 
 
@@ -523,7 +523,7 @@ def test_closing_the_logs_of_a_fenced_process_says_nothing(begun, capsys):
 
 
 def test_errors_name_the_folder_and_not_its_descriptor(begun):
-    assert named(begun.claim.inside / "a") == str(begun.claim.folder / "a")
+    assert readable(begun.claim.inside / "a") == str(begun.claim.folder / "a")
     with pytest.raises(FileNotFoundError) as raised:
         (begun.claim.inside / "nothing").read_bytes()
     assert folders.explained(Path(), raised.value).startswith(f"{begun.claim.folder / 'nothing'} cannot be")

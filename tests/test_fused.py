@@ -289,7 +289,7 @@ def test_runs_of_a_group_that_is_stopped_go_on_to_the_bit_together_or_alone(monk
 
     together = [asked("together", *overrides) for overrides in sets]
     with monkeypatch.context() as patched:
-        patched.setattr(signals.Interrupts, "__call__", asked_to_stop)
+        patched.setattr(signals.StopFlag, "__call__", asked_to_stop)
         assert run.train_together(together) == 15
     statuses = [record.read(request.folder)["status"] for request in together]
     assert statuses == ["interrupted"] * 3 + ["diverged", "stopped early"]

@@ -1,5 +1,7 @@
-"""Who imports whom: every package imports only those to its left, no file imports itself by a way round, and what
-answers at once loads no torch. Imports inside functions and under TYPE_CHECKING count."""
+"""Who imports whom: a package only those to its left, and no files in a circle.
+
+Imports inside functions and under TYPE_CHECKING count.
+"""
 
 import ast
 import functools

@@ -184,7 +184,7 @@ def test_a_run_goes_on_from_another_runs_weights(tmp_path):
     parts = run.build(again)
     (loss,), _ = parts.learner.evaluate(evaluation_batches(parts.data.validation))
     assert loss == record.read(first.folder)["best"]["value"]
-    loaded = parts.learner.state(0, best=False)
+    loaded = parts.learner.model_state_dict(0, best=False)
     run.train(again)
     found = record.read(again.folder)
     assert set(found["init"].values()) == {f"checkpoint sha256 {digest(weights)}"}

@@ -336,11 +336,11 @@ def test_tied_weights_are_one_parameter_that_both_layers_move():
     wanted = reference.first.weight.detach() - 0.1 * reference.first.weight.grad
     torch.testing.assert_close(model.first.weight.detach(), wanted)
     assert list(learner.watched(0).weights) == ["first.weight", "first.bias", "second.bias"]
-    learner.keep(0)
-    kept = learner.state(0, best=True)
+    learner.save_best(0)
+    kept = learner.model_state_dict(0, best=True)
     step(learner, 1, features=(3,))
     assert not torch.equal(kept["first.weight"], model.second.weight)
-    learner.restore(0)
+    learner.load_best(0)
     assert torch.equal(kept["first.weight"], model.second.weight)
 
 
@@ -352,10 +352,10 @@ def test_frozen_parameters_stay_are_not_watched_and_are_part_of_the_state():
     step(learner, watch=Watch.TENSORS)
     assert torch.equal(model[0].weight, before) and not torch.equal(model[2].weight, network()[2].weight)
     assert "0.weight" not in learner.watched(0).weights and "0.weight" not in learner.watched(0).update_ratio
-    learner.keep(0)
+    learner.save_best(0)
     for best in (True, False):
-        assert torch.equal(learner.state(0, best=best)["0.weight"], before)
-    assert learner.state(0, best=True).keys() == model.state_dict().keys()
+        assert torch.equal(learner.model_state_dict(0, best=best)["0.weight"], before)
+    assert learner.model_state_dict(0, best=True).keys() == model.state_dict().keys()
 
 
 def norm_network() -> nn.Sequential:
@@ -364,7 +364,7 @@ def norm_network() -> nn.Sequential:
 
 
 def states(learner) -> list[dict[str, Tensor]]:
-    return [learner.state(0, best=best) for best in (True, False)]
+    return [learner.model_state_dict(0, best=best) for best in (True, False)]
 
 
 def equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
@@ -376,11 +376,11 @@ def test_the_best_is_kept_with_its_buffers_and_put_back():
     learner = made(model, OPTIMIZERS["momentum"])
     best, present = states(learner)
     assert equal(best, present)  # nothing is kept yet
-    learner.restore(0)
-    assert equal(present, learner.state(0, best=False))
+    learner.load_best(0)
+    assert equal(present, learner.model_state_dict(0, best=False))
     for number in range(3):
         step(learner, number, features=(4,))
-    learner.keep(0)
+    learner.save_best(0)
     kept = copy.deepcopy(model.state_dict())
     assert kept["1.num_batches_tracked"] == 3 and kept["1.running_mean"].abs().sum() > 0
     for number in range(3, 5):
@@ -390,17 +390,17 @@ def test_the_best_is_kept_with_its_buffers_and_put_back():
     assert present["1.num_batches_tracked"] == 5
     moved = ("0.weight", "3.weight", "3.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked")
     assert not any(torch.equal(best[name], present[name]) for name in moved)
-    learner.restore(0)
+    learner.load_best(0)
     assert equal(dict(model.state_dict()), dict(kept))
     step(learner, 5, features=(4,))  # goes on from there, and keeps what was kept
-    assert equal(learner.state(0, best=True), dict(kept))
-    learner.keep(0)
-    assert equal(learner.state(0, best=True), dict(model.state_dict()))
+    assert equal(learner.model_state_dict(0, best=True), dict(kept))
+    learner.save_best(0)
+    assert equal(learner.model_state_dict(0, best=True), dict(model.state_dict()))
 
 
 def test_a_state_is_a_copy():
     learner = made(norm_network())
-    state = learner.state(0, best=False)
+    state = learner.model_state_dict(0, best=False)
     before = copy.deepcopy(state)
     step(learner, features=(4,))
     assert equal(state, before)

@@ -47,7 +47,7 @@ def parameters(model: nn.Module) -> dict[str, Tensor]:
 
 
 def averages(learner) -> dict[str, Tensor]:
-    state = learner.state(0, best=False)
+    state = learner.model_state_dict(0, best=False)
     return {name.removeprefix("ema/"): t for name, t in state.items() if name.startswith("ema/")}
 
 
@@ -65,7 +65,7 @@ def test_closed_form(decay, count):
     for name, average in found.items():
         rest = sum((1 - decay) * decay ** (count - s) * weights[s][name] for s in range(1, count + 1))
         torch.testing.assert_close(average, decay**count * weights[0][name] + rest, rtol=1e-12, atol=1e-14)
-        assert torch.equal(learner.state(0, best=False)[name], weights[-1][name])
+        assert torch.equal(learner.model_state_dict(0, best=False)[name], weights[-1][name])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -95,9 +95,9 @@ def test_it_changes_no_bit_of_the_training_and_evaluation_none_of_the_weights():
     for number in range(4):
         for learner in learners:
             steps(learner, [number])
-            before = copy.deepcopy(learner.state(0, best=False))
+            before = copy.deepcopy(learner.model_state_dict(0, best=False))
             learner.evaluate([batch(9, torch.float32)])
-            after = learner.state(0, best=False)
+            after = learner.model_state_dict(0, best=False)
             assert before.keys() == after.keys()
             assert all(torch.equal(before[name], after[name]) for name in before)
     for name, tensor in models[0].state_dict().items():
@@ -117,20 +117,20 @@ def test_the_best_is_the_average_and_restoring_it_begins_anew():
     model = network()
     learner = made(model, 0.9)
     steps(learner, range(3))
-    first = learner.state(0, best=True)  # nothing is kept yet: what would be evaluated now
+    first = learner.model_state_dict(0, best=True)  # nothing is kept yet: what would be evaluated now
     assert all(torch.equal(first[name], average) for name, average in averages(learner).items())
-    learner.restore(0)
+    learner.load_best(0)
     assert not torch.equal(model[0].weight, first["0.weight"])
-    learner.keep(0)
+    learner.save_best(0)
     kept, loss = averages(learner), learner.evaluate([batch(9)])[0]
     tracked = model[1].running_mean.clone()
     steps(learner, range(3, 8))
-    best = learner.state(0, best=True)
+    best = learner.model_state_dict(0, best=True)
     assert best.keys() == dict(model.state_dict()).keys()
     assert all(torch.equal(best[name], kept[name]) for name in kept)
     assert torch.equal(best["1.running_mean"], tracked) and best["1.num_batches_tracked"] == 3
     assert learner.evaluate([batch(9)])[0] != loss
-    learner.restore(0)
+    learner.load_best(0)
     assert all(torch.equal(p, kept[name]) for name, p in parameters(model).items())
     assert all(torch.equal(average, kept[name]) for name, average in averages(learner).items())
     assert learner.evaluate([batch(9)])[0] == pytest.approx(loss, rel=1e-12)
@@ -153,6 +153,6 @@ def test_no_decay_is_no_average(monkeypatch):
     learner = made(network(), 0.0)
     steps(learner, [0])
     learner.evaluate([batch(1)])
-    assert learner.state(0, best=False).keys() == dict(learner.model.state_dict()).keys()
+    assert learner.model_state_dict(0, best=False).keys() == dict(learner.model.state_dict()).keys()
     with pytest.raises(AssertionError, match="computed"):
         steps(made(network(), 0.5), [0])

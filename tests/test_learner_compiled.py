@@ -45,7 +45,7 @@ def trained(learner, levels=LEVELS):
         losses.append(loss.item())
         if level == Watch.TENSORS:
             activations.append(copy.deepcopy(dict(learner.watched(0).activations)))
-    return losses, activations, learner.state(0, best=False)
+    return losses, activations, learner.model_state_dict(0, best=False)
 
 
 def equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
@@ -139,14 +139,14 @@ def test_all_four_at_once_train_two_steps():
     options = {"accumulate": 2, "ema": 0.5, "precision": "bf16"}
     learner, plain = made(compile=True, **options), made(**options)
     for one in (learner, plain):
-        weights = [one.state(0, best=False)["0.weight"].double()]
+        weights = [one.model_state_dict(0, best=False)["0.weight"].double()]
         losses = []
         for number in range(2):
             loss, _ = one.step(*batch(number, 8), np.array([0.01]), number, Watch.TENSORS)
             losses.append(loss.item())
-            weights.append(one.state(0, best=False)["0.weight"].double())
+            weights.append(one.model_state_dict(0, best=False)["0.weight"].double())
         average = 0.25 * weights[0] + 0.25 * weights[1] + 0.5 * weights[2]
-        torch.testing.assert_close(one.state(0, best=False)["ema/0.weight"].double(), average)
+        torch.testing.assert_close(one.model_state_dict(0, best=False)["ema/0.weight"].double(), average)
         if one is learner:
             compiled_losses = losses
     assert compiled_losses == pytest.approx(losses, abs=0.02)

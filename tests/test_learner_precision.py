@@ -157,7 +157,7 @@ class Overflowing(nn.Module):
 def everything(learner) -> list[Tensor]:
     """Copies of all that a step may move, and the momentum."""
     (state,) = learner.optimizer.optimizer.state.values() or [{}]
-    return [t.clone() for t in (*learner.state(0, best=False).values(), *state.values())]
+    return [t.clone() for t in (*learner.model_state_dict(0, best=False).values(), *state.values())]
 
 
 def test_a_step_whose_gradients_overflow_changes_no_parameter_and_halves_the_scale():
@@ -168,7 +168,7 @@ def test_a_step_whose_gradients_overflow_changes_no_parameter_and_halves_the_sca
     assert learner.watched(0).clipping == {"loss_scale": 2.0**16, "skipped_steps": 0}
     before = {
         name: t
-        for name, t in learner.state(0, best=False).items()
+        for name, t in learner.model_state_dict(0, best=False).items()
         if ".running_" not in name and "tracked" not in name
     }
     moments = everything(learner)
@@ -180,14 +180,14 @@ def test_a_step_whose_gradients_overflow_changes_no_parameter_and_halves_the_sca
         assert not math.isfinite(seen.gradient_norm) and not math.isfinite(learner.gradient_norm(0))
         assert math.isfinite(loss.item()) and math.isfinite(seen.loss)  # not what divergence looks like
         assert set(seen.update_ratio.values()) == {0.0} and np.isfinite(learner.checksums()).all()
-    after = learner.state(0, best=False)
+    after = learner.model_state_dict(0, best=False)
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
     momentum = everything(learner)[-1]
     assert momentum.shape == moments[-1].shape and torch.equal(momentum, moments[-1])
     model.factor = 1.0
     take(learner, 4)
     assert learner.watched(0).clipping == {"loss_scale": 2.0**13, "skipped_steps": 3}
-    moved = learner.state(0, best=False)
+    moved = learner.model_state_dict(0, best=False)
     assert not any(torch.equal(moved[name], tensor) for name, tensor in before.items())
 
 

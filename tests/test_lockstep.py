@@ -29,22 +29,22 @@ def ended(folder, do):
 def in_other_kinds(world):
     """Without labels these two wait for each other, or mix up their numbers."""
     if world.rank:
-        world.most("one too many", [1])
-    world.total("what all do", np.ones(3))
+        world.max("one too many", [1])
+    world.sum("what all do", np.ones(3))
 
 
 def in_the_same_kind(world):
-    world.most("the first" if world.rank else "the second", [1])
+    world.max("the first" if world.rank else "the second", [1])
 
 
 def of_other_lengths(world):
-    world.most("numbers", [1] if world.rank else [1, 2])
+    world.max("numbers", [1] if world.rank else [1, 2])
 
 
 def told_by_rank_0(world):
     if not world.leads:
-        world.most("one too many", [1])
-    world.first("what all do", lambda: None)
+        world.max("one too many", [1])
+    world.on_rank_0("what all do", lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_one_exchange_more_in_the_middle_of_a_training(tmp_path, monkeypatch):
 
     def asking(self, x, y, rates, number, watch):
         if number == 7 and self._world.rank == 1:
-            self._world.most("one too many", [1])
+            self._world.max("one too many", [1])
         return step(self, x, y, rates, number, watch)
 
     monkeypatch.setattr(ModuleLearner, "step", asking)
@@ -86,14 +86,14 @@ def test_one_exchange_more_in_the_middle_of_a_training(tmp_path, monkeypatch):
 
 def test_one_exchange_less(tmp_path, monkeypatch):
     """Rank 0 waits for what rank 1 leaves out."""
-    from sweepwise.run.follow import Pulse
+    from sweepwise.run.follow import StepSync
 
-    pulse = Pulse.__call__
+    pulse = StepSync.__call__
 
     def sleeping(self):
         return False if self._world.rank == 1 and self._step == 7 else pulse(self)
 
-    monkeypatch.setattr(Pulse, "__call__", sleeping)
+    monkeypatch.setattr(StepSync, "__call__", sleeping)
     codes, output = together(tmp_path, 2, "trainer.max_epochs=3")
     assert codes == [1, 1], output
     assert "'what comes after a step'" in output and "'a training step'" in output
@@ -101,9 +101,9 @@ def test_one_exchange_less(tmp_path, monkeypatch):
 
 def test_who_is_only_slow_is_waited_for(tmp_path):
     def slow(world):
-        world.first("the folder", lambda: time.sleep(3.5))
+        world.on_rank_0("the folder", lambda: time.sleep(3.5))
         time.sleep(2.5 * world.rank)
-        assert world.most("numbers", [3 + world.rank, -world.rank]) == [4, 0]
+        assert world.max("numbers", [3 + world.rank, -world.rank]) == [4, 0]
 
     codes, outputs = ended(tmp_path, slow)
     assert codes == [0, 0], outputs

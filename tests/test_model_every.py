@@ -167,7 +167,7 @@ def test_it_learns_in_one_flat_row_and_its_state_is_all_there_is(name, options, 
     other = build(name, seed=5, **options)
     second = learner(other)
     assert second.evaluate([(x, y)])[0] != before[0]
-    other.load_state_dict(first.state(0, best=False))
+    other.load_state_dict(first.model_state_dict(0, best=False))
     np.testing.assert_array_equal(second.evaluate([(x, y)])[0], before[0])
     np.testing.assert_array_equal(second.evaluate([(x, y)])[1], before[1])
     assert not [str(warning.message) for warning in recwarn]
@@ -228,6 +228,6 @@ def test_torchs_own_attention_learns_in_the_flat_row(recwarn):
     assert losses[-1] < losses[0]
     other = TorchAttention()
     second = learner(other)
-    other.load_state_dict(first.state(0, best=False))
+    other.load_state_dict(first.model_state_dict(0, best=False))
     assert second.evaluate([(x, y)])[0] == first.evaluate([(x, y)])[0]
     assert not [str(warning.message) for warning in recwarn]

@@ -38,7 +38,7 @@ def asked(*overrides: str, short: bool = True):
     return cli.composed([*(SHORT if short else LONG), *overrides], CONF)
 
 
-APART = launch.Settings(fuse=False)
+APART = launch.LocalSettings(fuse=False)
 
 
 def trained(*requests, **options):
@@ -67,7 +67,7 @@ def failing(monkeypatch, do):
 
 def test_runs_are_trained_in_processes_and_told_in_order(capfd):
     requests = [asked(f"seed.value={seed}", "progress=true") for seed in (2, 0, 1)]
-    found = list(launch.train(requests, launch.Settings(max_parallel=2, fuse=False)))
+    found = list(launch.train(requests, launch.LocalSettings(max_parallel=2, fuse=False)))
     assert [request for request, _ in found] == requests
     for request, best_value in found:
         known = record.read(request.folder)
@@ -346,7 +346,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 QUICK = [(signal.SIGINT, True)]  # Ctrl-C reaches the whole group; kill, which is among ALL, one process
-ALL = [(sent, group) for sent in signals.ASKING for group in (False, True)]
+ALL = [(sent, group) for sent in signals.STOP_SIGNALS for group in (False, True)]
 
 
 @pytest.mark.parametrize(

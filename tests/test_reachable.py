@@ -73,7 +73,8 @@ def test_a_run_reaches_what_trains_it_and_not_what_only_looks_at_runs():
 
 def test_what_is_loaded_by_a_training_is_reached():
     """Whatever of sweepwise Python loads for the roots is among the files that are found."""
-    code = f"import sys, {', '.join(sources.ROOTS)}; print(*[m for m in sys.modules if m.startswith('sweepwise')])"
+    names = "[m for m in sys.modules if m.startswith('sweepwise')]"
+    code = f"import sys, {', '.join(sources.ROOTS)}; print(*{names})"
     loaded = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()

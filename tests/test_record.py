@@ -12,7 +12,7 @@ from small import ENVIRONMENT, ROOT, TRAIN
 
 from sweepwise.store import claim, record
 from sweepwise.store.record import Damaged, Record
-from sweepwise.store.status import standing
+from sweepwise.store.status import current_status
 
 ID = "1a2b3c4d"
 
@@ -79,20 +79,20 @@ def test_a_clock_that_is_set_back_changes_no_duration(tmp_path, monkeypatch):
 def test_a_run_that_has_ended_stands_as_its_record_says(status, tmp_path):
     Record(tmp_path).end(status, "")
     with claim.hold(tmp_path):
-        assert standing(tmp_path) == status
+        assert current_status(tmp_path) == status
 
 
 def test_a_run_is_running_as_long_as_somebody_holds_it(tmp_path):
     folder = tmp_path / "run"
-    assert standing(folder) == "" and not folder.exists()
+    assert current_status(folder) == "" and not folder.exists()
     with claim.hold(folder):
-        assert standing(folder) == "running"  # and has not come to its record yet
+        assert current_status(folder) == "running"  # and has not come to its record yet
         Record(folder)
-        assert standing(folder) == "running"
-    assert standing(folder) == "interrupted"
+        assert current_status(folder) == "running"
+    assert current_status(folder) == "interrupted"
     assert record.read(folder)["status"] == "running"  # a look writes nothing
     (folder / "record.json").unlink()
-    assert standing(folder) == ""
+    assert current_status(folder) == ""
 
 
 def test_a_run_that_ends_while_it_is_looked_at_has_ended(tmp_path, monkeypatch):
@@ -103,7 +103,7 @@ def test_a_run_that_ends_while_it_is_looked_at_has_ended(tmp_path, monkeypatch):
         return False
 
     monkeypatch.setattr(record, "is_held", end_now)
-    assert standing(tmp_path) == "finished"
+    assert current_status(tmp_path) == "finished"
 
 
 def test_where_a_lock_cannot_be_read_the_record_is_believed(tmp_path, monkeypatch):
@@ -113,7 +113,7 @@ def test_where_a_lock_cannot_be_read_the_record_is_believed(tmp_path, monkeypatc
         raise PermissionError
 
     monkeypatch.setattr(record, "is_held", refuse)
-    assert standing(tmp_path) == "running"
+    assert current_status(tmp_path) == "running"
 
 
 def test_how_a_run_stands_is_known_without_torch(tmp_path):
@@ -141,7 +141,7 @@ def test_how_a_run_stands_is_known_without_torch(tmp_path):
 def test_a_damaged_record_is_told_with_its_name_and_the_way_out(content, tmp_path):
     path = tmp_path / "record.json"
     path.write_bytes(content)
-    for look in (record.read, standing, lambda folder: Record(folder, going_on=True)):
+    for look in (record.read, current_status, lambda folder: Record(folder, going_on=True)):
         with pytest.raises(Damaged) as raised:
             look(tmp_path)
         text = str(raised.value)

@@ -80,7 +80,7 @@ def made(*regularizers: Regularizer, task: Task | None = None, seed: int = 0) ->
 def trained(learner: ModuleLearner, steps: int = 5, watch: Watch = Watch.NOTHING) -> dict[str, Tensor]:
     for step in range(steps):
         learner.step(*batch(step), np.array([0.1]), step, watch)
-    return learner.state(0, best=False)
+    return learner.model_state_dict(0, best=False)
 
 
 def equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:

@@ -230,13 +230,15 @@ def test_evaluation_moves_no_singular_vector_and_the_best_come_back_with_theirs(
     loss = learner.evaluate([batch(99)])[0]
     assert len(vectors) == 8
     assert all(torch.equal(vectors[name], buffer) for name, buffer in model.named_buffers())
-    learner.keep(0)
-    best = learner.state(0, best=True)
+    learner.save_best(0)
+    best = learner.model_state_dict(0, best=True)
     trained(learner, 5)
     assert not torch.equal(model[0].parametrizations.weight[0]._u, vectors["0.parametrizations.weight.0._u"])
     assert learner.evaluate([batch(99)])[0] != loss
-    assert all(torch.equal(best[name], tensor) for name, tensor in learner.state(0, best=True).items())
-    learner.restore(0)
+    assert all(
+        torch.equal(best[name], tensor) for name, tensor in learner.model_state_dict(0, best=True).items()
+    )
+    learner.load_best(0)
     assert learner.evaluate([batch(99)])[0] == loss
     loaded = network(seed=1)
     SpectralNorm().prepare_(loaded, (1, 4, 4), 3)
@@ -251,7 +253,7 @@ def test_watching_and_validating_move_no_singular_vector(watch):
     for step in range(10):
         watched.step(*batch(step), np.array([0.1]), step, watch)
         watched.evaluate([batch(99)])
-    left, right = (learner.state(0, best=False) for learner in (plain, watched))
+    left, right = (learner.model_state_dict(0, best=False) for learner in (plain, watched))
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 

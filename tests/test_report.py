@@ -11,7 +11,7 @@ from small import CONF, PLAIN, WINE
 
 from sweepwise import cli, run
 from sweepwise.diagnosis import advice
-from sweepwise.diagnosis.measure import Diagnosis
+from sweepwise.diagnosis.measure import Measurements
 from sweepwise.run import description, from_config
 from sweepwise.store import record
 from sweepwise.system import console
@@ -93,8 +93,8 @@ def test_weights_are_the_same_to_the_bit_without_the_examination(trained, monkey
         return [(folder / "checkpoints" / name / "weights.safetensors").read_bytes() for name in names]
 
     examined = weights(trained(*overrides)[0])
-    nothing = advice.Start(Diagnosis(0, math.nan, failed="not looked at"), 1.0, "", 1.0, [])
-    monkeypatch.setattr(advice, "look", lambda parts: nothing)
+    nothing = advice.Diagnosis(Measurements(0, math.nan, failed="not looked at"), 1.0, "", 1.0, [])
+    monkeypatch.setattr(advice, "diagnose", lambda parts: nothing)
     folder, lines = trained(*overrides, "fresh=true")
     assert by_key(lines)["signal"] == "not examined: not looked at"
     assert weights(folder) == examined

@@ -119,8 +119,8 @@ def train(
     )
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
     if saved:
-        parts.learner.resume(0, saved.weights, saved.best, saved.state["learner"])
-        run.resume(saved.state)
+        parts.learner.load_state_dict(0, saved.weights, saved.best, saved.state["learner"])
+        run.load_state_dict(saved.state)
     taken = itertools.count(1)
 
     def interrupted():
@@ -244,10 +244,10 @@ class Remembering(Regularizer):
         self.seen.append(float(self.mean))
         gradient.mul_(1 / (1 + self.mean))
 
-    def memory(self):
+    def state_dict(self):
         return {"mean": self.mean, "seen": self.seen}
 
-    def remember(self, memory):
+    def load_state_dict(self, memory):
         self.mean, self.seen = memory["mean"], list(memory["seen"])
 
 

@@ -38,7 +38,7 @@ from sweepwise.data.digits import digits
 from sweepwise.distributed.join import joined
 from sweepwise.distributed.place import Place
 from sweepwise.distributed.ranks import Ranks
-from sweepwise.distributed.world import ALONE
+from sweepwise.distributed.world import SINGLE_PROCESS
 from sweepwise.early_stop.patience import Patience
 from sweepwise.errors import UsageError
 from sweepwise.learner import Watch
@@ -60,7 +60,7 @@ from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.orthogonal import Orthogonal
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.regularizer.weight_decay import WeightDecay
-from sweepwise.run.follow import Pulse
+from sweepwise.run.follow import StepSync
 from sweepwise.store.record import read
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
@@ -234,8 +234,8 @@ def test_a_process_holds_its_share_and_never_a_whole_gradient(tmp_path):
 
             learner._passes = watched
             for step in range(3):
-                learner.step(world.portion(x), y, np.array([0.01]), step, Watch.NOTHING)
-            learner.keep(0)
+                learner.step(world.padded_shard(x), y, np.array([0.01]), step, Watch.NOTHING)
+            learner.save_best(0)
             local = [p.to_local() for p in built.model.parameters()]
             row = learner.flat.values
             assert {p.untyped_storage().data_ptr() for p in local} == {row.untyped_storage().data_ptr()}
@@ -323,7 +323,7 @@ def test_what_cannot_be_cut_is_refused(name):
     assert len(refused.value.faults) == 1
     assert "trainer.parallel=fsdp" in str(refused.value) and "trainer.parallel=ddp" in str(refused.value)
     if name not in ("compile", "fp16"):
-        assembled(ALONE, settings=settings, **chosen)
+        assembled(SINGLE_PROCESS, settings=settings, **chosen)
 
 
 def test_a_refusal_is_said_once_and_leaves_nothing(tmp_path):
@@ -370,8 +370,8 @@ def leg(world, parallel: str, saved: bytes, until: int) -> tuple[bytes, dict]:
     if saved:
         weights, best, state = pickle.loads(saved)
         taken = state["step"]
-        built.learner.resume(0, weights, best[1] if best else {}, state["learner"])
-        one.resume(state)
+        built.learner.load_state_dict(0, weights, best[1] if best else {}, state["learner"])
+        one.load_state_dict(state)
 
     def interrupted() -> bool:
         nonlocal taken
@@ -379,7 +379,7 @@ def leg(world, parallel: str, saved: bytes, until: int) -> tuple[bytes, dict]:
         return taken == until
 
     fit(built.learner, built.data, built.task, [one], built.settings, Silent(), interrupted, world)
-    weights = {name: tensor.numpy() for name, tensor in built.learner.state(0, best=True).items()}
+    weights = {name: tensor.numpy() for name, tensor in built.learner.model_state_dict(0, best=True).items()}
     history = np.array([list(values.values()) for values in one.history])
     return caught.saved, {
         "weights": weights,
@@ -457,7 +457,7 @@ def test_it_goes_on_to_the_bit(tmp_path, monkeypatch, size):
     )
     codes, told = together(tmp_path / "whole", size, *chosen)
     assert codes == [0] * size, told
-    pulse = Pulse.__call__
+    pulse = StepSync.__call__
 
     def signalled(self):
         if self._step == 7 and self._world.rank == size - 1:
@@ -465,7 +465,7 @@ def test_it_goes_on_to_the_bit(tmp_path, monkeypatch, size):
         return pulse(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Pulse, "__call__", signalled)
+        patched.setattr(StepSync, "__call__", signalled)
         codes, told = together(tmp_path / "cut", size, *chosen)
         assert codes == [143] * size, told
     codes, told = together(tmp_path / "cut", size, *chosen)

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from sweepwise.provenance import origin
 from sweepwise.sweep.cluster import snapshot
 from sweepwise.system import atomic
 
@@ -79,4 +80,4 @@ def test_a_copy_is_on_the_disk_before_it_has_its_name(tmp_path, small_code, monk
     before = []
     monkeypatch.setattr(os, "rename", lambda *names: before.extend(synced) or usual(*names))
     snapshot.take(tmp_path / "sweep", TARGETS, [])
-    assert {"__init__.py", "part.py", "sweepwise", snapshot.ORIGIN} <= set(before)
+    assert {"__init__.py", "part.py", "sweepwise", origin.ORIGIN} <= set(before)

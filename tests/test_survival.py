@@ -229,7 +229,7 @@ def test_every_kind_of_signal(request_, scratch):
 
 def test_what_is_not_remembered_is_found(request_, scratch, monkeypatch):
     alone = leave_alone(run.train, request_, scratch("alone"))
-    monkeypatch.setattr(FlatOptimizer, "remember", lambda self, memory, own: None)
+    monkeypatch.setattr(FlatOptimizer, "load_state_dict", lambda self, memory, own: None)
     coming = iter([Death(operation=alone.operations * 2 // 3)])
     survivor = survive(run.train, request_, scratch("other"), alone, coming)
     kinds = [found.kind for found in survivor.differences]

@@ -7,11 +7,11 @@ from submitit.slurm.slurm import _make_sbatch_string
 
 from sweepwise.config.schema import filled
 from sweepwise.errors import UsageError
-from sweepwise.sweep.cluster.settings import Settings
+from sweepwise.sweep.cluster.settings import ClusterSettings
 
 
 def settings(given):
-    return filled("hydra.launcher", given, Settings)
+    return filled("hydra.launcher", given, ClusterSettings)
 
 
 FOLDER = CONF / "hydra" / "launcher"
@@ -24,7 +24,7 @@ def sbatch(**given):
 def test_the_yaml_says_what_the_code_does():
     told = yaml.safe_load((FOLDER / "slurm.yaml").read_text())
     del told["_target_"]
-    assert told == {key: list(v) if isinstance(v, tuple) else v for key, v in vars(Settings()).items()}
+    assert told == {key: list(v) if isinstance(v, tuple) else v for key, v in vars(ClusterSettings()).items()}
 
 
 def test_the_yaml_to_copy_has_no_other_keys():
@@ -32,7 +32,7 @@ def test_the_yaml_to_copy_has_no_other_keys():
     assert (
         told.pop("defaults") == ["slurm"]
         and told["required"] == ["partition"]
-        and told.keys() <= vars(Settings()).keys()
+        and told.keys() <= vars(ClusterSettings()).keys()
     )
 
 

@@ -18,9 +18,9 @@ from sweepwise import cli, run, trainer
 from sweepwise.errors import Failure
 from sweepwise.run import from_config, group, load, single
 from sweepwise.store import claim, record
-from sweepwise.store.status import standing
+from sweepwise.store.status import current_status
 from sweepwise.sweep.local import group_size, groups, launch, machine, pool
-from sweepwise.sweep.local.fork import apart
+from sweepwise.sweep.local.fork import run_in_child
 from sweepwise.sweep.outcome import status
 
 SMALL = [*TINY, *PLAIN, "monitor=scalars", "trainer.max_epochs=3"]
@@ -216,11 +216,13 @@ def test_a_sweep_trains_together_and_alone_with_the_same_result(capfd):
     ]
     fused = list(
         launch.train(
-            [asked("output_dir=fused", *words) for words in overrides], launch.Settings(max_parallel=1)
+            [asked("output_dir=fused", *words) for words in overrides], launch.LocalSettings(max_parallel=1)
         )
     )
     alone = list(
-        launch.train([asked("output_dir=alone", *words) for words in overrides], launch.Settings(fuse=False))
+        launch.train(
+            [asked("output_dir=alone", *words) for words in overrides], launch.LocalSettings(fuse=False)
+        )
     )
     for (_, one), (_, other) in zip(fused, alone, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
@@ -363,7 +365,7 @@ def test_what_a_model_starts_when_it_is_tried_ends_with_that():
             time.sleep(1000)
         return pid
 
-    pid = apart(start)
+    pid = run_in_child(start)
     while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
         time.sleep(0.01)
 
@@ -377,7 +379,7 @@ def test_a_model_that_closes_what_it_did_not_open_is_waited_for_in_peace(monkeyp
 
     monkeypatch.setattr(select, "select", lambda *ends: (looks.append(ends), look(*ends))[1])
     with pytest.raises(Failure):
-        apart(close)
+        run_in_child(close)
     assert len(looks) < 100
 
 
@@ -556,7 +558,7 @@ def test_a_sweep_that_is_stopped_goes_on_together(number, tmp_path):
         os.kill(process.pid, number)
         process.communicate()
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[number]
-    while any(standing(path.parent) == "running" for path in logs()):
+    while any(current_status(path.parent) == "running" for path in logs()):
         time.sleep(0.02)
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

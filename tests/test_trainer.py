@@ -95,20 +95,20 @@ class Turns:
     def gradient_norm(self, run):
         return self._learners[run].gradient_norm(0)
 
-    def keep(self, run):
-        self._learners[run].keep(0)
+    def save_best(self, run):
+        self._learners[run].save_best(0)
 
-    def restore(self, run):
-        self._learners[run].restore(0)
+    def load_best(self, run):
+        self._learners[run].load_best(0)
 
-    def state(self, run, *, best):
-        return self._learners[run].state(0, best=best)
+    def model_state_dict(self, run, *, best):
+        return self._learners[run].model_state_dict(0, best=best)
 
-    def memory(self, run):
-        return self._learners[run].memory(0)
+    def state_dict(self, run):
+        return self._learners[run].state_dict(0)
 
-    def resume(self, run, weights, best, memory):
-        self._learners[run].resume(0, weights, best, memory)
+    def load_state_dict(self, run, weights, best, memory):
+        self._learners[run].load_state_dict(0, weights, best, memory)
 
     def drop(self, run):
         self._dropped.add(run)
@@ -199,7 +199,7 @@ def alone(data, seed=0, *, epochs=6, noisy=False, momentum=0.0, settings=None, i
     """One run, its learner with it."""
     one = learner(data, seed, noisy=noisy, momentum=momentum)
     run = run_of(data, epochs, seed=seed, **options)
-    run.monitor.look = lambda: one.state(0, best=False)
+    run.monitor.look = lambda: one.model_state_dict(0, best=False)
     more = dict(settings or {})
     if interrupted:
         more["interrupted"] = interrupted
@@ -315,7 +315,7 @@ def test_a_run_of_a_group_is_to_the_bit_what_it_is_alone(kinds, flush, classes, 
         single, one = alone(data, seed, noisy=True, momentum=0.5, **options(kind))
         assert runs[place].status == ENDS[kind]
         assert everything(runs[place]) == everything(single)
-        assert same(group.state(place, best=False), one.state(0, best=False))
+        assert same(group.state(place, best=False), one.model_state_dict(0, best=False))
     ends = {kind: run.epoch for kind, run in zip(kinds, runs, strict=True)}
     assert ends["stops early"] == 2 and ends["diverges"] == 2
     assert all(ends[kind] == 5 for kind in kinds if ENDS[kind] == "finished")
@@ -420,7 +420,7 @@ def test_a_plateau_lowers_the_rate_of_the_steps_that_follow():
 def test_targets_in_their_own_units_for_regression():
     data = dataset(classes=0)
     run, one = alone(data, epochs=2)
-    one.restore(0)
+    one.load_best(0)
     with torch.no_grad():
         errors = one.model.eval()(data.validation.x).squeeze(1).double() - data.validation.y
     best = run.best_metrics
@@ -444,7 +444,7 @@ def test_best_weights_are_a_copy_that_later_training_does_not_change():
     assert run.best.step == (best + 1) * PER_EPOCH - 1
     assert same(run.checkpoints.saved["best"], weights[best])
     assert same(run.checkpoints.saved["last"], weights[-1])
-    assert same(one.state(0, best=False), weights[best])
+    assert same(one.model_state_dict(0, best=False), weights[best])
     assert not same(weights[best], weights[-1])
     assert run.best_metrics["val/loss"] == losses[best]
     assert run.best_metrics.keys() == {"val/loss", "val/accuracy"}
@@ -522,7 +522,7 @@ def test_a_diverged_run_keeps_its_best_and_says_where_it_went_wrong():
     losses = run.monitor.column("val/loss")
     assert len(losses) == 2 and run.best.value == min(losses)
     kept = run.monitor.weights[run.best.epoch]
-    assert same(run.checkpoints.saved["best"], kept) and same(one.state(0, best=False), kept)
+    assert same(run.checkpoints.saved["best"], kept) and same(one.model_state_dict(0, best=False), kept)
     assert not all(tensor.isfinite().all() for tensor in run.checkpoints.saved["last"].values())
     assert math.isfinite(run.metrics["test/loss"])
 
@@ -558,7 +558,7 @@ def test_an_interruption_ends_the_training_after_the_running_step(calls):
     last = plain(data, 0, run.schedule.rates, calls)[-1][-1]
     for name, parameter in last.named_parameters():
         torch.testing.assert_close(run.checkpoints.saved["last"][name], parameter.detach())
-    assert same(one.state(0, best=False), run.checkpoints.saved["last"])
+    assert same(one.model_state_dict(0, best=False), run.checkpoints.saved["last"])
     if whole:
         assert same(run.checkpoints.saved["best"], run.monitor.weights[run.best.epoch])
     else:

@@ -11,7 +11,7 @@ from torch import nn
 
 from sweepwise import cli, run
 from sweepwise.diagnosis import advice
-from sweepwise.diagnosis.measure import Diagnosis, Layer
+from sweepwise.diagnosis.measure import Layer, Measurements
 from sweepwise.init import initialize_
 from sweepwise.parts import Parts
 
@@ -22,8 +22,8 @@ def parts_of(*overrides: str) -> Parts:
     return run.build(cli.composed([*WINE, "early_stop=none", *overrides], CONF))
 
 
-def start_of(*overrides: str) -> advice.Start:
-    return advice.look(parts_of(*overrides))
+def start_of(*overrides: str) -> advice.Diagnosis:
+    return advice.diagnose(parts_of(*overrides))
 
 
 def layer(name: str, std: float, gradient: float = 1.0, **others) -> Layer:
@@ -34,7 +34,7 @@ def layer(name: str, std: float, gradient: float = 1.0, **others) -> Layer:
 def said(stds, gradients, **others) -> list[str]:
     rows = [layer(f"l{n}", std, grad) for n, (std, grad) in enumerate(zip(stds, gradients, strict=True))]
     head = replace(layer("head", 1.0), received=others.pop("received", stds[-1]))
-    return advice.complaints(Diagnosis(9, 1.0, (*rows, head)), expected_loss=1.0)
+    return advice.complaints(Measurements(9, 1.0, (*rows, head)), expected_loss=1.0)
 
 
 # --- the bounds: e^3 = 20.09 over the whole depth
@@ -67,12 +67,12 @@ def test_a_branch_may_be_small_if_the_signal_arrives():
 
 
 def test_no_hidden_layer_is_no_matter():
-    assert advice.complaints(Diagnosis(9, 1.0, (layer("head", 1.0),)), 1.0) == []
+    assert advice.complaints(Measurements(9, 1.0, (layer("head", 1.0),)), 1.0) == []
 
 
 def test_most_units_dead_or_saturated():
     rows = layer("a", 1.0, dead=0.51), layer("b", 1.0, dead=0.5, saturated=0.9), layer("head", 1.0)
-    assert advice.complaints(Diagnosis(9, 1.0, rows), 1.0) == [
+    assert advice.complaints(Measurements(9, 1.0, rows), 1.0) == [
         "51% of the units of a are dead: 0 for every example",
         "90% of the outputs of b are saturated",
     ]
@@ -80,13 +80,13 @@ def test_most_units_dead_or_saturated():
 
 def test_loss_bounds():
     row = (layer("head", 1.0),)
-    assert not advice.complaints(Diagnosis(9, 1.25, row), 1.0)
-    assert advice.complaints(Diagnosis(9, 1.26, row), 1.0)[0].startswith("the first loss is 1.3 times")
-    assert not advice.complaints(Diagnosis(9, 0.1, row), 1.0)
-    assert not advice.complaints(Diagnosis(9, 0.1, row), 0.0)
-    bad = advice.complaints(Diagnosis(9, math.nan, row, first_bad="l3"), 1.0)
+    assert not advice.complaints(Measurements(9, 1.25, row), 1.0)
+    assert advice.complaints(Measurements(9, 1.26, row), 1.0)[0].startswith("the first loss is 1.3 times")
+    assert not advice.complaints(Measurements(9, 0.1, row), 1.0)
+    assert not advice.complaints(Measurements(9, 0.1, row), 0.0)
+    bad = advice.complaints(Measurements(9, math.nan, row, first_bad="l3"), 1.0)
     assert bad == ["the first loss is nan: not finite from l3 on"]
-    assert not advice.complaints(Diagnosis(9, math.nan, failed="it broke"), 1.0)
+    assert not advice.complaints(Measurements(9, math.nan, failed="it broke"), 1.0)
 
 
 # --- the expected loss
@@ -95,7 +95,7 @@ def test_loss_bounds():
 def test_outputs_of_zero_have_the_loss_that_is_expected():
     for data, words in {"wine": "ln(3)", "diabetes": "the variance of the targets"}.items():
         parts = parts_of(f"data={data}", "model.hidden=[8]")
-        start = advice.look(parts)
+        start = advice.diagnose(parts)
         for parameter in parts.model.parameters():
             parameter.data.zero_()
         loss = parts.task.loss(parts.model(parts.data.train.x), parts.data.train.y).item()
@@ -168,7 +168,7 @@ def test_shallow_networks_get_no_praise():
 def test_examples_that_are_not_finite_are_no_matter_of_the_initialisation():
     parts = parts_of("model.hidden=[8]")
     parts.data.train.x[0, 0] = math.nan
-    start = advice.look(parts)
+    start = advice.diagnose(parts)
     assert start.complaints == ["the first loss is nan: not finite from the examples themselves on"]
     assert start.advice == "the training examples hold values that are not finite"
 
@@ -176,7 +176,7 @@ def test_examples_that_are_not_finite_are_no_matter_of_the_initialisation():
 def test_advice_costs_no_draw_and_no_weight():
     parts = parts_of("model=deep_tanh", "init=zeros")
     before, state = parts.learner.checksums(), torch.get_rng_state()
-    assert advice.look(parts).advice
+    assert advice.diagnose(parts).advice
     assert parts.learner.checksums() == before and torch.equal(torch.get_rng_state(), state)
     assert all(p.grad is None for p in parts.model.parameters())
     assert isinstance(parts.model, nn.Sequential) and parts.model.training

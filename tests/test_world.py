@@ -40,7 +40,7 @@ from worlds import (
 from sweepwise import build, library, parts, run
 from sweepwise.distributed.join import joined
 from sweepwise.distributed.place import Place, place
-from sweepwise.distributed.world import ALONE
+from sweepwise.distributed.world import SINGLE_PROCESS
 from sweepwise.early_stop.patience import Patience
 from sweepwise.errors import UsageError
 from sweepwise.learner.module import ModuleLearner
@@ -53,7 +53,7 @@ from sweepwise.regularizer.l2 import L2
 from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.run import single
-from sweepwise.run.follow import Pulse
+from sweepwise.run.follow import StepSync
 from sweepwise.store.record import read
 from sweepwise.trainer import Settings
 from sweepwise.verify.compare import compare
@@ -146,7 +146,7 @@ def test_dropout_differs_between_the_ranks(tmp_path):
 def test_without_variables_a_process_is_alone():
     assert place({}) == place({"WORLD_SIZE": "1", "RANK": "0"}) == Place(0, 1, 0)
     with joined() as world:
-        assert world is ALONE
+        assert world is SINGLE_PROCESS
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_four_go_on_to_the_bit(tmp_path, monkeypatch):
     chosen = ("trainer.max_epochs=4", "regularizer=dropout", "trainer.ema=0.9", "model.hidden=[40,30]")
     codes, told = together(tmp_path / "whole", 4, *chosen)
     assert codes == [0] * 4, told
-    pulse = Pulse.__call__
+    pulse = StepSync.__call__
 
     def signalled(self):
         if self._step == 10 and self._world.rank == 3:
@@ -279,7 +279,7 @@ def test_four_go_on_to_the_bit(tmp_path, monkeypatch):
         return pulse(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Pulse, "__call__", signalled)
+        patched.setattr(StepSync, "__call__", signalled)
         codes, told = together(tmp_path / "cut", 4, *chosen)
         assert codes == [143] * 4, told
     codes, told = together(tmp_path / "cut", 4, *chosen)

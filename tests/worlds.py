@@ -27,7 +27,7 @@ from sweepwise.data.digits import digits
 from sweepwise.data.sklearn_sets import diabetes
 from sweepwise.distributed import ranks
 from sweepwise.distributed.join import joined
-from sweepwise.distributed.world import Lost
+from sweepwise.distributed.world import PeerLost
 from sweepwise.errors import UsageError
 from sweepwise.learner import Watch
 from sweepwise.model.mlp import mlp
@@ -105,7 +105,7 @@ def _live(output: Path, environment: dict[str, str], do: Callable[[], int]) -> N
         os.dup2(file, 2)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
         os.environ |= environment
-        with signals.heeding():
+        with signals.handling_signals():
             code = do()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
@@ -182,8 +182,10 @@ def trained(case: Case, world) -> dict:
         "steps": np.array(one.monitor.steps),
         "history": np.array(numbers),
         "final": np.array(final),
-        "weights": {key: value.numpy() for key, value in built.learner.state(0, best=False).items()},
-        "kept": {key: value.numpy() for key, value in built.learner.state(0, best=True).items()},
+        "weights": {
+            key: value.numpy() for key, value in built.learner.model_state_dict(0, best=False).items()
+        },
+        "kept": {key: value.numpy() for key, value in built.learner.model_state_dict(0, best=True).items()},
     }
 
 
@@ -237,7 +239,7 @@ def training(home: Path, *overrides: str) -> Callable[[], int]:
         torch.set_default_dtype(torch.float32)
         try:
             return run.train(asked).exit_code
-        except (UsageError, Lost, Ended, single.record.Busy, OSError) as error:
+        except (UsageError, PeerLost, Ended, single.record.Busy, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return ranks.exit_code(error)
 

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
-from sweepwise.system.handle import named
+from sweepwise.system.handle import readable
 
 # Exit codes of the program; one that a signal has ended has `interrupt.exit_code`.
 DONE, FAILED, BAD_USAGE = 0, 1, 2
@@ -20,14 +20,14 @@ class Failure(RuntimeError):
 
 def reason(error: BaseException) -> str:
     """An exception in one line; with a way out, where it is known."""
-    text = named(error).strip().partition("\n")[0]
+    text = readable(error).strip().partition("\n")[0]
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         detail = f" ({text})" if text else ""
         return (
             f"{OUT_OF_MEMORY}{detail}: a smaller data.batch_size needs less, and so does "
             "trainer.accumulate=2, which passes each batch in two pieces"
         )
-    return f"{type(error).__name__}: {named(error)}".strip(": ")
+    return f"{type(error).__name__}: {readable(error)}".strip(": ")
 
 
 def explained(error: Exception) -> Failure | None:

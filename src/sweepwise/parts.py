@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sweepwise.data import Data
 from sweepwise.distributed.place import place
-from sweepwise.distributed.world import ALONE, World
+from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.early_stop import EarlyStop
 from sweepwise.errors import UsageError
 from sweepwise.learner.flat import FlatParameters
@@ -87,7 +87,7 @@ def assemble(
     schedule: Callable[[int, int], Schedule],
     regularizers: Sequence[Regularizer],
     early_stop: EarlyStop,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
 ) -> Parts:
     """Builds all parts in the order of a run.
 

@@ -24,9 +24,9 @@ class LocalLauncher(RunLauncher):
             return self._job_by_job(job_overrides, initial_job_idx)
         from sweepwise.run import load
         from sweepwise.store.folders import SWEEP
-        from sweepwise.sweep.local.launch import Settings, train
+        from sweepwise.sweep.local.launch import LocalSettings, train
 
-        settings = self._settings(Settings)
+        settings = self._settings(LocalSettings)
         compose = partial(self._requests, job_overrides, initial_job_idx)
         home = Path(str(self._config.output_dir), str(self._config.name))
         new = not (

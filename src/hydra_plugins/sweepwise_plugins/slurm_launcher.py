@@ -22,13 +22,13 @@ class SlurmLauncher(RunLauncher):
         """Submits the runs; one that is not there yet returns nan, or raises if it was waited for."""
         from sweepwise.errors import UsageError
         from sweepwise.sweep.cluster import dispatch
-        from sweepwise.sweep.cluster.settings import Settings
+        from sweepwise.sweep.cluster.settings import ClusterSettings
 
         if not self._is_ours:
             raise UsageError(
                 ["hydra/launcher=slurm: trains runs of sweepwise's only; use hydra/launcher=local"]
             )
-        settings = self._settings(Settings)
+        settings = self._settings(ClusterSettings)
         requests = self._requests(job_overrides, initial_job_idx)
         rows = dispatch.dispatch(requests, settings, Path(sys.argv[0]).resolve().parent)
         return [

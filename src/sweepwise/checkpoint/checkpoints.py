@@ -34,7 +34,7 @@ from sweepwise.errors import Failure
 from sweepwise.store import takeover
 from sweepwise.store.folders import CHECKPOINTS as FOLDER
 from sweepwise.system import atomic
-from sweepwise.system.handle import named
+from sweepwise.system.handle import readable
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
 AFFORDABLE = 0.01  # of the time between two checkpoints: what takes longer is written by a thread
@@ -201,7 +201,7 @@ class Checkpoints:
             return saved
         if reasons:
             raise Damaged(
-                f"{named(self._folder)}: no checkpoint is whole: {'; '.join(reasons)}. Put a good copy "
+                f"{readable(self._folder)}: no checkpoint is whole: {'; '.join(reasons)}. Put a good copy "
                 "back, or start anew with fresh=true"
             )
         return None
@@ -285,7 +285,7 @@ class Checkpoints:
         try:
             atomic.write_folder(folder, content)
         except FileNotFoundError as error:
-            why = f"{named(self._folder)}: was removed while the run trained"
+            why = f"{readable(self._folder)}: was removed while the run trained"
             raise OSError(errno.ENOENT, why) from error
         except OSError as error:
             if error.errno not in DISK_FULL:

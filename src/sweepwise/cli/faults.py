@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sweepwise.cli.options import _defaults, _file, _load, _options, _values
+from sweepwise.cli.options import default_options, file_of, load_yaml, options_of, values_of
 from sweepwise.config.groups import EXPERIMENT, GROUPS, LAUNCHER, SETTINGS
 from sweepwise.config.schema import check
 from sweepwise.errors import UsageError, did_you_mean
@@ -38,7 +38,7 @@ def option_faults(arguments: Sequence[str], confs: Sequence[Path]) -> list[str]:
     faults = [
         fault
         for key, _, value in chosen
-        if key in (*GROUPS, EXPERIMENT) and (fault := _option_fault(key, value, confs))
+        if key in (*GROUPS, EXPERIMENT) and (fault := option_fault(key, value, confs))
     ]
     if {"-m", "--multirun"} & set(arguments):  # the folder of a sweep comes before any check of its runs
         plain = [(key, value.strip("'\"")) for key, _, value in chosen if not re.search(r"[($]", value)]
@@ -66,7 +66,7 @@ def explain(message: str, arguments: Sequence[str], confs: Sequence[Path]) -> st
     for override in overrides:
         key, _, value = override.partition("=")
         if key == LAUNCHER and f"'{key}/{value}'" in message:  # not one of another plugin's
-            return _option_fault(key, value, confs)
+            return option_fault(key, value, confs)
     chosen = _choices(overrides, confs)
     faults = [fault for override in overrides if (fault := _fault(override, chosen, confs))]
     return "\n".join(faults) or message
@@ -78,10 +78,10 @@ def fault_of(override: str, overrides: Sequence[str], confs: Sequence[Path]) -> 
 
 
 def _choices(overrides: Sequence[str], confs: Sequence[Path]) -> dict[str, str]:
-    chosen = _defaults(confs)
+    chosen = default_options(confs)
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
-        if key in (*GROUPS, LAUNCHER) and value in _options(confs, key):
+        if key in (*GROUPS, LAUNCHER) and value in options_of(confs, key):
             chosen[key] = value
     return chosen
 
@@ -93,7 +93,7 @@ def _fault(override: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> s
     above, _, last = key.rpartition(".")
     if above == LAUNCHER.replace("/", "."):
         fault = _key_fault(override, LAUNCHER, last, chosen, confs)
-        known = ", ".join(_values(confs, LAUNCHER, chosen[LAUNCHER]))
+        known = ", ".join(values_of(confs, LAUNCHER, chosen[LAUNCHER]))
         return f"{fault} ({known})" if "mean" in fault else fault
     if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
         return ""
@@ -102,26 +102,27 @@ def _fault(override: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> s
     head, _, rest = key.partition(".")
     if head in GROUPS:
         return (
-            _option_fault(head, value, confs) if not rest else _key_fault(override, head, rest, chosen, confs)
+            option_fault(head, value, confs) if not rest else _key_fault(override, head, rest, chosen, confs)
         )
     if key in SETTINGS:
         return ""
     if key == EXPERIMENT:
-        return _option_fault(key, value, confs)
-    homes = [f"{g}.{key}" for g in GROUPS if key in _values(confs, g, chosen[g])]
+        return option_fault(key, value, confs)
+    homes = [f"{g}.{key}" for g in GROUPS if key in values_of(confs, g, chosen[g])]
     if homes:
         return f"{override}: unknown; did you mean {homes[0]}={value}?"
     return f"{override}: unknown; {did_you_mean(head, [*GROUPS, EXPERIMENT, *SETTINGS])}"
 
 
-def _words(value: str) -> list[str]:
+def words_of(value: str) -> list[str]:
     """The options in an override's value: one, several of a sweep, or a list."""
     return [word for word in re.split(r"[,\[\]\s]+", value.strip("'\"")) if word]
 
 
-def _option_fault(group: str, value: str, confs: Sequence[Path]) -> str:
-    options = _options(confs, group)
-    for word in _words(value):
+def option_fault(group: str, value: str, confs: Sequence[Path]) -> str:
+    """What is wrong with the options that an override chooses; '' if nothing is."""
+    options = options_of(confs, group)
+    for word in words_of(value):
         if word in options:
             continue
         if group == "seed" and re.fullmatch(r"[-+\d.e]+|range\(.*\)", word):
@@ -138,20 +139,20 @@ def _option_fault(group: str, value: str, confs: Sequence[Path]) -> str:
 
 def _key_fault(override: str, group: str, key: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> str:
     option = chosen[group]
-    keys = _values(confs, group, option)
+    keys = values_of(confs, group, option)
     if group == "regularizer":
         option, _, key = key.partition(".")
-        if option not in _options(confs, group):
-            return f"{override}: write regularizer.OPTION.KEY; options: {', '.join(_options(confs, group))}"
-        keys = _values(confs, group, option)
+        if option not in options_of(confs, group):
+            return f"{override}: write regularizer.OPTION.KEY; options: {', '.join(options_of(confs, group))}"
+        keys = values_of(confs, group, option)
         if key in keys:
             return f"{override}: that regularizer is not chosen; add regularizer={option}"
     if key == "_target_" or key.split(".")[0] in keys:
         return ""
-    if _load(_file(confs, group, option)).get("_target_") == "???":
+    if load_yaml(file_of(confs, group, option)).get("_target_") == "???":
         own = f"{override}: the keys of {group}={option} that belong to its _target_ have a + in front"
         return "" if override.startswith("+") else f"{own}: +{override}"
-    others = [other for other in _options(confs, group) if key in _values(confs, group, other)]
+    others = [other for other in options_of(confs, group) if key in values_of(confs, group, other)]
     if others:
         return (
             f"{override}: {group}={option} has no {key!r}; {' and '.join(others)} "

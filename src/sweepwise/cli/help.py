@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from sweepwise.cli.faults import _option_fault, _words
-from sweepwise.cli.options import _defaults, _file, _load, _options, _values
+from sweepwise.cli.faults import option_fault, words_of
+from sweepwise.cli.options import default_options, file_of, load_yaml, options_of, values_of
 from sweepwise.config.groups import EXPERIMENT, GROUPS, LAUNCHER, SETTINGS
 from sweepwise.errors import UsageError, did_you_mean
 
@@ -65,10 +65,10 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
             if not options:
                 notes = [f"  {line}".rstrip() for line in _notes(confs, group)]
                 parts.append("\n".join([f"{group}:", *notes]))
-            named = _words(options) or _options(confs, group)
+            named = words_of(options) or options_of(confs, group)
             parts += [_explained(confs, group, option) for option in named]
         return "\n\n".join(parts)
-    chosen = _defaults(confs)
+    chosen = default_options(confs)
     lines = [
         *SYNTAX,
         "",
@@ -76,16 +76,16 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
     ]
     for group in (*GROUPS, EXPERIMENT, LAUNCHER):
         lines += ["", f"{group}:"]
-        for option in _options(confs, group):
+        for option in options_of(confs, group):
             mark = "*" if option == chosen.get(group) else " "
-            path = _file(confs, group, option)
+            path = file_of(confs, group, option)
             told = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
             when = next((line for line in told if not line.startswith("@package")), "")
-            values = _values(confs, group, option) if group != EXPERIMENT else {}
+            values = values_of(confs, group, option) if group != EXPERIMENT else {}
             keys = " ".join(f"{key}={_plain(value)}" for key, value in values.items())
             lines += _indented(f" {mark} {option:<17}", when)
             lines += _indented(" " * 20, keys)
-    top = {key: value for key, value in _load(confs[0] / "train.yaml").items() if key in SETTINGS}
+    top = {key: value for key, value in load_yaml(confs[0] / "train.yaml").items() if key in SETTINGS}
     lines += ["", "for the run: " + " ".join(f"{key}={_plain(value)}" for key, value in top.items())]
     lines += [
         "",
@@ -98,7 +98,7 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
 def markdown(confs: Sequence[Path]) -> str:
     """The text of docs/options.md: what --help prints for every group, and links to each option."""
     groups = (*GROUPS, EXPERIMENT, LAUNCHER)
-    chosen = _defaults(confs)
+    chosen = default_options(confs)
     lines = [
         "# Options",
         "",
@@ -114,7 +114,7 @@ def markdown(confs: Sequence[Path]) -> str:
     for group in groups:
         links = [
             f"**{link}**" if option == chosen.get(group) else link
-            for option in _options(confs, group)
+            for option in options_of(confs, group)
             for link in [f"[{option}](#{_anchor(f'{group}={option}')})"]
         ]
         lines.append(f"| [{group}](#{_anchor(group)}) | {', '.join(links)} |")
@@ -123,7 +123,7 @@ def markdown(confs: Sequence[Path]) -> str:
     lines += ["", "## The run", "", "Keys that belong to no group.", "", *_fenced("yaml", own)]
     for group in groups:
         lines += ["", f"## {group}", "", *_notes(confs, group)]
-        for option in _options(confs, group):
+        for option in options_of(confs, group):
             heading, *text = _explained(confs, group, option).splitlines()
             lines += ["", f"### {heading}", "", *_fenced("yaml", [line[2:] for line in text])]
     return "\n".join(lines) + "\n"
@@ -150,9 +150,9 @@ def _explained(confs: Sequence[Path], group: str, option: str) -> str:
     Raises:
         UsageError: there is no such option.
     """
-    if fault := _option_fault(group, option, confs):
+    if fault := option_fault(group, option, confs):
         raise UsageError([fault])
-    lines = _file(confs, group, option).read_text().splitlines()
+    lines = file_of(confs, group, option).read_text().splitlines()
     told = [line for line in lines if not line.startswith(("# @package", "_target_:"))]
     return "\n".join([f"{group}={option}", *(f"  {line}".rstrip() for line in told)])
 

@@ -43,13 +43,13 @@ _EXPECTED = (UsageError, claim.Busy, Failure, OSError)
 def _answering() -> Iterator[None]:
     """Signals end the program with the code that a shell expects; a reader that has gone does not end it."""
     console.occupy()
-    with console.lasting(), signals.heeding():
+    with console.lasting(), signals.handling_signals():
         try:
             yield
         except KeyboardInterrupt as stopped:
             raise SystemExit(_stopped(stopped)) from None
         except Exception:
-            if torn := signals.torn():
+            if torn := signals.swallowed_signal():
                 raise SystemExit(_stopped(torn)) from None
             raise
 

@@ -45,32 +45,35 @@ def place(entry: str) -> Path:
     return path
 
 
-def _options(confs: Sequence[Path], group: str) -> list[str]:
+def options_of(confs: Sequence[Path], group: str) -> list[str]:
+    """The options of a group in all folders, sorted."""
     return sorted({path.stem for conf in confs for path in (conf / group).glob("*.yaml")})
 
 
-def _file(confs: Sequence[Path], group: str, option: str) -> Path:
+def file_of(confs: Sequence[Path], group: str, option: str) -> Path:
     """Where an option stands: in the first folder that has it, as Hydra finds it."""
     paths = [conf / group / f"{option}.yaml" for conf in confs]
     return next((path for path in paths if path.exists()), paths[0])
 
 
-def _defaults(confs: Sequence[Path]) -> dict[str, str]:
+def default_options(confs: Sequence[Path]) -> dict[str, str]:
+    """The option of each group that train.yaml chooses."""
     chosen: dict[str, str] = {}
-    for entry in _load(confs[0] / "train.yaml")["defaults"]:
+    for entry in load_yaml(confs[0] / "train.yaml")["defaults"]:
         if isinstance(entry, dict):
             chosen |= {str(group).removeprefix("override "): option for group, option in entry.items()}
     return chosen
 
 
-def _values(confs: Sequence[Path], group: str, option: str) -> dict[str, Any]:
+def values_of(confs: Sequence[Path], group: str, option: str) -> dict[str, Any]:
     """The keys of an option with their values, those it takes over from its own defaults included."""
-    content = _load(_file(confs, group, option))
+    content = load_yaml(file_of(confs, group, option))
     values: dict[str, Any] = {}
     for other in content.pop("defaults", []):
-        values |= _values(confs, group, other) if other != "_self_" else {}
+        values |= values_of(confs, group, other) if other != "_self_" else {}
     return values | {key: value for key, value in content.items() if key != "_target_"}
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The content of a yaml file; {} of an empty one."""
     return yaml.safe_load(path.read_text()) or {}

@@ -12,7 +12,7 @@ from sweepwise.data.dataset import Data
 from sweepwise.data.part import Part
 from sweepwise.data.stored import StoredPart
 from sweepwise.seed import seed_worker
-from sweepwise.system.signals import ASKING
+from sweepwise.system.signals import STOP_SIGNALS
 
 Batch = tuple[Tensor, Tensor]
 FLOAT = 4  # bytes
@@ -168,5 +168,5 @@ def _folded(orders: Tensor, batch_size: int) -> list[Tensor]:
 def _begin_worker(worker: int) -> None:
     """Seeds a worker, and leaves it to the process that trains to answer signals that go to all of them."""
     seed_worker(worker)
-    for number in ASKING:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from sweepwise.data import Data
-from sweepwise.diagnosis.measure import Diagnosis, Layer, examine, examples_for
+from sweepwise.diagnosis.measure import Layer, Measurements, examine, examples_for
 from sweepwise.init import initialize_
 from sweepwise.parts import EXAMPLES, Parts
 from sweepwise.seed import same_generators_after
@@ -41,7 +41,7 @@ SCHEMES: dict[str, Callable[..., torch.Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Start:
+class Diagnosis:
     """What is known of a run before its first step.
 
     Attributes:
@@ -53,7 +53,7 @@ class Start:
         advice: what helps, if something is wrong.
     """
 
-    diagnosis: Diagnosis
+    diagnosis: Measurements
     expected_loss: float
     expected_words: str
     constant_loss: float
@@ -82,7 +82,7 @@ class Start:
         }
 
 
-def look(parts: Parts) -> Start:
+def diagnose(parts: Parts) -> Diagnosis:
     """Examines the network of a run on training examples, and tries what would help; changes nothing."""
     expected, constant = expected_losses(parts.data)
     found = _examined(parts, parts.model)
@@ -90,10 +90,10 @@ def look(parts: Parts) -> Start:
     advice = _advice(parts, expected, wrong) if wrong else ""
     classes = parts.data.classes
     words = f"ln({classes})" if classes else "the variance of the targets"
-    return Start(found, expected, words, constant, wrong, advice)
+    return Diagnosis(found, expected, words, constant, wrong, advice)
 
 
-def _examined(parts: Parts, model: nn.Module) -> Diagnosis:
+def _examined(parts: Parts, model: nn.Module) -> Measurements:
     return examine(model, parts.task.loss, *parts.sample(examples_for(math.prod(parts.data.features))))
 
 
@@ -107,7 +107,7 @@ def expected_losses(data: Data) -> tuple[float, float]:
     return math.log(data.classes), -torch.special.xlogy(shares, shares).sum().item()
 
 
-def complaints(found: Diagnosis, expected_loss: float) -> list[str]:
+def complaints(found: Measurements, expected_loss: float) -> list[str]:
     """What is wrong with a network that was examined, in words; nothing if it is fine or was not seen."""
     if found.failed:
         return []
@@ -127,7 +127,7 @@ def complaints(found: Diagnosis, expected_loss: float) -> list[str]:
     return said + _forwards(found) + _backwards(hidden) + _units(hidden)
 
 
-def _forwards(found: Diagnosis) -> list[str]:
+def _forwards(found: Measurements) -> list[str]:
     """Whether the examples can still be told apart when the signal comes to the output layer."""
     if len(found.hidden) < 2:
         return []
@@ -183,7 +183,7 @@ def _last_run(flags: Sequence[bool]) -> int:
     return min(start, len(flags) - 1)
 
 
-def _place(found: Diagnosis, layer: Layer) -> str:
+def _place(found: Measurements, layer: Layer) -> str:
     return f"{layer.name} (layer {found.layers.index(layer) + 1} of {len(found.layers)})"
 
 
@@ -224,12 +224,12 @@ def _candidates(parts: Parts) -> Iterator[tuple[str, Initialize]]:
                 yield f"{text} {smaller}", initialize
 
 
-def forward_factor(found: Diagnosis) -> float:
+def forward_factor(found: Measurements) -> float:
     """By what the spread between the examples changes from one hidden layer to the next; 0: not known."""
     return factor([layer.between for layer in found.hidden])
 
 
-def backward_factor(found: Diagnosis) -> float:
+def backward_factor(found: Measurements) -> float:
     """By what the norm of the gradient changes from one hidden layer to the one before; 0: not known."""
     return factor([layer.gradient_norm for layer in reversed(found.hidden)])
 
@@ -241,7 +241,7 @@ def factor(sizes: Sequence[float]) -> float:
     return (sizes[-1] / sizes[0]) ** (1 / (len(sizes) - 1))
 
 
-def start_lines(start: "Start") -> list[tuple[str, str]]:
+def start_lines(start: "Diagnosis") -> list[tuple[str, str]]:
     """How a network starts: its first loss, the signal through its hidden layers and what is wrong."""
     found = start.diagnosis
     if found.failed:

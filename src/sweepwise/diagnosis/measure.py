@@ -58,7 +58,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class Measurements:
     """What was seen of a network.
 
     Attributes:
@@ -90,7 +90,7 @@ def examples_for(features: int) -> int:
     return max(LEAST_EXAMPLES, min(EXAMPLES, INPUTS // max(features, 1)))
 
 
-def examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Diagnosis:
+def examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Measurements:
     """Passes examples through a copy of the model, forwards and backwards, in the mode that it is in.
 
     A layer with weights that is called several times is seen at its last call. An activation that the model
@@ -111,10 +111,12 @@ def examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tenso
             return _examine(copy.deepcopy(model), loss, x, y)
         except Exception as error:  # the examination must never be what stops a training
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            return Diagnosis(len(x), math.nan, failed=reason)
+            return Measurements(len(x), math.nan, failed=reason)
 
 
-def _examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Diagnosis:
+def _examine(
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor
+) -> Measurements:
     seen = _Seen(len(x))
     with torch.enable_grad(), _hooked(model, seen.of), closing(seen):
         value = loss(model(x), y)
@@ -122,7 +124,7 @@ def _examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tens
             value.backward()
     found = float(value.detach())
     first_bad = "" if math.isfinite(found) else _first_bad(model, x)
-    return Diagnosis(len(x), found, tuple(seen.layers()), first_bad)
+    return Measurements(len(x), found, tuple(seen.layers()), first_bad)
 
 
 @contextmanager

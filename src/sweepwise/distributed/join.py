@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from contextlib import AbstractContextManager, nullcontext
 
-from sweepwise.distributed.place import _await_name, place
-from sweepwise.distributed.world import ALONE, World
+from sweepwise.distributed.place import await_name, place
+from sweepwise.distributed.world import SINGLE_PROCESS, World
 
 
 def joined() -> AbstractContextManager[World]:
@@ -18,8 +18,8 @@ def joined() -> AbstractContextManager[World]:
     """
     here = place()
     if here.size == 1:
-        return nullcontext(ALONE)
-    _await_name(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+        return nullcontext(SINGLE_PROCESS)
+    await_name(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
     from sweepwise.distributed.ranks import met
 
     return met(here)

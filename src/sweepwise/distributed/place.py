@@ -104,7 +104,7 @@ def _is_host(text: str) -> bool:
     return text.isprintable() and not any(map(str.isspace, text))
 
 
-def _await_name(host: str, port: int) -> None:
+def await_name(host: str, port: int) -> None:
     """Waits until this machine knows rank 0's by its name.
 
     Raises:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sweepwise.distributed.lockstep import Lockstep, OutOfStep
 from sweepwise.distributed.place import Place
-from sweepwise.distributed.world import GONE, Elsewhere, Lost
+from sweepwise.distributed.world import GONE, PeerFailed, PeerLost
 from sweepwise.errors import UsageError, reason
 from sweepwise.system import signals
 
@@ -57,8 +57,8 @@ class Ranks:
         """See `World.enter`."""
         self.lockstep.enter(label)
 
-    def each(self, label: str, do: Callable[[], Result]) -> Result:
-        """See `World.each`; the first rank that failed says why."""
+    def on_all(self, label: str, do: Callable[[], Result]) -> Result:
+        """See `World.on_all`; the first rank that failed says why."""
         result, failed = _tried(do)
         self.lockstep.meet(label)
         ends: list[int | None] = [None] * self.size
@@ -69,10 +69,10 @@ class Ranks:
         _part()
         raise failed if failed is not None and first == self.rank else _ended(ends[first])
 
-    def first(
+    def on_rank_0(
         self, label: str, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None
     ) -> Any:
-        """See `World.first`."""
+        """See `World.on_rank_0`."""
         result: Any
         failed: BaseException | None
         result, failed = _tried(do) if self.leads else (None, None)
@@ -85,22 +85,22 @@ class Ranks:
             raise failed or _ended(message[0])
         return result if self.leads else message[1]
 
-    def most(self, label: str, numbers: Sequence[int]) -> list[int]:
-        """See `World.most`."""
+    def max(self, label: str, numbers: Sequence[int]) -> list[int]:
+        """See `World.max`."""
         return self.lockstep.meet(label, numbers)
 
-    def total(self, label: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """See `World.total`."""
+    def sum(self, label: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """See `World.sum`."""
         self.lockstep.meet(label)
         own = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
         every = [torch.empty_like(own) for _ in range(self.size)]
         dist.all_gather(every, own)
         return reduce(torch.add, every).numpy()
 
-    def seen(self, label: str, numbers: Sequence[Tensor]) -> list[Tensor]:
-        """See `World.seen`."""
+    def sum_scalars(self, label: str, numbers: Sequence[Tensor]) -> list[Tensor]:
+        """See `World.sum_scalars`."""
         own = torch.stack(list(numbers))
-        totals = self.total(label, own.double().numpy(force=True))
+        totals = self.sum(label, own.double().numpy(force=True))
         return list(torch.from_numpy(totals).to(own.device, own.dtype))
 
     def steps(self, label: str, steps: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
@@ -116,17 +116,17 @@ class Ranks:
             for losses, *rows in (zip(*parts, strict=True) for parts in zip(*every, strict=True))
         ]
 
-    def share(self, rows: Tensor) -> Tensor:
-        """See `World.share`: contiguous, of sizes as equal as can be."""
+    def shard(self, rows: Tensor) -> Tensor:
+        """See `World.shard`: contiguous, of sizes as equal as can be."""
         return rows.tensor_split(self.size)[self.rank]
 
-    def portion(self, rows: Tensor) -> Tensor:
-        """See `World.portion`."""
-        own = self.share(rows)
+    def padded_shard(self, rows: Tensor) -> Tensor:
+        """See `World.padded_shard`."""
+        own = self.shard(rows)
         return own if len(own) else rows[:1]
 
-    def whole(self, label: str, own: Tensor, rows: int) -> Tensor:
-        """See `World.whole`."""
+    def all_gather(self, label: str, own: Tensor, rows: int) -> Tensor:
+        """See `World.all_gather`."""
         self.lockstep.meet(label)
         sizes = [len(part) for part in torch.arange(rows).tensor_split(self.size)]
         padded = own.new_zeros(max(sizes), *own.shape[1:], device="cpu")
@@ -135,8 +135,8 @@ class Ranks:
         dist.all_gather(every, padded)
         return torch.cat([part[:size] for part, size in zip(every, sizes, strict=True)]).to(own.device)
 
-    def gathered(self, label: str, own: Tensor) -> Sequence[Tensor]:
-        """See `World.gathered`."""
+    def gather(self, label: str, own: Tensor) -> Sequence[Tensor]:
+        """See `World.gather`."""
         self.lockstep.meet(label)
         part = own.detach().cpu().contiguous()
         every = [torch.empty_like(part) for _ in range(self.size)] if self.leads else None
@@ -151,14 +151,14 @@ class Ranks:
             dist.broadcast(leading, 0)
             tensor.copy_(leading)
 
-    def lost(self, error: BaseException) -> "Lost | Elsewhere | OutOfStep | None":
+    def lost(self, error: BaseException) -> "PeerLost | PeerFailed | OutOfStep | None":
         """See `World.lost`; of all processes that are left the first one says it."""
         text = str(error).lower()
         if not isinstance(error, (RuntimeError, dist.DistError)) or not any(word in text for word in BROKEN):
             return None
         if wrong := self.lockstep.wrong():
             return wrong
-        return Lost(GONE) if _first_to_speak() else Elsewhere(1, _told())
+        return PeerLost(GONE) if _first_to_speak() else PeerFailed(1, _told())
 
 
 def exit_code(error: BaseException) -> int:
@@ -188,7 +188,7 @@ def _end(error: BaseException) -> int:
 
 def _ended(end: int | None) -> BaseException:
     """What the others raise: a signal at one of them is a signal to all."""
-    return signals.Stopped(-end) if end is not None and end < 0 else Elsewhere(end)
+    return signals.Stopped(-end) if end is not None and end < 0 else PeerFailed(end)
 
 
 def _tried(do: Callable[[], Result]) -> tuple[Any, BaseException | None]:
@@ -213,7 +213,9 @@ def met(here: Place) -> Iterator[Ranks]:
     except (RuntimeError, dist.DistError) as error:
         why = str(error).strip().partition("\n")[0]
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise Lost(f"the {here.size} processes of this training do not meet at {address}: {why}") from error
+        raise PeerLost(
+            f"the {here.size} processes of this training do not meet at {address}: {why}"
+        ) from error
     world = Ranks(here)
     world.lockstep.watch(store)
     try:
@@ -223,7 +225,7 @@ def met(here: Place) -> Iterator[Ranks]:
         _tell(f"rank {here.rank}: {reason(error)}")
         _part()
         raise
-    except (Lost, Elsewhere):
+    except (PeerLost, PeerFailed):
         raise
     except BaseException as error:
         if instead := world.lost(error):

@@ -52,11 +52,11 @@ class World(Protocol):
         """Together: what follows is exchanged by torch itself."""
         ...
 
-    def each(self, label: str, do: Callable[[], Result]) -> Result:
+    def on_all(self, label: str, do: Callable[[], Result]) -> Result:
         """Together: does something in every process. If it fails in one, it fails in all."""
         ...
 
-    def first(self, label: str, do: Callable[[], Result], told: Callable[[Result], Any] = ...) -> Any:
+    def on_rank_0(self, label: str, do: Callable[[], Result], told: Callable[[Result], Any] = ...) -> Any:
         """Together: does something in rank 0 alone. If it fails, it fails in all.
 
         Args:
@@ -66,15 +66,15 @@ class World(Protocol):
         """
         ...
 
-    def most(self, label: str, numbers: Sequence[int]) -> list[int]:
+    def max(self, label: str, numbers: Sequence[int]) -> list[int]:
         """Together: the greatest of each number, of at most 3, over the processes."""
         ...
 
-    def total(self, label: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def sum(self, label: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Together: the sum over the processes, in the order of their ranks."""
         ...
 
-    def seen(self, label: str, numbers: Sequence[Tensor]) -> list[Tensor]:
+    def sum_scalars(self, label: str, numbers: Sequence[Tensor]) -> list[Tensor]:
         """Together: the sum of scalars over the processes."""
         ...
 
@@ -82,19 +82,19 @@ class World(Protocol):
         """Together: of each step (loss, outputs, targets) of the whole batch, in rank 0."""
         ...
 
-    def share(self, rows: Tensor) -> Tensor:
+    def shard(self, rows: Tensor) -> Tensor:
         """This process's part of what belongs to all, such as a batch; it may be empty."""
         ...
 
-    def portion(self, rows: Tensor) -> Tensor:
-        """`share`, but never empty: the first row stands for none."""
+    def padded_shard(self, rows: Tensor) -> Tensor:
+        """`shard`, but never empty: the first row stands for none."""
         ...
 
-    def whole(self, label: str, own: Tensor, rows: int) -> Tensor:
+    def all_gather(self, label: str, own: Tensor, rows: int) -> Tensor:
         """Together: all rows, of which every process has its share."""
         ...
 
-    def gathered(self, label: str, own: Tensor) -> Sequence[Tensor]:
+    def gather(self, label: str, own: Tensor) -> Sequence[Tensor]:
         """Together: what each process has, of one shape, on the CPU of rank 0; elsewhere nothing."""
         ...
 
@@ -102,12 +102,12 @@ class World(Protocol):
         """Together: rank 0's values for all."""
         ...
 
-    def lost(self, error: BaseException) -> Lost | Elsewhere | OutOfStep | None:
+    def lost(self, error: BaseException) -> PeerLost | PeerFailed | OutOfStep | None:
         """What to raise instead of an error that only says that another process has gone."""
         ...
 
 
-class Alone:
+class SingleProcess:
     """The world of one process: nothing is to be agreed on."""
 
     rank, size, leads = 0, 1, True
@@ -115,25 +115,25 @@ class Alone:
     def enter(self, label: str) -> None:
         """Nobody else is anywhere."""
 
-    def each(self, label: str, do: Callable[[], Result]) -> Result:
+    def on_all(self, label: str, do: Callable[[], Result]) -> Result:
         """Does it."""
         return do()
 
-    def first(
+    def on_rank_0(
         self, label: str, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None
     ) -> Result:
         """Does it."""
         return do()
 
-    def most(self, label: str, numbers: Sequence[int]) -> list[int]:
+    def max(self, label: str, numbers: Sequence[int]) -> list[int]:
         """The numbers."""
         return list(numbers)
 
-    def total(self, label: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def sum(self, label: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The values."""
         return values
 
-    def seen(self, label: str, numbers: Sequence[Tensor]) -> list[Tensor]:
+    def sum_scalars(self, label: str, numbers: Sequence[Tensor]) -> list[Tensor]:
         """The numbers."""
         return list(numbers)
 
@@ -141,19 +141,19 @@ class Alone:
         """The steps."""
         return steps
 
-    def share(self, rows: Tensor) -> Tensor:
+    def shard(self, rows: Tensor) -> Tensor:
         """All rows."""
         return rows
 
-    def portion(self, rows: Tensor) -> Tensor:
+    def padded_shard(self, rows: Tensor) -> Tensor:
         """All rows."""
         return rows
 
-    def whole(self, label: str, own: Tensor, rows: int) -> Tensor:
+    def all_gather(self, label: str, own: Tensor, rows: int) -> Tensor:
         """All rows."""
         return own
 
-    def gathered(self, label: str, own: Tensor) -> Sequence[Tensor]:
+    def gather(self, label: str, own: Tensor) -> Sequence[Tensor]:
         """What it has."""
         return [own.cpu()]
 
@@ -164,7 +164,7 @@ class Alone:
         """Nobody can be lost."""
 
 
-ALONE = Alone()
+SINGLE_PROCESS = SingleProcess()
 
 
 GONE = (
@@ -173,13 +173,13 @@ GONE = (
 )
 
 
-class Lost(Failure):
+class PeerLost(Failure):
     """Another process of this training has gone."""
 
     status = "interrupted"
 
 
-class Elsewhere(SystemExit):
+class PeerFailed(SystemExit):
     """This process ends as another one does, which says why.
 
     Args:
@@ -192,7 +192,7 @@ class Elsewhere(SystemExit):
 
     def __init__(self, code: int | None, why: str = "") -> None:
         super().__init__(code)
-        self.status = "failed" if why else Lost.status
+        self.status = "failed" if why else PeerLost.status
         self._why = why or GONE
 
     def __str__(self) -> str:

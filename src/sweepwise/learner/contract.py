@@ -67,11 +67,11 @@ class Learner(Protocol):
 
     Attributes:
         runs: how many.
-        takes_portions: whether a step wants only this process's portion of the inputs, `World.portion`.
+        takes_shards: whether a step wants only this process's portion of the inputs, `World.padded_shard`.
     """
 
     runs: int
-    takes_portions: bool
+    takes_shards: bool
 
     def step(
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
@@ -80,7 +80,7 @@ class Learner(Protocol):
 
         Args:
             x: (those * batch, *features), the batch of each run after that of the one before; of one run's
-                this process's portion, if the learner `takes_portions`.
+                this process's portion, if the learner `takes_shards`.
             y: (those * batch,), in any case.
             rates: (runs,) learning rates, of dropped runs too.
             step: counted from 0; the noise of a step is a function of the run's seed and this.
@@ -117,35 +117,35 @@ class Learner(Protocol):
         """Norm of the run's last gradient."""
         ...
 
-    def keep(self, run: int) -> None:
+    def save_best(self, run: int) -> None:
         """Copies what `evaluate` measures aside as its best: parameters or their average, and buffers."""
         ...
 
-    def restore(self, run: int) -> None:
+    def load_best(self, run: int) -> None:
         """Puts the run's best back; without one, changes nothing."""
         ...
 
-    def state(self, run: int, *, best: bool) -> dict[str, Tensor]:
+    def model_state_dict(self, run: int, *, best: bool) -> dict[str, Tensor]:
         """The run's parameters and buffers by name, its best or its present ones, as copies on the CPU.
 
         With the present ones goes their moving average, if there is one, as 'ema/NAME'.
         """
         ...
 
-    def memory(self, run: int) -> dict[str, Any]:
-        """What the next step depends on beside what `state` gives: copies on the CPU, for torch.save."""
+    def state_dict(self, run: int) -> dict[str, Any]:
+        """What the next step depends on beside `model_state_dict`: copies on the CPU, for torch.save."""
         ...
 
-    def resume(
-        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], memory: Mapping[str, Any]
+    def load_state_dict(
+        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> None:
         """Puts a run where it was.
 
         Args:
             run: its place.
-            weights: from `state(run, best=False)`.
-            best: from `state(run, best=True)`; empty if there was none.
-            memory: from `memory`.
+            weights: from `model_state_dict(run, best=False)`.
+            best: from `model_state_dict(run, best=True)`; empty if there was none.
+            state: from `state_dict`.
 
         Raises:
             ValueError: they are not those of such a model.

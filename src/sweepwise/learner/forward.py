@@ -42,7 +42,7 @@ class Forward:
         self.kinds = {name: type(module).__name__ for name, module in self._layers.items()}
         self.units = axes_of_units(self._layers)
 
-    def heard(self, outputs: dict[str, list[Tensor]]) -> Callable[[Tensor], Tensor]:
+    def activations(self, outputs: dict[str, list[Tensor]]) -> Callable[[Tensor], Tensor]:
         """A pass for a step that leaves what each layer puts out, by its name; one tensor a call."""
         plain = self.train is self.evaluate
         return partial(self._within if plain else self._beside, outputs)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sweepwise.data.loading import Batch
-from sweepwise.distributed.world import ALONE, World
+from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.learner.contract import Precision, Watch, Watched
 from sweepwise.learner.ema import average_of
 from sweepwise.learner.flat import FlatParameters
@@ -49,7 +49,7 @@ class ModuleLearner:
     Attributes:
         model: shares its parameters with the learner.
         weights: how many of the parameters are weights, which decay and are penalised.
-        takes_portions: whether a step wants this process's portion of the inputs, not those of the batch.
+        takes_shards: whether a step wants this process's portion of the inputs, not those of the batch.
     """
 
     runs = 1
@@ -67,7 +67,7 @@ class ModuleLearner:
         ema: float = 0.0,
         precision: Precision = "fp32",
         compile: bool = False,
-        world: World = ALONE,
+        world: World = SINGLE_PROCESS,
     ) -> None:
         self.model = model.train()
         self.task = task
@@ -91,7 +91,7 @@ class ModuleLearner:
             regularizer.shapes = self.flat.shapes[: len(self.flat.weight_names)]
             regularizer.norms = self.flat.row_norms
         self.mixes = [(type(r).__name__, r.examples) for r in acting(regularizers, "examples")]
-        self.takes_portions = world.size > 1 and not self.mixes  # those that act see the whole batch
+        self.takes_shards = world.size > 1 and not self.mixes  # those that act see the whole batch
         self._passes, self._loss_of = self._passing(accumulate)
         self._before_step = [r.before_step_ for r in acting(regularizers, "before_step_")]
         self._clip = [r.clip_ for r in acting(regularizers, "clip_")]
@@ -113,7 +113,7 @@ class ModuleLearner:
             loss,
             scale,
             accumulate=accumulate,
-            whole=not self.takes_portions,
+            whole=not self.takes_shards,
         )
         return shared, shared.contribution
 
@@ -124,7 +124,7 @@ class ModuleLearner:
         self.noise.begin(step)
         self.flat.forget_gradients()
         heard: dict[str, list[Tensor]] = {}
-        forward = self.forward.heard(heard) if watch >= Watch.TENSORS else self.forward.train
+        forward = self.forward.activations(heard) if watch >= Watch.TENSORS else self.forward.train
         inputs, targets = self.trained_on(x, y, step)
         self._world.enter("a training step")
         objective, outputs = self._passes(forward, inputs, targets)
@@ -137,7 +137,7 @@ class ModuleLearner:
         if watch:
             before = self._before.copy_(self.flat.values)
             penalty = self.penalty()
-            loss_of_all, objective = self._world.seen(
+            loss_of_all, objective = self._world.sum_scalars(
                 "the loss of a watched step", [loss.detach(), objective.detach()]
             )
             penalty = penalty + (objective - loss_of_all) if self.mixes else penalty
@@ -259,7 +259,7 @@ class ModuleLearner:
                 loss += self.task.loss(outputs, y).item() * len(y) if len(y) else 0.0
                 sums += self.task.sums(outputs[None], y[None]).numpy(force=True)
                 examples += len(y)
-        loss, *terms, examples = self._world.total(
+        loss, *terms, examples = self._world.sum(
             "the metrics of an evaluation", np.array([loss, *np.ravel(sums), examples])
         )
         return np.array([loss / examples]), np.array([terms]) / examples
@@ -268,7 +268,8 @@ class ModuleLearner:
         """See `Learner.predict`."""
         with self._evaluating() as model:
             return [
-                self._world.whole("outputs", self._outputs(model, batch), len(batch[1])) for batch in batches
+                self._world.all_gather("outputs", self._outputs(model, batch), len(batch[1]))
+                for batch in batches
             ]
 
     def _outputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
@@ -277,7 +278,7 @@ class ModuleLearner:
 
     def _shared(self, batch: Batch) -> Batch:
         """This process's part of a batch that is evaluated; inputs are never none."""
-        return self._world.portion(batch[0]), self._world.share(batch[1])
+        return self._world.padded_shard(batch[0]), self._world.shard(batch[1])
 
     @contextmanager
     def _evaluating(self) -> Iterator[Callable[[Tensor], Tensor]]:
@@ -307,23 +308,23 @@ class ModuleLearner:
         """See `Learner.gradient_norm`."""
         return math.hypot(*(norm.item() for norm in self.flat.norms(self.flat.gradients())))
 
-    def keep(self, run: int) -> None:
-        """See `Learner.keep`."""
+    def save_best(self, run: int) -> None:
+        """See `Learner.save_best`."""
         present = [self._average.row, *self.model.buffers()]
         if not self._kept:
             self._kept = [torch.empty_like(tensor) for tensor in present]
         for kept, tensor in zip(self._kept, present, strict=True):
             kept.copy_(tensor)
 
-    def restore(self, run: int) -> None:
-        """See `Learner.restore`."""
+    def load_best(self, run: int) -> None:
+        """See `Learner.load_best`."""
         if self._kept:
             for kept, tensor in zip(self._kept, [self.flat.values, *self.model.buffers()], strict=True):
                 tensor.copy_(kept)
             self._average.begin_()
 
-    def state(self, run: int, *, best: bool) -> dict[str, Tensor]:
-        """See `Learner.state`."""
+    def model_state_dict(self, run: int, *, best: bool) -> dict[str, Tensor]:
+        """See `Learner.model_state_dict`."""
         row = self._average.row if best else self.flat.values
         beside = self._beside()
         if best and self._kept:
@@ -338,32 +339,32 @@ class ModuleLearner:
         frozen = {name: p for name, p in self.model.named_parameters() if not p.requires_grad}
         return frozen | dict(self.model.named_buffers())
 
-    def memory(self, run: int) -> dict[str, Any]:
-        """See `Learner.memory`."""
+    def state_dict(self, run: int) -> dict[str, Any]:
+        """See `Learner.state_dict`."""
         return {
-            "optimizer": self.optimizer.memory(self.flat.whole_row),
-            "scaling": self._scaling.memory(),
-            "regularizers": [copy.deepcopy(regularizer.memory()) for regularizer in self._regularizers],
+            "optimizer": self.optimizer.state_dict(self.flat.whole_row),
+            "scaling": self._scaling.state_dict(),
+            "regularizers": [copy.deepcopy(regularizer.state_dict()) for regularizer in self._regularizers],
         }
 
     @torch.no_grad()
-    def resume(
-        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], memory: Mapping[str, Any]
+    def load_state_dict(
+        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> None:
-        """See `Learner.resume`."""
+        """See `Learner.load_state_dict`."""
         present = self._beside() | self.flat.views(self.flat.values)
         present |= self._average.named(self.flat.views)
         _copy_(present, self.flat.own(weights))
         if best:
-            self.keep(run)
+            self.save_best(run)
             buffers = dict(zip(dict(self.model.named_buffers()), self._kept[1:], strict=True))
             kept = self.flat.views(self._kept[0]) | buffers
             own = self.flat.own(best)
             _copy_(kept, {name: own[name] for name in kept.keys() & own.keys()})
-        self.optimizer.remember(memory["optimizer"], self.flat.own_row)
-        self._scaling.remember(memory["scaling"])
-        for regularizer, own in zip(self._regularizers, memory["regularizers"], strict=True):
-            regularizer.remember(own)
+        self.optimizer.load_state_dict(state["optimizer"], self.flat.own_row)
+        self._scaling.load_state_dict(state["scaling"])
+        for regularizer, own in zip(self._regularizers, state["regularizers"], strict=True):
+            regularizer.load_state_dict(own)
 
     def drop(self, run: int) -> None:
         """See `Learner.drop`."""

@@ -66,11 +66,11 @@ class Unscaled:
         """Nothing."""
         return {}
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """Nothing."""
         return {}
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Nothing."""
 
 
@@ -122,14 +122,14 @@ class LossScaling:
         """Whether no scale keeps the gradients finite: the run has diverged, though its weights stay."""
         return self._scaler.get_scale() < LEAST_SCALE
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """The scale, how long it has held, and the steps skipped so far."""
         return {"scaler": self._scaler.state_dict(), "skipped": self.skipped}
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        """Takes up what `memory` gave."""
-        self._scaler.load_state_dict(memory["scaler"])
-        self.skipped = memory["skipped"]
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up what `state_dict` gave."""
+        self._scaler.load_state_dict(state["scaler"])
+        self.skipped = state["skipped"]
 
     def told(self) -> dict[str, float]:
         """What is logged of it: the scale and the steps skipped so far."""

@@ -96,7 +96,7 @@ class AppendedFile:
         failed = self._failure
         try:
             whole = self.flush(sync=True)
-        except takeover.Fenced:  # others write it now, and this process ends with that anyway
+        except takeover.TakenOver:  # others write it now, and this process ends with that anyway
             return
         if not whole:
             failed = self._failure

@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.histogram import Histogram
-from sweepwise.monitor.hparams import _finite_or_text, _hparam_info, _hparams_summary
+from sweepwise.monitor.hparams import finite_or_text, hparam_info, hparams_summary
 from sweepwise.monitor.picture import Picture, png
-from sweepwise.monitor.tfrecord import _field, _floats, _plugin_summary, _record, _texts, _varint
+from sweepwise.monitor.tfrecord import bytes_field, floats, framed, plugin_summary, texts, varint
 from sweepwise.system import atomic
-from sweepwise.system.handle import named
+from sweepwise.system.handle import readable
 
 _FILE_VERSION, _GRAPH, _SUMMARY, _SESSION_LOG = 3, 4, 5, 7  # fields of Event
 _SESSION_START = b"\x08\x01"  # SessionLog: status = START
@@ -56,7 +56,7 @@ class EventFile:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = _create(folder)
         self._file = AppendedFile(self.path)
-        self._file.add(0, _record(0, _FILE_VERSION, b"brain.Event:2"))
+        self._file.add(0, framed(0, _FILE_VERSION, b"brain.Event:2"))
         if start_step is not None:
             for _ in range(2):  # TensorBoard ignores the first start that it meets in a folder
                 self._write(start_step, _SESSION_LOG, _SESSION_START)
@@ -75,13 +75,14 @@ class EventFile:
     def histograms(self, step: int, values: Mapping[str, Histogram]) -> None:
         """Write one event with a histogram for each tag."""
         encoded = [
-            _field(1, _field(1, tag.encode()) + _field(5, _histo(value))) for tag, value in values.items()
+            bytes_field(1, bytes_field(1, tag.encode()) + bytes_field(5, _histo(value)))
+            for tag, value in values.items()
         ]
         self._write(step, _SUMMARY, b"".join(encoded))
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """Write a text in Markdown for the Text tab."""
-        self._write(step, _SUMMARY, _plugin_summary(tag, "text", _texts(markdown.encode())))
+        self._write(step, _SUMMARY, plugin_summary(tag, "text", texts(markdown.encode())))
 
     def graph(self, definition: bytes) -> None:
         """Write the Graphs tab's picture of the model, a serialised GraphDef."""
@@ -90,15 +91,15 @@ class EventFile:
     def image(self, tag: str, picture: Picture, step: int = 0, description: str = "") -> None:
         """Write a picture for the Images tab, with a description in Markdown."""
         height, width, _ = picture.shape
-        tensor = _texts(str(width).encode(), str(height).encode(), png(picture))
-        self._write(step, _SUMMARY, _plugin_summary(tag, "images", tensor, description=description))
+        tensor = texts(str(width).encode(), str(height).encode(), png(picture))
+        self._write(step, _SUMMARY, plugin_summary(tag, "images", tensor, description=description))
 
     def curve(self, tag: str, values: NDArray[np.float32], step: int = 0, description: str = "") -> None:
         """Write precision over recall for the PR Curves tab, as `precision_recall` returns it."""
         from tensorboard.plugins.pr_curve.plugin_data_pb2 import PrCurvePluginData
 
         content = PrCurvePluginData(version=0, num_thresholds=values.shape[1]).SerializeToString()
-        summary = _plugin_summary(tag, "pr_curves", _floats(values), content, description)
+        summary = plugin_summary(tag, "pr_curves", floats(values), content, description)
         self._write(step, _SUMMARY, summary)
 
     def layout(self, charts: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
@@ -121,8 +122,8 @@ class EventFile:
                 Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in lines.items()
             ]
             layout.category.append(Category(title=category, chart=chart))
-        tensor = _texts(layout.SerializeToString())
-        self._write(0, _SUMMARY, _plugin_summary("custom_scalars__config__", "custom_scalars", tensor))
+        tensor = texts(layout.SerializeToString())
+        self._write(0, _SUMMARY, plugin_summary("custom_scalars__config__", "custom_scalars", tensor))
 
     def hparams(self, values: Mapping[str, bool | int | float | str]) -> None:
         """Write the run's hyperparameters: its row in the HParams tab.
@@ -134,7 +135,7 @@ class EventFile:
 
         info = SessionStartInfo(start_time_secs=time.time())
         for key, value in values.items():
-            value = _finite_or_text(value)
+            value = finite_or_text(value)
             if isinstance(value, bool):
                 info.hparams[key].bool_value = value
             elif isinstance(value, int | float):
@@ -146,7 +147,7 @@ class EventFile:
                     f"a hyperparameter is a bool, int, float or str, but {key} is {value!r}; "
                     "leave it out or give its text"
                 )
-        self._write(0, _SUMMARY, _hparams_summary("session_start_info", info))
+        self._write(0, _SUMMARY, hparams_summary("session_start_info", info))
 
     def hparams_end(self, status: Literal["SUCCESS", "FAILURE", "RUNNING", "UNKNOWN"]) -> None:
         """Write how the run ended, once: TensorBoard shows the first status that it finds in the folder."""
@@ -154,7 +155,7 @@ class EventFile:
         from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo
 
         info = SessionEndInfo(status=Status.Value(f"STATUS_{status}"), end_time_secs=time.time())
-        self._write(0, _SUMMARY, _hparams_summary("session_end_info", info))
+        self._write(0, _SUMMARY, hparams_summary("session_end_info", info))
 
     @staticmethod
     def hparams_experiment(
@@ -175,16 +176,16 @@ class EventFile:
         from tensorboard.plugins.hparams.api_pb2 import Experiment, MetricInfo, MetricName
 
         experiment = Experiment(
-            hparam_infos=[_hparam_info(key, values) for key, values in hparams.items()],
+            hparam_infos=[hparam_info(key, values) for key, values in hparams.items()],
             metric_infos=[MetricInfo(name=MetricName(tag=tag)) for tag in metrics],
             time_created_secs=time.time(),
         )
         for info in experiment.hparam_infos:
             info.differs = info.name in shown
-        version = _record(0, _FILE_VERSION, b"brain.Event:2")
-        summary = _record(0, _SUMMARY, _hparams_summary("experiment", experiment))
+        version = framed(0, _FILE_VERSION, b"brain.Event:2")
+        summary = framed(0, _SUMMARY, hparams_summary("experiment", experiment))
         folder.mkdir(parents=True, exist_ok=True)
-        atomic.write_aside(folder / _EXPERIMENT_FILE, version + summary)
+        atomic.write_atomic(folder / _EXPERIMENT_FILE, version + summary)
 
     def tab(self, hparams: Mapping[str, object], metrics: Sequence[str], shown: Collection[str]) -> None:
         """Describe the HParams tab of all runs beside this one: their settings, and these metrics alone.
@@ -192,7 +193,7 @@ class EventFile:
         Without it TensorBoard makes a column of every scalar that any run has. The settings in `shown`, of
         this run or an earlier one, come first: the tab ticks five.
         """
-        root = Path(named(self.path)).parent.parent
+        root = Path(readable(self.path)).parent.parent
         columns = dict.fromkeys(hparams, False) | self.hparams_columns(root)
         columns |= {name: True for name in shown if name in columns}
         self.hparams_experiment(
@@ -230,7 +231,7 @@ class EventFile:
         self._file.close()
 
     def _write(self, step: int, field: int, payload: bytes) -> None:
-        self._file.add(step, _record(step, field, payload))
+        self._file.add(step, framed(step, field, payload))
 
 
 def cut(folder: Path, sizes: Mapping[str, int], new: Path | None = None) -> None:
@@ -273,8 +274,8 @@ def _create(folder: Path) -> Path:
 @functools.cache
 def _scalar_head(tag: str) -> bytes:
     """Summary with one Value, up to the four bytes of its simple_value."""
-    value = _field(1, tag.encode()) + b"\x15"
-    return b"\x0a" + _varint(len(value) + _FLOAT.size) + value
+    value = bytes_field(1, tag.encode()) + b"\x15"
+    return b"\x0a" + varint(len(value) + _FLOAT.size) + value
 
 
 def _float32(value: float) -> bytes:
@@ -290,7 +291,7 @@ def _histo(histogram: Histogram) -> bytes:
     low, high = (h.minimum, h.maximum) if h.count else (0.0, 0.0)
     moments = _MOMENTS.pack(0x09, low, 0x11, high, 0x19, h.count, 0x21, h.total, 0x29, h.squares)
     limits, counts = h.limits.astype("<f8").tobytes(), h.counts.astype("<f8").tobytes()
-    return moments + _field(6, limits) + _field(7, counts)
+    return moments + bytes_field(6, limits) + bytes_field(7, counts)
 
 
 class NoEvents:

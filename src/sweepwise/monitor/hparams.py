@@ -5,20 +5,22 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from sweepwise.monitor.tfrecord import _plugin_summary, _texts
+from sweepwise.monitor.tfrecord import plugin_summary, texts
 
 
-def _hparams_summary(field: str, message: Any) -> bytes:
+def hparams_summary(field: str, message: Any) -> bytes:
+    """A summary of the HParams plugin with one field of its data set."""
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     content = HParamsPluginData(version=0, **{field: message}).SerializeToString(deterministic=True)
-    return _plugin_summary(f"_hparams_/{field}", "hparams", _texts(b""), content)
+    return plugin_summary(f"_hparams_/{field}", "hparams", texts(b""), content)
 
 
-def _hparam_info(key: str, values: Sequence[bool | int | float | str] | None) -> Any:
+def hparam_info(key: str, values: Sequence[bool | int | float | str] | None) -> Any:
+    """What the HParams tab shows of a setting: its name, its type, and the values that it may have."""
     from tensorboard.plugins.hparams.api_pb2 import HParamInfo
 
-    domain = {_finite_or_text(value) for value in values or ()}
+    domain = {finite_or_text(value) for value in values or ()}
     types = {float if type(value) is int else type(value) for value in domain}
     if len(types) != 1:
         return HParamInfo(name=key)
@@ -28,6 +30,6 @@ def _hparam_info(key: str, values: Sequence[bool | int | float | str] | None) ->
     return info
 
 
-def _finite_or_text(value: Any) -> Any:
+def finite_or_text(value: Any) -> Any:
     """NaN and infinity as text: they have no JSON, so the tab would leave them out or fail."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

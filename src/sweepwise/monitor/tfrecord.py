@@ -15,9 +15,9 @@ _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
 
 
-def _record(step: int, field: int, payload: bytes) -> bytes:
+def framed(step: int, field: int, payload: bytes) -> bytes:
     """A TFRecord that holds an Event with this step and field."""
-    event = struct.pack("<BdB", 0x09, time.time(), 0x10) + _varint(step) + _field(field, payload)
+    event = struct.pack("<BdB", 0x09, time.time(), 0x10) + varint(step) + bytes_field(field, payload)
     length = _LENGTH.pack(len(event))
     return length + masked_crc(length) + event + masked_crc(event)
 
@@ -28,7 +28,7 @@ def masked_crc(data: bytes) -> bytes:
     return _CRC.pack(((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
     """A number >= 0, seven bits a byte, lowest first, the eighth bit set in all bytes but the last."""
     encoded = bytearray()
     while number > 0x7F:
@@ -38,12 +38,12 @@ def _varint(number: int) -> bytes:
     return bytes(encoded)
 
 
-def _field(number: int, payload: bytes) -> bytes:
+def bytes_field(number: int, payload: bytes) -> bytes:
     """A field of a protocol buffer whose wire type is 2: text, bytes, message, packed numbers."""
-    return _varint(number << 3 | 2) + _varint(len(payload)) + payload
+    return varint(number << 3 | 2) + varint(len(payload)) + payload
 
 
-def _plugin_summary(tag: str, plugin: str, tensor: Any, content: bytes = b"", description: str = "") -> bytes:
+def plugin_summary(tag: str, plugin: str, tensor: Any, content: bytes = b"", description: str = "") -> bytes:
     """Summary with one Value of a plugin: its tensor, what its tab is told of it, and what a person is."""
     from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 
@@ -52,7 +52,7 @@ def _plugin_summary(tag: str, plugin: str, tensor: Any, content: bytes = b"", de
     return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)]).SerializeToString()
 
 
-def _texts(*texts: bytes) -> Any:
+def texts(*texts: bytes) -> Any:
     """A TensorProto of texts; one alone is a scalar."""
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
     from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
@@ -61,7 +61,8 @@ def _texts(*texts: bytes) -> Any:
     return TensorProto(dtype="DT_STRING", tensor_shape=TensorShapeProto(dim=sizes), string_val=texts)
 
 
-def _floats(values: NDArray[np.float32]) -> Any:
+def floats(values: NDArray[np.float32]) -> Any:
+    """A TensorProto of float32 numbers in the shape that they have."""
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
     from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 

@@ -92,8 +92,8 @@ class FlatOptimizer:
         self._values, self._shapes = values, shapes
         self._kernels: list[Step] = []
 
-    def memory(self, whole: Gathering = _as_it_is) -> dict[str, Any]:
-        """What a step needs beside parameters and gradients, as copies on the CPU; see `remember`.
+    def state_dict(self, whole: Gathering = _as_it_is) -> dict[str, Any]:
+        """What a step needs beside parameters and gradients, as copies on the CPU; see `load_state_dict`.
 
         Args:
             whole: of a part of the row that begins at a given element, what all processes have of it.
@@ -113,18 +113,18 @@ class FlatOptimizer:
             ],
         }
 
-    def remember(self, memory: Mapping[str, Any], own: Gathering = _as_it_is) -> None:
-        """Takes up what `memory` gave, so that the next step is the one that would have followed.
+    def load_state_dict(self, state: Mapping[str, Any], own: Gathering = _as_it_is) -> None:
+        """Takes up what `state_dict` gave, so that the next step is the one that would have followed.
 
         Args:
-            memory: of the whole row.
+            state: of the whole row.
             own: the reverse of `whole`.
         """
         groups = self.optimizer.param_groups
-        for group, options in zip(groups, memory["groups"], strict=True):
+        for group, options in zip(groups, state["groups"], strict=True):
             group |= {key: _copy(value) for key, value in options.items()}
         tensors = [tensor for group in groups for tensor in group["params"]]
-        for tensor, entries in zip(tensors, memory["state"], strict=True):
+        for tensor, entries in zip(tensors, state["state"], strict=True):
             if entries:
                 self.optimizer.state[tensor] = {
                     key: _moved(_copy(value), tensor, own).to(tensor.device) if beside else _copy(value)

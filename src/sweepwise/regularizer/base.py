@@ -85,12 +85,12 @@ class Regularizer:
     def after_step_(self, weights: Tensor, rate: float) -> None:
         """Acts after the optimizer's step of learning rate `rate`."""
 
-    def memory(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """What it has learned in training and needs to go on; what lies in the model is saved with that."""
         return {}
 
-    def remember(self, memory: Mapping[str, Any]) -> None:
-        """Takes up what `memory` gave."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes up what `state_dict` gave."""
 
     def matrices(self, row: Tensor) -> list[Tensor]:
         """Each layer's part of a row of weights, as views (runs, out, in * kernel)."""

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sweepwise.run.from_config import bind_all, build, schedule
-    from sweepwise.run.group import Apart, train_together
+    from sweepwise.run.group import FoldersRemoved, train_together
     from sweepwise.run.single import Result, train
 
 
 _HOMES = {
-    "Apart": "group",
+    "FoldersRemoved": "group",
     "Result": "single",
     "bind_all": "from_config",
     "build": "from_config",
@@ -22,7 +22,7 @@ _HOMES = {
     "train_together": "group",
 }
 
-__all__ = ["Apart", "Result", "bind_all", "build", "schedule", "train", "train_together"]
+__all__ = ["FoldersRemoved", "Result", "bind_all", "build", "schedule", "train", "train_together"]
 
 
 def __getattr__(name: str) -> Any:

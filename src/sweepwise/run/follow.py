@@ -11,7 +11,7 @@ from sweepwise.distributed.world import World
 from sweepwise.learner import Watch
 from sweepwise.parts import Parts
 from sweepwise.system.progress import Silent
-from sweepwise.system.signals import Interrupts
+from sweepwise.system.signals import StopFlag
 from sweepwise.trainer import Run, fit
 from sweepwise.trainer.protocols import Checkpoints, Monitor, Unsaved, Unwatched, Weights
 
@@ -30,7 +30,7 @@ def _nothing(step: int) -> int:
     return 0
 
 
-class Pulse:
+class StepSync:
     """One exchange after every step: has a signal come, is a checkpoint due, how much is watched of the next.
 
     Args:
@@ -48,7 +48,7 @@ class Pulse:
     def __init__(
         self,
         world: World,
-        interrupts: Interrupts,
+        interrupts: StopFlag,
         step: int,
         due: Callable[[int], bool] = _never,
         watch: Callable[[int], int] = _nothing,
@@ -56,20 +56,20 @@ class Pulse:
         self._world, self._interrupts = world, interrupts
         self._step, self._due, self._watch = step, due, watch
         self.due = False
-        (self.watched,) = world.most("what is watched of the first step", [watch(step)])
+        (self.watched,) = world.max("what is watched of the first step", [watch(step)])
 
     def __call__(self) -> bool:
         """Whether a signal has come to any of them; to be asked after each step, once."""
         self._step += 1
         own = [self._interrupts.signal, self._due(self._step), self._watch(self._step)]
-        signal, due, self.watched = self._world.most("what comes after a step", own)
+        signal, due, self.watched = self._world.max("what comes after a step", own)
         self.due = bool(due)
         # One that came during the exchange waits for the next: all must stop at the same step.
         self._interrupts.signal = signal or self._interrupts.signal
         return signal != 0
 
 
-class Kept:
+class SyncedCheckpoints:
     """Checkpoints that all processes take at the same step.
 
     Args:
@@ -78,14 +78,14 @@ class Kept:
         own: rank 0's checkpoints; of the others those that keep nothing.
     """
 
-    def __init__(self, world: World, pulse: Pulse, own: Checkpoints) -> None:
+    def __init__(self, world: World, pulse: StepSync, own: Checkpoints) -> None:
         self._world, self._pulse, self._own = world, pulse, own
 
     def due(self, step: int, epochs: int = 0) -> bool:
         """See `Checkpoints.due`."""
         if not epochs:
             return self._pulse.due
-        (due,) = self._world.most("whether a checkpoint is due after an epoch", [self._own.due(step, epochs)])
+        (due,) = self._world.max("whether a checkpoint is due after an epoch", [self._own.due(step, epochs)])
         return bool(due)
 
     def save(
@@ -102,7 +102,7 @@ class Kept:
 
 
 def together(
-    world: World, interrupts: Interrupts, step: int, checkpoints: Checkpoints, monitor: Monitor
+    world: World, interrupts: StopFlag, step: int, checkpoints: Checkpoints, monitor: Monitor
 ) -> tuple[Callable[[], bool], Checkpoints]:
     """What rank 0 asks after each step, and its checkpoints; in a world of one they stay as they are.
 
@@ -115,17 +115,18 @@ def together(
     """
     if world.size == 1:
         return interrupts, checkpoints
-    pulse = Pulse(world, interrupts, step, checkpoints.due, monitor.watch)
-    return pulse, Kept(world, pulse, checkpoints)
+    pulse = StepSync(world, interrupts, step, checkpoints.due, monitor.watch)
+    return pulse, SyncedCheckpoints(world, pulse, checkpoints)
 
 
-class _Following(Unwatched):
+class FollowerMonitor(Unwatched):
     """Sees what rank 0's monitor sees, and writes nothing."""
 
-    def __init__(self, pulse: Pulse) -> None:
+    def __init__(self, pulse: StepSync) -> None:
         self._pulse = pulse
 
     def watch(self, step: int) -> Watch:
+        """What rank 0 watches of this step."""
         return Watch(self._pulse.watched)
 
 
@@ -141,24 +142,24 @@ def follow(parts: Parts, world: World) -> tuple[Run, int, int]:
         Lost: another process has gone.
         SystemExit: another process has failed, and says why.
     """
-    world.first(FOLDER, _unasked)  # it is rank 0's
-    saved = world.first(BEGINNING, _unasked)
-    interrupts = Interrupts(echo_seconds(world))
+    world.on_rank_0(FOLDER, _unasked)  # it is rank 0's
+    saved = world.on_rank_0(BEGINNING, _unasked)
+    interrupts = StopFlag(echo_seconds(world))
     with interrupts:
-        pulse = Pulse(world, interrupts, saved.step if saved else 0)
+        pulse = StepSync(world, interrupts, saved.step if saved else 0)
         run = Run(
             parts.schedule,
             parts.early_stop,
             parts.seeds.data,
-            _Following(pulse),
-            Kept(world, pulse, Unsaved()),
+            FollowerMonitor(pulse),
+            SyncedCheckpoints(world, pulse, Unsaved()),
         )
         if saved:
-            parts.learner.resume(0, saved.weights, saved.best, saved.state["learner"])
-            run.resume(saved.state)
+            parts.learner.load_state_dict(0, saved.weights, saved.best, saved.state["learner"])
+            run.load_state_dict(saved.state)
         del saved  # a whole model with its optimizer
         fit(parts.learner, parts.data, parts.task, [run], parts.settings, Silent(), pulse, world)
-        return run, *world.first(ENDING, _unasked)
+        return run, *world.on_rank_0(ENDING, _unasked)
 
 
 def _unasked() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sweepwise.config.groups import GROUPS
 from sweepwise.config.schema import Bound, bind
 from sweepwise.data import Data, split
-from sweepwise.distributed.world import ALONE, World
+from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.errors import UsageError
 from sweepwise.init import initialize_
 from sweepwise.optimizer import FlatOptimizer
@@ -40,7 +40,7 @@ ENVELOPES: dict[str, Callable[..., Any]] = {
 }
 
 
-def build(request: Request, world: World = ALONE, shared: Data | None = None) -> Parts:
+def build(request: Request, world: World = SINGLE_PROCESS, shared: Data | None = None) -> Parts:
     """Builds all parts that a config has chosen; writes nothing.
 
     Args:

@@ -9,16 +9,16 @@ from sweepwise.learner.fused import FusedLearner
 from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.parts import Parts
 from sweepwise.run import from_config, messages
-from sweepwise.run.session import _Begun, _begun
+from sweepwise.run.session import Session, open_session
 from sweepwise.store import claim as claim_module
 from sweepwise.store.request import Request
-from sweepwise.system.handle import named
+from sweepwise.system.handle import readable
 from sweepwise.system.progress import progress
-from sweepwise.system.signals import Interrupts
+from sweepwise.system.signals import StopFlag
 from sweepwise.trainer import fit
 
 
-class Apart(Failure):
+class FoldersRemoved(Failure):
     """Runs cannot go on together, since the folders of some were removed.
 
     Attributes:
@@ -26,7 +26,7 @@ class Apart(Failure):
     """
 
     def __init__(self, error: Exception, removed: Sequence[str]) -> None:
-        super().__init__(named(error))
+        super().__init__(readable(error))
         self.removed = removed
 
 
@@ -50,13 +50,13 @@ def train_together(requests: Sequence[Request]) -> int:
     requests, members = _members(requests)
     data, task, settings = members[0].data, members[0].task, members[0].settings
     learner = FusedLearner([parts.learner for parts in members], members[0].batch())
-    interrupts = Interrupts()
+    interrupts = StopFlag()
     with contextlib.ExitStack() as open_folders:
         claims = [open_folders.enter_context(claim_module.claim(request)) for request in requests]
-        begun: list[_Begun] = []
+        begun: list[Session] = []
         try:
             for request, parts, claim in zip(requests, members, claims, strict=True):
-                begun.append(open_folders.enter_context(_begun(request, parts, claim, fused=True)))
+                begun.append(open_folders.enter_context(open_session(request, parts, claim, fused=True)))
             if len({one.step for one in begun}) > 1:
                 raise Unfusable("they are not all at the same step")
             messages.opening_together(requests, members[0], [claim.folder for claim in claims], begun[0].step)
@@ -70,7 +70,7 @@ def train_together(requests: Sequence[Request]) -> int:
                 one.run.end("interrupted", f"not together with others: {reason(error)}")
             folders = zip(requests, claims, strict=True)
             if removed := [request.id for request, claim in folders if not claim.folder.exists()]:
-                raise Apart(error, removed) from error
+                raise FoldersRemoved(error, removed) from error
             raise
     for claim, one in zip(claims, begun, strict=True):
         messages.closing_together(claim.folder, one.ended)

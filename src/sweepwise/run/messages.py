@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sweepwise.distributed.place import place
 from sweepwise.store import record
 from sweepwise.store.request import Request
-from sweepwise.system.console import _line, again, wrapped
+from sweepwise.system.console import command_to_continue, print_line, wrapped
 
 if TYPE_CHECKING:
     from sweepwise.parts import Parts
@@ -73,7 +73,7 @@ def closing_together(folder: Path, ended: Mapping[str, Any]) -> None:
         if best.get("epoch", -1) >= 0
         else ""
     )
-    _line(ended["status"], f"{folder.name}: {told}" if told else folder.name)
+    print_line(ended["status"], f"{folder.name}: {told}" if told else folder.name)
 
 
 def _seeds(parts: "Parts") -> str:
@@ -90,15 +90,15 @@ def closing(folder: object, ended: Mapping[str, Any]) -> None:
         stopped = ended["stopped"]
         where = f"after epoch {stopped['epoch']}, step {stopped['step']}" if stopped["step"] >= 0 else ""
         why = f": {ended['reason']}" if ended["reason"] else ""
-        _line(ended["status"], f"{where}, {ended['seconds']:.1f} s{why}".lstrip(", "))
+        print_line(ended["status"], f"{where}, {ended['seconds']:.1f} s{why}".lstrip(", "))
     best = ended.get("best") or {}
     if best.get("epoch", -1) >= 0:
         metrics = ", ".join(
             f"{tag} {value:.4g}" for tag, value in best["metrics"].items() if tag != best["metric"]
         )
-        _line("best", f"{best['metric']} {best['value']:.6g} at epoch {best['epoch']} ({metrics})")
-        _line("weights", f"{folder}/{record.BEST_WEIGHTS}")
+        print_line("best", f"{best['metric']} {best['value']:.6g} at epoch {best['epoch']} ({metrics})")
+        print_line("weights", f"{folder}/{record.BEST_WEIGHTS}")
     if ended.get("not_bit_exact"):
         print(wrapped("note", f"not bit-exact: went on although {'; '.join(ended['not_bit_exact'])}"))
     if ended["status"] == "interrupted":
-        _line("to go on", again() if place().size == 1 else "the same command")
+        print_line("to go on", command_to_continue() if place().size == 1 else "the same command")

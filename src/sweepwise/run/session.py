@@ -12,7 +12,7 @@ from typing import Any
 from sweepwise.checkpoint import Checkpoints, Saved
 from sweepwise.config.schema import Bound, bind
 from sweepwise.diagnosis import advice
-from sweepwise.distributed.world import ALONE, World
+from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.errors import Failure, explained, reason
 from sweepwise.monitor import START as BEGINNING
 from sweepwise.monitor import Monitor
@@ -29,14 +29,14 @@ from sweepwise.store.folders import CHECKPOINTS, RECORD, clear
 from sweepwise.store.record import Record
 from sweepwise.store.request import Request, keys
 from sweepwise.store.status import ENDED, Ended, ended
-from sweepwise.store.takeover import Fenced
+from sweepwise.store.takeover import TakenOver
 from sweepwise.system import atomic
-from sweepwise.system.signals import torn
+from sweepwise.system.signals import swallowed_signal
 from sweepwise.trainer import Run
 
 
 @dataclass
-class _Begun:
+class Session:
     """A run whose folder is open.
 
     Attributes:
@@ -53,9 +53,9 @@ class _Begun:
 
 
 @contextmanager
-def _begun(
-    request: Request, parts: Parts, claim: Claim, world: World = ALONE, *, fused: bool
-) -> Iterator[_Begun]:
+def open_session(
+    request: Request, parts: Parts, claim: Claim, world: World = SINGLE_PROCESS, *, fused: bool
+) -> Iterator[Session]:
     """Opens a run's folder: within, the run stands where it was left; at the end its record says what came.
 
     Raises:
@@ -69,25 +69,25 @@ def _begun(
         environment |= {"parallel": parts.settings.parallel}
     made = made_by(request, environment)
     made |= {"data_sha256": parts.data.sha256}
-    saved, said, changed = world.first(
+    saved, said, changed = world.on_rank_0(
         GOING_ON, partial(_left_off, request, claim, made), told=lambda left: left[0]
     )
     made |= {"not_bit_exact": changed}
     about = {"id": request.id, "overrides": list(request.overrides), "init": parts.init, "notes": parts.notes}
     if not saved:
-        start = advice.look(parts)
+        start = advice.diagnose(parts)
         about |= {"start": start.table()}
         said += advice.start_lines(start)
     checkpoints: Checkpoints = _own("checkpoint", config).target(inside)
     monitor: Monitor = _own("monitor", config).target(inside, saved.state if saved else BEGINNING)
     begin = saved.step if saved else 0
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
-    begun = _Begun(run, begin, said)
+    begun = Session(run, begin, said)
     with Record(inside, going_on=saved is not None, from_step=begin, **about, **made) as log:
         try:
             if saved:
-                parts.learner.resume(0, saved.weights, saved.best, saved.state["learner"])
-                run.resume(saved.state)
+                parts.learner.load_state_dict(0, saved.weights, saved.best, saved.state["learner"])
+                run.load_state_dict(saved.state)
                 del saved  # a whole model with its optimizer
             else:
                 _describe(request, parts, inside, made["environment"], monitor)
@@ -99,7 +99,7 @@ def _begun(
             if lost := world.lost(error):
                 begun.run.end(lost.status, str(lost))
                 raise lost from error
-            if stopped := torn():
+            if stopped := swallowed_signal():
                 begun.run.end("interrupted", str(stopped))
                 raise stopped from error
             begun.run.end("failed", reason(error))
@@ -108,7 +108,7 @@ def _begun(
             raise
         finally:
             # If the run fails for a reason of its own, that is said, and not what fails after it.
-            spared = contextlib.suppress(OSError, Fenced) if sys.exception() else contextlib.nullcontext()
+            spared = contextlib.suppress(OSError, TakenOver) if sys.exception() else contextlib.nullcontext()
             with spared, contextlib.closing(checkpoints):  # that has a thread, so it ends in any case
                 monitor.close(begun.run.status)
             with spared:
@@ -126,8 +126,8 @@ def _describe(
 ) -> None:
     """Writes what does not change in a run."""
     config = description.config_text(request.config)
-    atomic.write_aside(folder / "config.yaml", config.encode())
-    atomic.write_aside(folder / "code.diff", origin.diff(request.targets).encode())
+    atomic.write_atomic(folder / "config.yaml", config.encode())
+    atomic.write_atomic(folder / "code.diff", origin.diff(request.targets).encode())
     settings, first = description.hparams(request), keys(request.overrides)
     monitor.describe(description.texts(request, config, environment), settings, parts.task.metrics, first)
     monitor.begin(parts.model, *parts.sample(EXAMPLES))

@@ -15,7 +15,7 @@ from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.parts import Parts
 from sweepwise.run import from_config, messages
 from sweepwise.run.follow import ENDING, FOLDER, echo_seconds, follow, together
-from sweepwise.run.session import _begun
+from sweepwise.run.session import open_session
 from sweepwise.store import claim as claim_module
 from sweepwise.store import record, status
 from sweepwise.store.claim import Claim
@@ -23,7 +23,7 @@ from sweepwise.store.folders import steps_taken
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED
 from sweepwise.system.progress import progress
-from sweepwise.system.signals import Interrupts, exit_code
+from sweepwise.system.signals import StopFlag, exit_code
 from sweepwise.trainer import Run, fit
 
 
@@ -59,10 +59,10 @@ def train(request: Request, *, fused: bool = False) -> Result:
         OSError: the folder cannot be written.
     """
     with joined() as world:
-        parts = world.each("building the parts", partial(_built, request, world))
+        parts = world.on_all("building the parts", partial(_built, request, world))
         if not world.leads:
             return Result(*follow(parts, world))
-        with world.first(FOLDER, partial(claim_module.claim, request)) as claim:
+        with world.on_rank_0(FOLDER, partial(claim_module.claim, request)) as claim:
             going_on = not request.config["fresh"] and steps_taken(claim.inside) > 0
             fused = status.is_fused(record.read(claim.inside)) if going_on else fused
             return _train(request, parts, claim, world, fused and world.size == 1)
@@ -70,7 +70,7 @@ def train(request: Request, *, fused: bool = False) -> Result:
 
 def _built(request: Request, world: World) -> Parts:
     """As `build`; all processes must want the same run."""
-    if request.id != world.first("which run is trained", lambda: request.id, told=str):
+    if request.id != world.on_rank_0("which run is trained", lambda: request.id, told=str):
         raise UsageError([f"RANK={world.rank}: was started with another config than rank 0; start all alike"])
     try:
         return from_config.build(request, world)
@@ -82,14 +82,14 @@ def _built(request: Request, world: World) -> Parts:
 
 def _train(request: Request, parts: Parts, claim: Claim, world: World, fused: bool) -> Result:
     """Trains in a folder that is this process's own, and leaves a record however it ends."""
-    interrupts = Interrupts(echo_seconds(world))
+    interrupts = StopFlag(echo_seconds(world))
     learner: Learner = parts.learner
     if fused:
         try:
             learner = FusedLearner([parts.learner], parts.batch())
         except Unfusable:  # on another device than it was tried on
             fused = False
-    with _begun(request, parts, claim, world, fused=fused) as begun:
+    with open_session(request, parts, claim, world, fused=fused) as begun:
         interrupted, kept = together(world, interrupts, begun.step, begun.run.checkpoints, begun.run.monitor)
         run = begun.run
         run.checkpoints = kept
@@ -98,4 +98,4 @@ def _train(request: Request, parts: Parts, claim: Claim, world: World, fused: bo
             fit(learner, parts.data, parts.task, [run], parts.settings, shown, interrupted, world)
     messages.closing(claim.folder, begun.ended)
     code = exit_code(interrupts.signal) if interrupts() else ENDED[run.status]
-    return Result(run, *world.first(ENDING, lambda: (code, interrupts.signal), told=tuple))
+    return Result(run, *world.on_rank_0(ENDING, lambda: (code, interrupts.signal), told=tuple))

@@ -20,7 +20,7 @@ from sweepwise.store.attempt import Attempt, let_go, signed
 from sweepwise.store.folders import LOCK
 from sweepwise.store.request import Request
 from sweepwise.system import flock
-from sweepwise.system.handle import Anchor
+from sweepwise.system.handle import FolderHandle
 
 PATIENCE_SECONDS = 60.0  # for one holder of the experiment's lock: milliseconds, longer to take a run over
 RETRIES = 100
@@ -39,7 +39,7 @@ class Claim:
     """
 
     folder: Path
-    _anchor: Anchor
+    _anchor: FolderHandle
     _lock: int
     _made: list[Path]
     _attempt: Attempt | None
@@ -172,7 +172,7 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
     raise FileNotFoundError(errno.ENOENT, "it vanishes again and again", str(home))
 
 
-def _taken(folder: Path, own: Attempt | None) -> tuple[Anchor, int]:
+def _taken(folder: Path, own: Attempt | None) -> tuple[FolderHandle, int]:
     """A run's folder and the descriptor of its lock, held by this process.
 
     Raises:
@@ -197,9 +197,9 @@ def _taken(folder: Path, own: Attempt | None) -> tuple[Anchor, int]:
     raise Busy(f"{folder} is being looked at all the time")
 
 
-def _opened(folder: Path, undo: contextlib.ExitStack, name: Path | None = None) -> tuple[Anchor, int]:
+def _opened(folder: Path, undo: contextlib.ExitStack, name: Path | None = None) -> tuple[FolderHandle, int]:
     """A folder and the descriptor of its lock."""
-    anchor = Anchor(folder, name)
+    anchor = FolderHandle(folder, name)
     undo.callback(anchor.close)
     lock = flock.open_(anchor.path / LOCK)
     undo.callback(flock.close_, lock)
@@ -225,7 +225,7 @@ def _may_be_had(folder: Path, lock: int, own: Attempt | None, free: bool) -> boo
     return True
 
 
-def _taken_over(folder: Path, own: Attempt | None, told: str) -> tuple[Anchor, int]:
+def _taken_over(folder: Path, own: Attempt | None, told: str) -> tuple[FolderHandle, int]:
     """As `_taken`, of a new folder in the place of the one in which an earlier attempt may still write."""
     with contextlib.ExitStack() as undo:
         undo.callback(takeover.recover, folder)

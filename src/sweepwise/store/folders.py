@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from sweepwise.system import atomic
-from sweepwise.system.handle import named
+from sweepwise.system.handle import readable
 
 LINES = "metrics.jsonl"
 
@@ -94,8 +94,8 @@ def probe(folder: Path) -> None:
 def explained(home: Path | None, error: OSError) -> str:
     """What is wrong with a place and what would help, in one line."""
     if not home and not error.filename:
-        return f"{error.strerror or named(error)}; output_dir=FOLDER names another place"
-    place = Path(named(error.filename or home))
+        return f"{error.strerror or readable(error)}; output_dir=FOLDER names another place"
+    place = Path(readable(error.filename or home))
     if place.name.startswith(".") and place.name.strip("."):  # a file of ours in it
         place = place.parent
     if error.errno in NO_LOCKS and not error.filename:
@@ -103,7 +103,7 @@ def explained(home: Path | None, error: OSError) -> str:
             f"{home}: its file system cannot lock files ({error.strerror}), so two processes could train one "
             "run at once; output_dir=FOLDER names a place on another file system"
         )
-    why = error.strerror or named(error)
+    why = error.strerror or readable(error)
     return f"{place} cannot be written ({why}); output_dir=FOLDER names another place"
 
 

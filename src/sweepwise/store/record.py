@@ -18,8 +18,8 @@ from typing import Any
 
 from sweepwise.errors import reason
 from sweepwise.store.folders import RECORD
-from sweepwise.system.atomic import write_aside
-from sweepwise.system.handle import named
+from sweepwise.system.atomic import write_atomic
+from sweepwise.system.handle import readable
 
 BEST_WEIGHTS = "checkpoints/best/weights.safetensors"
 LAST_MANIFEST = "checkpoints/last/manifest.json"
@@ -84,9 +84,9 @@ class Record:
     def _write(self) -> None:
         content = json.dumps(jsonable(self.fields), indent=2).encode() + b"\n"
         try:
-            write_aside(self._path, content)
+            write_atomic(self._path, content)
         except OSError as error:
-            path = named(self._path)
+            path = readable(self._path)
             why = f"{path}: cannot be written ({error.strerror}); the same command goes on once it can"
             raise OSError(error.errno, why) from error
 
@@ -128,7 +128,7 @@ def read(folder: Path) -> dict[str, Any]:
         return {}
     except ValueError as error:
         raise Damaged(
-            f"{named(path)} is damaged ({error}); put it back from a copy, or fresh=true trains the run anew"
+            f"{readable(path)} is damaged ({error}); restore it from a copy, or use fresh=true to train again"
         ) from error
     return found
 

@@ -38,7 +38,7 @@ def is_fused(known: Mapping[str, Any]) -> bool:
     return bool(known.get("environment", {}).get("fused"))
 
 
-def standing(folder: Path) -> str:
+def current_status(folder: Path) -> str:
     """How a run stands now: the status in its record, where 'running' needs a process that lives.
 
     Returns:

@@ -28,7 +28,7 @@ COPY, FENCED = ".copy", ".fenced"
 TRIES = 1000
 
 
-class Fenced(Failure):
+class TakenOver(Failure):
     """A newer attempt has taken the run's folder over."""
 
 
@@ -49,7 +49,7 @@ def refuse_taken(path: Path) -> None:
         host = re.search(r" on (\S+)", line)
         by = attempts(line)
         who = f"{by[0][0]} on {host[1]}" if by and host else line
-        raise Fenced(f"{held.name}: this run was taken over by {who}; nothing more is written")
+        raise TakenOver(f"{held.name}: this run was taken over by {who}; nothing more is written")
 
 
 def refuse_lost(path: Path) -> None:

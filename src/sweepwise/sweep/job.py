@@ -38,7 +38,7 @@ LOCAL_AGAIN = 144  # submitit's local executor starts a task again that ends so
 
 
 @dataclass(frozen=True)
-class Task:
+class ClusterTask:
     """This process as the cluster knows it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Task:
     size: int
 
     @classmethod
-    def here(cls) -> Task:
+    def here(cls) -> ClusterTask:
         """From the environment."""
         told = os.environ
         if told.get("SUBMITIT_EXECUTOR") == "local":
@@ -75,18 +75,18 @@ class Task:
 
 def main(arguments: list[str]) -> int:
     """Trains a task's runs; returns the exit code."""
-    task, path = Task.here(), Path(arguments[0])
+    task, path = ClusterTask.here(), Path(arguments[0])
     plan = Plan.read(path)
     sys.argv[:] = plan.command  # which a record names, and a person repeats
     _print_into(sweep_of(path.parent) / SWEEP / LOGS / task.log)
     if why := given_up(path.parent):
         print(f"error: this job was given up before it was submitted ({why}); its runs are in another one")
         return FAILED
-    for number in signals.ASKING:  # what came while Python started has waited
+    for number in signals.STOP_SIGNALS:  # what came while Python started has waited
         signal.signal(number, signal.SIG_DFL)
     try:
-        with signals.heeding():
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ASKING)
+        with signals.handling_signals():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP_SIGNALS)
             _join(task)
             place = int(arguments[1]) if len(arguments) > 1 else int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
             return _train(plan, place, task)
@@ -104,7 +104,7 @@ def _print_into(log: Path) -> None:
     os.close(handle)
 
 
-def _join(task: Task) -> None:
+def _join(task: ClusterTask) -> None:
     """Tells the processes of a run where to meet, in torchrun's words."""
     if task.size > 1:
         from submitit.helpers import TorchDistributedEnvironment
@@ -116,7 +116,7 @@ def _join(task: Task) -> None:
         quieten()
 
 
-def _train(plan: Plan, place: int, task: Task) -> int:
+def _train(plan: Plan, place: int, task: ClusterTask) -> int:
     """Trains the runs of a task; its exit code, by what has become of them: alike in all of its processes.
 
     Raises:
@@ -141,7 +141,7 @@ def _say(key: str, text: str) -> None:
     print(wrapped(key, text), flush=True)
 
 
-def _leave(task: Task, number: int) -> int:
+def _leave(task: ClusterTask, number: int) -> int:
     """What to do once a signal has ended the training; the exit code, if the cluster lets it come to that."""
     if task.cluster == "local":
         return LOCAL_AGAIN if number in WARNINGS else signals.exit_code(number)
@@ -155,7 +155,7 @@ def _leave(task: Task, number: int) -> int:
     return signals.exit_code(number)
 
 
-def _requeued(task: Task) -> bool:
+def _requeued(task: ClusterTask) -> bool:
     """Asks for another attempt of this job; False if it is refused. What is not known may still come."""
     refused = False
     try:
@@ -169,7 +169,7 @@ def _requeued(task: Task) -> bool:
     return not refused
 
 
-def _cancelled(task: Task) -> bool:
+def _cancelled(task: ClusterTask) -> bool:
     """Whether the job was ended for good: there is nothing to wait for then."""
     # Not the controller: to it a job whose processes live is COMPLETING, whatever comes afterwards.
     try:

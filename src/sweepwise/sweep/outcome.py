@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sweepwise.errors import UNTRIED
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED, standing
+from sweepwise.store.status import ENDED, current_status
 from sweepwise.system import signals
 
 LAST_LINES = 5
@@ -37,7 +37,7 @@ def status(outcome: Outcome) -> str:
     if outcome.exit_code in UNTRIED:
         return UNTRIED[outcome.exit_code]
     with contextlib.suppress(OSError):  # the run itself says what is wrong with its record
-        told = standing(outcome.request.folder)
+        told = current_status(outcome.request.folder)
         if outcome.exit_code == ENDED.get(told):  # else something is to be asked about it
             return told
     return "interrupted" if outcome.exit_code > signals.SIGNALLED else "failed"

@@ -15,7 +15,7 @@ from sweepwise.errors import UNTRIED
 from sweepwise.store import record
 from sweepwise.store.status import ENDED
 from sweepwise.sweep.outcome import status
-from sweepwise.system.console import again, on_terminal, wrapped
+from sweepwise.system.console import command_to_continue, on_terminal, wrapped
 
 if TYPE_CHECKING:
     from sweepwise.store.request import Request
@@ -182,4 +182,4 @@ def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
         if found[0].log:
             print(wrapped("", f"  in {found[0].log}"), file=sys.stderr, flush=True)
     if left or "interrupted" in statuses:
-        print(wrapped("to go on", again()), flush=True)
+        print(wrapped("to go on", command_to_continue()), flush=True)

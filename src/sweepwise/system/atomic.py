@@ -14,7 +14,7 @@ from pathlib import Path
 ASIDE = ".tmp"  # ends the names of what is not in place yet
 
 
-def write_aside(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes) -> None:
     """Replaces a file.
 
     Raises:

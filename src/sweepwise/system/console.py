@@ -108,7 +108,7 @@ def lasting() -> Iterator[Callable[[], str]]:
         sys.stdout, sys.stderr = before
 
 
-def again() -> str:
+def command_to_continue() -> str:
     """The command that goes on with what this one has left."""
     words = [word for word in sys.argv if word not in ("fresh=true", "accept_changes=true")]
     return shlex.join(["python", *words])
@@ -120,5 +120,6 @@ def wrapped(key: str, text: str, indent: int = INDENT) -> str:
     return f"{key:<{indent}}" + f"\n{'':<{indent}}".join(lines)
 
 
-def _line(key: str, text: str) -> None:
+def print_line(key: str, text: str) -> None:
+    """Prints a text with its key in front, as `wrapped` but on one line."""
     print(f"{key:<{INDENT}}{text}", flush=True)

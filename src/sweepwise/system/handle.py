@@ -13,7 +13,7 @@ from pathlib import Path
 _DESCRIPTORS = "/proc/self/fd"
 
 
-class Anchor:
+class FolderHandle:
     """An open folder.
 
     Args:
@@ -58,15 +58,17 @@ class Anchor:
             return False
 
 
-_anchors: dict[Path, Anchor] = {}  # by path; a closed one stays, for `named`, until its number is used again
+_anchors: dict[
+    Path, FolderHandle
+] = {}  # by path; a closed one stays, for `named`, until its number is used again
 
 
-def above(path: Path) -> Anchor | None:
+def above(path: Path) -> FolderHandle | None:
     """The anchor that a path begins with."""
     return next((_anchors[level] for level in (path, *path.parents) if level in _anchors), None)
 
 
-def named(text: object) -> str:
+def readable(text: object) -> str:
     """A path or a message with the names of folders in the place of their descriptors."""
     return re.sub(rf"{_DESCRIPTORS}/\d+", _name, str(text))
 

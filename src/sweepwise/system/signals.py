@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any, Self
 
-ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 SIGNALLED = 128  # exit codes above it: that number more than the signal's
 
@@ -38,7 +38,7 @@ def exit_code(number: int) -> int:
 
 
 @contextmanager
-def heeding(answer: Handler | None = None) -> Iterator[None]:
+def handling_signals(answer: Handler | None = None) -> Iterator[None]:
     """While entered, each of the signals is answered; one that is ignored (nohup) stays ignored.
 
     Outside of the main thread, which alone can answer signals, nothing changes.
@@ -47,7 +47,7 @@ def heeding(answer: Handler | None = None) -> Iterator[None]:
         answer: a handler; without one, `Stopped` is raised.
     """
     main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in ASKING if main}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS if main}
     try:
         for number, handler in before.items():
             if handler is not signal.SIG_IGN:
@@ -68,7 +68,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
-def torn() -> Stopped | None:
+def swallowed_signal() -> Stopped | None:
     """What has been raised since signals are answered; asked where another exception has taken its place.
 
     Compiled code that is imported may turn the one into the other (ImportError: initialization failed), or
@@ -77,7 +77,7 @@ def torn() -> Stopped | None:
     return Stopped(_raised[-1]) if _raised else None
 
 
-class Interrupts(AbstractContextManager["Interrupts"]):
+class StopFlag(AbstractContextManager["StopFlag"]):
     """While entered, notes the first signal instead of ending; a second Ctrl-C ends at once.
 
     Args:
@@ -96,7 +96,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
 
     def __enter__(self) -> Self:
         self.signal = _raised[-1] if _raised else 0
-        self._heeding = heeding(self._note)
+        self._heeding = handling_signals(self._note)
         self._heeding.__enter__()
         return self
 
@@ -120,7 +120,7 @@ def deferred() -> Iterator[None]:
 
     For what must not be torn: torch's C code goes on without numpy if its import is interrupted.
     """
-    with Interrupts() as interrupts:
+    with StopFlag() as interrupts:
         yield
     if interrupts():
         raise Stopped(interrupts.signal)

@@ -12,10 +12,8 @@ from torch import Tensor
 
 from sweepwise.task.class_weights import balanced_weights
 from sweepwise.task.classification import Classification
-from sweepwise.task.protocol import Means, Task
+from sweepwise.task.protocol import Task
 from sweepwise.task.regression import Regression
-
-__all__ = ["Classification", "Means", "Regression", "Task", "task_of"]
 
 
 def task_of(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sweepwise.data import Data
 from sweepwise.data.loading import Batches, Portions, evaluation_batches
-from sweepwise.distributed.world import ALONE, World
+from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.learner import Learner
 from sweepwise.seed import generators, place_generators
 from sweepwise.task import Task
@@ -30,7 +30,7 @@ def fit(
     settings: Settings,
     progress: Progress,
     interrupted: Callable[[], bool] = lambda: False,
-    world: World = ALONE,
+    world: World = SINGLE_PROCESS,
 ) -> None:
     """Trains the runs, leaves the best weights of each in the learner and what became of it in the `Run`.
 
@@ -60,7 +60,7 @@ def fit(
         for x, y in batches.epoch(epoch, step - epoch * per_epoch, training):
             watch = max(run.monitor.watch(step) for _, run in active)
             losses, outputs = learner.step(x, y, rates[step], step, watch)
-            meter.add(losses, outputs, world.share(y))
+            meter.add(losses, outputs, world.shard(y))
             if watch:
                 for k, run in active:
                     run.see(step, epoch, rates[step, k], learner.watched(k))
@@ -74,12 +74,12 @@ def fit(
                 break
             for k, run in active:
                 if run.checkpoints.due(step) and step % per_epoch:
-                    run.checkpoints.save(step, *_memory(run, k, learner, meter, step, epoch))
+                    run.checkpoints.save(step, *_states(run, k, learner, meter, step, epoch))
             if len(active) < len(training):
                 break
         if halted:
             for k, run in active:
-                run.checkpoints.finish(step, *_memory(run, k, learner, meter, step, epoch))
+                run.checkpoints.finish(step, *_states(run, k, learner, meter, step, epoch))
             _end_all(active, "interrupted", f"after step {step - 1}", epoch, step)
             return
         _end_diverged(active, learner, meter.flush(), step, epoch, rates)
@@ -95,13 +95,13 @@ def fit(
         for k, run in active:
             values = {tag: value[k] for tag, value in metrics.items()}
             if run.take(step, epoch - 1, values):
-                learner.keep(k)
+                learner.save_best(k)
             run.monitor.epoch(step - 1, epoch - 1, values)
             rates[step:, k] = run.schedule.rates[step:]
             if run.status == "stopped early" or (run.status == "running" and step == steps):
-                run.checkpoints.finish(step, *_memory(run, k, learner, meter, step, epoch))
+                run.checkpoints.finish(step, *_states(run, k, learner, meter, step, epoch))
             elif run.status == "running" and run.checkpoints.due(step, epoch):
-                run.checkpoints.save(step, *_memory(run, k, learner, meter, step, epoch))
+                run.checkpoints.save(step, *_states(run, k, learner, meter, step, epoch))
         progress.epoch(step, epoch - 1, rates[step - 1, active[0][0]], active[0][1].metrics)
         active = still_running(active)
     _end_all(active, "finished", "", epoch - 1, step)
@@ -110,8 +110,8 @@ def fit(
 
 def _batches(learner: Learner, data: Data, runs: Sequence[Run], settings: Settings, world: World) -> Batches:
     """The whole batches, or of each this process's portion, if the learner can do with that."""
-    if world.size > 1 and learner.takes_portions:
-        return Portions(data, runs[0].order_seed, settings.workers, world.portion)
+    if world.size > 1 and learner.takes_shards:
+        return Portions(data, runs[0].order_seed, settings.workers, world.padded_shard)
     return Batches(data, [run.order_seed for run in runs], settings.workers)
 
 
@@ -119,22 +119,22 @@ def _begin(runs: Sequence[Run], meter: Meter, data: Data) -> tuple[int, int]:
     """Takes up the epoch where all runs have left it; returns the next step and its epoch."""
     begin = runs[0].begin
     if begin["meter"] is not None:
-        meter.remember([run.begin["meter"] for run in runs], data.train.y.device)
+        meter.load_state_dict([run.begin["meter"] for run in runs], data.train.y.device)
         place_generators(begin["generators"])
     return begin["step"], begin["epoch"]
 
 
-def _memory(
+def _states(
     run: Run, k: int, learner: Learner, meter: Meter, step: int, epoch: int
 ) -> tuple[Weights, tuple[int, Weights] | None, dict[str, Any]]:
     """What a checkpoint holds: present weights, the best ones with their step, and all the rest."""
-    state = run.memory(step, epoch, meter.memory(k))
-    state |= {"learner": learner.memory(k), "generators": generators()}
-    return learner.state(k, best=False), _best(run, k, learner), state
+    state = run.state_dict(step, epoch, meter.state_dict(k))
+    state |= {"learner": learner.state_dict(k), "generators": generators()}
+    return learner.model_state_dict(k, best=False), _best(run, k, learner), state
 
 
 def _best(run: Run, k: int, learner: Learner) -> tuple[int, Weights] | None:
-    return (run.best.step + 1, learner.state(k, best=True)) if run.best.epoch >= 0 else None
+    return (run.best.step + 1, learner.model_state_dict(k, best=True)) if run.best.epoch >= 0 else None
 
 
 def _tagged(family: str, metrics: dict[str, NDArray[np.float64]]) -> dict[str, list[float]]:
@@ -183,8 +183,10 @@ def _end_all(active: _Active, status: str, reason: str, epoch: int, step: int) -
 def _leave_best(run: Run, k: int, learner: Learner, task: Task, data: Data) -> None:
     """Puts the best weights back and measures them on validation and test part."""
     if run.status == "diverged":
-        run.checkpoints.finish(run.step + 1, learner.state(k, best=False), _best(run, k, learner), {})
-    learner.restore(k)
+        run.checkpoints.finish(
+            run.step + 1, learner.model_state_dict(k, best=False), _best(run, k, learner), {}
+        )
+    learner.load_best(k)
     for name, part in {"val": data.validation, "test": data.test}.items():
         batches = evaluation_batches(part)
         outputs = learner.predict(k, batches)

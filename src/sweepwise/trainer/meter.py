@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sweepwise.distributed.world import ALONE, World
+from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.task import Means, Task
 
 FLUSH_STEPS = 64  # steps whose results are kept before they are looked at: no step waits for the device
@@ -25,7 +25,7 @@ class Meter:
         world: of the processes.
     """
 
-    def __init__(self, task: Task, runs: int, world: World = ALONE) -> None:
+    def __init__(self, task: Task, runs: int, world: World = SINGLE_PROCESS) -> None:
         self._task = task
         self._runs = runs
         self._world = world
@@ -42,7 +42,7 @@ class Meter:
         self._loss = np.zeros(self._runs)
         self._sums = np.zeros((self._runs, 1))
 
-    def memory(self, run: int) -> dict[str, Any]:
+    def state_dict(self, run: int) -> dict[str, Any]:
         """What has been seen of a run in this epoch: sums, and the steps that have not been looked at yet."""
         place = self._of.index(run)
         own = [
@@ -59,15 +59,15 @@ class Meter:
             ],
         }
 
-    def remember(self, memories: Sequence[Mapping[str, Any]], device: torch.device) -> None:
-        """Takes up what `memory` gave of each run, in the middle of an epoch."""
-        self._examples = memories[0]["examples"]
-        self._loss = np.array([memory["loss"] for memory in memories])
-        self._sums = np.array([memory["sums"] for memory in memories])
-        for steps in zip(*(memory["seen"] for memory in memories), strict=True):
+    def load_state_dict(self, states: Sequence[Mapping[str, Any]], device: torch.device) -> None:
+        """Takes up what `state_dict` gave of each run, in the middle of an epoch."""
+        self._examples = states[0]["examples"]
+        self._loss = np.array([state["loss"] for state in states])
+        self._sums = np.array([state["sums"] for state in states])
+        for steps in zip(*(state["seen"] for state in states), strict=True):
             losses, outputs, targets = zip(*steps, strict=True)
             loss = torch.stack(losses) * self._world.leads  # the sum over the processes, which rank 0 adds
-            own = [torch.stack([self._world.share(rows) for rows in part]) for part in (outputs, targets)]
+            own = [torch.stack([self._world.shard(rows) for rows in part]) for part in (outputs, targets)]
             self._seen.append((loss.to(device), own[0].to(device), own[1].flatten().to(device)))
 
     def _unfolded(self, targets: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class Meter:
 
     def _over_all(self, *own: NDArray[np.float64]) -> list[NDArray[np.float64]]:
         """Arrays added up over the processes, in one exchange."""
-        row = self._world.total("the metrics of steps", np.concatenate([array.ravel() for array in own]))
+        row = self._world.sum("the metrics of steps", np.concatenate([array.ravel() for array in own]))
         parts = np.split(row, np.cumsum([array.size for array in own])[:-1])
         return [part.reshape(array.shape) for part, array in zip(parts, own, strict=True)]
 

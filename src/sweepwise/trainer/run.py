@@ -41,15 +41,15 @@ class Run:
     def __post_init__(self) -> None:
         self.best = Best(self.early_stop.metric, self.early_stop.mode)
 
-    def resume(self, state: Mapping[str, Any]) -> None:
-        """Puts it where it was when `memory` was asked for; the learner is put there apart from it."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts it where it was when `state_dict` was asked for; the learner is put there apart from it."""
         self.begin = {key: value for key, value in state.items() if key != "learner"}  # that is large
         self.gradient_seen = state["gradient_seen"]
         for values in state["history"]:
             tagged = {tag: value for tag, value in values.items() if tag not in ("epoch", "step")}
             self.take(values["step"] + 1, values["epoch"], tagged)
 
-    def memory(self, step: int, epoch: int, meter: Mapping[str, Any]) -> dict[str, Any]:
+    def state_dict(self, step: int, epoch: int, meter: Mapping[str, Any]) -> dict[str, Any]:
         """Where it is, for `resume`: texts, numbers and tensors on the CPU.
 
         Args:

@@ -61,7 +61,7 @@ def forked(do: Callable[[], Any], death: Death | None = None, output: Path | Non
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ASKING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)
     child = os.fork()
     if not child:
         _live(do, death, output)
@@ -78,8 +78,8 @@ def _live(do: Callable[[], Any], death: Death | None, output: Path | None) -> No
     """The life of a child."""
     code = 1
     try:
-        with signals.heeding():
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ASKING)
+        with signals.handling_signals():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP_SIGNALS)
             if output:
                 file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
                 os.dup2(file, 1)

@@ -159,7 +159,8 @@ class Dropouts(nn.Module):
         return (rows * kept).view(x.shape)
 
 
-def _dropout(modules: Sequence[nn.Module], noises: Sequence[torch.Generator]) -> nn.Module:
+def stacked_dropout(modules: Sequence[nn.Module], noises: Sequence[torch.Generator]) -> nn.Module:
+    """The dropout layers of all runs as one layer, each drawing from its run's own generator."""
     if type(modules[0]) not in DROPOUTS:
         raise Unstackable(f"{type(modules[0]).__name__} is a dropout that is not known here")
     return Dropouts(modules, noises)  # type: ignore[arg-type]

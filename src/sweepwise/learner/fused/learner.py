@@ -41,13 +41,13 @@ class FusedLearner:
     Attributes:
         runs: how many.
         way: in which they are trained.
-        takes_portions: no.
+        takes_shards: no.
 
     Raises:
         Unfusable: they cannot be trained as one program; the text says why.
     """
 
-    takes_portions = False
+    takes_shards = False
 
     def __init__(self, learners: Sequence[ModuleLearner], examples: Tensor, way: Way | None = None) -> None:
         self._learners = list(learners)
@@ -195,27 +195,27 @@ class FusedLearner:
         """See `Learner.gradient_norm`."""
         return self._learners[run].gradient_norm(0)
 
-    def keep(self, run: int) -> None:
-        """See `Learner.keep`."""
-        self._learners[run].keep(0)
+    def save_best(self, run: int) -> None:
+        """See `Learner.save_best`."""
+        self._learners[run].save_best(0)
 
-    def restore(self, run: int) -> None:
-        """See `Learner.restore`."""
-        self._learners[run].restore(0)
+    def load_best(self, run: int) -> None:
+        """See `Learner.load_best`."""
+        self._learners[run].load_best(0)
 
-    def state(self, run: int, *, best: bool) -> dict[str, Tensor]:
-        """See `Learner.state`."""
-        return self._learners[run].state(0, best=best)
+    def model_state_dict(self, run: int, *, best: bool) -> dict[str, Tensor]:
+        """See `Learner.model_state_dict`."""
+        return self._learners[run].model_state_dict(0, best=best)
 
-    def memory(self, run: int) -> dict[str, Any]:
-        """See `Learner.memory`."""
-        return self._learners[run].memory(0)
+    def state_dict(self, run: int) -> dict[str, Any]:
+        """See `Learner.state_dict`."""
+        return self._learners[run].state_dict(0)
 
-    def resume(
-        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], memory: Mapping[str, Any]
+    def load_state_dict(
+        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> None:
-        """See `Learner.resume`."""
-        self._learners[run].resume(0, weights, best, memory)
+        """See `Learner.load_state_dict`."""
+        self._learners[run].load_state_dict(0, weights, best, state)
 
     def drop(self, run: int) -> None:
         """See `Learner.drop`. Its row leaves the buffer at the next step, so that no work is done on it."""

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from sweepwise.learner.fused.layers import LAYERS, _dropout
+from sweepwise.learner.fused.layers import LAYERS, stacked_dropout
 from sweepwise.learner.linear import Gather, Unstackable, does_more
 
 
@@ -49,7 +49,7 @@ def _layer(
     if any(type(module) is not kind or _settings(module) != _settings(one) for module in modules):
         raise Unstackable(f"{kind.__name__} differs between the runs in more than numbers")
     if isinstance(one, _DropoutNd):
-        return _dropout(modules, noises) if any(module.p for module in modules) else None
+        return stacked_dropout(modules, noises) if any(module.p for module in modules) else None
     return LAYERS[kind](modules, gather) if kind in LAYERS else None
 
 

@@ -56,12 +56,12 @@ class SharedPasses:
 
     def __call__(self, model: Model, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Passes a share; one without examples passes one of weight 0, for all must take part."""
-        wanted = self._world.portion(targets)
-        inputs = self._world.portion(x) if self._whole else x
+        wanted = self._world.padded_shard(targets)
+        inputs = self._world.padded_shard(x) if self._whole else x
         if self._joint is None:
             self._joint = self._join(partial(self._trial, inputs, wanted))
         passed, unfinished = self._joint
-        own = len(self._world.share(targets))
+        own = len(self._world.shard(targets))
         weight = own / len(targets)
         most = -(-len(targets) // self._world.size)
         objective, outputs = passes(
@@ -78,7 +78,7 @@ class SharedPasses:
 
     def contribution(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Of this process's outputs to the loss of a batch whose targets are y."""
-        own = self._world.share(y)
+        own = self._world.shard(y)
         return self._loss(outputs, own) * (len(own) / len(y)) if len(own) else outputs.new_zeros(())
 
 

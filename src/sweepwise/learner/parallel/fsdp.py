@@ -197,7 +197,7 @@ class ShardedParameters(Layout):
 
     def _put_together(self, name: str, part: Tensor) -> Tensor:
         """Together: the whole of a parameter's parts, on the CPU; in all but rank 0 it is empty."""
-        parts = self._world.gathered("a parameter", part)
+        parts = self._world.gather("a parameter", part)
         whole = self._whole[name]
         ends = [max(0, whole[0] - number * len(part)) for number in range(len(parts))]
         return torch.cat([own[:end] for own, end in zip(parts, ends, strict=True)] or [torch.empty(0)])

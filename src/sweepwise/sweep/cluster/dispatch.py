@@ -17,7 +17,7 @@ from sweepwise.store.status import ENDED
 from sweepwise.sweep.cluster import overview
 from sweepwise.sweep.cluster.ledger import Ledger
 from sweepwise.sweep.cluster.overview import Row, tell_failures
-from sweepwise.sweep.cluster.settings import Settings
+from sweepwise.sweep.cluster.settings import ClusterSettings
 from sweepwise.sweep.cluster.submission import Order, adopt, submit
 from sweepwise.sweep.summary import counts, number, told_of
 from sweepwise.system.console import INDENT, wrapped
@@ -46,7 +46,7 @@ class Sorted:
     changed: list[Row]
 
 
-def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[tuple[Path, str], Row]:
+def dispatch(runs: Sequence[Request], settings: ClusterSettings, script: Path) -> dict[tuple[Path, str], Row]:
     """Submits the runs that are neither ended nor in a live job; stays until all have ended, if wanted.
 
     Args:
@@ -79,7 +79,7 @@ def dispatch(runs: Sequence[Request], settings: Settings, script: Path) -> dict[
     return rows | changed
 
 
-def _submit(home: Path, runs: Sequence[Request], settings: Settings, script: Path) -> list[Row]:
+def _submit(home: Path, runs: Sequence[Request], settings: ClusterSettings, script: Path) -> list[Row]:
     """Submits what is missing of a sweep, while no other launcher does; returns runs that have changed."""
     ledger = Ledger(home)
     with ledger.held():

@@ -10,10 +10,9 @@ from typing import Any
 
 from sweepwise.provenance import environment
 from sweepwise.store import record
-from sweepwise.store import status as status_module
 from sweepwise.store.folders import RECORD, SWEEP
 from sweepwise.store.request import known_folders
-from sweepwise.store.status import ENDED
+from sweepwise.store.status import ENDED, current_status
 from sweepwise.sweep.cluster import jobs
 from sweepwise.sweep.cluster.jobs import ENDING, GONE, State
 from sweepwise.sweep.cluster.ledger import LOGS, Ledger, Placed
@@ -95,7 +94,7 @@ def _row(
     run: str, folder: Path | None, place: Placed | None, standing: Mapping[str, State], home: Path
 ) -> Row:
     known = record.read(folder) if folder else {}
-    told = status_module.standing(folder) if folder else ""
+    told = current_status(folder) if folder else ""
     state = standing[place.job] if place else GONE
     anew = bool(place and run in place.submission.fresh and environment.job(known) != place.job)
     waits = anew and state.live and told != "running"

@@ -39,7 +39,7 @@ class Plan:
     def write(self, folder: Path) -> Path:
         """Writes it into a submission's folder; returns the file."""
         path = folder / PLAN
-        atomic.write_aside(path, json.dumps(asdict(self)).encode())
+        atomic.write_atomic(path, json.dumps(asdict(self)).encode())
         return path
 
     @classmethod

@@ -28,7 +28,7 @@ SRUN_ARGS = ("--kill-on-bad-exit=1",)  # one process of a run that dies ends the
 
 
 @dataclass(frozen=True)
-class Settings:
+class ClusterSettings:
     """Keys are submitit's, which are sbatch's with units; null leaves a thing to the cluster's default.
 
     Args:

@@ -24,7 +24,7 @@ from sweepwise.sweep.cluster import snapshot
 from sweepwise.sweep.cluster.jobs import NoAnswer, asked, slurm_named
 from sweepwise.sweep.cluster.ledger import Ledger, Submission
 from sweepwise.sweep.cluster.plan import Plan
-from sweepwise.sweep.cluster.settings import Settings
+from sweepwise.sweep.cluster.settings import ClusterSettings
 from sweepwise.system import atomic, signals
 
 # Python takes half a second until it answers signals, of which it would die: they are kept until then. Where
@@ -51,7 +51,7 @@ class Order:
     ledger: Ledger
     runs: Sequence[Request]
     script: Path
-    settings: Settings
+    settings: ClusterSettings
 
 
 def submit(order: Order) -> Submission:
@@ -125,7 +125,7 @@ def _undisturbed(do: Callable[[], None]) -> None:
         return
     try:
         os.setsid()
-        for number in signals.ASKING:
+        for number in signals.STOP_SIGNALS:
             signal.signal(number, _nothing)  # which a program that is started does not inherit
         do()
     except BaseException:
@@ -183,7 +183,7 @@ def _python_path(order: Order, packages: Sequence[str]) -> str:
 
 
 def _for_slurm(
-    name: str, folder: Path, command: str, setup: Sequence[str], tasks: int, settings: Settings
+    name: str, folder: Path, command: str, setup: Sequence[str], tasks: int, settings: ClusterSettings
 ) -> Callable[[], list[str]]:
     """What submits to Slurm, all but submitted; it returns the jobs' ids."""
     from submitit import SlurmExecutor
@@ -198,7 +198,7 @@ def _for_slurm(
         # Not by submitit's own functions: that for arrays pickles each job and moves the pickles after
         # sbatch, so a launcher that dies in between would leave jobs that find nothing.
         script = folder / SCRIPT
-        atomic.write_aside(script, executor._make_submission_file_text(command, name).encode())
+        atomic.write_atomic(script, executor._make_submission_file_text(command, name).encode())
         try:
             printed = asked(*executor._make_submission_command(script))
             return _ids(executor._get_job_id_from_submission_command(printed), tasks)
@@ -223,7 +223,7 @@ def _told(error: Exception) -> str:
 
 
 def _for_this_machine(
-    name: str, folder: Path, command: str, setup: Sequence[str], tasks: int, settings: Settings
+    name: str, folder: Path, command: str, setup: Sequence[str], tasks: int, settings: ClusterSettings
 ) -> Callable[[], list[str]]:
     """As `_for_slurm`, for submitit's local executor, which has no arrays."""
     from submitit import LocalExecutor

@@ -21,7 +21,7 @@ from sweepwise.store import claim, record
 from sweepwise.store.folders import RECORD
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED, Ended
-from sweepwise.sweep.local.fork import be_alone, died, read
+from sweepwise.sweep.local.fork import detach, died, read
 from sweepwise.sweep.local.groups import Unit
 from sweepwise.sweep.outcome import Outcome, last_lines, last_of
 from sweepwise.system import console, signals
@@ -127,7 +127,7 @@ def _written(request: Request) -> object:
 
 
 def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
-    """Starts a process that trains a run, or several as one program; signals must be `held_back`.
+    """Starts a process that trains a run, or several as one program; signals must be `signals_blocked`.
 
     Raises:
         OSError: the log cannot be written.
@@ -148,7 +148,7 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
         code = FAILED
         try:
             os.close(end)
-            be_alone(parent, output, gpu)
+            detach(parent, output, gpu)
             with console.lasting() as printed:
                 ending = _trained(unit)
             _say(other, ending._replace(last=printed()[-SAID:]))
@@ -165,14 +165,14 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
 def _trained(unit: Unit) -> Ending:
     """Trains in this process, which was forked for it."""
     try:
-        with signals.heeding():
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ASKING)
+        with signals.handling_signals():
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP_SIGNALS)
             try:
                 if len(unit.requests) == 1:
                     return Ending(train_here(unit.requests[0], unit.fused))
                 return _trained_together(unit.requests)
             finally:  # what it has come to stands
-                signal.pthread_sigmask(signal.SIG_BLOCK, signals.ASKING)
+                signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)
     except signals.Stopped as stopped:
         return Ending(signals.exit_code(stopped.signal))
     except BaseException:
@@ -196,7 +196,7 @@ def _name_too(log: Path, other: Path) -> None:
 
 
 def _trained_together(requests: Sequence[Request]) -> Ending:
-    from sweepwise.run import Apart, train_together
+    from sweepwise.run import FoldersRemoved, train_together
 
     keep_freed_memory()
     try:
@@ -206,7 +206,7 @@ def _trained_together(requests: Sequence[Request]) -> Ending:
     except Exception as error:  # each is trained alone then, and says itself what is wrong with it
         why = (str(error) or type(error).__name__)[:SAID]
         print(f"not together: {why}", file=sys.stderr)
-        return Ending(FAILED, why=why, removed=error.removed if isinstance(error, Apart) else ())
+        return Ending(FAILED, why=why, removed=error.removed if isinstance(error, FoldersRemoved) else ())
     if number:
         raise signals.Stopped(number)
     return Ending(0)

@@ -24,16 +24,16 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """While entered, signals wait: none falls between the birth of a process and our knowing of it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.ASKING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def apart(ask: Callable[[], T]) -> T:
+def run_in_child(ask: Callable[[], T]) -> T:
     """What a function gives, called in a forked process: whatever it does, nothing here is changed by it.
 
     Args:
@@ -44,13 +44,13 @@ def apart(ask: Callable[[], T]) -> T:
     """
     parent = os.getpid()
     console.flush()
-    with held_back():
+    with signals_blocked():
         end, other = os.pipe()
         pid = os.fork()
         if pid == 0:
             try:
-                be_alone(parent, os.open(os.devnull, os.O_WRONLY))
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.ASKING)
+                detach(parent, os.open(os.devnull, os.O_WRONLY))
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP_SIGNALS)
                 with os.fdopen(other, "w") as told:
                     print(json.dumps(ask()), file=told)
             finally:
@@ -94,10 +94,10 @@ def read(end: int) -> bytes:
     return b""
 
 
-def be_alone(parent: int, log: int, gpu: str | None = None) -> None:
+def detach(parent: int, log: int, gpu: str | None = None) -> None:
     """Makes a forked process one of its own: output, signals and GPU; it ends with its parent."""
     os.setpgid(0, 0)  # Ctrl-C in the terminal comes to the parent alone, who passes it on
-    for number in signals.ASKING:
+    for number in signals.STOP_SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
     os.dup2(log, 1)

@@ -20,7 +20,7 @@ from sweepwise.errors import Failure, UsageError, reason
 from sweepwise.store import record, status
 from sweepwise.store.folders import steps_taken
 from sweepwise.store.request import Request
-from sweepwise.sweep.local.fork import apart
+from sweepwise.sweep.local.fork import run_in_child
 
 if TYPE_CHECKING:
     from sweepwise.parts import Parts
@@ -179,7 +179,7 @@ def _width(requests: Sequence[Request], wanted: int | None, memory: int | None) 
     if wanted == 1:
         return 1, "hydra.launcher.group_size=1"
     try:  # apart, since a model may do anything when it is tried
-        most, why = apart(partial(_tried, requests, wanted, memory))
+        most, why = run_in_child(partial(_tried, requests, wanted, memory))
     except Failure as error:
         return 1, f"it cannot be tried ({error})"
     return most, why

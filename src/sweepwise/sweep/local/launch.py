@@ -22,7 +22,7 @@ from sweepwise.sweep.summary import Shown, tell
 
 
 @dataclass(frozen=True)
-class Settings:
+class LocalSettings:
     """Keys of hydra/launcher=local.
 
     Args:
@@ -37,7 +37,7 @@ class Settings:
 
 
 def train(
-    requests: Sequence[Request], settings: Settings
+    requests: Sequence[Request], settings: LocalSettings
 ) -> Iterator[tuple[Request, float | Exception | None]]:
     """Trains runs and tells of them; yields each with its best value, or why there is none.
 

@@ -29,7 +29,7 @@ from sweepwise.store.status import ENDED, ended
 from sweepwise.sweep.cluster.ledger import LOGS
 from sweepwise.sweep.local import groups, machine
 from sweepwise.sweep.local.child import Child, Ending, forked
-from sweepwise.sweep.local.fork import BRIEF_SECONDS, TICK_SECONDS, held_back
+from sweepwise.sweep.local.fork import BRIEF_SECONDS, TICK_SECONDS, signals_blocked
 from sweepwise.sweep.local.groups import Unit
 from sweepwise.sweep.outcome import Outcome
 from sweepwise.sweep.summary import number
@@ -174,7 +174,7 @@ class _Running:
 
     def start(self, slot: int, unit: Unit, logs: Sequence[Path]) -> None:
         """Trains a run, or several as one program, in a free slot."""
-        with held_back():
+        with signals_blocked():
             self._children[slot] = forked(unit, logs, self._gpus[slot])
 
     def pass_on(self, number: int, frame: FrameType | None = None) -> None:
@@ -201,7 +201,7 @@ def _train(
     said: Callable[[str, str], None],
     tick: Callable[[], None],
 ) -> None:
-    with signals.heeding(running.pass_on):
+    with signals.handling_signals(running.pass_on):
         try:
             while running or (waiting and not running.signal):
                 for slot in running.free():
