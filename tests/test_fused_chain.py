@@ -57,7 +57,7 @@ def frozen(*names):
     return model
 
 
-def activations():
+def hooked():
     model = nn.Sequential(nn.Linear(7, 6), nn.ReLU(), nn.Linear(6, CLASSES))
     model[1].register_forward_hook(lambda layer, inputs, output: output * 2)
     return model
@@ -191,7 +191,7 @@ def test_convolutions_are_those_of_each_run(layer, shape, one_by_one, in_double,
 
 
 def test_what_a_hook_changes_is_not_lost():
-    own = learners(heard, 2)
+    own = learners(hooked, 2)
     x = torch.randn(2, 4, 7)
     wanted = [learner.model(rows).detach() for learner, rows in zip(own, x, strict=True)]
     together = FusedLearner(own, x[0])
