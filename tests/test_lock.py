@@ -38,7 +38,7 @@ def names(folder: Path) -> list[str]:
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from sweepwise.record import hold
+from sweepwise.store.claim import hold
 hold(Path(sys.argv[1]))
 if sys.argv[2] == "fork" and os.fork() == 0:
     sys.stdin.close()

@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from small import ENVIRONMENT, ROOT, TRAIN
 
-from sweepwise.store import claim, record
+from sweepwise.store import claim, record, status
 from sweepwise.store.record import Damaged, Record
 from sweepwise.store.status import current_status
 
@@ -102,7 +102,7 @@ def test_a_run_that_ends_while_it_is_looked_at_has_ended(tmp_path, monkeypatch):
         log.end("finished", "")
         return False
 
-    monkeypatch.setattr(record, "is_held", end_now)
+    monkeypatch.setattr(status, "is_held", end_now)
     assert current_status(tmp_path) == "finished"
 
 
@@ -112,7 +112,7 @@ def test_where_a_lock_cannot_be_read_the_record_is_believed(tmp_path, monkeypatc
     def refuse(folder):
         raise PermissionError
 
-    monkeypatch.setattr(record, "is_held", refuse)
+    monkeypatch.setattr(status, "is_held", refuse)
     assert current_status(tmp_path) == "running"
 
 
