@@ -139,7 +139,10 @@ def test_identity_is_eight_hex_digits_whatever_the_order_or_the_process():
     turned = {key: config[key] for key in reversed(config)}
     found = identity(config)
     assert re.fullmatch(r"[0-9a-f]{8}", found) and identity(turned) == found
-    code = "import json, sys; from sweepwise.store.request import identity\nprint(identity(json.load(sys.stdin)))"
+    code = (
+        "import json, sys; from sweepwise.store import request\n"
+    code += "print(request.identity(json.load(sys.stdin)))"
+    )
     for seed in ("1", "2"):
         env = {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed}
         done = subprocess.run(

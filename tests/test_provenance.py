@@ -100,9 +100,9 @@ def test_a_file_that_is_edited_during_a_process_is_told_as_it_was_loaded(own):
 
 def test_code_and_versions_are_known_at_once_and_without_torch():
     told = in_process(
-        "import json, sys, time\nfrom sweepwise import provenance\n"
-        "start = time.perf_counter()\ncode = provenance.code(['torch.nn.Linear', 'sweepwise.x'])\n"
-        "first = time.perf_counter()\nversions = provenance.versions()\n"
+        "import json, sys, time\nfrom sweepwise.provenance import environment, sources\n"
+        "start = time.perf_counter()\ncode = sources.code(['torch.nn.Linear', 'sweepwise.x'])\n"
+        "first = time.perf_counter()\nversions = environment.versions()\n"
         "second = time.perf_counter()\n"
         "loaded = sorted({'torch', 'numpy'} & set(sys.modules))\n"
         "print(json.dumps([first - start, second - first, versions, loaded]))"

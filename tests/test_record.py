@@ -119,8 +119,8 @@ def test_where_a_lock_cannot_be_read_the_record_is_believed(tmp_path, monkeypatc
 def test_how_a_run_stands_is_known_without_torch(tmp_path):
     Record(tmp_path).end("finished", "")
     code = (
-        "import sys; from pathlib import Path; from sweepwise import record\n"
-        "print(record.standing(Path(sys.argv[1])), {'torch', 'numpy'} & set(sys.modules) or '')"
+        "import sys; from pathlib import Path; from sweepwise.store import status\n"
+        "print(status.current_status(Path(sys.argv[1])), {'torch', 'numpy'} & set(sys.modules) or '')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path],

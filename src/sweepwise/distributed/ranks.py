@@ -7,6 +7,7 @@ process dies, as the kernel closes its connections.
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,10 +24,11 @@ from torch import Tensor
 from sweepwise.distributed.lockstep import Lockstep, OutOfStep
 from sweepwise.distributed.place import Place
 from sweepwise.distributed.world import GONE, PeerFailed, PeerLost
-from sweepwise.errors import UsageError, reason
+from sweepwise.errors import BAD_USAGE, UsageError, reason
 from sweepwise.system import signals
 
 MEETING_SECONDS = 600.0  # for all processes to start
+LEAVING_SECONDS = 5.0  # for torch to end the group of processes
 LETTING_GO_SECONDS = 0.1  # microseconds, unless the machine is very busy
 LOOK = timedelta(seconds=2)  # for rank 0, whose store may not be there yet
 PATIENCE = timedelta(minutes=30)  # for one that is silent but whose machine lives: it may load data
@@ -166,7 +168,7 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, signals.Stopped):
         return signals.exit_code(error.signal)
     if isinstance(error, UsageError):
-        return 2
+        return BAD_USAGE
     return int(getattr(error, "exit_code", 1))
 
 
@@ -176,9 +178,16 @@ def _part() -> None:
     They live on where a learner still holds the group. What they have sent belongs to Python, too: they need
     the interpreter once more to let go of it, and abort the process if that is ending.
     """
+    # In a thread: it waits for exchanges that are open, and one that the others do not make stays open.
+    leaving = threading.Thread(target=_destroy, daemon=True)
+    leaving.start()
+    leaving.join(LEAVING_SECONDS)
+    time.sleep(LETTING_GO_SECONDS)
+
+
+def _destroy() -> None:
     with suppress(RuntimeError, ValueError, dist.DistError):
         dist.destroy_process_group()
-    time.sleep(LETTING_GO_SECONDS)
 
 
 def _end(error: BaseException) -> int:
