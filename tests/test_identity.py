@@ -140,8 +140,7 @@ def test_identity_is_eight_hex_digits_whatever_the_order_or_the_process():
     found = identity(config)
     assert re.fullmatch(r"[0-9a-f]{8}", found) and identity(turned) == found
     code = (
-        "import json, sys; from sweepwise.store import request\n"
-    code += "print(request.identity(json.load(sys.stdin)))"
+        "import json, sys; from sweepwise.store import request\nprint(request.identity(json.load(sys.stdin)))"
     )
     for seed in ("1", "2"):
         env = {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed}
