@@ -248,11 +248,11 @@ def test_categories_that_would_take_all_memory_are_refused(tmp_path, monkeypatch
 
 def test_the_memory_of_a_container_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "CONTROL_GROUP", tmp_path / "memory.max")
-    machine = limits.state_dict()
+    machine = limits.memory()
     (tmp_path / "memory.max").write_text("max\n")
-    assert limits.state_dict() == machine
+    assert limits.memory() == machine
     (tmp_path / "memory.max").write_text("1000\n")
-    assert limits.state_dict() == 1000
+    assert limits.memory() == 1000
 
 
 # --- files that would run code

@@ -262,9 +262,9 @@ def test_a_deep_copy_trains_apart_and_alike():
     SpectralNorm().prepare_(model, (1, 4, 4), 3)
     twin = copy.deepcopy(model)
     before = {name: tensor.clone() for name, tensor in twin.state_dict().items()}
-    left = trained(made(model)).state(0, best=False)
+    left = trained(made(model)).model_state_dict(0, best=False)
     assert all(torch.equal(before[name], tensor) for name, tensor in twin.state_dict().items())
-    right = trained(made(twin)).state(0, best=False)
+    right = trained(made(twin)).model_state_dict(0, best=False)
     assert all(torch.equal(left[name], right[name]) for name in left)
     assert not torch.equal(
         left["0.parametrizations.weight.original"], before["0.parametrizations.weight.original"]
