@@ -361,7 +361,7 @@ def test_a_folder_that_cannot_be_written_is_named(command, empty_folder):
 def test_a_run_that_another_process_trains_is_refused(command):
     command(*SHORT)
     (folder,) = folders()
-    with claim.hold(folder):
+    with claim.claim_folder(folder):
         code, _, err = command(*SHORT, "fresh=true")
     assert code == 1 and f"is being trained by process {os.getpid()}" in err
 
@@ -634,4 +634,4 @@ def test_a_killed_run_frees_its_folder(command):
         process.wait()
         assert record.read(folder)["status"] == "running"
         assert current_status(folder) == "interrupted"
-        claim.hold(folder).release()
+        claim.claim_folder(folder).release()

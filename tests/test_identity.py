@@ -139,7 +139,9 @@ def test_identity_is_eight_hex_digits_whatever_the_order_or_the_process():
     turned = {key: config[key] for key in reversed(config)}
     found = identity(config)
     assert re.fullmatch(r"[0-9a-f]{8}", found) and identity(turned) == found
-    code = "import json, sys; from sweepwise.record import identity; print(identity(json.load(sys.stdin)))"
+    code = (
+        "import json, sys; from sweepwise.store import request; print(request.identity(json.load(sys.stdin)))"
+    )
     for seed in ("1", "2"):
         env = {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed}
         done = subprocess.run(
@@ -232,7 +234,7 @@ def test_odd_values_give_folders_that_are_one_ascii_level_and_apart(value, tmp_p
         folders.append(request.folder)
         check_name(request.folder.name, 0, request.id)
         assert request.folder.parent == tmp_path / "main"
-        with claim_module.claim(request) as claim:
+        with claim_module.claim_run(request) as claim:
             assert claim.folder.is_dir()
             (claim.folder / "kept").touch()
     assert folders[0] != folders[1]
@@ -244,7 +246,7 @@ def test_results_go_where_a_path_may_lead(levels, tmp_path):
     place = f"{tmp_path}/{levels}"
     assert place_fault(place) == ""
     (tmp_path / "x").mkdir()
-    with claim_module.claim(Request({**composed(), "output_dir": place})) as claim:
+    with claim_module.claim_run(Request({**composed(), "output_dir": place})) as claim:
         assert claim.folder.is_dir()
 
 

@@ -39,7 +39,7 @@ def test_the_command_line_imports_torch_so():
     count = (
         "import inspect, sys; found = inspect.getabsfile; paths = []\n"
         "inspect.getabsfile = lambda *given: paths.append(given) or found(*given)\n"
-        "from sweepwise import importing; importing.trainer(); print('torch' in sys.modules, len(paths))"
+        "from sweepwise.run import load; load.trainer(); print('torch' in sys.modules, len(paths))"
     )
     done = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "0"]

@@ -172,7 +172,7 @@ def test_refused_runs_leave_nothing_and_are_told_once(empty_folder, capfd):
 
 def test_a_run_that_another_process_trains_is_elsewhere(capfd):
     request = asked("seed.value=1")
-    with claim.claim(request):
+    with claim.claim_run(request):
         (_, best_value), (_, error) = launch.train([asked("seed.value=0"), request], APART)
     assert isinstance(best_value, float) and isinstance(error, Failure)
     assert f"is being trained by process {os.getpid()}" in str(error)

@@ -101,9 +101,9 @@ def test_a_file_that_is_edited_during_a_process_is_told_as_it_was_loaded(own):
 
 def test_code_and_versions_are_known_at_once_and_without_torch():
     told = in_process(
-        "import json, sys, time\nfrom sweepwise import provenance\n"
-        "start = time.perf_counter()\ncode = provenance.code(['torch.nn.Linear', 'sweepwise.x'])\n"
-        "first = time.perf_counter()\nversions = provenance.versions()\n"
+        "import json, sys, time\nfrom sweepwise.provenance import environment, sources\n"
+        "start = time.perf_counter()\ncode = sources.code(['torch.nn.Linear', 'sweepwise.x'])\n"
+        "first = time.perf_counter()\nversions = environment.versions()\n"
         "second = time.perf_counter()\n"
         "loaded = sorted({'torch', 'numpy'} & set(sys.modules))\n"
         "print(json.dumps([first - start, second - first, versions, loaded]))"
@@ -241,7 +241,7 @@ def test_the_environment_names_what_a_result_depends_on(monkeypatch):
     monkeypatch.setenv("OMP_SOMETHING", "3")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     monkeypatch.setenv("SECRET_TOKEN", "s")
-    found = environment.environment()
+    found = environment.current_environment()
     assert (found["torch"], found["numpy"]) == (torch.__version__, numpy.__version__)
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["threads"] == torch.get_num_threads()
@@ -269,7 +269,7 @@ def checkout(own, monkeypatch) -> Path:
     for arguments in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "first"]):
         subprocess.run(["git", "-C", str(top), *arguments], check=True)
     monkeypatch.setattr(sources, "code_folders", lambda targets: {"mine_of_test": own})
-    monkeypatch.setattr(environment, "code_folders", lambda targets: {"mine_of_test": own})
+    monkeypatch.setattr(origin, "code_folders", lambda targets: {"mine_of_test": own})
     return top
 
 
@@ -282,7 +282,7 @@ def test_a_clean_checkout_has_no_diff(checkout):
     (checkout / "notes.txt").write_text("not code")
     (checkout / "ignored.py").write_text("1")
     assert origin.diff() == ""
-    found = environment.environment()
+    found = environment.current_environment()
     assert found["git_clean"] is True and len(found["git_commit"]) == 40
 
 
@@ -296,7 +296,8 @@ def test_a_diff_with_edited_staged_removed_and_new_files_makes_the_code_again(ch
     before, index = status(checkout), (checkout / ".git" / "index").read_bytes()
     told = origin.diff()
     assert status(checkout) == before and (checkout / ".git" / "index").read_bytes() == index
-    assert "+x = 'größe'" in told and "+new" in told and environment.environment()["git_clean"] is False
+    assert "+x = 'größe'" in told and "+new" in told
+    assert environment.current_environment()["git_clean"] is False
     again = tmp_path / "again"
     subprocess.run(["git", "clone", "-q", str(checkout), str(again)], check=True)
     subprocess.run(["git", "-C", str(again), "apply"], input=told, text=True, check=True)
@@ -331,7 +332,7 @@ def test_without_git_there_is_nothing_to_say(missing, checkout, own, monkeypatch
             subprocess.run(["git", "-C", str(checkout), "init", "-q"], check=True)
     start = time.monotonic()
     assert origin.diff() == ""
-    found = environment.environment()
+    found = environment.current_environment()
     assert (found["git_commit"], found["git_clean"]) == (None, False)
     assert time.monotonic() - start < 20
 

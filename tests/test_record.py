@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from small import ENVIRONMENT, ROOT, TRAIN
 
-from sweepwise.store import claim, record
+from sweepwise.store import claim, record, status
 from sweepwise.store.record import Damaged, Record
 from sweepwise.store.status import current_status
 
@@ -78,14 +78,14 @@ def test_a_clock_that_is_set_back_changes_no_duration(tmp_path, monkeypatch):
 @pytest.mark.parametrize("status", ["finished", "stopped early", "diverged", "failed", "interrupted"])
 def test_a_run_that_has_ended_stands_as_its_record_says(status, tmp_path):
     Record(tmp_path).end(status, "")
-    with claim.hold(tmp_path):
+    with claim.claim_folder(tmp_path):
         assert current_status(tmp_path) == status
 
 
 def test_a_run_is_running_as_long_as_somebody_holds_it(tmp_path):
     folder = tmp_path / "run"
     assert current_status(folder) == "" and not folder.exists()
-    with claim.hold(folder):
+    with claim.claim_folder(folder):
         assert current_status(folder) == "running"  # and has not come to its record yet
         Record(folder)
         assert current_status(folder) == "running"
@@ -102,7 +102,7 @@ def test_a_run_that_ends_while_it_is_looked_at_has_ended(tmp_path, monkeypatch):
         log.end("finished", "")
         return False
 
-    monkeypatch.setattr(record, "is_held", end_now)
+    monkeypatch.setattr(status, "is_held", end_now)
     assert current_status(tmp_path) == "finished"
 
 
@@ -112,15 +112,15 @@ def test_where_a_lock_cannot_be_read_the_record_is_believed(tmp_path, monkeypatc
     def refuse(folder):
         raise PermissionError
 
-    monkeypatch.setattr(record, "is_held", refuse)
+    monkeypatch.setattr(status, "is_held", refuse)
     assert current_status(tmp_path) == "running"
 
 
 def test_how_a_run_stands_is_known_without_torch(tmp_path):
     Record(tmp_path).end("finished", "")
     code = (
-        "import sys; from pathlib import Path; from sweepwise import record\n"
-        "print(record.standing(Path(sys.argv[1])), {'torch', 'numpy'} & set(sys.modules) or '')"
+        "import sys; from pathlib import Path; from sweepwise.store.status import current_status\n"
+        "print(current_status(Path(sys.argv[1])), {'torch', 'numpy'} & set(sys.modules) or '')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path],

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweepwise.distributed.place import place
-from sweepwise.provenance.origin import origin
+from sweepwise.provenance.origin import code_origin
 from sweepwise.version import __version__
 
 PACKAGES = ("torch", "numpy", "hydra-core")
@@ -76,16 +76,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def environment(targets: Iterable[str] = ()) -> dict[str, Any]:
+def current_environment(targets: Iterable[str] = ()) -> dict[str, Any]:
     """Versions, hardware, git's word on the code, and how this process was started.
 
     Args:
         targets: a config's `_target_`s; their packages' checkouts count to `git_clean`.
     """
-    told = origin(targets)
+    origin = code_origin(targets)
     return {
         **versions(),
-        **{key: told[key] for key in ("git_commit", "git_commits", "git_clean")},
+        **{key: origin[key] for key in ("git_commit", "git_commits", "git_clean")},
         **machine(),
         "places": {name: os.environ[name] for name in PLACES if name in os.environ},
         "pid": os.getpid(),

@@ -14,7 +14,7 @@ from sweepwise.provenance.sources import code_folders
 ORIGIN = "origin.json"  # beside a copy of the code: what git knew of it
 
 
-def origin(targets: Iterable[str] = ()) -> dict[str, Any]:
+def code_origin(targets: Iterable[str] = ()) -> dict[str, Any]:
     """What git knows of the code that runs; of a copy that was made of it, what git knew then.
 
     Args:
@@ -46,7 +46,7 @@ def diff(targets: Iterable[str] = ()) -> str:
     Returns:
         Text for `git apply`, at most 5 MiB of a checkout; '' if there is none, or no git.
     """
-    return str(origin(targets)["diff"])
+    return str(code_origin(targets)["diff"])
 
 
 def _diff(homes: Iterable[Path]) -> str:

@@ -19,7 +19,7 @@ from sweepwise.store import folders, takeover
 from sweepwise.store.attempt import Attempt, let_go, signed
 from sweepwise.store.folders import LOCK
 from sweepwise.store.request import Request
-from sweepwise.system import flock
+from sweepwise.system import atomic, flock
 from sweepwise.system.handle import FolderHandle
 
 PATIENCE_SECONDS = 60.0  # for one holder of the experiment's lock: milliseconds, longer to take a run over
@@ -78,14 +78,14 @@ class Claim:
                     flock.write(self._lock, let_go(flock.read(self._lock)))
                 elif self._made and folders.is_bare(self.folder):
                     with _experiment(self.folder.parent, self._made):
-                        folders.remove(self._made)
+                        folders.remove_empty(self._made)
         finally:
             flock.close_(self._lock)
             self._lock = -1
             self._anchor.close()
 
 
-def claim(request: Request) -> Claim:
+def claim_run(request: Request) -> Claim:
     """Makes a run's folder this process's own. What an earlier attempt left in it stays; see `clear`.
 
     The folder is looked up and made under a lock of the experiment's folder, so a run that is asked for in
@@ -98,8 +98,8 @@ def claim(request: Request) -> Claim:
     return _claimed(request.home, request)
 
 
-def hold(folder: Path) -> Claim:
-    """As `claim`, for a folder that is known.
+def claim_folder(folder: Path) -> Claim:
+    """As `claim_run`, for a folder that is known.
 
     Raises:
         Busy: another process holds the folder.
@@ -114,12 +114,12 @@ def _claimed(home: Path, run: Request | Path) -> Claim:
     try:
         with _experiment(home, made):
             folder = _recovered(run)
-            made += folders.make(folder)
+            made += atomic.make_folder(folder)
             anchor, lock = _taken(folder, own)
             try:
                 folders.probe(anchor.path)
             except BaseException:
-                folders.remove(made)
+                folders.remove_empty(made)
                 flock.close_(lock)
                 anchor.close()
                 raise
@@ -148,7 +148,7 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
     for _ in range(RETRIES):
         lock, mine = -1, False
         try:
-            made += [level for level in folders.make(home) if level not in made]
+            made += [level for level in atomic.make_folder(home) if level not in made]
             lock = flock.open_(home / LOCK)
             while not flock.flock(lock, fcntl.LOCK_EX):
                 if (line := flock.holder(lock)) != seen:
@@ -164,7 +164,7 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
             if lock < 0 and isinstance(error, FileNotFoundError):
                 continue  # another process has just removed what it had made
             if mine or isinstance(error, OSError):
-                folders.remove(made)
+                folders.remove_empty(made)
             raise
         finally:
             if lock >= 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 from pathlib import Path
 
@@ -37,36 +36,7 @@ def clear(folder: Path) -> None:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def make(folder: Path) -> list[Path]:
-    """Makes a folder with those above it; returns those that were not there, the outermost first.
-
-    Raises:
-        FileNotFoundError: another process has removed one of them meanwhile.
-        OSError: it cannot be made.
-    """
-    missing: list[Path] = []
-    for level in (folder, *folder.parents):
-        if level.exists():
-            break
-        missing.insert(0, level)
-    made: list[Path] = []
-    try:
-        for level in missing or [folder]:
-            with contextlib.suppress(FileExistsError):  # another process has made it at the same moment
-                if missing:
-                    level.mkdir()
-                    made.append(level)
-                    atomic.sync(level.parent)
-            if not level.is_dir():
-                number = errno.ENOTDIR if os.path.lexists(level) else errno.ENOENT
-                raise OSError(number, os.strerror(number), str(level))
-    except BaseException:
-        remove(made)
-        raise
-    return made
-
-
-def remove(made: list[Path]) -> None:
+def remove_empty(made: list[Path]) -> None:
     """Takes folders away again as far as they hold nothing but a lock, the innermost first."""
     with contextlib.suppress(OSError):
         while made and (is_bare(made[-1]) or not any(made[-1].iterdir())):

@@ -117,12 +117,39 @@ def clear_aside(folder: Path) -> None:
         remove(path)
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, as far as they are missing, and brings their names to the disk."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in missing:
-        sync(path.parent)
+def make_folder(folder: Path) -> list[Path]:
+    """Makes a folder with those above it, and brings their names to the disk.
+
+    Returns:
+        The folders that did not exist before, the outermost first.
+
+    Raises:
+        FileNotFoundError: another process has removed one of them in the meantime.
+        OSError: it cannot be made; what was made for it is removed again.
+    """
+    missing = [level for level in (folder, *folder.parents) if not level.exists()]
+    made: list[Path] = []
+    try:
+        for level in reversed(missing):
+            with contextlib.suppress(FileExistsError):  # another process has made it at the same moment
+                level.mkdir()
+                made.append(level)
+                sync(level.parent)
+            _check_folder(level)
+        _check_folder(folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for level in reversed(made):
+                level.rmdir()
+        raise
+    return made
+
+
+def _check_folder(path: Path) -> None:
+    """Raises an OSError if a path is no folder."""
+    if not path.is_dir():
+        number = errno.ENOTDIR if os.path.lexists(path) else errno.ENOENT
+        raise OSError(number, os.strerror(number), str(path))
 
 
 def remove(path: Path) -> None:
