@@ -11,7 +11,7 @@ import pytest
 from small import ENVIRONMENT, ROOT, TRAIN
 
 from sweepwise.store import claim, record, status
-from sweepwise.store.record import Damaged, Record
+from sweepwise.store.record import DamagedRecord, Record
 from sweepwise.store.status import current_status
 
 ID = "1a2b3c4d"
@@ -142,7 +142,7 @@ def test_a_damaged_record_is_told_with_its_name_and_the_way_out(content, tmp_pat
     path = tmp_path / "record.json"
     path.write_bytes(content)
     for look in (record.read, current_status, lambda folder: Record(folder, going_on=True)):
-        with pytest.raises(Damaged) as raised:
+        with pytest.raises(DamagedRecord) as raised:
             look(tmp_path)
         text = str(raised.value)
         assert text.startswith(f"{path} is damaged (") and "fresh=true" in text and "\n" not in text

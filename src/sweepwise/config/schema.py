@@ -11,7 +11,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -46,8 +46,8 @@ def locate(key: str, target: Any) -> Callable[..., Any]:
     try:
         return allowlist.find(target, key.partition(".")[0])
     except ValueError as error:
-        told = _shown(target) if str(target).isprintable() else ascii(target)
-        raise UsageError([f"{key}._target_={told}: {error}"]) from error
+        shown = _shown(target) if str(target).isprintable() else ascii(target)
+        raise UsageError([f"{key}._target_={shown}: {error}"]) from error
 
 
 def bind(
@@ -77,36 +77,57 @@ def bind(
     except UsageError as error:
         faults += error.faults
         return Bound(functools.partial(dict), {})
-    around = _parameters(envelope) if envelope is not None else {}
-    outer = {n for n, p in around.items() if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
-    own = {n: p for n, p in _parameters(target).items() if n not in given and n not in around}
     values = {name: value for name, value in node.items() if name != "_target_"}
-    homes = {name: target if name in own else envelope if name in outer else None for name in values}
+    around = _parameters(envelope) if envelope is not None else {}
+    outer = [n for n, p in around.items() if p.kind is p.KEYWORD_ONLY and p.default is not p.empty]
+    own = {n: p for n, p in _parameters(target).items() if n not in given and n not in around}
+    faults += _value_faults(key, values, {**dict.fromkeys(own, target), **dict.fromkeys(outer, envelope)})
+    faults += _missing_faults(key, values, own, target)
+    bound = functools.partial(target, **{n: _as_annotated(v) for n, v in values.items() if n in own})
+    return Bound(bound, {n: v for n, v in values.items() if n in outer})
+
+
+def _value_faults(key: str, values: Mapping[str, Any], takers: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the values that a node gives.
+
+    Args:
+        key: where the node stands.
+        values: by name.
+        takers: by the name of each known parameter, the function that has it.
+    """
     wrong = {
-        name: check("", values[name], _hint(home, name))
-        for name, home in homes.items()
-        if home and not _unwritable(home, name)
+        name: check("", value, _hint(takers[name], name))
+        for name, value in values.items()
+        if name in takers and not _unwritable(takers[name], name)
     }
-    for name, home in homes.items():
-        faults += [f"{place}: {NO_NODES}" for place in _nodes(f"{key}.{name}", values[name])]
-        if home is None:
-            faults.append(f"{key}.{name}: unknown; {did_you_mean(name, sorted({*own, *outer}))}")
-        for fault in wrong.get(name, ()):  # by interpolation one value may stand at several names
-            first, *others = (other for other, found in wrong.items() if fault in found)
+    for name, value in values.items():
+        yield from (f"{path}: {NO_NODES}" for path in _nodes(f"{key}.{name}", value))
+        if name not in takers:
+            yield f"{key}.{name}: unknown; {did_you_mean(name, sorted(takers))}"
+        for fault in wrong.get(name, ()):
+            # By interpolation one value may stand at several names: its fault is reported at the first.
+            first, *others = (other for other, faults in wrong.items() if fault in faults)
             if name == first:
                 more = f"; the same for {', '.join(others)}" if others else ""
-                faults.append(f"{key}.{name}{fault}{more}")
-    for name, parameter in own.items():
+                yield f"{key}.{name}{fault}{more}"
+
+
+def _missing_faults(
+    key: str,
+    values: Mapping[str, Any],
+    parameters: Mapping[str, inspect.Parameter],
+    target: Callable[..., Any],
+) -> Iterator[str]:
+    """The parameters of a target that a node must give, and those that no config can give."""
+    for name, parameter in parameters.items():
         missing = parameter.default is parameter.empty and name not in values
         if _unwritable(target, name) and (missing or values.get(name) is not None):
-            faults.append(
+            yield (
                 f"{key}.{name}: must be {UNWRITABLE[name]}, which no config can hold; choose another "
                 "_target_, or a function of your own package that builds this one"
             )
         elif missing:
-            faults.append(f"{key}.{name}: must be given")
-    bound = functools.partial(target, **{n: _as_annotated(v) for n, v in values.items() if n in own})
-    return Bound(bound, {n: v for n, v in values.items() if n in outer})
+            yield f"{key}.{name}: must be given"
 
 
 def check(key: str, value: Any, hint: Any) -> list[str]:

@@ -138,7 +138,7 @@ def already_ended(request: Request, folder: Path | None = None) -> dict[str, Any
 
     Raises:
         Changed: the run has ended, but was produced with different code, inputs or versions.
-        Damaged: the record cannot be read.
+        DamagedRecord: the record cannot be read.
     """
     if request.config["fresh"]:
         return None

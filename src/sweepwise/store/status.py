@@ -46,7 +46,7 @@ def current_status(folder: Path) -> str:
         if there was no such run. Where the lock cannot be read the record is believed.
 
     Raises:
-        Damaged: the record is no JSON object.
+        DamagedRecord: the record is no JSON object.
     """
     while True:
         known = read(folder)
