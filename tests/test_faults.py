@@ -145,7 +145,7 @@ def test_code_that_has_changed_is_named_and_asked_about(start):
     assert asked.wait() == 1 and asked.out == ""
     (line,) = asked.err.splitlines()
     told = "finished, but made by something else: sweepwise/gone.py is gone; sweepwise/seed.py is new; "
-    assert told + "sweepwise/trainer.py changed; numpy 1.0 -> " in line
+    assert told + "sweepwise/trainer/loop.py changed; numpy 1.0 -> " in line
     assert "fresh=true trains it anew, over what is there; accept_changes=true takes it as it is" in line
     accepted = start(*SHORT, "accept_changes=true")
     assert accepted.wait() == 0 and accepted.out.startswith("finished before")
@@ -160,13 +160,18 @@ def test_a_run_goes_on_with_other_code_only_if_that_is_accepted(start):
     os.kill(first.pid, signal.SIGTERM)
     assert first.wait() == 143
     path = the_folder() / "record.json"
-    path.write_text(path.read_text().replace('"sweepwise/trainer.py": "', '"sweepwise/trainer.py": "0'))
+    path.write_text(
+        path.read_text().replace('"sweepwise/trainer/loop.py": "', '"sweepwise/trainer/loop.py": "0')
+    )
     asked = start(*LONG)
-    assert asked.wait() == 1 and "interrupted, but made by something else: sweepwise/trainer.py" in asked.err
+    assert (
+        asked.wait() == 1
+        and "interrupted, but made by something else: sweepwise/trainer/loop.py" in asked.err
+    )
     assert "accept_changes=true goes on with it" in asked.err
     going = start(*LONG, "accept_changes=true")
     until(lambda: "folder" in going.out)
-    assert "not bit-exact: sweepwise/trainer.py changed" in going.out
+    assert "not bit-exact: sweepwise/trainer/loop.py changed" in going.out
 
 
 def test_another_machine_is_told_and_the_run_goes_on(start):

@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from sweepwise.model.mlp import mlp
-from sweepwise.monitor import graph
 from sweepwise.monitor.events import EventFile
+from sweepwise.monitor.graph import graph
 
 
 class Block(nn.Module):

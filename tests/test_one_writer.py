@@ -1,4 +1,4 @@
-"""What must survive is put in place by durable.py alone, under names that no other process takes."""
+"""What must survive is put in place by system/atomic.py alone, under names that no other process takes."""
 
 import ast
 import os
@@ -10,9 +10,12 @@ from sweepwise.monitor.events import _EXPERIMENT_FILE, EventFile
 from sweepwise.system import atomic
 
 ROOT = Path(__file__).parents[1]
-WRITER = "durable.py"
+WRITER = "atomic.py"
 # Renames of folders that are there already, not of what was written aside.
-MOVES = {"fence.py": "a run's folder and its copy change places", "checkpoint.py": "a damaged one is put by"}
+MOVES = {
+    "takeover.py": "a run's folder and its copy change places",
+    "checkpoints.py": "a damaged one is put by",
+}
 RENAMING = ("rename", "renames", "replace", "mkstemp", "mkdtemp", "NamedTemporaryFile")
 SCRATCH = {"git.py", "verify.py", "reproduce.py"}  # folders in the system's place for them, for the process
 
@@ -23,9 +26,8 @@ def renames(path: Path) -> list[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             name, of_os = node.func.attr, ast.unparse(node.func.value) in ("os", "shutil", "tempfile")
-            one = (
-                len(node.args) == 1 and not node.keywords
-            )  # text.replace takes two, replace(x, key=1) has no dot
+            # str.replace takes two arguments, dataclasses.replace is called without a dot.
+            one = len(node.args) == 1 and not node.keywords
             if (name in RENAMING and (of_os or one)) or (of_os and name in ("move", "getpid")):
                 found.append(ast.unparse(node))
     return found

@@ -12,7 +12,6 @@ import pytest
 from small import ROOT
 
 from sweepwise.provenance import changes, environment, git, origin, sources
-from sweepwise.provenance import sources as sources_module
 from sweepwise.provenance.sources import inputs
 
 SRC = ROOT / "src"
@@ -63,39 +62,39 @@ def in_process(code: str, *arguments: str, **options) -> str:
 
 
 def test_the_code_is_what_is_reached_of_ours_and_every_file_of_the_packages_of_targets(own):
-    found = sources_module.code(
+    found = sources.code(
         ["torch.nn.init.xavier_normal_", "sweepwise.data.digits", "mine_of_test.deep.net.Net"]
     )
-    ours = set(sources_module.code(["sweepwise.data.digits"]))  # see test_reachable.py
+    ours = set(sources.code(["sweepwise.data.digits"]))  # see test_reachable.py
     assert found.keys() == ours | {"mine_of_test/__init__.py", "mine_of_test/deep/net.py"}
     for name, told in found.items():
         path = SRC / name if name.startswith("sweepwise") else own.parent / name
         assert told == hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     assert list(found) == sorted(found) and "mine_of_test" not in sys.modules
-    assert sources_module.code([]).keys() <= ours
+    assert sources.code([]).keys() <= ours
 
 
 def test_a_module_alone_and_a_package_that_is_not_there(tmp_path, own):
     (own.parent / "alone_of_test.py").write_text("")
-    found = sources_module.code(["alone_of_test.f", "nowhere_of_test.f", "", "sys.x"])
+    found = sources.code(["alone_of_test.f", "nowhere_of_test.f", "", "sys.x"])
     assert {name for name in found if not name.startswith("sweepwise")} == {"alone_of_test.py"}
 
 
 def test_the_script_that_was_started_is_no_part_of_a_run(own, monkeypatch):
     """Else a run that train.py has made would be another's when a script asks for it."""
-    before = sources_module.code([])
+    before = sources.code([])
     script = own.parent / "train_it.py"
     script.write_text("pass\n")
     monkeypatch.setattr(sys, "argv", [str(script)])
-    assert sources_module.code([]) == before
+    assert sources.code([]) == before
 
 
 def test_a_file_that_is_edited_during_a_process_is_told_as_it_was_loaded(own):
-    before = sources_module.code(["mine_of_test.x"])
+    before = sources.code(["mine_of_test.x"])
     (own / "deep" / "net.py").write_text("x = 2\n")
-    assert sources_module.code(["mine_of_test.x"]) == before
+    assert sources.code(["mine_of_test.x"]) == before
     sources._hashes.cache_clear()
-    now = sources_module.code(["mine_of_test.x"])
+    now = sources.code(["mine_of_test.x"])
     assert {name for name in now if now[name] != before[name]} == {"mine_of_test/deep/net.py"}
 
 

@@ -96,7 +96,7 @@ def test_late_imports_count_and_those_for_types_do_not(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "edited, words", [("figure.py", "finished before"), ("trainer.py", "trainer.py changed")]
+    "edited, words", [("tools/figure.py", "finished before"), ("trainer/loop.py", "trainer/loop.py changed")]
 )
 def test_only_what_can_be_reached_changes_a_finished_run(tmp_path, edited, words):
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))

@@ -146,24 +146,13 @@ def find(target: Any, group: str = "") -> Callable[..., Any]:
     if kinds and not any(_is_a(found, kind) for kind in kinds):
         wanted = " or ".join(f"a class of {kind}" if kind else "a function" for kind in dict.fromkeys(kinds))
         raise ValueError(f"must be {wanted}")
-    if (
-        not kinds
-        and _within(home, homes)
-        and _within(home, ["sweepwise"])
-        and (rule := _other(found, groups))
-    ):
+    if not kinds and group in GROUPS and _within(home, ["sweepwise"]) and (rule := _fault(found, group)):
         raise ValueError(f"must be {rule}")
     try:
         inspect.signature(found)
     except ValueError as error:
         raise ValueError(f"has no signature ({error})") from error
     return found
-
-
-def _other(found: Callable[..., Any], groups: Sequence[str]) -> str:
-    """What one of ours would have to be, if it is no component of any of the groups."""
-    rules = [rule for group in groups if (rule := _fault(found, group)) is not None]
-    return "" if "" in rules or not rules else " or ".join(rules)
 
 
 def _fault(found: Callable[..., Any], group: str) -> str | None:
