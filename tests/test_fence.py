@@ -227,7 +227,7 @@ def test_a_writer_that_never_stops_changes_nothing_later(tmp_path):
             taken.set()
             assert done.wait(30)
             assert tree(folder) == before
-            told = f"Busy: {folder}: attempt 0 of job 17 is fenced by attempt 1 of job 17, "
+            told = f"Busy: {folder}: attempt 0 of job 17 must not write, since attempt 1 of job 17 "
             assert answers.get(timeout=30).startswith(told)
             assert tree(folder) == before
             check_goes_on(claim, least=2)
@@ -309,7 +309,7 @@ def test_an_old_attempt_is_refused_for_ever(tmp_path):
     with held(folder, 0):
         attempt(2)
         claim_module.claim_folder(folder).release()
-    told = r"attempt 1 of job 17 is fenced by attempt 2 of job 17, .*remove \S+/run/\.lock$"
+    told = r"attempt 1 of job 17 must not write, since attempt 2 of job 17 has .*remove \S+/run/\.lock$"
     for other in ((None, ""), (0, "18"), (4, "19"), (None, ""), (3, "18")):  # whoever has had it meanwhile
         attempt(*other)
         claim_module.claim_folder(folder).release()

@@ -24,7 +24,7 @@ from sweepwise.store.request import (
     folder_name,
     identity,
     name_fault,
-    place_fault,
+    output_dir_fault,
 )
 
 GROUPS = sorted(
@@ -244,7 +244,7 @@ def test_odd_values_give_folders_that_are_one_ascii_level_and_apart(value, tmp_p
 @pytest.mark.parametrize("levels", ["größe und 学习", "ü" * 127, f"{'a' * 255}/{'b c' * 80}", "./x/../y"])
 def test_results_go_where_a_path_may_lead(levels, tmp_path):
     place = f"{tmp_path}/{levels}"
-    assert place_fault(place) == ""
+    assert output_dir_fault(place) == ""
     (tmp_path / "x").mkdir()
     with claim_module.claim_run(Request({**composed(), "output_dir": place})) as claim:
         assert claim.folder.is_dir()
@@ -279,7 +279,7 @@ def test_a_bad_name_is_told_in_one_short_line(name):
 
 @pytest.mark.parametrize("place", BAD_PLACES)
 def test_a_bad_place_is_told_in_one_short_line(place):
-    check_refused("output_dir", place, place_fault(place))
+    check_refused("output_dir", place, output_dir_fault(place))
 
 
 def check_refused(key: str, value: str, fault: str) -> None:

@@ -281,7 +281,9 @@ def check_unwritable(home: Path, why: str) -> None:
     with pytest.raises(OSError) as raised:
         claim_module.claim_run(asked(home))
     text = str(raised.value)
-    assert re.fullmatch(rf".+ cannot be written \((?:{why}).*\); output_dir=FOLDER names another place", text)
+    assert re.fullmatch(
+        rf".+ cannot be written \((?:{why}).*\); output_dir=FOLDER names another folder", text
+    )
     assert str(home)[:40] in text and ".lock" not in text and ".tmp" not in text
 
 

@@ -16,7 +16,7 @@ from small import CONF, ENVIRONMENT, PLAIN, TINY, TRAIN
 
 from sweepwise import cli, run, trainer
 from sweepwise.errors import Failure, UsageError
-from sweepwise.provenance import environment
+from sweepwise.provenance import changes
 from sweepwise.run import group, load, single
 from sweepwise.store import claim, record
 from sweepwise.sweep.cluster.ledger import Ledger, Submission
@@ -202,9 +202,9 @@ def test_a_run_that_a_cluster_has_in_its_queue_is_elsewhere(tmp_path, monkeypatc
 def test_a_run_that_was_made_otherwise_is_told_so_and_trained_by_nobody(monkeypatch, capfd):
     first = asked("seed.value=0")
     trained(first)
-    monkeypatch.setattr(environment, "versions", lambda: {"torch": "0.0"})
+    monkeypatch.setattr(changes, "versions", lambda: {"torch": "0.0"})
     (_, error), (_, best_value) = launch.train([first, asked("seed.value=1")], APART)
-    assert "made by something else" in str(error) and isinstance(best_value, float)
+    assert "was produced with different code" in str(error) and isinstance(best_value, float)
     out, err = capfd.readouterr()
     assert out.endswith("1 finished, 1 changed\n") and err.startswith("changed       seed.value=0")
 

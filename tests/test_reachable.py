@@ -125,7 +125,7 @@ def test_only_what_can_be_reached_changes_a_finished_run(tmp_path, edited, words
 @pytest.mark.parametrize(
     "group, target",
     [
-        ("monitor", "sweepwise.monitor.EventFile"),
+        ("monitor", "sweepwise.monitor.events.EventFile"),
         ("monitor", "sweepwise.monitor.events.NoEvents"),
         ("monitor", "sweepwise.monitor.graph"),
         ("early_stop", "sweepwise.early_stop.Best"),

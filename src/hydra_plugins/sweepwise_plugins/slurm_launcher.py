@@ -38,7 +38,7 @@ class SlurmLauncher(RunLauncher):
 
 def _value(row: Row, waited: bool) -> float | Exception | None:
     """A run's best value; None as long as it has none; an error if it never will."""
-    from sweepwise.errors import TOLD, Failure
+    from sweepwise.errors import REPORTED, Failure
     from sweepwise.store.status import ENDED
 
     if row.status in ENDED:
@@ -46,5 +46,5 @@ def _value(row: Row, waited: bool) -> float | Exception | None:
     if not waited and row.status != "changed":
         return None
     error = Failure(f"{row.name} has not ended")
-    error.add_note(TOLD)
+    error.add_note(REPORTED)
     return error

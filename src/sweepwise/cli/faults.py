@@ -9,7 +9,7 @@ from sweepwise.cli.options import default_options, file_of, load_yaml, options_o
 from sweepwise.config.groups import EXPERIMENT, GROUPS, LAUNCHER, SETTINGS
 from sweepwise.config.schema import check
 from sweepwise.errors import UsageError, did_you_mean
-from sweepwise.store.request import name_fault, place_fault
+from sweepwise.store.request import name_fault, output_dir_fault
 
 
 def check_shape(config: Mapping[str, Any]) -> None:
@@ -26,7 +26,7 @@ def check_shape(config: Mapping[str, Any]) -> None:
     for key, kind in SETTINGS.items():
         faults += check(key, config[key], kind) if key in config else [f"{key}: must be given"]
     if not faults:
-        told = name_fault(str(config["name"])), place_fault(config["output_dir"])
+        told = name_fault(str(config["name"])), output_dir_fault(config["output_dir"])
         faults = [fault for fault in told if fault]
     if faults:
         raise UsageError(faults)
@@ -43,7 +43,7 @@ def option_faults(arguments: Sequence[str], confs: Sequence[Path]) -> list[str]:
     if {"-m", "--multirun"} & set(arguments):  # the folder of a sweep comes before any check of its runs
         plain = [(key, value.strip("'\"")) for key, _, value in chosen if not re.search(r"[($]", value)]
         told = [name_fault(name) for key, value in plain if key == "name" for name in value.split(",")]
-        told += [place_fault(value) for key, value in plain if key == "output_dir"]
+        told += [output_dir_fault(value) for key, value in plain if key == "output_dir"]
         faults += filter(None, told)
     return faults
 

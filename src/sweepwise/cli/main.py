@@ -27,7 +27,7 @@ from sweepwise.cli.faults import option_faults
 from sweepwise.cli.help import page, show
 from sweepwise.config import allowlist
 from sweepwise.distributed import place
-from sweepwise.errors import BAD_USAGE, FAILED, TOLD, Failure, UsageError
+from sweepwise.errors import BAD_USAGE, FAILED, REPORTED, Failure, UsageError
 from sweepwise.provenance.changes import already_ended
 from sweepwise.run import load
 from sweepwise.store import claim, folders, record
@@ -41,8 +41,8 @@ _EXPECTED = (UsageError, claim.Busy, Failure, OSError)
 @contextmanager
 def _answering() -> Iterator[None]:
     """Signals end the program with the code that a shell expects; a reader that has gone does not end it."""
-    console.occupy()
-    with console.lasting(), signals.handling_signals():
+    console.reserve_standard_descriptors()
+    with console.tolerant_output(), signals.handling_signals():
         try:
             yield
         except KeyboardInterrupt as stopped:
@@ -93,7 +93,9 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
         raise SystemExit(_found_by_all(str(refusal(error, arguments, confs)))) from None
     except _EXPECTED as error:
         code = _exit_code(error)
-        if TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
+        if REPORTED not in getattr(
+            error, "__notes__", ()
+        ):  # Hydra itself could not make the folder of a sweep
             _refused(folders.explained(None, error) if isinstance(error, OSError) else str(error), code)
         raise SystemExit(code) from None
 
@@ -120,7 +122,7 @@ def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
             print(about.strip())
         else:
             code = task(arguments)
-        if why := console.lost():
+        if why := console.lost_output():
             raise Failure(f"what is printed could not be written: {why}")
     except _EXPECTED as error:
         code = _refused(str(error), _exit_code(error))
@@ -137,7 +139,7 @@ def execute(config: DictConfig) -> float:
         which = "" if single else f"run {hydra.job.num} ({hydra.job.override_dirname}): "
         code = _refused("\n".join(which + line for line in str(error).splitlines()), _exit_code(error))
         if not single:
-            error.add_note(TOLD)
+            error.add_note(REPORTED)
             raise  # the sweep goes on with its other runs
         raise SystemExit(code) from None
     if code and (single or code > signals.SIGNALLED):
