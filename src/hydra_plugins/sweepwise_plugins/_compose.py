@@ -231,7 +231,7 @@ def _folders(config: DictConfig) -> list[Path]:
     """The folders of the config groups, as Hydra searches them: the program's own first."""
     sources = config.hydra.runtime.config_sources
     added = [
-        options.place(f"{source.schema}://{source.path}")
+        options.search_path_folder(f"{source.schema}://{source.path}")
         for source in sources
         if source.provider.startswith("hydra.searchpath")
     ]
