@@ -80,7 +80,7 @@ REFUSED = {
     "key of a class that is named": (
         "scheduler=other scheduler._target_=torch.optim.swa_utils.SWALR scheduler.swa_lr=0.1",
         [
-            "scheduler.swa_lr=0.1: the keys of scheduler=other that belong to its _target_",
+            "scheduler.swa_lr=0.1: keys that belong to the _target_ of scheduler=other",
             ": +scheduler.swa_lr=0.1",
         ],
         "scheduler=other scheduler._target_=torch.optim.swa_utils.SWALR +scheduler.swa_lr=0.1",
@@ -118,9 +118,9 @@ REFUSED = {
     "key removed": ("~optimizer.lr", ["optimizer.lr"], ""),
     "setting removed": ("~name", ["name", "must be given"], ""),
     "key added": ("+optimizer.speed=3", ["optimizer.speed", "unknown"], ""),
-    "name with a path": ("name=../x", ["name=../x", "no path"], "name=x"),
-    "absolute name": ("name=/x", ["name=/x", "no path"], ""),
-    "name of dots": ("name=..", ["name=..", "no path"], ""),
+    "name with a path": ("name=../x", ["name=../x", "must not be a path"], "name=x"),
+    "absolute name": ("name=/x", ["name=/x", "must not be a path"], ""),
+    "name of dots": ("name=..", ["name=..", "must not be a path"], ""),
     "empty name": ("name=", ["name=", "letters"], ""),
     "patience above the epochs": (
         "early_stop.patience=5 trainer.max_epochs=5",
@@ -361,7 +361,7 @@ def test_a_folder_that_cannot_be_written_is_named(command, empty_folder):
 def test_a_run_that_another_process_trains_is_refused(command):
     command(*SHORT)
     (folder,) = folders()
-    with claim.hold(folder):
+    with claim.claim_folder(folder):
         code, _, err = command(*SHORT, "fresh=true")
     assert code == 1 and f"is being trained by process {os.getpid()}" in err
 
@@ -634,4 +634,4 @@ def test_a_killed_run_frees_its_folder(command):
         process.wait()
         assert record.read(folder)["status"] == "running"
         assert current_status(folder) == "interrupted"
-        claim.hold(folder).release()
+        claim.claim_folder(folder).release()

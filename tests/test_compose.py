@@ -187,7 +187,7 @@ def test_all_faults_are_told_each_once():
     assert first.startswith("run 0 (init=xavierr,seed.value=0) and 2 more runs: init=xavierr: no such option")
     assert second.startswith("run 4 (optimizer.lrr=1): optimizer.lrr=1: ") and "did you mean 'lr'?" in second
     assert third == "run 5 (data=table): data.path: must be given"
-    assert fourth.startswith("run 6 (name=../x): name=../x: must be letters")
+    assert fourth.startswith("run 6 (name=../x): name=../x: must consist of letters")
 
 
 def test_a_fault_of_all_runs_names_none_of_them():

@@ -144,9 +144,9 @@ def test_code_that_has_changed_is_named_and_asked_about(start):
     asked = start(*SHORT)
     assert asked.wait() == 1 and asked.out == ""
     (line,) = asked.err.splitlines()
-    told = "finished, but made by something else: sweepwise/gone.py is gone; sweepwise/seed.py is new; "
-    assert told + "sweepwise/trainer/loop.py changed; numpy 1.0 -> " in line
-    assert "fresh=true trains it anew, over what is there; accept_changes=true takes it as it is" in line
+    told = "finished, but was produced with different code, inputs or versions: sweepwise/gone.py is gone; "
+    assert told + "sweepwise/seed.py is new; sweepwise/trainer/loop.py changed; numpy 1.0 -> " in line
+    assert "fresh=true trains it again, over what is there; accept_changes=true uses it as it is" in line
     accepted = start(*SHORT, "accept_changes=true")
     assert accepted.wait() == 0 and accepted.out.startswith("finished before")
     anew = start(*SHORT, "fresh=true")
@@ -166,9 +166,10 @@ def test_a_run_goes_on_with_other_code_only_if_that_is_accepted(start):
     asked = start(*LONG)
     assert (
         asked.wait() == 1
-        and "interrupted, but made by something else: sweepwise/trainer/loop.py" in asked.err
+        and "interrupted, but was produced with different code, inputs or versions: sweepwise/trainer/loop.py"
+        in asked.err
     )
-    assert "accept_changes=true goes on with it" in asked.err
+    assert "accept_changes=true continues it" in asked.err
     going = start(*LONG, "accept_changes=true")
     until(lambda: "folder" in going.out)
     assert "not bit-exact: sweepwise/trainer/loop.py changed" in going.out

@@ -160,7 +160,7 @@ def stopped_at(folder, death):
     try:
         attempt(0)
         blind()
-        writer = Writer(claim_module.hold(folder))
+        writer = Writer(claim_module.claim_folder(folder))
         for _ in range(2):
             writer.round()
         counter = die_at(death)
@@ -185,7 +185,7 @@ def test_a_writer_that_is_stopped_at_any_operation_changes_nothing_later(tmp_pat
             assert os.waitstatus_to_exitcode(status) == 1  # there was no such operation
             break
         attempt(1)
-        with claim_module.hold(folder) as claim:
+        with claim_module.claim_folder(folder) as claim:
             before = tree(folder)
             assert names(folder.parent) == [".lock", "run"]
             os.kill(child, signal.SIGCONT)
@@ -206,7 +206,7 @@ def test_a_writer_that_never_stops_changes_nothing_later(tmp_path):
         def write(folder=folder, began=began, taken=taken, done=done, answers=answers):
             attempt(0)
             blind()
-            writer = Writer(claim_module.hold(folder), keep=2)
+            writer = Writer(claim_module.claim_folder(folder), keep=2)
             with contextlib.suppress(Exception):
                 while True:
                     writer.round()
@@ -214,7 +214,7 @@ def test_a_writer_that_never_stops_changes_nothing_later(tmp_path):
                         began.set()
             taken.wait()
             writer.go_on()
-            answers.put(attempt_to(claim_module.hold, folder))
+            answers.put(attempt_to(claim_module.claim_folder, folder))
             done.set()
 
         child = FORK.Process(target=write)
@@ -222,12 +222,12 @@ def test_a_writer_that_never_stops_changes_nothing_later(tmp_path):
         assert began.wait(30)
         time.sleep(draw.uniform(0, 0.03))  # any moment will do
         attempt(1)
-        with claim_module.hold(folder) as claim:
+        with claim_module.claim_folder(folder) as claim:
             before = tree(folder)
             taken.set()
             assert done.wait(30)
             assert tree(folder) == before
-            told = f"Busy: {folder}: attempt 0 of job 17 is fenced by attempt 1 of job 17, "
+            told = f"Busy: {folder}: attempt 0 of job 17 must not write, since attempt 1 of job 17 "
             assert answers.get(timeout=30).startswith(told)
             assert tree(folder) == before
             check_goes_on(claim, least=2)
@@ -253,7 +253,7 @@ def held(folder, number, job="17"):
 
     def hold():
         attempt(number, job)
-        writer = Writer(claim_module.hold(folder))
+        writer = Writer(claim_module.claim_folder(folder))
         for _ in range(3):
             writer.round()
         ready.set()
@@ -278,10 +278,10 @@ def test_what_is_no_earlier_attempt_of_the_same_job_is_left_alone(tmp_path, old,
         before = tree(tmp_path / "run")
         attempt(*new)
         with pytest.raises(Busy, match=f"run is being trained by process {child.pid} on "):
-            claim_module.hold(tmp_path / "run")
+            claim_module.claim_folder(tmp_path / "run")
         assert tree(tmp_path / "run") == before
     inode = (tmp_path / "run").stat().st_ino
-    claim_module.hold(tmp_path / "run").release()  # it is free now
+    claim_module.claim_folder(tmp_path / "run").release()  # it is free now
     assert (tmp_path / "run").stat().st_ino == inode
 
 
@@ -290,17 +290,17 @@ def test_a_killed_attempt_is_fenced_as_it_may_only_have_lost_its_lock(tmp_path):
         pass
     inode = (tmp_path / "run").stat().st_ino
     attempt(2)
-    with claim_module.hold(tmp_path / "run") as claim:
+    with claim_module.claim_folder(tmp_path / "run") as claim:
         assert (tmp_path / "run").stat().st_ino != inode
         check_goes_on(claim, least=3)
 
 
 def test_an_attempt_that_has_let_go_is_not_fenced(tmp_path):
     attempt(0)
-    with claim_module.hold(tmp_path / "run") as claim:
+    with claim_module.claim_folder(tmp_path / "run") as claim:
         Record(claim.inside)
     attempt(1)
-    with claim_module.hold(tmp_path / "run") as again:
+    with claim_module.claim_folder(tmp_path / "run") as again:
         assert again.folder.stat().st_ino == claim.folder.stat().st_ino
 
 
@@ -308,26 +308,26 @@ def test_an_old_attempt_is_refused_for_ever(tmp_path):
     folder = tmp_path / "run"
     with held(folder, 0):
         attempt(2)
-        claim_module.hold(folder).release()
-    told = r"attempt 1 of job 17 is fenced by attempt 2 of job 17, .*remove \S+/run/\.lock$"
+        claim_module.claim_folder(folder).release()
+    told = r"attempt 1 of job 17 must not write, since attempt 2 of job 17 has .*remove \S+/run/\.lock$"
     for other in ((None, ""), (0, "18"), (4, "19"), (None, ""), (3, "18")):  # whoever has had it meanwhile
         attempt(*other)
-        claim_module.hold(folder).release()
+        claim_module.claim_folder(folder).release()
         attempt(1)
         with pytest.raises(Busy, match=told):
-            claim_module.hold(folder)
+            claim_module.claim_folder(folder)
     attempt(3)
-    claim_module.hold(folder).release()
+    claim_module.claim_folder(folder).release()
 
 
 def test_an_attempt_that_may_live_is_fenced_though_another_had_the_folder_since(tmp_path):
     with held(tmp_path / "run", 0):
         pass
     attempt(None)
-    claim_module.hold(tmp_path / "run").release()
+    claim_module.claim_folder(tmp_path / "run").release()
     inode = (tmp_path / "run").stat().st_ino
     attempt(1)
-    claim_module.hold(tmp_path / "run").release()
+    claim_module.claim_folder(tmp_path / "run").release()
     assert (tmp_path / "run").stat().st_ino != inode
 
 
@@ -352,7 +352,7 @@ def test_one_of_many_that_take_over_at_once_gets_it(tmp_path):
         def take():
             attempt(1)
             try:
-                claim = claim_module.hold(tmp_path / "run")
+                claim = claim_module.claim_folder(tmp_path / "run")
             except Busy as error:
                 answers.put(str(error))
                 return
@@ -378,7 +378,7 @@ def test_one_of_many_that_take_over_at_once_gets_it(tmp_path):
 def begun(tmp_path):
     """A run in which an attempt 0 is, and what is in it."""
     attempt(0)
-    writer = Writer(claim_module.hold(tmp_path / "home" / "run-1a2b3c4d"), keep=2)
+    writer = Writer(claim_module.claim_folder(tmp_path / "home" / "run-1a2b3c4d"), keep=2)
     for _ in range(4):
         writer.round()
     folder = writer.claim.folder
@@ -406,7 +406,7 @@ def test_all_is_carried_over_but_what_is_unfinished(begun):
     (folder / ".record.json.1.tmp").touch()
     folder.chmod(0o700)
     attempt(1)
-    with claim_module.hold(folder):
+    with claim_module.claim_folder(folder):
         assert contents(folder) == before and folder.stat().st_mode & 0o777 == 0o700
         shared = {
             name for name, told in tree(folder).items() if isinstance(told, tuple) and old[name] == told
@@ -430,7 +430,7 @@ def test_without_hard_links_files_are_copied(begun, monkeypatch):
     monkeypatch.setattr(takeover.os, "link", refuse)
     before, old = contents(begun.claim.folder), tree(begun.claim.folder)
     attempt(1)
-    with claim_module.hold(begun.claim.folder) as claim:
+    with claim_module.claim_folder(begun.claim.folder) as claim:
         assert contents(claim.folder) == before
         assert not any(
             old.get(name) == told for name, told in tree(claim.folder).items() if isinstance(told, tuple)
@@ -444,12 +444,12 @@ def test_a_take_over_that_is_killed_is_done_by_the_next(begun, when):
     before, unharmed = contents(folder), 0
     for operation in range(1000):
         attempt(2 * operation + 1)
-        code = forked(lambda: claim_module.hold(folder), Death(operation=operation, when=when))
+        code = forked(lambda: claim_module.claim_folder(folder), Death(operation=operation, when=when))
         assert code in (0, -signal.SIGKILL)
         attempt(2 * operation + 2)
 
         def take():
-            claim = claim_module.hold(folder)
+            claim = claim_module.claim_folder(folder)
             assert contents(folder) == before
             assert names(home) == [".lock", folder.name]
             assert is_held(folder)
@@ -474,7 +474,7 @@ def test_a_run_that_is_missing_after_a_kill_is_found_by_its_id(begun, monkeypatc
     asked = request.Request(
         {"output_dir": str(home.parent), "name": home.name, "seed": {"value": 0}}, ("a=1",)
     )
-    with claim_module.claim(asked) as claim:
+    with claim_module.claim_run(asked) as claim:
         assert claim.folder == folder and contents(folder) == before
         assert names(home) == [".lock", folder.name]
 
@@ -487,7 +487,7 @@ def test_a_folder_that_cannot_be_copied_stays_with_the_old_attempt(begun, monkey
     attempt(1)
     before = tree(begun.claim.folder)
     with pytest.raises(OSError, match="No space left"):
-        claim_module.hold(begun.claim.folder)
+        claim_module.claim_folder(begun.claim.folder)
     assert tree(begun.claim.folder) == before and names(begun.claim.folder.parent) == [
         ".lock",
         "run-1a2b3c4d",
@@ -502,7 +502,7 @@ def test_a_folder_that_cannot_be_copied_stays_with_the_old_attempt(begun, monkey
 def test_the_fenced_process_ends_at_its_next_checkpoint(begun):
     attempt(1)
     told = rf"^{begun.claim.folder}: this run was taken over by attempt 1 of job 17 on \S+; nothing more is "
-    with claim_module.hold(begun.claim.folder):
+    with claim_module.claim_folder(begun.claim.folder):
         for store in (begun.checkpoints.save, begun.checkpoints.finish):
             with pytest.raises(TakenOver, match=told):
                 store(9, {}, None, {})
@@ -515,7 +515,7 @@ def test_the_fenced_process_ends_at_its_next_checkpoint(begun):
 
 def test_closing_the_logs_of_a_fenced_process_says_nothing(begun, capsys):
     attempt(1)
-    with claim_module.hold(begun.claim.folder):
+    with claim_module.claim_folder(begun.claim.folder):
         begun.lines.add(9, b"9\n")
         begun.lines.close()
         begun.events.close()

@@ -24,7 +24,7 @@ from sweepwise.store.request import (
     folder_name,
     identity,
     name_fault,
-    place_fault,
+    output_dir_fault,
 )
 
 GROUPS = sorted(
@@ -140,7 +140,7 @@ def test_identity_is_eight_hex_digits_whatever_the_order_or_the_process():
     found = identity(config)
     assert re.fullmatch(r"[0-9a-f]{8}", found) and identity(turned) == found
     code = (
-        "import json, sys; from sweepwise.store import request\nprint(request.identity(json.load(sys.stdin)))"
+        "import json, sys; from sweepwise.store import request; print(request.identity(json.load(sys.stdin)))"
     )
     for seed in ("1", "2"):
         env = {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": seed}
@@ -234,7 +234,7 @@ def test_odd_values_give_folders_that_are_one_ascii_level_and_apart(value, tmp_p
         folders.append(request.folder)
         check_name(request.folder.name, 0, request.id)
         assert request.folder.parent == tmp_path / "main"
-        with claim_module.claim(request) as claim:
+        with claim_module.claim_run(request) as claim:
             assert claim.folder.is_dir()
             (claim.folder / "kept").touch()
     assert folders[0] != folders[1]
@@ -244,9 +244,9 @@ def test_odd_values_give_folders_that_are_one_ascii_level_and_apart(value, tmp_p
 @pytest.mark.parametrize("levels", ["größe und 学习", "ü" * 127, f"{'a' * 255}/{'b c' * 80}", "./x/../y"])
 def test_results_go_where_a_path_may_lead(levels, tmp_path):
     place = f"{tmp_path}/{levels}"
-    assert place_fault(place) == ""
+    assert output_dir_fault(place) == ""
     (tmp_path / "x").mkdir()
-    with claim_module.claim(Request({**composed(), "output_dir": place})) as claim:
+    with claim_module.claim_run(Request({**composed(), "output_dir": place})) as claim:
         assert claim.folder.is_dir()
 
 
@@ -279,7 +279,7 @@ def test_a_bad_name_is_told_in_one_short_line(name):
 
 @pytest.mark.parametrize("place", BAD_PLACES)
 def test_a_bad_place_is_told_in_one_short_line(place):
-    check_refused("output_dir", place, place_fault(place))
+    check_refused("output_dir", place, output_dir_fault(place))
 
 
 def check_refused(key: str, value: str, fault: str) -> None:

@@ -18,7 +18,7 @@ from small import ROOT, TRAIN, mounted, remount
 
 from sweepwise.store import claim as claim_module
 from sweepwise.store import folders, record
-from sweepwise.store.claim import Busy, hold, is_held
+from sweepwise.store.claim import Busy, claim_folder, is_held
 from sweepwise.store.folders import clear
 from sweepwise.store.record import Record
 from sweepwise.store.request import Request
@@ -38,8 +38,8 @@ def names(folder: Path) -> list[str]:
 HOLD = """
 import os, sys, time
 from pathlib import Path
-from sweepwise.store.claim import hold
-hold(Path(sys.argv[1]))
+from sweepwise.store.claim import claim_folder
+claim_folder(Path(sys.argv[1]))
 if sys.argv[2] == "fork" and os.fork() == 0:
     sys.stdin.close()
     time.sleep(60)
@@ -80,12 +80,12 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
             rf"{folder} is being trained by process {first.pid} on \S+ since \d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d"
         )
         with pytest.raises(Busy, match=told) as raised:
-            hold(folder)
+            claim_folder(folder)
         assert "\n" not in str(raised.value)
         assert names(folder) == [".lock", "metrics.jsonl"]  # and nothing was touched
         first.send_signal(signal.SIGKILL)
         first.wait()
-        with hold(folder):
+        with claim_folder(folder):
             assert names(folder) == [".lock", "metrics.jsonl"]
             assert (folder / ".lock").read_text().startswith(f"process {os.getpid()} ")
 
@@ -98,16 +98,16 @@ def test_a_lock_dies_with_its_holder_though_a_child_of_it_lives_on(tmp_path):
         end = time.monotonic() + 30
         while is_held(tmp_path / "run") and time.monotonic() < end:
             os.sched_yield()  # it may have been born only now, and closes what it has inherited first of all
-        hold(tmp_path / "run").release()
+        claim_folder(tmp_path / "run").release()
 
 
 def test_what_a_child_does_with_an_inherited_claim_leaves_it_to_the_parent(tmp_path):
-    with claim_module.claim(asked(tmp_path)) as claim:
+    with claim_module.claim_run(asked(tmp_path)) as claim:
         (claim.folder / "kept").touch()
 
         def in_child() -> None:
             claim.release()  # as a `with` does that a worker leaves by an exception
-            other = claim_module.claim(asked(tmp_path, 1))  # may get the number that the parent's lock has
+            other = claim_module.claim_run(asked(tmp_path, 1))  # may get the number of the parent's lock
             claim.release()
             assert is_held(other.folder)
 
@@ -116,18 +116,18 @@ def test_what_a_child_does_with_an_inherited_claim_leaves_it_to_the_parent(tmp_p
         child.join()
         assert child.exitcode == 0
         with pytest.raises(Busy):
-            claim_module.claim(asked(tmp_path))
+            claim_module.claim_run(asked(tmp_path))
     assert not is_held(claim.folder)
 
 
 def test_a_claim_ends_when_it_is_released_and_only_then(tmp_path):
-    claim = claim_module.claim(asked(tmp_path))
+    claim = claim_module.claim_run(asked(tmp_path))
     (claim.folder / "kept").touch()
     with pytest.raises(Busy, match=f"process {os.getpid()} "):
-        claim_module.claim(asked(tmp_path))
+        claim_module.claim_run(asked(tmp_path))
     claim.release()
     claim.release()
-    claim_module.claim(asked(tmp_path)).release()
+    claim_module.claim_run(asked(tmp_path)).release()
     assert names(claim.folder) == [".lock", "kept"]
 
 
@@ -144,14 +144,14 @@ def test_who_holds_it_is_told_though_the_line_is_still_being_written(tmp_path):
         child = FORK.Process(target=write_late)
         child.start()
         with pytest.raises(Busy, match=r"by process 7 on there since then$"):
-            hold(folder)
+            claim_folder(folder)
         child.join()
 
 
 def test_a_look_at_a_lock_neither_takes_it_nor_turns_a_claim_away(tmp_path):
     folder = tmp_path / "run"
     assert not is_held(folder) and not folder.exists()
-    with hold(folder) as claim:
+    with claim_folder(folder) as claim:
         (claim.folder / "kept").touch()
         before = (folder / ".lock").read_bytes()
         assert is_held(folder) and (folder / ".lock").read_bytes() == before
@@ -166,7 +166,7 @@ def test_a_look_at_a_lock_neither_takes_it_nor_turns_a_claim_away(tmp_path):
         watcher.start()
     try:
         for _ in range(200):
-            hold(folder).release()
+            claim_folder(folder).release()
     finally:
         stop.set()
         for watcher in watchers:
@@ -183,7 +183,7 @@ def race(requests: list[Request]) -> list[str]:
     def start(request: Request) -> None:
         barrier.wait()
         try:
-            claim = claim_module.claim(request)
+            claim = claim_module.claim_run(request)
         except Exception as error:
             answers.put(f"{type(error).__name__}: {error}")
             return
@@ -230,7 +230,7 @@ def test_claims_that_come_and_go_never_meet(tmp_path):
         for _ in range(40):
             with contextlib.suppress(Busy):
                 try:
-                    with claim_module.claim(asked(tmp_path / "home")) as claim:
+                    with claim_module.claim_run(asked(tmp_path / "home")) as claim:
                         (tmp_path / "inside").mkdir()  # only one process can
                         (tmp_path / "inside").rmdir()
                         assert claim.folder.is_dir()
@@ -254,12 +254,12 @@ def test_claims_that_come_and_go_never_meet(tmp_path):
 
 def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path):
     home = tmp_path / "a" / "b"
-    with pytest.raises(KeyboardInterrupt), claim_module.claim(asked(home)):
+    with pytest.raises(KeyboardInterrupt), claim_module.claim_run(asked(home)):
         raise KeyboardInterrupt
     assert names(tmp_path) == []
-    with claim_module.claim(asked(home)) as claim:
+    with claim_module.claim_run(asked(home)) as claim:
         Record(claim.folder)
-    with claim_module.claim(asked(home, 1)):
+    with claim_module.claim_run(asked(home, 1)):
         pass
     assert names(home / "main") == [".lock", claim.folder.name]
 
@@ -279,9 +279,11 @@ def test_a_path_that_is_too_long_is_told_and_leaves_nothing(tmp_path):
 
 def check_unwritable(home: Path, why: str) -> None:
     with pytest.raises(OSError) as raised:
-        claim_module.claim(asked(home))
+        claim_module.claim_run(asked(home))
     text = str(raised.value)
-    assert re.fullmatch(rf".+ cannot be written \((?:{why}).*\); output_dir=FOLDER names another place", text)
+    assert re.fullmatch(
+        rf".+ cannot be written \((?:{why}).*\); output_dir=FOLDER names another folder", text
+    )
     assert str(home)[:40] in text and ".lock" not in text and ".tmp" not in text
 
 
@@ -300,7 +302,7 @@ def test_a_read_only_file_system_is_told_before_the_training(there, tmp_path):
     with mounted(tmp_path / "disk", "size=1m") as disk:
         home = disk / "results"
         if there != "nothing":
-            with claim_module.claim(asked(home, there == "experiment")) as claim:
+            with claim_module.claim_run(asked(home, there == "experiment")) as claim:
                 (claim.folder / "kept").touch()
         before = sorted(home.rglob("*"))
         remount(disk, "ro")
@@ -314,13 +316,13 @@ def test_a_full_file_system_is_told_before_the_training_and_left_clean(tmp_path)
         check_unwritable(tmp_path / "disk" / "results", "No space left on device")
         assert names(tmp_path / "disk") == ["filler"]
         (tmp_path / "disk" / "filler").write_bytes(bytes(1024))
-        claim_module.claim(asked(tmp_path / "disk" / "results")).release()
+        claim_module.claim_run(asked(tmp_path / "disk" / "results")).release()
 
 
 def test_a_folder_of_somebody_else_is_told():
     with tempfile.TemporaryDirectory() as place:
         os.chmod(place, 0o755)
-        with claim_module.claim(asked(Path(place))) as claim:
+        with claim_module.claim_run(asked(Path(place))) as claim:
             (claim.folder / "kept").touch()
         claim.folder.chmod(0o555)
         answers = FORK.Queue()
@@ -330,7 +332,7 @@ def test_a_folder_of_somebody_else_is_told():
                 os.seteuid(65534)
             for seed in (0, 1):
                 try:
-                    claim_module.claim(asked(Path(place), seed))
+                    claim_module.claim_run(asked(Path(place), seed))
                 except OSError as error:
                     answers.put(str(error))
 
@@ -352,7 +354,7 @@ def test_a_file_system_without_locks_is_told_with_the_way_out(number, tmp_path, 
         rf"^{tmp_path}/x/main: its file system cannot lock files \(.*output_dir=FOLDER .*another file system$"
     )
     with pytest.raises(OSError, match=told):
-        claim_module.claim(asked(tmp_path / "x"))
+        claim_module.claim_run(asked(tmp_path / "x"))
     assert names(tmp_path) == []
 
 
@@ -364,7 +366,7 @@ def test_an_experiment_that_stays_locked_is_told(tmp_path, monkeypatch):
         file.write("process 7 on there since then\n")
         file.flush()
         with pytest.raises(Busy, match=r"main has been locked for 0 s by process 7 on there"):
-            claim_module.claim(asked(tmp_path))
+            claim_module.claim_run(asked(tmp_path))
 
 
 # --- clearing
@@ -374,7 +376,7 @@ def test_clearing_leaves_the_lock_and_what_links_point_to(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "kept").write_text("kept")
-    with hold(tmp_path / "run") as claim:
+    with claim_folder(tmp_path / "run") as claim:
         folder = claim.folder
         (folder / "checkpoints" / "step-1").mkdir(parents=True)
         (folder / "checkpoints" / "step-1" / "weights.safetensors").write_bytes(b"old")
@@ -386,7 +388,7 @@ def test_clearing_leaves_the_lock_and_what_links_point_to(tmp_path):
         clear(folder)
         assert names(folder) == [".lock"]
         with pytest.raises(Busy):
-            hold(folder)
+            claim_folder(folder)
     assert (elsewhere / "kept").read_text() == "kept"
 
 

@@ -172,7 +172,7 @@ def test_refused_runs_leave_nothing_and_are_told_once(empty_folder, capfd):
 
 def test_a_run_that_another_process_trains_is_elsewhere(capfd):
     request = asked("seed.value=1")
-    with claim.claim(request):
+    with claim.claim_run(request):
         (_, best_value), (_, error) = launch.train([asked("seed.value=0"), request], APART)
     assert isinstance(best_value, float) and isinstance(error, Failure)
     assert f"is being trained by process {os.getpid()}" in str(error)
@@ -204,7 +204,7 @@ def test_a_run_that_was_made_otherwise_is_told_so_and_trained_by_nobody(monkeypa
     trained(first)
     monkeypatch.setattr(changes, "versions", lambda: {"torch": "0.0"})
     (_, error), (_, best_value) = launch.train([first, asked("seed.value=1")], APART)
-    assert "made by something else" in str(error) and isinstance(best_value, float)
+    assert "was produced with different code" in str(error) and isinstance(best_value, float)
     out, err = capfd.readouterr()
     assert out.endswith("1 finished, 1 changed\n") and err.startswith("changed       seed.value=0")
 

@@ -240,7 +240,7 @@ def test_the_environment_names_what_a_result_depends_on(monkeypatch):
     monkeypatch.setenv("OMP_SOMETHING", "3")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     monkeypatch.setenv("SECRET_TOKEN", "s")
-    found = environment.environment()
+    found = environment.current_environment()
     assert (found["torch"], found["numpy"]) == (torch.__version__, numpy.__version__)
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["threads"] == torch.get_num_threads()
@@ -281,7 +281,7 @@ def test_a_clean_checkout_has_no_diff(checkout):
     (checkout / "notes.txt").write_text("not code")
     (checkout / "ignored.py").write_text("1")
     assert origin.diff() == ""
-    found = environment.environment()
+    found = environment.current_environment()
     assert found["git_clean"] is True and len(found["git_commit"]) == 40
 
 
@@ -295,7 +295,8 @@ def test_a_diff_with_edited_staged_removed_and_new_files_makes_the_code_again(ch
     before, index = status(checkout), (checkout / ".git" / "index").read_bytes()
     told = origin.diff()
     assert status(checkout) == before and (checkout / ".git" / "index").read_bytes() == index
-    assert "+x = 'größe'" in told and "+new" in told and environment.environment()["git_clean"] is False
+    assert "+x = 'größe'" in told and "+new" in told
+    assert environment.current_environment()["git_clean"] is False
     again = tmp_path / "again"
     subprocess.run(["git", "clone", "-q", str(checkout), str(again)], check=True)
     subprocess.run(["git", "-C", str(again), "apply"], input=told, text=True, check=True)
@@ -330,7 +331,7 @@ def test_without_git_there_is_nothing_to_say(missing, checkout, own, monkeypatch
             subprocess.run(["git", "-C", str(checkout), "init", "-q"], check=True)
     start = time.monotonic()
     assert origin.diff() == ""
-    found = environment.environment()
+    found = environment.current_environment()
     assert (found["git_commit"], found["git_clean"]) == (None, False)
     assert time.monotonic() - start < 20
 

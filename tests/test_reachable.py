@@ -161,5 +161,5 @@ def test_parts_of_ones_own_need_only_behave_alike(tmp_path, monkeypatch):
         "class Watcher:\n    def __init__(self, folder, begin):\n        pass\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(allowlist, "_named", {"mine_alike"})
+    monkeypatch.setattr(allowlist, "_allowed", {"mine_alike"})
     assert allowlist.find("mine_alike.Watcher", "monitor").__name__ == "Watcher"

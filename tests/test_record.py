@@ -11,7 +11,7 @@ import pytest
 from small import ENVIRONMENT, ROOT, TRAIN
 
 from sweepwise.store import claim, record, status
-from sweepwise.store.record import Damaged, Record
+from sweepwise.store.record import DamagedRecord, Record
 from sweepwise.store.status import current_status
 
 ID = "1a2b3c4d"
@@ -78,14 +78,14 @@ def test_a_clock_that_is_set_back_changes_no_duration(tmp_path, monkeypatch):
 @pytest.mark.parametrize("status", ["finished", "stopped early", "diverged", "failed", "interrupted"])
 def test_a_run_that_has_ended_stands_as_its_record_says(status, tmp_path):
     Record(tmp_path).end(status, "")
-    with claim.hold(tmp_path):
+    with claim.claim_folder(tmp_path):
         assert current_status(tmp_path) == status
 
 
 def test_a_run_is_running_as_long_as_somebody_holds_it(tmp_path):
     folder = tmp_path / "run"
     assert current_status(folder) == "" and not folder.exists()
-    with claim.hold(folder):
+    with claim.claim_folder(folder):
         assert current_status(folder) == "running"  # and has not come to its record yet
         Record(folder)
         assert current_status(folder) == "running"
@@ -119,8 +119,8 @@ def test_where_a_lock_cannot_be_read_the_record_is_believed(tmp_path, monkeypatc
 def test_how_a_run_stands_is_known_without_torch(tmp_path):
     Record(tmp_path).end("finished", "")
     code = (
-        "import sys; from pathlib import Path; from sweepwise.store import status\n"
-        "print(status.current_status(Path(sys.argv[1])), {'torch', 'numpy'} & set(sys.modules) or '')"
+        "import sys; from pathlib import Path; from sweepwise.store.status import current_status\n"
+        "print(current_status(Path(sys.argv[1])), {'torch', 'numpy'} & set(sys.modules) or '')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path],
@@ -142,7 +142,7 @@ def test_a_damaged_record_is_told_with_its_name_and_the_way_out(content, tmp_pat
     path = tmp_path / "record.json"
     path.write_bytes(content)
     for look in (record.read, current_status, lambda folder: Record(folder, going_on=True)):
-        with pytest.raises(Damaged) as raised:
+        with pytest.raises(DamagedRecord) as raised:
             look(tmp_path)
         text = str(raised.value)
         assert text.startswith(f"{path} is damaged (") and "fresh=true" in text and "\n" not in text

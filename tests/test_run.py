@@ -448,12 +448,12 @@ def test_an_error_in_the_middle_leaves_a_true_record_and_the_best_weights(tmp_pa
     assert (found["status"], found["reason"]) == ("failed", "RuntimeError: no luck")
     assert found["stopped"]["epoch"] == 1 and found["best"]["epoch"] in (0, 1)
     assert [line["epoch"] for line in lines(asked.folder)] == [0, 1]
-    claim_module.claim(asked).release()  # the folder is free again
+    claim_module.claim_run(asked).release()  # the folder is free again
 
 
 def test_a_folder_in_use_is_refused_before_anything_is_touched(tmp_path):
     asked = request(tmp_path, "trainer.max_steps=2")
-    with claim_module.claim(asked) as claim:
+    with claim_module.claim_run(asked) as claim:
         with pytest.raises(Busy):
             run.train(asked)
         assert [path.name for path in claim.folder.iterdir()] == [".lock"]

@@ -413,7 +413,7 @@ def test_why_a_run_failed_is_told_where_its_log_cannot_be_written(monkeypatch):
 @pytest.mark.usefixtures("always_faster")
 def test_a_run_that_another_process_trains_is_left_to_it():
     requests = [asked(f"seed.value={seed}") for seed in range(3)]
-    with claim.claim(requests[1]):
+    with claim.claim_run(requests[1]):
         outcomes = pool.train_all(requests, max_parallel=1)
     assert [status(outcome) for outcome in outcomes] == ["finished", "elsewhere", "finished"]
     assert "is being trained by process" in " ".join(outcomes[1].last)

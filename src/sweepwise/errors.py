@@ -1,25 +1,25 @@
-"""What a person is told when something ends otherwise than hoped: the reason, and the exit code."""
+"""Exceptions whose message a person reads, and the exit codes of the program."""
 
 import difflib
 from collections.abc import Iterable, Sequence
 
 from sweepwise.system.handle import readable
 
-# Exit codes of the program; one that a signal has ended has `interrupt.exit_code`.
+# Exit codes of the program; `system.signals.exit_code` gives that of one which a signal has ended.
 DONE, FAILED, BAD_USAGE = 0, 1, 2
-# Exit codes by which a run's process in a sweep says that the run has not been tried, and the word for each.
+# Exit codes by which a run's process in a sweep says that it has not tried to train, and the word for each.
 REFUSED, ELSEWHERE, CHANGED = BAD_USAGE, 75, 76
 UNTRIED = {ELSEWHERE: "elsewhere", CHANGED: "changed", REFUSED: "refused"}
 OUT_OF_MEMORY = "out of memory"
-TOLD = "told"  # a note on an exception: the person knows
+REPORTED = "reported"  # a note on an exception whose message has been printed already
 
 
 class Failure(RuntimeError):
-    """Something that one line explains better than a traceback; the program ends with exit code 1."""
+    """An error that one line explains better than a traceback; the program ends with exit code 1."""
 
 
 def reason(error: BaseException) -> str:
-    """An exception in one line; with a way out, where it is known."""
+    """An exception in one line, with a way out where one is known."""
     text = readable(error).strip().partition("\n")[0]
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
         detail = f" ({text})" if text else ""
@@ -31,13 +31,13 @@ def reason(error: BaseException) -> str:
 
 
 def explained(error: Exception) -> Failure | None:
-    """What to raise in the place of an exception, if its reason says all."""
+    """A `Failure` to raise instead of an out-of-memory error, which one line explains; else None."""
     why = reason(error)
     return Failure(why) if why.startswith(OUT_OF_MEMORY) else None
 
 
 class UsageError(ValueError):
-    r"""What was asked for cannot be done; every fault is named with its key, its value and the rule.
+    r"""The command or config is wrong; each fault is a line with the key, its value and the rule.
 
     Example:
         >>> str(UsageError(["data.batch_size=0: must be at least 1", "seed.value=-1: must be at least 0"]))
@@ -50,7 +50,7 @@ class UsageError(ValueError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A hint that names the nearest known word, or all of them."""
+    """A hint that names the known word nearest to a misspelt one, or else all of them."""
     known = list(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if near:

@@ -1,6 +1,6 @@
-"""Where every random number of a run comes from.
+"""The random number generators of a run, and their seeds.
 
-Three streams, each with a seed of its own when asked: the order of the data, the initial weights, and the
+There are three streams, which may have separate seeds: the order of the data, the initial weights, and the
 noise during training (dropout). Order and noise are pure functions of (seed, epoch) and (seed, step), so
 that neither validation nor logging, nor another draw anywhere, can shift them.
 """
@@ -34,12 +34,12 @@ class Seeds:
         data: the order of the training examples.
         init: the initial weights.
         noise: what is drawn during training (dropout).
-        deterministic: refuse kernels that add in a varying order. On a CPU with a fixed thread count results
+        deterministic: refuse kernels that sum in a varying order. On a CPU with a fixed thread count results
             repeat without it; on a GPU it costs speed and some operations raise because they have no
             deterministic kernel.
 
     Source: Bouthillier et al., Accounting for Variance in Machine Learning Benchmarks, arXiv:2103.03098
-    (why the sources of variance are seeded apart).
+    (why the sources of variance have separate seeds).
 
     Example:
         >>> seeds = Seeds(1, data=1, init=2, noise=1)
@@ -77,14 +77,14 @@ def seed_globals(value: Seed) -> None:
     torch.manual_seed(value)
 
 
-def stream(*place: int) -> int:
-    """A seed for one place of a stream, such as (seed, step).
+def stream(*position: int) -> int:
+    """A seed for one position of a stream, such as (seed, step).
 
-    Neighbouring places give unrelated values, which seed + step would not: they are folded by the finalizer
-    of SplitMix64.
+    Neighbouring positions give unrelated values, which seed + step would not: they are combined by the
+    finalizer of SplitMix64.
 
     Args:
-        place: whole numbers in [0, 2**64).
+        position: whole numbers in [0, 2**64).
 
     Returns:
         A whole number in [0, 2**63).
@@ -92,7 +92,7 @@ def stream(*place: int) -> int:
     Source: Steele, Lea & Flood, Fast Splittable Pseudorandom Number Generators, 2014, figure 16.
     """
     state = 0
-    for number in place:
+    for number in position:
         state = ((state ^ number) + 0x9E3779B97F4A7C15) & _MASK
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -103,7 +103,7 @@ def stream(*place: int) -> int:
 def draws(model: nn.Module) -> bool:
     """Whether a forward pass in training may draw random numbers.
 
-    Of torch's own layers it is known; a class of anybody else may do anything.
+    For torch's own layers this is known; a module of any other class may draw.
     """
     for module in model.modules():
         rate = getattr(module, "p", 0) if isinstance(module, _DropoutNd) else getattr(module, "dropout", 0)
@@ -115,16 +115,16 @@ def draws(model: nn.Module) -> bool:
 
 
 class Noise:
-    """Puts generators where a step's noise begins: torch's default one of a device, and one for each place.
+    """Seeds generators for the noise of a step: torch's default one of a device, and one for each place.
 
     Args:
         seed: of the stream.
         model: whose layers draw.
         device: whose generator they draw from.
-        rank: of the process, where several train one model: each draws something else for its examples.
+        rank: of the process, if several train one model: each draws other numbers for its examples.
 
     Attributes:
-        wanted: whether the layers may draw.
+        wanted: whether the layers may draw random numbers.
     """
 
     def __init__(self, seed: int, model: nn.Module, device: torch.device, rank: int = 0) -> None:
@@ -141,27 +141,27 @@ class Noise:
 
     def begin(self, step: int) -> None:
         """Called before the forward pass of every step."""
-        if step == 0:  # modules that were imported since the seeds were applied may have drawn, as rich does
+        if step == 0:  # modules imported since `Seeds.apply` may have drawn numbers, as rich does
             random.seed(self._seed)
             np.random.seed(self._seed)
         if self.wanted:
             self._generator.manual_seed(self.of_step(step))
 
     def of_step(self, step: int) -> int:
-        """The seed of what a step draws."""
-        place = step - self._first
-        if not 0 <= place < len(self._ahead):  # many at a time: a tight loop is far cheaper than one by one
-            self._first, place = step, 0
+        """The seed for the random numbers of a step."""
+        index = step - self._first
+        if not 0 <= index < len(self._ahead):  # many at a time: a tight loop is far cheaper than one by one
+            self._first, index = step, 0
             self._ahead = [stream(self._seed, later, *self._rank) for later in range(step, step + 1024)]
-        return self._ahead[place]
+        return self._ahead[index]
 
     def own(self) -> torch.Generator:
-        """Draws from a generator of its own from now on, not from torch's; returns it."""
+        """Replaces torch's default generator by a new one, which it returns."""
         self._generator = torch.Generator(self._generator.device)
         return self._generator
 
     def at(self, step: int, place: str) -> torch.Generator:
-        """A generator for what is drawn at one place of a step, whatever is drawn elsewhere; in all ranks.
+        """A generator for one place of a step, independent of draws elsewhere and the same in all ranks.
 
         Args:
             step: counted from 0.
@@ -174,7 +174,7 @@ class Noise:
 
 
 def generators() -> dict[str, Any]:
-    """Where python's, numpy's and torch's global generators (CPU and every GPU) stand."""
+    """The states of python's, numpy's and torch's global generators (CPU and every GPU)."""
     version, words, following = random.getstate()
     name, numbers, *rest = np.random.get_state()
     return {
@@ -186,7 +186,7 @@ def generators() -> dict[str, Any]:
 
 
 def place_generators(state: Mapping[str, Any]) -> None:
-    """Puts them where they stood."""
+    """Restores the states that `generators` returned."""
     version, words, following = state["python"]
     random.setstate((version, tuple(words.tolist()), following))
     name, numbers, *rest = state["numpy"]
@@ -198,22 +198,22 @@ def place_generators(state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def same_generators_after(device: torch.device) -> Iterator[Callable[[], bool]]:
-    """Whatever is drawn inside, outside nothing has been; gives a function that says whether anything was.
+    """Restores the global generators at the end; yields a function that says whether any was drawn from.
 
     Args:
-        device: whose torch generator is put back, beside the CPU's, python's and numpy's.
+        device: whose torch generator is restored, besides the CPU's, python's and numpy's.
     """
     gpu = device.type == "cuda"
 
-    def standing() -> list[Any]:
+    def states_now() -> list[Any]:
         _, words, *rest = np.random.get_state()
         states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if gpu else [])]
         return [random.getstate(), np.asarray(words).tolist(), rest, [state.tolist() for state in states]]
 
-    plain, numbers, before = random.getstate(), np.random.get_state(), standing()
+    plain, numbers, before = random.getstate(), np.random.get_state(), states_now()
     with torch.random.fork_rng([device] if gpu else []):
         try:
-            yield lambda: standing() != before
+            yield lambda: states_now() != before
         finally:
             random.setstate(plain)
             np.random.set_state(numbers)

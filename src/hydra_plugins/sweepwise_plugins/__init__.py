@@ -1,4 +1,4 @@
-"""Launchers and sweepers, where Hydra looks for them.
+"""Launchers and sweepers, in the package where Hydra looks for them.
 
-Hydra loads every module here at each start but those whose names begin with an underscore; so they are small.
+At each start Hydra imports every module here whose name does not begin with an underscore; so they are small.
 """

@@ -1,8 +1,8 @@
-"""The runs of a sweep as they are asked for: overrides -> `Request`, as Hydra would compose each, but fast.
+"""Composes the runs of a sweep: overrides -> `Request`, as Hydra would compose each, but fast.
 
-Hydra takes about 100 ms a job. Jobs that choose the same options share one composition of Hydra's own; what
-else they set, plain values of leaves that are there, is set in a copy of its plain values, after which the
-interpolations that name one key are followed. Whatever is more than that is left to Hydra.
+Hydra takes about 100 ms for a job. Jobs that choose the same options share one composition of Hydra. Their
+other overrides, plain values of existing keys, are set in a copy of its values, and interpolations that name
+one key are resolved. Everything else is left to Hydra.
 """
 
 import re
@@ -24,7 +24,7 @@ from sweepwise.cli.faults import check_shape, fault_of
 from sweepwise.errors import UsageError
 from sweepwise.store.request import Request
 
-# What it raises when it cannot compose; the last two where a group is given what is no name.
+# What Hydra raises when it cannot compose; the last two if the value of a group is no name.
 _BY_HYDRA = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError)
 _LEAF = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)+")  # neither an index nor a group, which has no dot
 
@@ -44,41 +44,42 @@ def requests(
         UsageError: with all faults of all jobs that cannot be composed.
     """
     composer = _Composer(loader, config)
-    made: list[Request] = []
+    composed: list[Request] = []
     faults: list[tuple[str, str]] = []
     for number, job in enumerate(jobs, first):
         try:
-            made.append(composer.request(tuple(job), number))
+            composed.append(composer.request(tuple(job), number))
         except UsageError as error:
             which = f"run {number} ({','.join(sorted(job))})"
             faults += [(which, fault) for fault in error.faults]
     if faults:
         raise UsageError(gathered(faults, len(jobs)))
-    return made
+    return composed
 
 
 def gathered(faults: Iterable[tuple[str, str]], runs: int) -> list[str]:
     """A line for each distinct fault, with the first run that has it and how many more do.
 
     Args:
-        faults: runs with what is wrong with them.
-        runs: of the sweep; a fault that all of them have needs no name of a run.
+        faults: pairs of a run and a fault.
+        runs: number of runs in the sweep; for a fault that all of them have, no run is named.
     """
-    found: dict[str, dict[str, None]] = {}
+    runs_by_fault: dict[str, dict[str, None]] = {}
     for run, fault in faults:
-        found.setdefault(fault, {})[run] = None
+        runs_by_fault.setdefault(fault, {})[run] = None
     return [
-        fault if len(named) == runs else f"{_told(list(named))}: {fault}" for fault, named in found.items()
+        fault if len(named) == runs else f"{_first_and_more(list(named))}: {fault}"
+        for fault, named in runs_by_fault.items()
     ]
 
 
-def _told(named: list[str]) -> str:
+def _first_and_more(named: list[str]) -> str:
     more = len(named) - 1
     return named[0] + (f" and {more:,} more run{'s' if more > 1 else ''}" if more else "")
 
 
 class _Composer:
-    """Composes jobs, and remembers what they share."""
+    """Composes jobs, and keeps what they share."""
 
     def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
         self._loader, self._config = loader, config
@@ -110,15 +111,15 @@ class _Composer:
         fits = not base.odd and all(base.takes(word) for word in rest)
         if not fits or (config := base.config(rest)) is None:
             return self._by_hydra(job, number)
-        made = Request(config, overrides, dict(base.choices))
-        check_shape(made.config)
-        return made
+        request = Request(config, overrides, dict(base.choices))
+        check_shape(request.config)
+        return request
 
     def _word(self, text: str) -> Word:
         if text not in self._words:
             try:
                 self._words[text] = _read(text, self._parser.parse_override(text))
-            except HydraException:  # Hydra says it better when it composes
+            except HydraException:  # Hydra gives a better message when it composes
                 self._words[text] = Word(text, text, None, plain=False, task=True)
         return self._words[text]
 
@@ -140,18 +141,18 @@ class _Composer:
         """What Hydra would compose, from compositions of its own that differ in one choice from the first."""
         first = self._firsts.setdefault(tuple(word.key for word in shared), shared)
         other = [
-            place
-            for place, (word, own) in enumerate(zip(shared, first, strict=True))
+            index
+            for index, (word, own) in enumerate(zip(shared, first, strict=True))
             if word.text != own.text
         ]
         if len(other) < 2 or not all(
-            self._is_independent(word) for place in other for word in (shared[place], first[place])
+            self._is_independent(word) for index in other for word in (shared[index], first[index])
         ):
             return None
         base = self._base(first)
         ones = {
-            shared[place].key: self._base([*first[:place], shared[place], *first[place + 1 :]])
-            for place in other
+            shared[index].key: self._base([*first[:index], shared[index], *first[index + 1 :]])
+            for index in other
         }
         good = {group: one for group, one in ones.items() if isinstance(one, Base)}
         return base.mixed(good, shared) if isinstance(base, Base) and len(good) == len(ones) else None
@@ -160,13 +161,13 @@ class _Composer:
         """Whether a word chooses a file that has neither defaults nor a package of its own."""
         if word.text not in self._independent:
             chosen = word.task and word.text.partition("=")[0] == word.key and isinstance(word.value, str)
-            found = None
+            loaded = None
             if chosen and re.fullmatch(r"\w+", word.key) and re.fullmatch(r"\w+", word.value):
-                found = self._loader.repository.load_config(f"{word.key}/{word.value}")  # type: ignore[attr-defined]
+                loaded = self._loader.repository.load_config(f"{word.key}/{word.value}")  # type: ignore[attr-defined]
             self._independent[word.text] = bool(
-                found
-                and not found.header.get("package")
-                and all(own.is_self() for own in found.defaults_list or [])
+                loaded
+                and not loaded.header.get("package")
+                and all(own.is_self() for own in loaded.defaults_list or [])
             )
         return self._independent[word.text]
 
@@ -189,7 +190,7 @@ class _Composer:
             HydraConfig.instance().cfg = before
 
     def _refusal(self, error: Exception, words: Sequence[Word], shared: Sequence[Word]) -> UsageError:
-        """As `refusal`; each override is looked at once."""
+        """As `cli.refusal`, but each override is examined only once in a sweep."""
         if isinstance(error, (guard.Foreign, OverrideParseException)):
             return cli.refusal(error, [word.text for word in words], self._confs)
         key = tuple(word.text for word in shared)
@@ -200,7 +201,7 @@ class _Composer:
         return UsageError(faults) if faults else self._unexplained(error, words, key)
 
     def _unexplained(self, error: Exception, words: Sequence[Word], shared: Keys) -> UsageError:
-        """What Hydra itself says of a job; it may name a key, but no plain value."""
+        """Hydra's own message for a job; it may name a key, but no plain value, so similar jobs share it."""
         like = shared, tuple(word.key for word in words)
         if like not in self._messages:
             texts = [word.text for word in words]
@@ -212,13 +213,17 @@ class _Composer:
         return self._messages[like]
 
 
-def _read(text: str, found: Override) -> Word:
-    value = found.value()
+def _read(text: str, override: Override) -> Word:
+    value = override.value()
     scalar_or_list = value is None or isinstance(value, (bool, int, float, str, list))
     understood = scalar_or_list and not any("${" in part or part == MISSING for part in texts(value))
-    plain = found.type == OverrideType.CHANGE and not found.package and _LEAF.fullmatch(found.key_or_group)
-    task = not found.is_hydra_override()
-    return Word(text, found.key_or_group, value, bool(plain and understood and task), task)
+    plain = (
+        override.type == OverrideType.CHANGE
+        and not override.package
+        and _LEAF.fullmatch(override.key_or_group)
+    )
+    task = not override.is_hydra_override()
+    return Word(text, override.key_or_group, value, bool(plain and understood and task), task)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
@@ -231,7 +236,7 @@ def _folders(config: DictConfig) -> list[Path]:
     """The folders of the config groups, as Hydra searches them: the program's own first."""
     sources = config.hydra.runtime.config_sources
     added = [
-        options.place(f"{source.schema}://{source.path}")
+        options.search_path_folder(f"{source.schema}://{source.path}")
         for source in sources
         if source.provider.startswith("hydra.searchpath")
     ]

@@ -1,4 +1,4 @@
-"""What our launchers share: the runs of a sweep, composed, and the keys of hydra.launcher."""
+"""The base of our launchers: composes the runs of a sweep and reads the keys of hydra.launcher."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ Settings = TypeVar("Settings")
 
 
 class RunLauncher(Launcher):
-    """Keeps what a launch needs; `launch` is a subclass's own."""
+    """Keeps what a launch needs; subclasses implement `launch`."""
 
     def __init__(self, **settings: Any) -> None:
         self._given = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Takes what Hydra gives to each launcher."""
+        """Keeps what Hydra gives to each launcher."""
         self._context, self._task, self._config = hydra_context, task_function, config
 
     @property
     def _is_ours(self) -> bool:
-        """Whether the task trains runs of ours, so that their configs say all."""
+        """Whether the task function only calls `cli.execute`, so that a config says all about its run."""
         from sweepwise import cli
 
         return cli.is_ours(self._task)
 
     def _settings(self, kind: Callable[..., Settings]) -> Settings:
-        """The keys of the launcher, checked.
+        """The checked keys of the launcher.
 
         Raises:
-            UsageError: with every fault; also what must be given, which Hydra drops without a word.
+            UsageError: with every fault; also keys that must be given, which Hydra drops silently.
         """
         from sweepwise.config.schema import filled
         from sweepwise.errors import UsageError
@@ -50,7 +50,7 @@ class RunLauncher(Launcher):
         return filled("hydra.launcher", {str(key): value for key, value in plain.items()}, kind)
 
     def _requests(self, jobs: Sequence[Sequence[str]], first: int) -> list[Request]:
-        """The runs of jobs, the first of which has this number.
+        """The requests of jobs, of which the first has this number.
 
         Raises:
             UsageError: some cannot be composed.
@@ -61,8 +61,8 @@ class RunLauncher(Launcher):
 
 
 def returned(request: Request, value: float | Exception | None) -> JobReturn:
-    """What a sweeper gets of a run: its best value, nan if it has none; or an error, raised when read."""
-    done = JobReturn(overrides=list(request.overrides))
-    done.status = JobStatus.FAILED if isinstance(value, Exception) else JobStatus.COMPLETED
-    done.return_value = float("nan") if value is None else value
-    return done
+    """The result of a run for a sweeper: the best value, nan without one; or an error, raised when read."""
+    result = JobReturn(overrides=list(request.overrides))
+    result.status = JobStatus.FAILED if isinstance(value, Exception) else JobStatus.COMPLETED
+    result.return_value = float("nan") if value is None else value
+    return result

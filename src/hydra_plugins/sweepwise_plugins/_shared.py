@@ -1,4 +1,4 @@
-"""What jobs of a sweep share: a composition of Hydra's, as plain values; each sets its own in a copy."""
+"""What jobs of a sweep share: one composition by Hydra, as plain values; each job sets its own in a copy."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,14 +19,14 @@ Plain = dict[str, Any]
 
 @dataclass(frozen=True)
 class Word:
-    """An override as Hydra's parser reads it.
+    """An override as Hydra's parser has read it.
 
     Attributes:
         text: as given.
         key: what it sets.
         value: plain.
-        plain: it gives a key with a dot a scalar or a list that holds no interpolation.
-        task: it is none of Hydra's own.
+        plain: whether it sets a key with a dot to a scalar or a list, without interpolations.
+        task: whether it belongs to the run and not to Hydra itself.
     """
 
     text: str
@@ -37,10 +37,10 @@ class Word:
 
 
 class Base:
-    """What jobs with the same choices share: a composition of Hydra's as plain values.
+    """What jobs with the same choices share: one composition by Hydra, as plain values.
 
     Attributes:
-        odd: it holds more than names of keys as interpolations, so each job is Hydra's.
+        odd: whether it has interpolations that are more than the name of a key; then Hydra composes each job.
     """
 
     def __init__(
@@ -56,7 +56,9 @@ class Base:
         self._references: list[tuple[Keys, str, Keys]] = []
         self._missing: list[Keys] = []
         self._takes: dict[str, bool] = {}
-        simple = [self._simple(path, value) for path, value in _leaves(self._plain)]  # each notes something
+        simple = [
+            self._simple(path, value) for path, value in _leaves(self._plain)
+        ]  # `_simple` also notes each
         self.odd = not all(simple)
         self.odd = self.odd or not all(self._leads_somewhere(path) for _, _, path in self._references)
 
@@ -69,7 +71,7 @@ class Base:
         return cls(dict.fromkeys(named, config), named, cli.chosen(choices), words)
 
     def mixed(self, others: Mapping[str, "Base"], words: Sequence[Word]) -> "Base | None":
-        """What Hydra would compose of several choices, each of which it has composed as the only other one.
+        """What Hydra would compose for several choices, from its compositions for each of them alone.
 
         Args:
             others: by the group that alone was chosen otherwise.
@@ -92,16 +94,16 @@ class Base:
         return Base(nodes, plain, choices, words)
 
     def _simple(self, path: Keys, value: Any) -> bool:
-        """Notes a leaf that jobs must look at; whether it can be understood."""
+        """Notes a leaf that is missing or an interpolation; returns whether it can be set without Hydra."""
         if isinstance(value, list):
             return not any("${" in text or text == MISSING for text in texts(value))
         if value == MISSING:
             self._missing.append(path)
         elif isinstance(value, str) and "${" in value:
-            found = REFERENCE.fullmatch(value)
-            if not found:
+            match = REFERENCE.fullmatch(value)
+            if not match:
                 return False
-            self._references.append((path, value, tuple(found[1].split("."))))
+            self._references.append((path, value, tuple(match[1].split("."))))
         return all(isinstance(key, str) for key in path)
 
     def _leads_somewhere(self, path: Keys) -> bool:
@@ -109,10 +111,10 @@ class Base:
             value = _at(self._plain, path)
             if value is _NOTHING or isinstance(value, dict):
                 return False
-            found = isinstance(value, str) and REFERENCE.fullmatch(value)
-            if not found:
+            match = isinstance(value, str) and REFERENCE.fullmatch(value)
+            if not match:
                 return True
-            path = tuple(found[1].split("."))
+            path = tuple(match[1].split("."))
         return False  # in a circle
 
     def takes(self, word: Word) -> bool:
@@ -138,7 +140,7 @@ class Base:
         return type(node) in (AnyNode, ListConfig) and not node._get_flag("readonly")
 
     def config(self, words: Sequence[Word]) -> Plain | None:
-        """The resolved config with values set; None if only Hydra can say what comes of it.
+        """The resolved config with the values set; None if only Hydra can compose it.
 
         Raises:
             UsageError: a value is missing.
@@ -151,8 +153,8 @@ class Base:
             if _at(config, path) != reference:  # it has been set
                 continue
             value = _at(config, target)
-            while isinstance(value, str) and (found := REFERENCE.fullmatch(value)):
-                value = _at(config, tuple(found[1].split(".")))
+            while isinstance(value, str) and (match := REFERENCE.fullmatch(value)):
+                value = _at(config, tuple(match[1].split(".")))
             if value == MISSING:
                 return None
             _at(config, path[:-1])[path[-1]] = _copied(value)

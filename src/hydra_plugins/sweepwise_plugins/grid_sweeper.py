@@ -15,17 +15,22 @@ from sweepwise.errors import UsageError
 
 
 class GridSweeper(BasicSweeper):
-    """Hydra's own, but for one thing: jobs are composed once, by the launcher, before anything is made."""
+    """Hydra's own sweeper, but jobs are composed only once, by the launcher, before it makes any file."""
 
     def sweep(self, arguments: list[str]) -> Any:
         """Hands every combination to the launcher; a job that has failed raises once all have ended."""
         assert self.hydra_context is not None and self.launcher is not None
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        swept = [found for found in overrides if found.is_discrete_sweep()]
-        empty = [found.input_line for found in swept if next(found.sweep_string_iterator(), None) is None]
+        swept = [override for override in overrides if override.is_discrete_sweep()]
+        empty = [one.input_line for one in swept if next(one.sweep_string_iterator(), None) is None]
         if empty:
-            raise UsageError([f"{line}: stands for no value, so the sweep has no runs" for line in empty])
+            raise UsageError(
+                [
+                    f"{line}: has no values, so the sweep has no runs; give at least one value"
+                    for line in empty
+                ]
+            )
         returns: list[Sequence[Any]] = []
         done = 0
         try:
@@ -35,12 +40,12 @@ class GridSweeper(BasicSweeper):
         finally:
             self._save()
         errors = [job._return_value for batch in returns for job in batch if job.status == JobStatus.FAILED]
-        if errors:  # bad usage is the least of them
+        if errors:  # other errors before bad usage
             raise min(errors, key=lambda error: isinstance(error, ValueError))
         return returns
 
     def _save(self) -> None:
-        """Writes the sweep's config down, as Hydra does, where there is anything of the sweep."""
+        """Writes the config of the sweep, as Hydra does, if the sweep has a folder."""
         assert self.config is not None
         folder = Path(self.config.hydra.sweep.dir)
         if folder.is_dir():

@@ -11,14 +11,14 @@ from omegaconf import open_dict
 
 from hydra_plugins.sweepwise_plugins._launcher import RunLauncher, returned
 
-SOON_SENT = 500  # jobs; more take longer from process to process than the import that is saved
+MAX_SENT = 500  # jobs; to send more to another process takes longer than the import that it saves
 
 
 class LocalLauncher(RunLauncher):
     """Trains runs side by side; a task function that is not sweepwise's is called job by job."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Trains the runs; of one that has failed the exception is raised when its value is asked for."""
+        """Trains the runs; if one has failed, its exception is raised when its value is read."""
         setup_globals()
         if not self._is_ours:
             return self._job_by_job(job_overrides, initial_job_idx)
@@ -29,10 +29,9 @@ class LocalLauncher(RunLauncher):
         settings = self._settings(LocalSettings)
         compose = partial(self._requests, job_overrides, initial_job_idx)
         home = Path(str(self._config.output_dir), str(self._config.name))
-        new = not (
-            home / SWEEP
-        ).exists()  # else all may have been trained before, for which no torch is needed
-        requests = load.meanwhile(compose) if new and len(job_overrides) <= SOON_SENT else compose()
+        # If the sweep has been started before, all its runs may have ended, and torch is not needed.
+        new = not (home / SWEEP).exists()
+        requests = load.meanwhile(compose) if new and len(job_overrides) <= MAX_SENT else compose()
         return [returned(request, value) for request, value in train(requests, settings)]
 
     def _job_by_job(self, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
@@ -42,13 +41,13 @@ class LocalLauncher(RunLauncher):
             config = self._context.config_loader.load_sweep_config(self._config, list(overrides))
             with open_dict(config):
                 config.hydra.job.id = config.hydra.job.num = index
-            done = run_job(
+            result = run_job(
                 hydra_context=self._context,
                 task_function=self._task,
                 config=config,
                 job_dir_key="hydra.sweep.dir",
                 job_subdir_key="hydra.sweep.subdir",
             )
-            returns.append(done)
+            returns.append(result)
             configure_log(logging, verbose)
         return returns

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 class SlurmLauncher(RunLauncher):
-    """Submits what is missing of a sweep, and comes back at once, unless it is to wait."""
+    """Submits the runs of a sweep that are missing; returns at once unless hydra.launcher.wait is set."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Submits the runs; one that is not there yet returns nan, or raises if it was waited for."""
+        """Submits the runs; one that has not ended returns nan, or raises if it was waited for."""
         from sweepwise.errors import UsageError
         from sweepwise.sweep.cluster import dispatch
         from sweepwise.sweep.cluster.settings import ClusterSettings
 
         if not self._is_ours:
             raise UsageError(
-                ["hydra/launcher=slurm: trains runs of sweepwise's only; use hydra/launcher=local"]
+                ["hydra/launcher=slurm: can train runs of sweepwise only; use hydra/launcher=local"]
             )
         settings = self._settings(ClusterSettings)
         requests = self._requests(job_overrides, initial_job_idx)
@@ -37,8 +37,8 @@ class SlurmLauncher(RunLauncher):
 
 
 def _value(row: Row, waited: bool) -> float | Exception | None:
-    """A run's best value; None as long as it has none; an error if it never will."""
-    from sweepwise.errors import TOLD, Failure
+    """A run's best value; None if it has none yet; an error if it has failed."""
+    from sweepwise.errors import REPORTED, Failure
     from sweepwise.store.status import ENDED
 
     if row.status in ENDED:
@@ -46,5 +46,5 @@ def _value(row: Row, waited: bool) -> float | Exception | None:
     if not waited and row.status != "changed":
         return None
     error = Failure(f"{row.name} has not ended")
-    error.add_note(TOLD)
+    error.add_note(REPORTED)
     return error

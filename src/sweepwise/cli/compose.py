@@ -1,4 +1,4 @@
-"""From overrides to requests, by Hydra."""
+"""Requests from overrides, from composed configs and from the folders of runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
         conf: the folder of the config groups.
 
     Raises:
-        UsageError: they cannot be composed.
+        UsageError: Hydra cannot compose them.
     """
     guard.install()
     confs = options.folders(conf, overrides)
@@ -42,7 +42,7 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
 
 
 def refusal(error: Exception, overrides: Sequence[str], confs: Sequence[Path]) -> UsageError:
-    """What to answer when Hydra could not compose overrides.
+    """The error to raise when Hydra cannot compose overrides.
 
     Args:
         error: Hydra's or OmegaConf's.
@@ -59,15 +59,15 @@ def refusal(error: Exception, overrides: Sequence[str], confs: Sequence[Path]) -
         override = message.partition(": ")[2].strip("'\"")
         key, _, value = override.partition("=")
         quoted = f"'{key}=\"{value}\"'"
-        message = f"{override}: is no part of a sweep; one value with commas in it needs quotes: {quoted}"
+        message = f"{override}: cannot be swept over; one value that has commas in it needs quotes: {quoted}"
     return UsageError(explain(message, overrides, confs).splitlines())
 
 
 def recorded(folder: Path) -> Request:
-    """The run that lies in a folder, as it was asked for; for scripts.
+    """The request for the run whose folder this is; for scripts.
 
     Raises:
-        UsageError: it holds none.
+        UsageError: it is not the folder of a run that has begun.
     """
     guard.install()
     known = record.read(folder)
@@ -76,13 +76,13 @@ def recorded(folder: Path) -> Request:
         if not known or not isinstance(config, DictConfig):
             raise ValueError("it has no record" if not known else "config.yaml holds no keys")
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        told = str(error).partition("\n")[0]
-        raise UsageError([f"{folder}: is not the folder of a run that has begun ({told})"]) from error
+        why = str(error).partition("\n")[0]
+        raise UsageError([f"{folder}: is not the folder of a run that has begun ({why})"]) from error
     return request_of(config, known["overrides"], {})
 
 
 def chosen(choices: Mapping[str, str | None]) -> dict[str, str]:
-    """The options that were chosen of our own groups."""
+    """The chosen options of our own groups, without those of Hydra."""
     return {group: option for group, option in choices.items() if option and not group.startswith("hydra")}
 
 

@@ -1,4 +1,4 @@
-"""What to answer when a command cannot be composed: the override at fault, and what would have worked."""
+"""Error messages for a command that cannot be composed: the faulty override, and what would have worked."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,11 @@ from sweepwise.cli.options import default_options, file_of, load_yaml, options_o
 from sweepwise.config.groups import EXPERIMENT, GROUPS, LAUNCHER, SETTINGS
 from sweepwise.config.schema import check
 from sweepwise.errors import UsageError, did_you_mean
-from sweepwise.store.request import name_fault, place_fault
+from sweepwise.store.request import name_fault, output_dir_fault
 
 
 def check_shape(config: Mapping[str, Any]) -> None:
-    """Refuses a composed config in which something that every run needs is missing or of the wrong kind.
+    """Refuses a composed config in which a key that every run needs is missing or has the wrong type.
 
     Raises:
         UsageError: with every fault.
@@ -26,30 +26,30 @@ def check_shape(config: Mapping[str, Any]) -> None:
     for key, kind in SETTINGS.items():
         faults += check(key, config[key], kind) if key in config else [f"{key}: must be given"]
     if not faults:
-        told = name_fault(str(config["name"])), place_fault(config["output_dir"])
-        faults = [fault for fault in told if fault]
+        path_faults = name_fault(str(config["name"])), output_dir_fault(config["output_dir"])
+        faults = [fault for fault in path_faults if fault]
     if faults:
         raise UsageError(faults)
 
 
 def option_faults(arguments: Sequence[str], confs: Sequence[Path]) -> list[str]:
-    """What is wrong by the command line alone: options that Hydra dies of, and folders that it would make."""
+    """Faults that show on the command line alone: unknown options, and folders that Hydra must not make."""
     chosen = [argument.partition("=") for argument in arguments if not argument.startswith(("-", "+", "~"))]
     faults = [
         fault
         for key, _, value in chosen
         if key in (*GROUPS, EXPERIMENT) and (fault := option_fault(key, value, confs))
     ]
-    if {"-m", "--multirun"} & set(arguments):  # the folder of a sweep comes before any check of its runs
+    if {"-m", "--multirun"} & set(arguments):  # Hydra makes the folder of a sweep before it checks the runs
         plain = [(key, value.strip("'\"")) for key, _, value in chosen if not re.search(r"[($]", value)]
-        told = [name_fault(name) for key, value in plain if key == "name" for name in value.split(",")]
-        told += [place_fault(value) for key, value in plain if key == "output_dir"]
-        faults += filter(None, told)
+        path_faults = [name_fault(name) for key, value in plain if key == "name" for name in value.split(",")]
+        path_faults += [output_dir_fault(value) for key, value in plain if key == "output_dir"]
+        faults += filter(None, path_faults)
     return faults
 
 
-def launcher(arguments: Sequence[str]) -> str:
-    """The launcher that a command line asks for; '' if it asks for none."""
+def chosen_launcher(arguments: Sequence[str]) -> str:
+    """The launcher that a command line chooses; '' if it chooses none."""
     asked = [argument.partition("=") for argument in arguments]
     return next((value for key, _, value in reversed(asked) if key == LAUNCHER), "")
 
@@ -58,9 +58,9 @@ def explain(message: str, arguments: Sequence[str], confs: Sequence[Path]) -> st
     """What is wrong with the overrides that Hydra has refused, and what would have worked.
 
     Args:
-        message: Hydra's own, used if no override is found at fault.
+        message: Hydra's own, which is used if no fault is found in an override.
         arguments: of the command line.
-        confs: from `folders`.
+        confs: from `options.folders`.
     """
     overrides = [argument for argument in arguments if not argument.startswith("-")]
     for override in overrides:
@@ -146,11 +146,11 @@ def _key_fault(override: str, group: str, key: str, chosen: Mapping[str, str], c
             return f"{override}: write regularizer.OPTION.KEY; options: {', '.join(options_of(confs, group))}"
         keys = values_of(confs, group, option)
         if key in keys:
-            return f"{override}: that regularizer is not chosen; add regularizer={option}"
+            return f"{override}: that regularizer is not chosen; add regularizer={option} to the command"
     if key == "_target_" or key.split(".")[0] in keys:
         return ""
     if load_yaml(file_of(confs, group, option)).get("_target_") == "???":
-        own = f"{override}: the keys of {group}={option} that belong to its _target_ have a + in front"
+        own = f"{override}: keys that belong to the _target_ of {group}={option} need a + in front"
         return "" if override.startswith("+") else f"{own}: +{override}"
     others = [other for other in options_of(confs, group) if key in values_of(confs, group, other)]
     if others:

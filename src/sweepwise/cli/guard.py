@@ -1,4 +1,4 @@
-"""What Hydra itself imports, builds or unpickles before our code sees a config: only what is allowed.
+"""Checks of what Hydra imports, builds or unpickles before our code sees a config: only what is allowed.
 
 Hydra imports the packages of its search path, builds callbacks, launchers, sweepers and logging handlers
 from the config under `hydra`, sets environment variables from it, and with --experimental-rerun unpickles
@@ -24,33 +24,33 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sweepwise.config import allowlist
 
-Keys = tuple[Any, ...]  # a place below `hydra`
+Keys = tuple[Any, ...]  # the path of a key below `hydra`
 
 PLUGINS = ("hydra_plugins.", "hydra._internal.core_plugins.")
 HANDLERS = ("logging.StreamHandler", "logging.NullHandler")
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 FACTORIES = {"()", ".", "class", "factory", "queue", "listener"}  # where logging is told what to build
-MOST_NODES = 100_000  # of a yaml, its aliases expanded
+MAX_NODES = 100_000  # of a yaml, its aliases expanded
 
 
 class Foreign(HydraException):
-    """Hydra was asked to import, build or read what is not allowed; one line."""
+    """Hydra was asked to import, build or read what is not allowed; the message is one line."""
 
 
 @functools.cache
 def install() -> None:
-    """Puts the checks in place, for the rest of the process; more than once does no more than once."""
-    for place, name, checked in (
+    """Puts the checks in place for the rest of the process; calling it again changes nothing."""
+    for owner, name, checked in (
         (ConfigLoaderImpl, "load_configuration", _composing),
         (ConfigRepository, "initialize_sources", _importing),
         (sys.modules["hydra.main"], "_get_rerun_conf", _unpickling),
         (omegaconf._utils, "get_yaml_loader", _reading),
     ):
-        setattr(place, name, checked(getattr(place, name)))
+        setattr(owner, name, checked(getattr(owner, name)))
 
 
 def refuse_foreign(config: DictConfig) -> None:
-    """Refuses a composed config whose `hydra` part names foreign code, or none where some must be.
+    """Refuses a composed config whose `hydra` part names foreign code, or lacks a launcher or sweeper.
 
     Raises:
         Foreign: a target, a logging handler or an environment variable is not allowed; no launcher or sweeper
@@ -58,7 +58,9 @@ def refuse_foreign(config: DictConfig) -> None:
     """
     for group in ("launcher", "sweeper"):
         if not OmegaConf.is_dict(config.hydra[group]):
-            raise Foreign(f"hydra.{group}={config.hydra[group]}: is a group; hydra/{group}=NAME chooses one")
+            raise Foreign(
+                f"hydra.{group}={config.hydra[group]}: must be a group; hydra/{group}=NAME chooses one"
+            )
     for group in ("launcher", "sweeper", "callbacks"):
         for path, value in _leaves((group,), config.hydra):
             if "_target_" in path:
@@ -69,7 +71,7 @@ def refuse_foreign(config: DictConfig) -> None:
     for path, value in _leaves(("env_set",), config.hydra.job):
         if os.environ.get(path[-1]) != value:
             raise Foreign(
-                f"{_told(('job', *path))}={value}: a config must not change the environment; set it before "
+                f"{_key(('job', *path))}={value}: a config must not change the environment; set it before "
                 f"the command: {path[-1]}={value} python train.py"
             )
 
@@ -78,28 +80,28 @@ def _refuse_target(path: Keys, target: Any) -> None:
     if path in (("launcher", "_target_"), ("sweeper", "_target_")):
         # Hydra builds it only if it has found it under this name among its installed plugins.
         if not isinstance(target, str) or not target.startswith(PLUGINS):
-            raise Foreign(f"{_told(path)}={target}: must be an installed plugin of Hydra's, hydra_plugins.*")
+            raise Foreign(f"{_key(path)}={target}: must be an installed plugin of Hydra, hydra_plugins.*")
         return
     own = allowlist.own_packages()
     if path[-1] != "_target_" or not str(target).startswith(tuple(f"{package}." for package in own)):
         raise Foreign(
-            f"{_told(path)}={target}: must be {' or '.join(f'{name}.*' for name in own) or 'of your own'}; a "
+            f"{_key(path)}={target}: must be {' or '.join(f'{name}.*' for name in own) or 'of your own'}; a "
             "package of your own is allowed by its name in code: cli.main(train, packages=['PACKAGE'])"
         )
     try:
         allowlist.find(target)
     except ValueError as error:
-        raise Foreign(f"{_told(path)}={target}: {error}") from error
+        raise Foreign(f"{_key(path)}={target}: {error}") from error
 
 
 def _refuse_logging(path: Keys, value: Any) -> None:
     if FACTORIES & {*path} and not (path[-1] == "class" and value in HANDLERS):
         raise Foreign(
-            f"{_told(path)}={value}: must be one of {', '.join(HANDLERS)}, and nothing else of logging is "
+            f"{_key(path)}={value}: must be one of {', '.join(HANDLERS)}, and nothing else of logging is "
             "built; hydra/job_logging=stdout prints, a run's own files are in its folder"
         )
     if isinstance(value, str) and "://" in value and value not in STREAMS:
-        raise Foreign(f"{_told(path)}={value}: must be one of {', '.join(STREAMS)}")
+        raise Foreign(f"{_key(path)}={value}: must be one of {', '.join(STREAMS)}")
 
 
 def _leaves(path: Keys, parent: Any) -> Iterator[tuple[Keys, Any]]:
@@ -110,7 +112,7 @@ def _leaves(path: Keys, parent: Any) -> Iterator[tuple[Keys, Any]]:
         value = parent[path[-1]]
     except OmegaConfBaseException as error:
         raise Foreign(
-            f"{_told(path)}: cannot be checked before it is used; write the value itself"
+            f"{_key(path)}: is an interpolation that cannot be resolved yet; write the value itself"
         ) from error
     if isinstance(value, DictConfig):
         for name in value:
@@ -122,7 +124,7 @@ def _leaves(path: Keys, parent: Any) -> Iterator[tuple[Keys, Any]]:
         yield path, value
 
 
-def _told(path: Keys) -> str:
+def _key(path: Keys) -> str:
     return ".".join(map(str, ("hydra", *path)))
 
 
@@ -140,8 +142,8 @@ def _importing(initialize: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(initialize)
     def initialize_sources(self: Any, config_search_path: ConfigSearchPath) -> None:
         try:
-            for place in config_search_path.get_path():
-                allowlist.refuse_package(str(place.path))
+            for entry in config_search_path.get_path():
+                allowlist.refuse_package(str(entry.path))
         except ValueError as error:
             raise Foreign(str(error)) from error
         initialize(self, config_search_path)
@@ -158,10 +160,10 @@ def _reading(loader_class: Callable[[], Any]) -> Callable[[], Any]:
         def get_single_node(self: Any) -> Any:
             node = compose(self)
             size = _nodes(node, {})
-            if size > MOST_NODES:
-                told = f"{size:,.0f} values" if math.isfinite(size) else "what they are a part of"
-                rule = f"must stand for {MOST_NODES:,} at most"
-                raise Foreign(f"{self.name}: its aliases stand for {told}; {rule}: write it out")
+            if size > MAX_NODES:
+                content = f"{size:,.0f} values" if math.isfinite(size) else "what they are a part of"
+                rule = f"must stand for {MAX_NODES:,} at most"
+                raise Foreign(f"{self.name}: its aliases stand for {content}; {rule}: write it out")
             return node
 
         loader.get_single_node = get_single_node

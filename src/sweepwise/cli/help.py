@@ -1,8 +1,4 @@
-"""What a person may write on the command line, and what to answer when it cannot be composed.
-
-Hydra refuses unknown keys and options, but advises to append them; here the override at fault is found again
-from the files in conf/ and answered with what would have worked.
-"""
+"""The text of --help and of docs/options.md, from the files in conf/."""
 
 import os
 import re
@@ -20,7 +16,7 @@ from sweepwise.cli.options import default_options, file_of, load_yaml, options_o
 from sweepwise.config.groups import EXPERIMENT, GROUPS, LAUNCHER, SETTINGS
 from sweepwise.errors import UsageError, did_you_mean
 
-NOTES = "README.md"  # in the folder of a group: what holds for all of its options
+NOTES = "README.md"  # in the folder of a group: notes for all of its options
 
 SYNTAX = (
     "python train.py [GROUP=OPTION ...] [GROUP.KEY=VALUE ...]        one run",
@@ -37,7 +33,7 @@ COMPLETION = (
 
 
 def show(text: str) -> None:
-    """Prints a text; a reader who has seen enough of it (`| head`) is no error."""
+    """Prints a text; it is no error if the reader closes the pipe before its end (`| head`)."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -47,8 +43,8 @@ def show(text: str) -> None:
 def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
     """The text of --help: every group, its options and when to use them, and their keys.
 
-    With groups (init) or options (init=xavier, regularizer=[l1,dropout]) among the arguments, all that their
-    files say; for a whole group also what holds for all of its options.
+    For each group (init) or option (init=xavier, regularizer=[l1,dropout]) among the arguments: the whole
+    text of their files; for a group also its notes.
 
     Raises:
         UsageError: there is no such group or option.
@@ -79,8 +75,8 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
         for option in options_of(confs, group):
             mark = "*" if option == chosen.get(group) else " "
             path = file_of(confs, group, option)
-            told = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
-            when = next((line for line in told if not line.startswith("@package")), "")
+            comments = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
+            when = next((line for line in comments if not line.startswith("@package")), "")
             values = values_of(confs, group, option) if group != EXPERIMENT else {}
             keys = " ".join(f"{key}={_plain(value)}" for key, value in values.items())
             lines += _indented(f" {mark} {option:<17}", when)
@@ -139,13 +135,13 @@ def _anchor(heading: str) -> str:
 
 
 def _notes(confs: Sequence[Path], group: str) -> list[str]:
-    """What holds for all options of a group, from the first folder that says it."""
+    """The notes of a group, from the first folder that has some."""
     paths = [conf / group / NOTES for conf in confs]
     return next((path.read_text().splitlines() for path in paths if path.exists()), [])
 
 
 def _explained(confs: Sequence[Path], group: str, option: str) -> str:
-    """An option's file, without what only the program reads.
+    """The file of an option, without the lines that only the program reads.
 
     Raises:
         UsageError: there is no such option.
@@ -153,8 +149,8 @@ def _explained(confs: Sequence[Path], group: str, option: str) -> str:
     if fault := option_fault(group, option, confs):
         raise UsageError([fault])
     lines = file_of(confs, group, option).read_text().splitlines()
-    told = [line for line in lines if not line.startswith(("# @package", "_target_:"))]
-    return "\n".join([f"{group}={option}", *(f"  {line}".rstrip() for line in told)])
+    shown = [line for line in lines if not line.startswith(("# @package", "_target_:"))]
+    return "\n".join([f"{group}={option}", *(f"  {line}".rstrip() for line in shown)])
 
 
 def _indented(label: str, text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The command line: takes a config that Hydra has composed, and gives back an exit code.
+"""The command line: trains the run of a config that Hydra has composed, and returns an exit code.
 
 Exit codes: 0 done, 1 failed or diverged, 2 bad usage, 130 Ctrl-C, 143 SIGTERM. In a sweep a run that diverges
 is a result like any other: its record says so, and the sweep is done.
@@ -8,7 +8,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweepwise.cli import faults as faults_module
 from sweepwise.cli import guard, options
 from sweepwise.cli.compose import refusal, request_of
-from sweepwise.cli.faults import option_faults
+from sweepwise.cli.faults import chosen_launcher, option_faults
 from sweepwise.cli.help import page, show
 from sweepwise.config import allowlist
 from sweepwise.distributed import place
-from sweepwise.errors import BAD_USAGE, FAILED, TOLD, Failure, UsageError
-from sweepwise.provenance.changes import refuse_made_otherwise
+from sweepwise.errors import BAD_USAGE, FAILED, REPORTED, Failure, UsageError
+from sweepwise.provenance.changes import already_ended
 from sweepwise.run import load
 from sweepwise.store import claim, folders, record
-from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED, Ended, ended
+from sweepwise.store.status import ENDED, Ended
 from sweepwise.system import console, signals
 
 _ours: set[Callable[..., Any]] = set()  # functions that `main` was given
@@ -40,28 +38,31 @@ _EXPECTED = (UsageError, claim.Busy, Failure, OSError)
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
-    """Signals end the program with the code that a shell expects; a reader that has gone does not end it."""
-    console.occupy()
-    with console.lasting(), signals.handling_signals():
+def _exiting_on_signals() -> Iterator[None]:
+    """While entered, a signal ends the program with the exit code that a shell expects.
+
+    A reader of its output that has gone does not end it.
+    """
+    console.reserve_standard_descriptors()
+    with console.tolerant_output(), signals.handling_signals():
         try:
             yield
         except KeyboardInterrupt as stopped:
             raise SystemExit(_stopped(stopped)) from None
         except Exception:
-            if torn := signals.swallowed_signal():
-                raise SystemExit(_stopped(torn)) from None
+            if signal_lost := signals.swallowed_signal():
+                raise SystemExit(_stopped(signal_lost)) from None
             raise
 
 
-@_answering()
+@_exiting_on_signals()
 def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
-    """Runs a `@hydra.main` function and exits with the code that says what became of it.
+    """Runs a `@hydra.main` function and exits with the code that says how it ended.
 
     Args:
         task: the function; it takes the config that Hydra composes, and hands it to `execute`. The runs of
             a sweep are trained without calling it.
-        packages: names of packages of your own, from which a config may build.
+        packages: names of packages of your own whose classes and functions a config may name.
     """
     allowlist.allow(packages)
     guard.install()
@@ -78,33 +79,37 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
             return
         if faults := option_faults(arguments, confs):
             raise UsageError(faults)
-        launcher = faults_module.launcher(arguments)
+        launcher = chosen_launcher(arguments)
         if launcher not in ("", "local") and not any(word.startswith("-") for word in arguments):
-            raise UsageError([f"hydra/launcher={launcher}: takes the runs of a sweep; add -m"])
+            raise UsageError(
+                [f"hydra/launcher={launcher}: trains the runs of a sweep; add -m to the command"]
+            )
         if place.place().size > 1 and set(several) & set(arguments):
             raise UsageError(
-                ["-m: a sweep starts its own processes: it must not run under torchrun; leave torchrun out"]
+                ["-m: a sweep starts its own processes; start it with python, not with torchrun"]
             )
     except UsageError as error:
-        raise SystemExit(_found_by_all(str(error))) from None
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that errors come here instead of being printed
+        raise SystemExit(_refused_by_each(str(error))) from None
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that Hydra raises errors instead of printing them
     try:
         task()
     except (HydraException, OmegaConfBaseException) as error:
-        raise SystemExit(_found_by_all(str(refusal(error, arguments, confs)))) from None
+        raise SystemExit(_refused_by_each(str(refusal(error, arguments, confs)))) from None
     except _EXPECTED as error:
         code = _exit_code(error)
-        if TOLD not in getattr(error, "__notes__", ()):  # Hydra itself could not make the folder of a sweep
+        if REPORTED not in getattr(
+            error, "__notes__", ()
+        ):  # Hydra itself could not make the folder of a sweep
             _refused(folders.explained(None, error) if isinstance(error, OSError) else str(error), code)
         raise SystemExit(code) from None
 
 
 def is_ours(task: Callable[..., Any]) -> bool:
-    """Whether Hydra's task function is one that `main` was given: all that it does is `execute`."""
+    """Whether Hydra's task function is one that was given to `main`, so that it only calls `execute`."""
     return task in _ours
 
 
-@_answering()
+@_exiting_on_signals()
 def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
     """Runs a script's function of the command line's arguments, and exits as `main` does.
 
@@ -121,7 +126,7 @@ def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
             print(about.strip())
         else:
             code = task(arguments)
-        if why := console.lost():
+        if why := console.lost_output():
             raise Failure(f"what is printed could not be written: {why}")
     except _EXPECTED as error:
         code = _refused(str(error), _exit_code(error))
@@ -129,7 +134,7 @@ def script(task: Callable[[list[str]], int | None], about: str = "") -> None:
 
 
 def execute(config: DictConfig) -> float:
-    """Trains the run that a composed config describes, unless it has been; returns its best value."""
+    """Trains the run that a composed config describes, unless it has ended before; returns its best value."""
     hydra = HydraConfig.get()
     single = hydra.mode == RunMode.RUN
     try:
@@ -138,7 +143,7 @@ def execute(config: DictConfig) -> float:
         which = "" if single else f"run {hydra.job.num} ({hydra.job.override_dirname}): "
         code = _refused("\n".join(which + line for line in str(error).splitlines()), _exit_code(error))
         if not single:
-            error.add_note(TOLD)
+            error.add_note(REPORTED)
             raise  # the sweep goes on with its other runs
         raise SystemExit(code) from None
     if code and (single or code > signals.SIGNALLED):
@@ -147,7 +152,7 @@ def execute(config: DictConfig) -> float:
 
 
 def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
-    """The exit code and the best value of a run."""
+    """Trains a run unless it has ended before; returns its exit code and its best value."""
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may hold an interpolation
     assert isinstance(overrides, list)
     try:
@@ -155,27 +160,21 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     except UsageError as error:
         if place.place().size == 1:
             raise
-        raise SystemExit(_found_by_all(str(error))) from None
-    # Of several processes rank 0 alone asks the disk, once they have met.
-    if place.place().size == 1 and not request.config["fresh"] and ended(record.read(request.folder)):
-        return _as_before(request.folder, request)
+        raise SystemExit(_refused_by_each(str(error))) from None
+    # With several processes only rank 0 reads the record, later, when all of them are connected.
+    if place.place().size == 1 and (known := already_ended(request)):
+        return _earlier_result(request.folder, known)
     try:
         result = load.trainer()(request)
-    except Ended as meanwhile:  # in another process
-        return _as_before(meanwhile.folder, request)
+    except Ended as error:  # another process has trained it in the meantime
+        return _earlier_result(error.folder, record.read(error.folder))
     return result.exit_code, result.run.best.value
 
 
-def _as_before(folder: Path, request: Request) -> tuple[int, float | None]:
-    """Says what became of a run that has ended; its exit code and its best value.
-
-    Raises:
-        Changed: by other code.
-    """
+def _earlier_result(folder: Path, known: Mapping[str, Any]) -> tuple[int, float | None]:
+    """Prints how a run ended before; returns its exit code and its best value."""
     from sweepwise.run.messages import closing
 
-    known = record.read(folder)
-    refuse_made_otherwise(folder, known, request)
     print(f"{known['status']} before, in {folder}; fresh=true trains again")
     closing(folder, known)
     return ENDED[known["status"]], known["best"]["value"]
@@ -191,8 +190,8 @@ def _stopped(error: KeyboardInterrupt) -> int:
     return _refused("" if place.is_led() else text, signals.exit_code(number))
 
 
-def _found_by_all(text: str) -> int:
-    """Bad usage that each of several processes finds by itself; one of them says so."""
+def _refused_by_each(text: str) -> int:
+    """Exits for bad usage that each of several processes finds by itself; only one of them prints it."""
     if not place.is_led():
         return _refused(text, BAD_USAGE)
     place.linger()

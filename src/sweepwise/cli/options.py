@@ -1,4 +1,4 @@
-"""Which options the config groups have, and their keys, from the files in conf/."""
+"""The options of the config groups and their keys, read from the files in conf/."""
 
 import importlib.util
 from collections.abc import Sequence
@@ -12,20 +12,23 @@ from sweepwise.errors import UsageError
 
 
 def folders(conf: Path, arguments: Sequence[str]) -> list[Path]:
-    """Where the config groups are: ours, and what `hydra.searchpath` adds on a command line.
+    """The folders of the config groups: ours, and those that `hydra.searchpath` adds on a command line.
 
     Raises:
-        UsageError: an added place is not there.
+        UsageError: an added folder does not exist.
     """
     added = [a.partition("=")[2] for a in arguments if a.lstrip("+").startswith("hydra.searchpath=")]
-    return [conf, *(place(str(entry)) for entry in (yaml.safe_load(added[-1]) or [] if added else []))]
+    return [
+        conf,
+        *(search_path_folder(str(entry)) for entry in (yaml.safe_load(added[-1]) or [] if added else [])),
+    ]
 
 
-def place(entry: str) -> Path:
+def search_path_folder(entry: str) -> Path:
     """The folder that an entry of Hydra's search path names: pkg://package.conf or file://folder.
 
     Raises:
-        UsageError: it is not there, or a package that is not allowed.
+        UsageError: it does not exist, or is in a package that is not allowed.
     """
     scheme, _, name = entry.rpartition("://")
     try:
@@ -40,7 +43,7 @@ def place(entry: str) -> Path:
     path = Path(next(iter(within))) if within else Path(name)
     if scheme not in ("pkg", "file", "") or not path.is_dir():
         raise UsageError(
-            [f"hydra.searchpath: {entry} is not there; write pkg://PACKAGE.conf or file://FOLDER"]
+            [f"hydra.searchpath: {entry} does not exist; write pkg://PACKAGE.conf or file://FOLDER"]
         )
     return path
 
@@ -51,7 +54,7 @@ def options_of(confs: Sequence[Path], group: str) -> list[str]:
 
 
 def file_of(confs: Sequence[Path], group: str, option: str) -> Path:
-    """Where an option stands: in the first folder that has it, as Hydra finds it."""
+    """The file of an option: in the first folder that has it, as Hydra searches them."""
     paths = [conf / group / f"{option}.yaml" for conf in confs]
     return next((path for path in paths if path.exists()), paths[0])
 
@@ -66,7 +69,7 @@ def default_options(confs: Sequence[Path]) -> dict[str, str]:
 
 
 def values_of(confs: Sequence[Path], group: str, option: str) -> dict[str, Any]:
-    """The keys of an option with their values, those it takes over from its own defaults included."""
+    """The keys of an option with their values, including those from the options in its defaults list."""
     content = load_yaml(file_of(confs, group, option))
     values: dict[str, Any] = {}
     for other in content.pop("defaults", []):

@@ -1,1 +1,1 @@
-"""Which groups a config has, what a `_target_` may name, and how values are bound and checked."""
+"""The groups of a config, what a `_target_` may name, and how values are bound and checked."""

@@ -1,9 +1,9 @@
-"""What a config may name as a `_target_`: a list given in code, held against the name before any import.
+"""What a config may name as a `_target_`: a list in code, compared with the name before anything is imported.
 
 A target is the dotted name of a class or function at the top of a module: one of our components of its own
 group, one of torch's modules, initialisations, optimizers and schedulers, or anything that is defined in a
 package which the user has named in code. A name that only passes through an allowed module
-(torch.nn.init.torch.load) leads nowhere, because what stands before the last dot must be a module itself.
+(torch.nn.init.torch.load) is not found, because what stands before the last dot must be a module itself.
 """
 
 import functools
@@ -17,19 +17,19 @@ from typing import Any
 
 from sweepwise.config.groups import GROUPS
 
-ENTRY_POINTS = "sweepwise.packages"  # of distributions that were installed with parts for us
+ENTRY_POINTS = "sweepwise.packages"  # of installed distributions that bring components
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+")  # nothing private, ASCII, no empty part
-HYDRAS = ("hydra.conf", "hydra_plugins")  # packages with yamls that Hydra and its plugins bring
+HYDRAS = ("hydra.conf", "hydra_plugins")  # packages with the yamls of Hydra and its plugins
 
 
 @dataclass(frozen=True)
-class Place:
-    """A part of torch that a group may take from.
+class TorchPart:
+    """A part of torch from which a group may take its targets.
 
     Attributes:
-        package: that a target is named by.
-        home: package that defines it.
-        kind: name of the class from which a target must descend; '': a function.
+        package: with which the name of a target begins.
+        home: package that must define the target.
+        kind: name of the class from which the target must descend; '': it must be a function.
     """
 
     package: str
@@ -38,12 +38,12 @@ class Place:
 
 
 TORCH = {
-    "model": Place("torch.nn", "torch.nn.modules", "torch.nn.Module"),
-    "init": Place("torch.nn.init", "torch.nn.init", ""),
-    "optimizer": Place("torch.optim", "torch.optim", "torch.optim.Optimizer"),
-    "scheduler": Place("torch.optim", "torch.optim", "torch.optim.lr_scheduler.LRScheduler"),
+    "model": TorchPart("torch.nn", "torch.nn.modules", "torch.nn.Module"),
+    "init": TorchPart("torch.nn.init", "torch.nn.init", ""),
+    "optimizer": TorchPart("torch.optim", "torch.optim", "torch.optim.Optimizer"),
+    "scheduler": TorchPart("torch.optim", "torch.optim", "torch.optim.lr_scheduler.LRScheduler"),
 }
-# What the targets of a group must be, whoever has written them.
+# The class from which a target of a group must descend, whoever has written it.
 KINDS = {
     "seed": "sweepwise.seed.Seeds",
     "optimizer": "torch.optim.Optimizer",
@@ -51,36 +51,36 @@ KINDS = {
     "trainer": "sweepwise.trainer.Settings",
     "checkpoint": "sweepwise.checkpoint.Checkpoints",
 }
-# What ours of the other groups must have: a part of a package is not all that lies in it. Those of the user's
-# own may be any class or function that does the same.
-RETURNS = {  # of functions the annotation; but for data a class of it does as well
+# What our own targets of the other groups must have, as not everything in a group's package is a component.
+# A target of the user's own may be any class or function that does the same.
+RETURNS = {  # the annotation of a function; or a class that descends from it, except for data
     "data": "sweepwise.data.Arrays",
     "model": "torch.nn.Module",
     "scheduler": "torch.optim.lr_scheduler.LRScheduler",
 }
-METHODS: dict[str, dict[str, tuple[str, ...]]] = {  # with the first parameters of each
+METHODS: dict[str, dict[str, tuple[str, ...]]] = {  # by name, with the first parameters of each
     "monitor": {"watch": ("step",), "epoch": ("step", "epoch"), "describe": ("texts",), "close": ("status",)},
     "early_stop": {"update": ("epoch", "value")},
     "init": {"__call__": ("tensor",)},
 }
-_named: set[str] = set()
+_allowed: set[str] = set()
 
 
 def allow(packages: Sequence[str]) -> None:
-    """Allows configs to build what is defined in packages of the user's own, for the rest of the process.
+    """Allows configs to build what is defined in packages of the user, for the rest of the process.
 
     Args:
         packages: dotted names; what lies below them is allowed with them.
 
     Raises:
-        ValueError: one is no name of a package.
+        ValueError: one of them is not the name of a package.
     """
     if isinstance(packages, str):
         raise ValueError(f"packages={packages!r}: must be a list of names")
     for package in packages:
         if not all(map(str.isidentifier, package.split("."))):
             raise ValueError(f"packages={package!r}: must be the name of a package, such as 'mypackage'")
-    _named.update(packages)
+    _allowed.update(packages)
 
 
 def own_packages() -> tuple[str, ...]:
@@ -88,7 +88,7 @@ def own_packages() -> tuple[str, ...]:
 
     The latter in their pyproject.toml: [project.entry-points."sweepwise.packages"] then NAME = "PACKAGE".
     """
-    return tuple(sorted({*_named, *_declared()}))
+    return tuple(sorted({*_allowed, *_declared()}))
 
 
 @functools.cache
@@ -97,13 +97,13 @@ def _declared() -> frozenset[str]:
 
 
 def refuse_package(path: str) -> None:
-    """Refuses a place of Hydra's search path from which it would import a package that is not allowed.
+    """Refuses an entry of Hydra's search path for which a package would be imported that is not allowed.
 
     Args:
         path: pkg://PACKAGE, or a folder with or without file:// before it, from which only yamls are read.
 
     Raises:
-        ValueError: it would.
+        ValueError: the package is not allowed.
     """
     scheme, _, name = path.rpartition("://")
     if scheme in ("", "file") or path == "structured://":
@@ -128,76 +128,81 @@ def find(target: Any, group: str = "") -> Callable[..., Any]:
         ValueError: it is not allowed, not there, or not what the group takes; says what is allowed.
     """
     groups = [name for name in GROUPS if name == group or group not in GROUPS]
-    places = [TORCH[name] for name in groups if name in TORCH]
+    parts = [TORCH[name] for name in groups if name in TORCH]
     homes = *(f"sweepwise.{name}" for name in groups), *own_packages()
-    packages = *homes, *dict.fromkeys(place.package for place in places)
+    packages = *homes, *dict.fromkeys(part.package for part in parts)
     if not isinstance(target, str) or not NAME.fullmatch(target) or not _within(target, packages):
         raise ValueError(
             f"must be one of {', '.join(f'{name}.*' for name in packages)}; a package of your own is allowed "
             "by its name in code: cli.main(train, packages=['PACKAGE'])"
         )
-    found = _at_the_top_of_a_module(target)
-    home = str(getattr(found, "__module__", None))
-    kinds = [place.kind for place in places if _within(home, [place.home])]
+    component = _top_level_object(target)
+    home = str(getattr(component, "__module__", None))
+    kinds = [part.kind for part in parts if _within(home, [part.home])]
     if not kinds and not _within(home, homes):
-        raise ValueError(f"is {home}'s, so not allowed; wrap it in a function of a package of your own")
+        raise ValueError(
+            f"is defined in {home}, which is not allowed; wrap it in a function of your own package"
+        )
     if group in KINDS:
         kinds = [KINDS[group]]
-    if kinds and not any(_is_a(found, kind) for kind in kinds):
+    if kinds and not any(_is_a(component, kind) for kind in kinds):
         wanted = " or ".join(f"a class of {kind}" if kind else "a function" for kind in dict.fromkeys(kinds))
         raise ValueError(f"must be {wanted}")
-    if not kinds and group in GROUPS and _within(home, ["sweepwise"]) and (rule := _fault(found, group)):
+    if not kinds and group in GROUPS and _within(home, ["sweepwise"]) and (rule := _fault(component, group)):
         raise ValueError(f"must be {rule}")
     try:
-        inspect.signature(found)
+        inspect.signature(component)
     except ValueError as error:
         raise ValueError(f"has no signature ({error})") from error
-    return found
+    return component
 
 
-def _fault(found: Callable[..., Any], group: str) -> str | None:
-    """What one of ours is not, of a group; '' if it is; None where the group has no such rule."""
+def _fault(component: Callable[..., Any], group: str) -> str | None:
+    """What one of our own objects would have to be for a group; '' if it is that, or if there is no rule."""
     if group in RETURNS:
         kind = RETURNS[group]
-        made: Any = found if inspect.isclass(found) else found.__annotations__.get("return")
-        is_class = inspect.isclass(made) and (group != "data" or made is not found)
+        made: Any = component if inspect.isclass(component) else component.__annotations__.get("return")
+        is_class = inspect.isclass(made) and (group != "data" or made is not component)
         return "" if is_class and _is_a(made, kind) else f"a function that returns {kind}"
     if group in METHODS:
         rule = f"a class with {', '.join(METHODS[group])}"
-        if inspect.isfunction(found):
-            return "" if group == "init" and _begins(found, ("tensor",)) else rule
-        methods = {name: getattr(found, name, None) for name in METHODS[group]}
+        if inspect.isfunction(component):
+            return "" if group == "init" and _starts_with(component, ("tensor",)) else rule
+        methods = {name: getattr(component, name, None) for name in METHODS[group]}
         fits = all(
-            inspect.isfunction(method) and _begins(method, ("self", *METHODS[group][name]))
+            inspect.isfunction(method) and _starts_with(method, ("self", *METHODS[group][name]))
             for name, method in methods.items()
         )
         return "" if fits else rule
     return None
 
 
-def _begins(found: Callable[..., Any], parameters: tuple[str, ...]) -> bool:
-    return tuple(inspect.signature(found).parameters)[: len(parameters)] == parameters
+def _starts_with(component: Callable[..., Any], parameters: tuple[str, ...]) -> bool:
+    return tuple(inspect.signature(component).parameters)[: len(parameters)] == parameters
 
 
 def _within(name: str, packages: Sequence[str]) -> bool:
     return f"{name}.".startswith(tuple(f"{package}." for package in packages))
 
 
-def _at_the_top_of_a_module(target: str) -> Callable[..., Any]:
+def _top_level_object(target: str) -> Callable[..., Any]:
+    """The class or function at the top of a module that a dotted name names."""
     path, _, name = target.rpartition(".")
     try:
-        # Of torch only what it loads by itself: its other modules do more than compute.
+        # Of torch only the modules that `import torch` loads: others do more than compute.
         importlib.import_module("torch" if path.startswith("torch.") else path)
-        found = getattr(sys.modules[path], name)
+        component = getattr(sys.modules[path], name)
     except (ImportError, AttributeError, KeyError) as error:
         raise ValueError(f"not found ({error})") from error
-    if not inspect.isclass(found) and not inspect.isfunction(found):
+    if not inspect.isclass(component) and not inspect.isfunction(component):
         raise ValueError("must be a class or a function")
-    return found
+    return component
 
 
-def _is_a(found: Callable[..., Any], kind: str) -> bool:
+def _is_a(component: Callable[..., Any], kind: str) -> bool:
     if not kind:
-        return inspect.isfunction(found)
+        return inspect.isfunction(component)
     module, _, name = kind.rpartition(".")
-    return inspect.isclass(found) and issubclass(found, getattr(importlib.import_module(module), name))
+    return inspect.isclass(component) and issubclass(
+        component, getattr(importlib.import_module(module), name)
+    )

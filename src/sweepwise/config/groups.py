@@ -1,13 +1,4 @@
-"""Which groups a config has, and what stands beside them."""
-
-EXPERIMENT = "experiment"  # a group of whole settings, above all others; none is chosen by default
-
-
-LAUNCHER = "hydra/launcher"  # where the runs of a sweep go; one of Hydra's groups, to which we bring options
-
-
-SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "accept_changes": bool, "progress": bool}
-
+"""The names of the config groups, and the keys that belong to no group."""
 
 GROUPS = (
     "seed",
@@ -22,3 +13,8 @@ GROUPS = (
     "checkpoint",
     "monitor",
 )
+EXPERIMENT = "experiment"  # a group of whole configs, which override all others; none is chosen by default
+LAUNCHER = "hydra/launcher"  # where the runs of a sweep are trained; a group of Hydra's with options of ours
+
+# Keys of the run itself, and their types.
+SETTINGS = {"name": str | int, "output_dir": str, "fresh": bool, "accept_changes": bool, "progress": bool}

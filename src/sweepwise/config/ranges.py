@@ -1,4 +1,4 @@
-"""The ranges of numbers: our annotations, and what torch's signatures leave out."""
+"""The ranges of numbers: classes for our annotations, and what torch's signatures leave out."""
 
 import math
 from dataclasses import dataclass
@@ -73,12 +73,11 @@ TORCH_RANGES: dict[str, Range] = {
     "step_size_down": Range(1),
 }
 
-
-# What one of torch's classes takes where its signature does not say, or says too much.
+# Types of parameters for which the signature of torch's class gives none, or one that is too wide.
 TORCH_TYPES: dict[str, Any] = {
     "MultiStepLR.milestones": Annotated[list[int], Range(1), Increasing()],
-    "ConstantLR.factor": Annotated[float, Range(0, 1, open_low=True)],  # it divides by it
-    "LinearLR.total_iters": Annotated[int, Range(1)],  # with 0 it stays at its first rate for ever
+    "ConstantLR.factor": Annotated[float, Range(0, 1, open_low=True)],  # torch divides by it
+    "LinearLR.total_iters": Annotated[int, Range(1)],  # with 0 the rate would never change
     "PolynomialLR.total_iters": Annotated[int, Range(1)],
     "CyclicLR.base_lr": float,
     "CyclicLR.max_lr": float,

@@ -1,7 +1,7 @@
 """The signature of a target is the schema of its yaml: values are bound to it, typed and range-checked.
 
-`bind` looks a node's `_target_` up, gathers every fault of the node's values into a list and returns the
-target with its values bound. Nothing is built here, so a bad value costs nothing and leaves nothing behind.
+`bind` looks up the `_target_` of a config node, adds every fault of the node's values to a list and returns
+the target with its values bound. Nothing is built here, so a bad value costs no time and leaves no files.
 """
 
 import functools
@@ -11,7 +11,7 @@ import math
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -21,13 +21,13 @@ from sweepwise.errors import UsageError, did_you_mean
 
 Filled = TypeVar("Filled")
 NO_NODES = "only a group itself may name a target; nothing within its values is built"
-# Parameters of torch's for what no config can hold.
+# Parameters of torch whose values no config can hold.
 UNWRITABLE = {"lr_lambda": "a function", "scale_fn": "a function", "schedulers": "a list of schedulers"}
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A target with its values bound, and the values that belong to what is around it."""
+    """A target with its values bound, and the values for the function around it (`bind`'s `envelope`)."""
 
     target: functools.partial[Any]
     envelope: Mapping[str, Any]
@@ -41,13 +41,13 @@ def locate(key: str, target: Any) -> Callable[..., Any]:
         target: as the config has it.
 
     Raises:
-        UsageError: it is not allowed, or nothing there.
+        UsageError: it is not allowed, or does not exist.
     """
     try:
         return allowlist.find(target, key.partition(".")[0])
     except ValueError as error:
-        told = _shown(target) if str(target).isprintable() else ascii(target)
-        raise UsageError([f"{key}._target_={told}: {error}"]) from error
+        shown = _shown(target) if str(target).isprintable() else ascii(target)
+        raise UsageError([f"{key}._target_={shown}: {error}"]) from error
 
 
 def bind(
@@ -77,36 +77,57 @@ def bind(
     except UsageError as error:
         faults += error.faults
         return Bound(functools.partial(dict), {})
-    around = _parameters(envelope) if envelope is not None else {}
-    outer = {n for n, p in around.items() if p.kind is p.KEYWORD_ONLY and p.default is not p.empty}
-    own = {n: p for n, p in _parameters(target).items() if n not in given and n not in around}
     values = {name: value for name, value in node.items() if name != "_target_"}
-    homes = {name: target if name in own else envelope if name in outer else None for name in values}
+    around = _parameters(envelope) if envelope is not None else {}
+    outer = [n for n, p in around.items() if p.kind is p.KEYWORD_ONLY and p.default is not p.empty]
+    own = {n: p for n, p in _parameters(target).items() if n not in given and n not in around}
+    faults += _value_faults(key, values, {**dict.fromkeys(own, target), **dict.fromkeys(outer, envelope)})
+    faults += _missing_faults(key, values, own, target)
+    bound = functools.partial(target, **{n: _as_annotated(v) for n, v in values.items() if n in own})
+    return Bound(bound, {n: v for n, v in values.items() if n in outer})
+
+
+def _value_faults(key: str, values: Mapping[str, Any], takers: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the values that a node gives.
+
+    Args:
+        key: where the node stands.
+        values: by name.
+        takers: by the name of each known parameter, the function that has it.
+    """
     wrong = {
-        name: check("", values[name], _hint(home, name))
-        for name, home in homes.items()
-        if home and not _unwritable(home, name)
+        name: check("", value, _hint(takers[name], name))
+        for name, value in values.items()
+        if name in takers and not _unwritable(takers[name], name)
     }
-    for name, home in homes.items():
-        faults += [f"{place}: {NO_NODES}" for place in _nodes(f"{key}.{name}", values[name])]
-        if home is None:
-            faults.append(f"{key}.{name}: unknown; {did_you_mean(name, sorted({*own, *outer}))}")
-        for fault in wrong.get(name, ()):  # by interpolation one value may stand at several names
-            first, *others = (other for other, found in wrong.items() if fault in found)
+    for name, value in values.items():
+        yield from (f"{node}: {NO_NODES}" for node in _nodes(f"{key}.{name}", value))
+        if name not in takers:
+            yield f"{key}.{name}: unknown; {did_you_mean(name, sorted(takers))}"
+        for fault in wrong.get(name, ()):
+            # By interpolation one value may stand at several names: its fault is reported at the first.
+            first, *others = (other for other, faults in wrong.items() if fault in faults)
             if name == first:
                 more = f"; the same for {', '.join(others)}" if others else ""
-                faults.append(f"{key}.{name}{fault}{more}")
-    for name, parameter in own.items():
+                yield f"{key}.{name}{fault}{more}"
+
+
+def _missing_faults(
+    key: str,
+    values: Mapping[str, Any],
+    parameters: Mapping[str, inspect.Parameter],
+    target: Callable[..., Any],
+) -> Iterator[str]:
+    """The parameters of a target that a node must give, and those that no config can give."""
+    for name, parameter in parameters.items():
         missing = parameter.default is parameter.empty and name not in values
         if _unwritable(target, name) and (missing or values.get(name) is not None):
-            faults.append(
+            yield (
                 f"{key}.{name}: must be {UNWRITABLE[name]}, which no config can hold; choose another "
                 "_target_, or a function of your own package that builds this one"
             )
         elif missing:
-            faults.append(f"{key}.{name}: must be given")
-    bound = functools.partial(target, **{n: _as_annotated(v) for n, v in values.items() if n in own})
-    return Bound(bound, {n: v for n, v in values.items() if n in outer})
+            yield f"{key}.{name}: must be given"
 
 
 def check(key: str, value: Any, hint: Any) -> list[str]:
@@ -118,7 +139,8 @@ def check(key: str, value: Any, hint: Any) -> list[str]:
         limits = next((extra for extra in extras if isinstance(extra, Range)), limits)
     if not _fits(value, hint):
         return [
-            f"{key}={_shown(value)}: must be {_named(hint)}" + (f" in {limits}" if limits != Range() else "")
+            f"{key}={_shown(value)}: must be {_type_name(hint)}"
+            + (f" in {limits}" if limits != Range() else "")
         ]
     faults = []
     for number in _numbers(value):
@@ -132,7 +154,7 @@ def check(key: str, value: Any, hint: Any) -> list[str]:
 
 
 def filled(key: str, values: Mapping[str, Any], kind: Callable[..., Filled]) -> Filled:
-    """An object of a class whose parameters are annotated.
+    """Builds an object of a class from values, which are checked against the annotations of its parameters.
 
     Args:
         key: above the values, for messages.
@@ -140,7 +162,7 @@ def filled(key: str, values: Mapping[str, Any], kind: Callable[..., Filled]) -> 
         kind: the class.
 
     Raises:
-        UsageError: with every fault: names that it has not, values that do not fit.
+        UsageError: with every fault: unknown names, and values of the wrong type or range.
     """
     known = _parameters(kind)
     faults = []
@@ -154,16 +176,16 @@ def filled(key: str, values: Mapping[str, Any], kind: Callable[..., Filled]) -> 
     return kind(**values)
 
 
-def _nodes(place: str, value: Any) -> Iterable[str]:
-    """Where in a value a target is named."""
+def _nodes(path: str, value: Any) -> Iterable[str]:
+    """The places in a value at which a target is named."""
     if isinstance(value, Mapping):
         if "_target_" in value:
-            yield f"{place}._target_={_shown(value['_target_'])}"
+            yield f"{path}._target_={_shown(value['_target_'])}"
         for name, item in value.items():
-            yield from _nodes(f"{place}.{name}", item)
+            yield from _nodes(f"{path}.{name}", item)
     elif isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _nodes(f"{place}[{index}]", item)
+            yield from _nodes(f"{path}[{index}]", item)
 
 
 @functools.cache
@@ -182,27 +204,30 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _hint(function: Callable[..., Any], name: str) -> Any:
+    """The annotation of a parameter, with its range; of one of torch's also from `ranges`."""
     hint = _hints(function).get(name, Any)
     if hint is Any:
         hint = _from_default(_parameters(function)[name].default)
     if function.__module__.startswith("torch."):
-        place = f"{function.__name__}.{name}"
-        if get_origin(hint := TORCH_TYPES.get(place, hint)) is Annotated:
+        path = f"{function.__name__}.{name}"
+        if get_origin(hint := TORCH_TYPES.get(path, hint)) is Annotated:
             return hint
         return Annotated[hint, TORCH_RANGES[name]] if name in TORCH_RANGES else hint
     return hint
 
 
 def _unwritable(function: Callable[..., Any], name: str) -> bool:
+    """Whether no config can hold a value for a parameter of torch."""
     return function.__module__.startswith("torch.") and name in UNWRITABLE
 
 
 def _from_default(default: Any) -> Any:
-    """What an unannotated parameter takes, as far as its default tells."""
+    """The type of a parameter without an annotation, by its default; Any if that does not show it."""
     return type(default) if isinstance(default, (bool, int, float, str)) else Any
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value has the type that a hint says."""
     origin = get_origin(hint)
     if hint is Any or hint is inspect.Parameter.empty:
         return True
@@ -231,21 +256,24 @@ def _fits(value: Any, hint: Any) -> bool:
     return not inspect.isclass(hint) or isinstance(value, hint)
 
 
-def _named(hint: Any) -> str:
+def _type_name(hint: Any) -> str:
+    """A type in words, such as 'a whole number'."""
     origin = get_origin(hint)
     if origin is Annotated:
         inner, *extras = get_args(hint)
-        return f"{_named(inner)} in {extras[0]}"
+        return f"{_type_name(inner)} in {extras[0]}"
     if origin in (Union, types.UnionType):
-        names = [_named(option) for option in get_args(hint) if getattr(option, "__name__", "") != "Tensor"]
+        names = [
+            _type_name(option) for option in get_args(hint) if getattr(option, "__name__", "") != "Tensor"
+        ]
         return " or ".join(names)
     if origin is Literal:
         return "one of " + ", ".join(map(str, get_args(hint)))
     if origin is tuple and get_args(hint)[1:] != (...,):
         inner = get_args(hint)
-        return f"{len(inner)} values, each {_named(inner[0])}"
+        return f"{len(inner)} values, each {_type_name(inner[0])}"
     if origin is not None:
-        return f"a list, each {_named((get_args(hint) or (Any,))[0])}"
+        return f"a list, each {_type_name((get_args(hint) or (Any,))[0])}"
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
     return plain.get(hint, str(getattr(hint, "__name__", hint)))
 

@@ -1,1 +1,1 @@
-"""What a run was made by: code, inputs, versions, hardware; and what of it differs now."""
+"""What produced a run: code, input files, versions, hardware; and what of it has changed since."""

@@ -1,4 +1,4 @@
-"""What differs between what a run was made by and what is here now, and what to do about it."""
+"""What has changed since a run was trained, and whether its result may still be used."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 from sweepwise.errors import Failure
 from sweepwise.provenance import sources
 from sweepwise.provenance.environment import PACKAGES, versions
+from sweepwise.store import record
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED
+from sweepwise.store.status import ENDED, ended
 
-# What of a machine can change the last bits of a result.
+# Properties of a machine that can change the last bits of a result, and what messages call them.
 COMPARED = {
     "processor": "processor",
     "cpu": "CPU",
@@ -29,15 +30,19 @@ COMPARED = {
 }
 
 
+class Changed(Failure):
+    """A run was produced with different code, inputs or versions, and that was not accepted."""
+
+
 @dataclass(frozen=True)
 class Differences:
-    """What is not now as it was, a line each; all empty when nothing is known to differ.
+    """What has changed, one line each; all are empty if no change is known.
 
     Attributes:
         code: source files.
-        inputs: files that the config names.
+        inputs: the user's own files, which the config names.
         versions: of Python and packages.
-        machine: host and hardware; only if now's is known.
+        machine: hardware; only if that of this process is known.
     """
 
     code: tuple[str, ...] = ()
@@ -47,11 +52,11 @@ class Differences:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
-    """What differs between two records.
+    """What differs between a run's record and this process.
 
     Args:
-        before: a run's record: `code`, `inputs` and `environment`, where it has them.
-        now: the same of this process, as far as it is asked about; what it lacks is not compared.
+        before: the record: `code`, `inputs` and `environment`, where it has them.
+        now: the same keys for this process; a key that is missing is not compared.
     """
     was, is_now = before.get("environment", {}), now.get("environment", {})
     versions = [name for name in ("python", *PACKAGES, "sweepwise") if name in is_now]
@@ -61,16 +66,20 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Difference
         return [name for name in names if name in was and was[name] != is_now[name]]
 
     return Differences(
-        code=_files(before.get("code"), now.get("code")),
-        inputs=_files(before.get("inputs"), now.get("inputs")),
-        versions=tuple(f"{name} {_told(was[name])} -> {_told(is_now[name])}" for name in changed(versions)),
+        code=_changed_files(before.get("code"), now.get("code")),
+        inputs=_changed_files(before.get("inputs"), now.get("inputs")),
+        versions=tuple(
+            f"{name} {_value_text(was[name])} -> {_value_text(is_now[name])}" for name in changed(versions)
+        ),
         machine=tuple(
-            line for name in changed(machine) for line in _moved(COMPARED[name], was[name], is_now[name])
+            line
+            for name in changed(machine)
+            for line in _changed_lines(COMPARED[name], was[name], is_now[name])
         ),
     )
 
 
-def _files(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> tuple[str, ...]:
+def _changed_files(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> tuple[str, ...]:
     if before is None or now is None:
         return ()
     lines = {name: f"{name} is gone" for name in before.keys() - now.keys()}
@@ -79,50 +88,68 @@ def _files(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> t
     return tuple(lines[name] for name in sorted(lines))
 
 
-def _moved(label: str, was: Any, is_now: Any) -> list[str]:
-    """A line; of a mapping one for each key that differs."""
+def _changed_lines(label: str, was: Any, is_now: Any) -> list[str]:
+    """A line for a value that has changed; for a mapping, a line for each key that has."""
     if isinstance(was, Mapping) and isinstance(is_now, Mapping):
         names = sorted(name for name in was.keys() | is_now.keys() if was.get(name) != is_now.get(name))
-        return [f"{name} {_told(was.get(name))} -> {_told(is_now.get(name))}" for name in names]
-    return [f"{label} {_told(was)} -> {_told(is_now)}"]
+        return [f"{name} {_value_text(was.get(name))} -> {_value_text(is_now.get(name))}" for name in names]
+    return [f"{label} {_value_text(was)} -> {_value_text(is_now)}"]
 
 
-def _told(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)
 
 
-class Changed(Failure):
-    """A run was made by other code, and nothing was said of what to do about it."""
-
-
 def made_by(request: Request, environment: Mapping[str, Any]) -> dict[str, Any]:
-    """What a record says of how a run came about, for `provenance.differences`."""
+    """The fields of a record that say what produces a run, for `differences`."""
     code, inputs = sources.code(request.targets), sources.inputs(request.config)
     return {"code": code, "inputs": inputs, "environment": environment}
 
 
 def refuse_changed(folder: Path, known: Mapping[str, Any], request: Request, changes: Sequence[str]) -> None:
-    """Asks what to do with a run that was made by something else than what is here now.
+    """Refuses a run that was produced with something else than what is here now.
 
     Raises:
-        Changed: with all that differs, unless that was accepted.
+        Changed: something differs, and accept_changes=true is not set; names all that differs.
     """
     if changes and not request.config["accept_changes"]:
         status = known["status"] if known["status"] != "running" else "killed"
-        way = "takes it as it is" if known["status"] in ENDED else "goes on with it"
+        effect = "uses it as it is" if known["status"] in ENDED else "continues it"
         raise Changed(
-            f"{folder}: {status}, but made by something else: {'; '.join(changes)}. "
-            f"fresh=true trains it anew, over what is there; accept_changes=true {way}"
+            f"{folder}: {status}, but was produced with different code, inputs or versions: "
+            f"{'; '.join(changes)}. fresh=true trains it again, over what is there; "
+            f"accept_changes=true {effect}"
         )
 
 
 def refuse_made_otherwise(folder: Path, known: Mapping[str, Any], request: Request) -> None:
-    """`refuse_changed` for a run that has ended: by code, inputs and versions, which are known without torch.
+    """Refuses a run that has ended if code, inputs or versions have changed, which is known without torch.
 
     Raises:
         Changed: see `refuse_changed`.
     """
     differs = differences(known, made_by(request, versions()))
     refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
+
+
+def already_ended(request: Request, folder: Path | None = None) -> dict[str, Any] | None:
+    """The record of a run that has ended and can be taken as it is; None if there is something to train.
+
+    Args:
+        request: the run.
+        folder: the run's folder, if it is known; else it is looked up.
+
+    Raises:
+        Changed: the run has ended, but was produced with different code, inputs or versions.
+        DamagedRecord: the record cannot be read.
+    """
+    if request.config["fresh"]:
+        return None
+    folder = folder or request.folder
+    known = record.read(folder)
+    if not ended(known):
+        return None
+    refuse_made_otherwise(folder, known, request)
+    return known

@@ -1,6 +1,6 @@
-"""What a run was made by: code, the user's files, versions and hardware; and what of it differs from now.
+"""The environment of a run: versions, hardware, git's state, and how the process was started.
 
-Nothing here imports torch but `machine`, so that a finished run can be compared at once.
+Only `machine` imports torch, so that a finished run can be compared at once.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweepwise.distributed.place import place
-from sweepwise.provenance.origin import origin
+from sweepwise.provenance.origin import code_origin
 from sweepwise.version import __version__
 
 PACKAGES = ("torch", "numpy", "hydra-core")
-# Environment variables that change what is computed or by how many, by their beginnings.
+# Prefixes of environment variables that change what is computed or the number of threads.
 VARIABLES = (
     "ATEN_",
     "CUBLAS_",
@@ -31,7 +31,7 @@ VARIABLES = (
     "ONEDNN_",
     "OPENBLAS_",
 )
-# Recorded beside them; they say where a run was, not what it computes.
+# Variables that are recorded too; they say where a run was trained, not what it computes.
 JOBS = ("SLURM_JOB_ID", "SUBMITIT_LOCAL_JOB_ID")
 ARRAY = ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID")
 PLACES = ("CUDA_VISIBLE_DEVICES", "PYTHONHASHSEED", *JOBS, *ARRAY)
@@ -52,7 +52,7 @@ def _installed(package: str) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """Host and hardware, as torch uses it. Call it once threads and device are set."""
+    """Host and hardware, as torch uses it. Call it after threads and device are set."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -76,16 +76,16 @@ def machine() -> dict[str, Any]:
     }
 
 
-def environment(targets: Iterable[str] = ()) -> dict[str, Any]:
-    """Versions, hardware, git's word on the code, and how this process was started.
+def current_environment(targets: Iterable[str] = ()) -> dict[str, Any]:
+    """Versions, hardware, the commits of the code, and how this process was started.
 
     Args:
-        targets: a config's `_target_`s; their packages' checkouts count to `git_clean`.
+        targets: a config's `_target_`s; the checkouts of their packages count for `git_clean` too.
     """
-    told = origin(targets)
+    origin = code_origin(targets)
     return {
         **versions(),
-        **{key: told[key] for key in ("git_commit", "git_commits", "git_clean")},
+        **{key: origin[key] for key in ("git_commit", "git_commits", "git_clean")},
         **machine(),
         "places": {name: os.environ[name] for name in PLACES if name in os.environ},
         "pid": os.getpid(),
@@ -95,14 +95,14 @@ def environment(targets: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def job(known: Mapping[str, Any]) -> str:
-    """The cluster's job in which a run was trained at last, by its record, such as '17_3'; '' if in none."""
+    """The cluster's job that has trained a run last, by the run's record, such as '17_3'; '' if none has."""
     places = known.get("environment", {}).get("places", {})
     array = "_".join(places[name] for name in ARRAY if name in places)
     return array or next((places[name] for name in JOBS if name in places), "")
 
 
 def _cpu() -> str:
-    """The processor's name, as it calls itself."""
+    """The processor's name."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:

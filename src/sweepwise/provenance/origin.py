@@ -1,4 +1,4 @@
-"""Where the code of a run comes from: its commit, and what had been changed since."""
+"""Where the code of a run comes from: its commits, and how it differs from them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from sweepwise.provenance import git
 from sweepwise.provenance.sources import code_folders
 
-ORIGIN = "origin.json"  # beside a copy of the code: what git knew of it
+ORIGIN = "origin.json"  # beside a copy of the code: what git knew of it when it was copied
 
 
-def origin(targets: Iterable[str] = ()) -> dict[str, Any]:
-    """What git knows of the code that runs; of a copy that was made of it, what git knew then.
+def code_origin(targets: Iterable[str] = ()) -> dict[str, Any]:
+    """What git knows of the code that runs; for a copy of the code, what git knew when it was made.
 
     Args:
         targets: a config's `_target_`s.
@@ -46,7 +46,7 @@ def diff(targets: Iterable[str] = ()) -> str:
     Returns:
         Text for `git apply`, at most 5 MiB of a checkout; '' if there is none, or no git.
     """
-    return str(origin(targets)["diff"])
+    return str(code_origin(targets)["diff"])
 
 
 def _diff(homes: Iterable[Path]) -> str:

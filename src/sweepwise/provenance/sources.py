@@ -1,4 +1,4 @@
-"""The files that can change a run: its source code, and those of the user's own that a config names."""
+"""The files that can change a run: its source code, and the user's files that a config names."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any
 
 from sweepwise.store.request import NOT_IDENTITY
 
-WHOLE_BYTES = 64 * 2**20  # of a user's file that is read as a whole; of a larger one a sample is
+WHOLE_BYTES = 64 * 2**20  # a user's file up to this size is read as a whole, a larger one in samples
 SAMPLE_BYTES = 2**16
 SAMPLES = 64
-# What trains a run: what these import can change one, and so can what a config names.
+# The modules that train a run; what they import can change it, and so can what a config names.
 ROOTS = frozenset({"sweepwise.run.single", "sweepwise.run.group"})
 IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(sweepwise[\w.]*)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)"
     r"|import[ \t]+(sweepwise[^\n]*))",
     re.MULTILINE,
 )
-FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n|\n)+", re.MULTILINE)  # is never run
+FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n|\n)+", re.MULTILINE)  # is never executed
 
 
 def code(targets: Iterable[str]) -> dict[str, str]:
@@ -34,8 +34,8 @@ def code(targets: Iterable[str]) -> dict[str, str]:
     version says enough). Neither the script that was started nor other modules that those import are among
     them.
 
-    They are looked at once a process, as what was loaded stays loaded: in a sweep during which a file is
-    edited, each run says the code that it ran.
+    They are read once in a process, as loaded code stays the same: if a file is edited during a sweep, each
+    run still records the code that it ran.
 
     Args:
         targets: a config's `_target_`s.
@@ -43,32 +43,32 @@ def code(targets: Iterable[str]) -> dict[str, str]:
     Returns:
         The first 16 hex digits of the sha256 by path, which begins with the package: 'sweepwise/trainer.py'.
     """
-    found: dict[str, str] = {}
+    hashes: dict[str, str] = {}
     homes = code_folders(targets)
     for home in list(homes.values())[1:]:
-        found |= _hashes(home)
+        hashes |= _hashes(home)
     ours = homes["sweepwise"]
     roots = {*ROOTS, *(target.rpartition(".")[0] for target in targets if target.startswith("sweepwise."))}
-    found |= {name: _hash(ours.parent / name) for name in reachable(ours, frozenset(roots))}
-    return dict(sorted(found.items()))
+    hashes |= {name: _hash(ours.parent / name) for name in reachable(ours, frozenset(roots))}
+    return dict(sorted(hashes.items()))
 
 
 def code_folders(targets: Iterable[str]) -> dict[str, Path]:
-    """Where sweepwise and the packages that hold the targets lie, by their names; a module is a file.
+    """The folders of sweepwise and of the packages that hold the targets, by name; of a module its file.
 
-    Nothing is imported for it.
+    Imports none of them.
     """
-    found = {"sweepwise": Path(__file__).resolve().parents[1]}
+    folders = {"sweepwise": Path(__file__).resolve().parents[1]}
     for root in sorted({target.split(".")[0] for target in targets} - {"torch", "sweepwise"}):
         try:
             spec = importlib.util.find_spec(root)
         except (ImportError, ValueError):
             spec = None
         if spec and spec.submodule_search_locations:
-            found[root] = Path(next(iter(spec.submodule_search_locations))).resolve()
+            folders[root] = Path(next(iter(spec.submodule_search_locations))).resolve()
         elif spec and spec.has_location and spec.origin:
-            found[root] = Path(spec.origin).resolve()
-    return found
+            folders[root] = Path(spec.origin).resolve()
+    return folders
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.parts import Parts
 from sweepwise.run import from_config, messages
 from sweepwise.run.session import Session, open_session
-from sweepwise.store import claim as claim_module
+from sweepwise.store.claim import claim_run
 from sweepwise.store.request import Request
 from sweepwise.system.handle import readable
 from sweepwise.system.progress import progress
@@ -52,7 +52,7 @@ def train_together(requests: Sequence[Request]) -> int:
     learner = FusedLearner([parts.learner for parts in members], members[0].batch())
     interrupts = StopFlag()
     with contextlib.ExitStack() as open_folders:
-        claims = [open_folders.enter_context(claim_module.claim(request)) for request in requests]
+        claims = [open_folders.enter_context(claim_run(request)) for request in requests]
         begun: list[Session] = []
         try:
             for request, parts, claim in zip(requests, members, claims, strict=True):

@@ -18,8 +18,8 @@ from sweepwise.monitor import START as BEGINNING
 from sweepwise.monitor import Monitor
 from sweepwise.parts import EXAMPLES, Parts
 from sweepwise.provenance import changes, origin
-from sweepwise.provenance import environment as environment_module
 from sweepwise.provenance.changes import made_by, refuse_changed
+from sweepwise.provenance.environment import current_environment
 from sweepwise.run import description
 from sweepwise.run.follow import BEGINNING as GOING_ON
 from sweepwise.run.from_config import GIVEN
@@ -64,7 +64,7 @@ def open_session(
         Failure: no checkpoint of it is whole.
     """
     config, inside = request.config, claim.inside
-    environment = environment_module.environment(request.targets) | {"fused": fused}
+    environment = current_environment(request.targets) | {"fused": fused}
     if world.size > 1:
         environment |= {"parallel": parts.settings.parallel}
     made = made_by(request, environment)

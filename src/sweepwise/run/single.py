@@ -16,9 +16,8 @@ from sweepwise.parts import Parts
 from sweepwise.run import from_config, messages
 from sweepwise.run.follow import ENDING, FOLDER, echo_seconds, follow, together
 from sweepwise.run.session import open_session
-from sweepwise.store import claim as claim_module
 from sweepwise.store import record, status
-from sweepwise.store.claim import Claim
+from sweepwise.store.claim import Claim, claim_run
 from sweepwise.store.folders import steps_taken
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED
@@ -62,7 +61,7 @@ def train(request: Request, *, fused: bool = False) -> Result:
         parts = world.on_all("building the parts", partial(_built, request, world))
         if not world.leads:
             return Result(*follow(parts, world))
-        with world.on_rank_0(FOLDER, partial(claim_module.claim, request)) as claim:
+        with world.on_rank_0(FOLDER, partial(claim_run, request)) as claim:
             going_on = not request.config["fresh"] and steps_taken(claim.inside) > 0
             fused = status.is_fused(record.read(claim.inside)) if going_on else fused
             return _train(request, parts, claim, world, fused and world.size == 1)

@@ -1,6 +1,7 @@
-"""A run's folder as one process's own: found or made, locked, writable, and free again when its holder dies.
+"""Claims a run's folder for one process: finds or makes it, locks it, and checks that it can be written.
 
-Within a Slurm job a later attempt does not wait for an earlier one: it takes the folder over (`fence`).
+The lock is free again when its holder dies. Within a Slurm job a later attempt does not wait for an earlier
+one: it takes the folder over (`takeover`).
 """
 
 from __future__ import annotations
@@ -16,30 +17,30 @@ from pathlib import Path
 from types import TracebackType
 
 from sweepwise.store import folders, takeover
-from sweepwise.store.attempt import Attempt, let_go, signed
+from sweepwise.store.attempt import Attempt, released, signed
 from sweepwise.store.folders import LOCK
 from sweepwise.store.request import Request
-from sweepwise.system import flock
+from sweepwise.system import atomic, flock
 from sweepwise.system.handle import FolderHandle
 
-PATIENCE_SECONDS = 60.0  # for one holder of the experiment's lock: milliseconds, longer to take a run over
+PATIENCE_SECONDS = 60.0  # one holder needs the experiment's lock for milliseconds, longer to take a run over
 RETRIES = 100
 
 
 class Busy(RuntimeError):
-    """Another process trains the run."""
+    """Another process trains the run, or holds a lock that is needed."""
 
 
 @dataclass(eq=False)
 class Claim:
-    """A run's folder that is this process's own until it is released, or the process ends.
+    """A run's folder that belongs to this process until it is released, or the process ends.
 
     Attributes:
-        folder: the run's, as it is named.
+        folder: path of the run's folder.
     """
 
     folder: Path
-    _anchor: FolderHandle
+    _handle: FolderHandle
     _lock: int
     _made: list[Path]
     _attempt: Attempt | None
@@ -47,11 +48,11 @@ class Claim:
 
     @property
     def inside(self) -> Path:
-        """The folder by its descriptor, for all that is written.
+        """The folder by its descriptor; all files of the run are written through it.
 
-        So nothing reaches the folder of a process that has taken the run over.
+        So this process cannot write into the folder of a later attempt that has taken the run over.
         """
-        return self._anchor.path
+        return self._handle.path
 
     def __enter__(self) -> Claim:
         return self
@@ -60,7 +61,7 @@ class Claim:
         """Releases the folder.
 
         Raises:
-            Fenced: it was taken over; whatever else went wrong, that is the cause of it.
+            TakenOver: a later attempt has taken the folder over; this replaces any other error.
         """
         try:
             if error is None or isinstance(error, Exception):
@@ -69,67 +70,67 @@ class Claim:
             self.release()
 
     def release(self) -> None:
-        """Frees the folder; removes it if it was made for nothing. In a forked child this does nothing."""
+        """Frees the folder; removes it if nothing was written into it. Does nothing in a forked child."""
         if not flock.is_own(self._lock) or self._owner != os.getpid():
             return
         try:
             with contextlib.suppress(OSError, Busy):
                 if self._attempt:  # may have been taken over, so what has its name may be another's
-                    flock.write(self._lock, let_go(flock.read(self._lock)))
+                    flock.write(self._lock, released(flock.read(self._lock)))
                 elif self._made and folders.is_bare(self.folder):
-                    with _experiment(self.folder.parent, self._made):
-                        folders.remove(self._made)
+                    with _experiment_lock(self.folder.parent, self._made):
+                        folders.remove_empty(self._made)
         finally:
             flock.close_(self._lock)
             self._lock = -1
-            self._anchor.close()
+            self._handle.close()
 
 
-def claim(request: Request) -> Claim:
-    """Makes a run's folder this process's own. What an earlier attempt left in it stays; see `clear`.
+def claim_run(request: Request) -> Claim:
+    """Claims a run's folder for this process. What an earlier attempt left in it stays; see `folders.clear`.
 
-    The folder is looked up and made under a lock of the experiment's folder, so a run that is asked for in
-    two ways at once gets one folder.
+    The folder is looked up and made under a lock of the experiment's folder, so a run that is started in two
+    ways at once gets one folder.
 
     Raises:
         Busy: another process holds the folder.
         OSError: the folder cannot be made, locked or written; what was made for it is gone.
     """
-    return _claimed(request.home, request)
+    return _open_claim(request.home, request)
 
 
-def hold(folder: Path) -> Claim:
-    """As `claim`, for a folder that is known.
+def claim_folder(folder: Path) -> Claim:
+    """As `claim_run`, for a folder whose path is known.
 
     Raises:
         Busy: another process holds the folder.
         OSError: it cannot be made, locked or written.
     """
-    return _claimed(folder.parent, folder)
+    return _open_claim(folder.parent, folder)
 
 
-def _claimed(home: Path, run: Request | Path) -> Claim:
+def _open_claim(home: Path, run: Request | Path) -> Claim:
     made: list[Path] = []
     own = Attempt.here()
     try:
-        with _experiment(home, made):
+        with _experiment_lock(home, made):
             folder = _recovered(run)
-            made += folders.make(folder)
-            anchor, lock = _taken(folder, own)
+            made += atomic.make_folder(folder)
+            handle, lock = _lock_folder(folder, own)
             try:
-                folders.probe(anchor.path)
+                folders.probe(handle.path)
             except BaseException:
-                folders.remove(made)
+                folders.remove_empty(made)
                 flock.close_(lock)
-                anchor.close()
+                handle.close()
                 raise
     except OSError as error:
         raise OSError(folders.explained(home, error)) from error
-    return Claim(folder, anchor, lock, made, own)
+    return Claim(folder, handle, lock, made, own)
 
 
 def _recovered(run: Request | Path) -> Path:
-    """A run's folder, also if a process has died while it took it over."""
+    """The path of a run's folder, after cleaning up a takeover during which a process has died."""
     folder = run.folder if isinstance(run, Request) else run
     takeover.recover(folder)
     if isinstance(run, Request) and not folder.exists():
@@ -139,20 +140,20 @@ def _recovered(run: Request | Path) -> Path:
 
 
 @contextlib.contextmanager
-def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
-    """The lock of an experiment's folder; what has to be made for it is added to `made`.
+def _experiment_lock(home: Path, made: list[Path]) -> Iterator[None]:
+    """While entered, holds the lock of an experiment's folder; folders that it makes are added to `made`.
 
-    After an error within it, what was made is gone, as far as it holds nothing.
+    After an error those of them that hold nothing are removed.
     """
-    seen, deadline = "", 0.0
+    holder_before, deadline = "", 0.0
     for _ in range(RETRIES):
         lock, mine = -1, False
         try:
-            made += [level for level in folders.make(home) if level not in made]
+            made += [level for level in atomic.make_folder(home) if level not in made]
             lock = flock.open_(home / LOCK)
             while not flock.flock(lock, fcntl.LOCK_EX):
-                if (line := flock.holder(lock)) != seen:
-                    seen, deadline = line, time.monotonic() + PATIENCE_SECONDS
+                if (line := flock.holder(lock)) != holder_before:
+                    holder_before, deadline = line, time.monotonic() + PATIENCE_SECONDS
                 if time.monotonic() > deadline:
                     raise Busy(f"{home} has been locked for {PATIENCE_SECONDS:.0f} s by {line}")
                 time.sleep(0.002)
@@ -164,88 +165,100 @@ def _experiment(home: Path, made: list[Path]) -> Iterator[None]:
             if lock < 0 and isinstance(error, FileNotFoundError):
                 continue  # another process has just removed what it had made
             if mine or isinstance(error, OSError):
-                folders.remove(made)
+                folders.remove_empty(made)
             raise
         finally:
             if lock >= 0:
                 flock.close_(lock)
-    raise FileNotFoundError(errno.ENOENT, "it vanishes again and again", str(home))
+    raise FileNotFoundError(errno.ENOENT, f"kept being removed ({RETRIES} attempts)", str(home))
 
 
-def _taken(folder: Path, own: Attempt | None) -> tuple[FolderHandle, int]:
-    """A run's folder and the descriptor of its lock, held by this process.
+def _lock_folder(folder: Path, own: Attempt | None) -> tuple[FolderHandle, int]:
+    """Opens and locks a run's folder; returns it and the descriptor of its lock.
 
     Raises:
-        Busy: another process holds it, and is no earlier attempt of this one; or a later attempt had it.
+        Busy: another process holds it that is no earlier attempt of this job; or a later attempt has held it.
         OSError: the file cannot be opened or locked.
     """
     for _ in range(RETRIES):
-        folder.mkdir(exist_ok=True)  # it may have been made for nothing, and is gone again
+        folder.mkdir(exist_ok=True)  # another process may have made it, found no use for it and removed it
         with contextlib.ExitStack() as undo:
-            anchor, lock = _opened(folder, undo)
-            if own and not anchor.firm:
-                raise OSError(errno.ENOSYS, "Slurm may start it twice, and there is no /proc", str(folder))
+            handle, lock = _open_folder(folder, undo)
+            if own and not handle.by_descriptor:
+                raise OSError(
+                    errno.ENOSYS,
+                    "there is no /proc, which is needed as Slurm may start a job twice",
+                    str(folder),
+                )
             free = flock.flock(lock, fcntl.LOCK_EX)
-            looked_at = not free and flock.flock(lock, fcntl.LOCK_SH)  # by somebody; nobody holds it
-            if not looked_at and anchor.in_place() and flock.is_at(lock, anchor.path / LOCK):
-                if not _may_be_had(folder, lock, own, free):
-                    return _taken_over(folder, own, flock.told(lock))
+            only_read = not free and flock.flock(lock, fcntl.LOCK_SH)  # by `holder` for a moment
+            if not only_read and handle.in_place() and flock.is_at(lock, handle.path / LOCK):
+                if not _check_free(folder, lock, own, free):
+                    return _take_over(folder, own, flock.wait_and_read(lock))
                 flock.write(lock, signed(own, flock.read(lock)))
                 undo.pop_all()
-                return anchor, lock
+                return handle, lock
         time.sleep(0.001)
-    raise Busy(f"{folder} is being looked at all the time")
+    raise Busy(f"{folder}: its lock was in use at each of {RETRIES} attempts; try again")
 
 
-def _opened(folder: Path, undo: contextlib.ExitStack, name: Path | None = None) -> tuple[FolderHandle, int]:
-    """A folder and the descriptor of its lock."""
-    anchor = FolderHandle(folder, name)
-    undo.callback(anchor.close)
-    lock = flock.open_(anchor.path / LOCK)
+def _open_folder(
+    folder: Path, undo: contextlib.ExitStack, name: Path | None = None
+) -> tuple[FolderHandle, int]:
+    """Opens a folder and its lock file; returns it and the descriptor of the lock."""
+    handle = FolderHandle(folder, name)
+    undo.callback(handle.close)
+    lock = flock.open_(handle.path / LOCK)
     undo.callback(flock.close_, lock)
-    return anchor, lock
+    return handle, lock
 
 
-def _may_be_had(folder: Path, lock: int, own: Attempt | None, free: bool) -> bool:
-    """Whether a folder is free; if not, it has to be taken from an earlier attempt.
+def _check_free(folder: Path, lock: int, own: Attempt | None, free: bool) -> bool:
+    """Whether a folder is free; False if it has to be taken over from an earlier attempt of the same job.
 
     Raises:
-        Busy: neither may be done.
+        Busy: it is neither free nor may it be taken over.
     """
-    told = flock.read(lock) if free else flock.told(lock)
-    if own and (newer := own.newer(told)):
+    text = flock.read(lock) if free else flock.wait_and_read(lock)
+    if own and (newer := own.newer(text)):
         raise Busy(
-            f"{folder}: {own} is fenced by {newer}, which has taken the run over; if that was another job "
+            f"{folder}: {own} must not write, since {newer} has taken the run over; if that was another job "
             f"of the same number, remove {folder / LOCK}"
         )
-    if own and own.supersedes(told, held=not free):
+    if own and own.supersedes(text, held=not free):
         return False
     if not free:
         raise Busy(f"{folder} is being trained by {flock.holder(lock)}")
     return True
 
 
-def _taken_over(folder: Path, own: Attempt | None, told: str) -> tuple[FolderHandle, int]:
-    """As `_taken`, of a new folder in the place of the one in which an earlier attempt may still write."""
+def _take_over(folder: Path, own: Attempt | None, text: str) -> tuple[FolderHandle, int]:
+    """As `_lock_folder`, for a copy in the place of a folder in which an earlier attempt may still write.
+
+    Args:
+        folder: the run's.
+        own: the attempt of this process.
+        text: of the lock of the earlier attempt.
+    """
     with contextlib.ExitStack() as undo:
         undo.callback(takeover.recover, folder)
         copy = takeover.copied(folder)
-        anchor, lock = _opened(copy, undo, folder)
+        handle, lock = _open_folder(copy, undo, folder)
         flock.flock(lock, fcntl.LOCK_EX)
-        flock.write(lock, signed(own, told))
+        flock.write(lock, signed(own, text))
         os.fsync(lock)
         takeover.exchange(copy, folder)
         undo.pop_all()
-    return anchor, lock
+    return handle, lock
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a living process holds a run's folder; see `holder`."""
+    """Whether a living process has claimed a run's folder; see `holder`."""
     return bool(holder(folder))
 
 
 def holder(folder: Path) -> str:
-    """The living process that holds a run's folder, such as 'process 17'; '' if none does. Writes nothing.
+    """The living process that has claimed a run's folder, such as 'process 17'; '' if none. Writes nothing.
 
     Raises:
         OSError: its lock cannot be read.

@@ -1,10 +1,9 @@
-"""Folders of runs: made as a whole or not at all, tried before use, cleared without following links."""
+"""What a run's folder is made of: names of its files, clearing it, testing that it can be written."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import shutil
 from pathlib import Path
 
@@ -12,21 +11,19 @@ from sweepwise.system import atomic
 from sweepwise.system.handle import readable
 
 LINES = "metrics.jsonl"
-
-
 RECORD = "record.json"
 SWEEP = ".sweep"  # a sweep's own files, beside the folders of its runs
 CHECKPOINTS = "checkpoints"
-LOCK = ".lock"  # belongs to `lock`; a folder that holds nothing else was made for nothing
+LOCK = ".lock"  # see `claim`; a folder that holds nothing else was made for nothing
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF)
 PROBE_BYTES = 65536
 
 
 def clear(folder: Path) -> None:
-    """Removes all that is in a run's folder but its lock; links go, what they point to stays.
+    """Removes everything in a run's folder but its lock; links are removed, what they point to stays.
 
-    The record goes first: a run that is killed in between is then one that has never been, not one that has
-    ended without its files.
+    The record is removed first: if the process is killed in between, the folder counts as one without a run,
+    not as that of a run that has ended without its files.
 
     Raises:
         OSError: something cannot be removed.
@@ -37,37 +34,8 @@ def clear(folder: Path) -> None:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
 
 
-def make(folder: Path) -> list[Path]:
-    """Makes a folder with those above it; returns those that were not there, the outermost first.
-
-    Raises:
-        FileNotFoundError: another process has removed one of them meanwhile.
-        OSError: it cannot be made.
-    """
-    missing: list[Path] = []
-    for level in (folder, *folder.parents):
-        if level.exists():
-            break
-        missing.insert(0, level)
-    made: list[Path] = []
-    try:
-        for level in missing or [folder]:
-            with contextlib.suppress(FileExistsError):  # another process has made it at the same moment
-                if missing:
-                    level.mkdir()
-                    made.append(level)
-                    atomic.sync(level.parent)
-            if not level.is_dir():
-                number = errno.ENOTDIR if os.path.lexists(level) else errno.ENOENT
-                raise OSError(number, os.strerror(number), str(level))
-    except BaseException:
-        remove(made)
-        raise
-    return made
-
-
-def remove(made: list[Path]) -> None:
-    """Takes folders away again as far as they hold nothing but a lock, the innermost first."""
+def remove_empty(made: list[Path]) -> None:
+    """Removes those of the folders that hold nothing but a lock, the innermost first."""
     with contextlib.suppress(OSError):
         while made and (is_bare(made[-1]) or not any(made[-1].iterdir())):
             (made[-1] / LOCK).unlink(missing_ok=True)
@@ -83,7 +51,7 @@ def is_bare(folder: Path) -> bool:
 
 
 def probe(folder: Path) -> None:
-    """Writes a little and removes it, so that a full or read-only place is told before the training."""
+    """Writes 64 KiB and removes them, so that a full or read-only disk is noticed before the training."""
     path = atomic.aside_of(folder / RECORD)
     try:
         path.write_bytes(bytes(PROBE_BYTES))
@@ -92,22 +60,22 @@ def probe(folder: Path) -> None:
 
 
 def explained(home: Path | None, error: OSError) -> str:
-    """What is wrong with a place and what would help, in one line."""
+    """Why a folder cannot be used and what would help, in one line."""
     if not home and not error.filename:
-        return f"{error.strerror or readable(error)}; output_dir=FOLDER names another place"
-    place = Path(readable(error.filename or home))
-    if place.name.startswith(".") and place.name.strip("."):  # a file of ours in it
-        place = place.parent
+        return f"{error.strerror or readable(error)}; output_dir=FOLDER names another folder"
+    path = Path(readable(error.filename or home))
+    if path.name.startswith(".") and path.name.strip("."):  # one of our own files in the folder
+        path = path.parent
     if error.errno in NO_LOCKS and not error.filename:
         return (
             f"{home}: its file system cannot lock files ({error.strerror}), so two processes could train one "
-            "run at once; output_dir=FOLDER names a place on another file system"
+            "run at once; output_dir=FOLDER names a folder on another file system"
         )
     why = error.strerror or readable(error)
-    return f"{place} cannot be written ({why}); output_dir=FOLDER names another place"
+    return f"{path} cannot be written ({why}); output_dir=FOLDER names another folder"
 
 
 def steps_taken(run: Path) -> int:
-    """Steps before a run's newest checkpoint, as its name tells; 0 without one."""
+    """The step of a run's newest checkpoint, by its name; 0 without one."""
     names = [path.name for path in (run / CHECKPOINTS).glob("step-*")]
     return max((int(name.removeprefix("step-").partition(".")[0]) for name in names), default=0)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sweepwise.errors import UsageError
+from sweepwise.store.folders import LINES
 
 
 def history(folder: Path) -> list[dict[str, Any]]:
@@ -17,11 +18,11 @@ def history(folder: Path) -> list[dict[str, Any]]:
         UsageError: it is not the folder of a run, or no epoch has ended.
     """
     try:
-        whole = (folder / "metrics.jsonl").read_text().split("\n")[:-1]  # the last line may be half-written
-        lines = [json.loads(line) for line in whole]
+        complete = (folder / LINES).read_text().split("\n")[:-1]  # the last line may be half-written
+        lines = [json.loads(line) for line in complete]
     except (OSError, ValueError) as error:
         raise UsageError([f"{folder}: is not the folder of a run ({error})"]) from error
-    found = [line for line in lines if "val/loss" in line]
-    if not found:
-        raise UsageError([f"{folder}: no epoch of this run has been validated"])
-    return found
+    epochs = [line for line in lines if "val/loss" in line]
+    if not epochs:
+        raise UsageError([f"{folder}: this run has not validated any epoch yet"])
+    return epochs

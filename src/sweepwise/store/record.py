@@ -1,4 +1,4 @@
-"""What became of a run: `record.json` in its folder. What a run is called and whose it is comes with it.
+"""`record.json` in a run's folder: how the run was produced, its attempts, and how it ended.
 
 Nothing here needs torch, so that a finished run is recognised at once.
 """
@@ -23,17 +23,18 @@ from sweepwise.system.handle import readable
 
 BEST_WEIGHTS = "checkpoints/best/weights.safetensors"
 LAST_MANIFEST = "checkpoints/last/manifest.json"
+RESET = ("status", "reason", "ended", "seconds")  # what a new attempt does not keep of an earlier record
 
 
 class Record:
     """`record.json`, rewritten as a whole whenever something is learned about the run.
 
-    Each process that trains the run is an attempt of its own; `seconds` is the sum over all of them, of one
-    that was killed up to its last checkpoint.
+    Each process that trains the run is one attempt. `seconds` is the sum over all attempts; one that
+    was killed counts up to its last checkpoint.
 
     Args:
         folder: the run's; must exist.
-        going_on: keeps what earlier attempts have written, where `fields` do not say otherwise.
+        going_on: keeps the fields that earlier attempts wrote, unless `fields` gives new ones.
         from_step: optimizer steps that were taken before this attempt.
         fields: what is known at the start.
 
@@ -41,28 +42,22 @@ class Record:
         fields: all that is known, as `record.json` holds it.
 
     Raises:
-        Damaged: there is a record to go on with, but it cannot be read.
+        DamagedRecord: there is a record to go on with, but it cannot be read.
     """
 
     def __init__(self, folder: Path, *, going_on: bool = False, from_step: int = 0, **fields: Any) -> None:
         self._path = folder / RECORD
         self._started = time.monotonic()
         before = read(folder) if going_on else {}
-        self._attempts = _attempts(before, folder)
-        self._attempts.append(
-            {
-                "started": _now(),
-                "ended": None,
-                "seconds": 0.0,
-                "host": platform.node(),
-                "pid": os.getpid(),
-                "from_step": from_step,
-                "status": "running",
-            }
-        )
-        self.fields = {"status": "", "reason": "", "started": self._attempts[-1]["started"]}
-        self.fields |= {key: value for key, value in before.items() if key not in ("ended", "seconds")}
-        self.fields |= {"attempts": self._attempts, **fields, "status": "running", "reason": ""}
+        self._attempts = [*_earlier_attempts(before, folder), _new_attempt(from_step)]
+        self.fields = {
+            "status": "running",
+            "reason": "",
+            "started": self._attempts[-1]["started"],  # of the first attempt, if there was one before
+            **{key: value for key, value in before.items() if key not in RESET},
+            "attempts": self._attempts,
+            **fields,
+        }
         self._write()
 
     def __enter__(self) -> Record:
@@ -74,8 +69,8 @@ class Record:
 
     def end(self, status: str, reason: str, **fields: Any) -> None:
         """Writes how the run ended."""
-        own = round(time.monotonic() - self._started, 3)  # by a clock that nobody sets
-        self._attempts[-1] |= {"ended": _now(), "status": status, "seconds": own}
+        own_seconds = round(time.monotonic() - self._started, 3)  # by a clock that nobody sets
+        self._attempts[-1] |= {"ended": _now(), "status": status, "seconds": own_seconds}
         seconds = round(sum(attempt["seconds"] for attempt in self._attempts), 3)
         self.fields |= {"status": status, "reason": reason, "ended": self._attempts[-1]["ended"]}
         self.fields |= {"seconds": seconds, **fields}
@@ -87,21 +82,34 @@ class Record:
             write_atomic(self._path, content)
         except OSError as error:
             path = readable(self._path)
-            why = f"{path}: cannot be written ({error.strerror}); the same command goes on once it can"
+            why = f"{path}: cannot be written ({error.strerror}); once it can, the same command goes on"
             raise OSError(error.errno, why) from error
 
 
-def _attempts(before: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
-    """The attempts that a record names; one that was killed could not say so itself, nor how long it took."""
-    found = [dict(attempt) for attempt in before.get("attempts", [])]
-    for attempt in found:
+def _new_attempt(from_step: int) -> dict[str, Any]:
+    """What is known of the attempt that begins now."""
+    return {
+        "started": _now(),
+        "ended": None,
+        "seconds": 0.0,
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "from_step": from_step,
+        "status": "running",
+    }
+
+
+def _earlier_attempts(before: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """The attempts in a record; one that is still "running" there was killed and could not write its end."""
+    attempts = [dict(attempt) for attempt in before.get("attempts", [])]
+    for attempt in attempts:
         if attempt["status"] == "running":
             attempt |= {"status": "interrupted", "seconds": _until_saved(folder, attempt["started"])}
-    return found
+    return attempts
 
 
 def _until_saved(folder: Path, started: Any) -> float:
-    """Seconds from the start of an attempt to its last checkpoint, from where the next one goes on."""
+    """Seconds from the start of an attempt to its last checkpoint, from which the next attempt goes on."""
     try:
         saved = (folder / LAST_MANIFEST).stat().st_mtime
         return round(max(0.0, saved - datetime.fromisoformat(started).timestamp()), 3)
@@ -109,7 +117,7 @@ def _until_saved(folder: Path, started: Any) -> float:
         return 0.0
 
 
-class Damaged(OSError):
+class DamagedRecord(OSError):
     """A record that cannot be read."""
 
 
@@ -117,20 +125,20 @@ def read(folder: Path) -> dict[str, Any]:
     """A run's record; empty if the folder has none.
 
     Raises:
-        Damaged: it is no JSON object.
+        DamagedRecord: it is no JSON object.
     """
     path = folder / RECORD
     try:
-        found = json.loads(path.read_bytes())
-        if not isinstance(found, dict) or "status" not in found:
+        fields = json.loads(path.read_bytes())
+        if not isinstance(fields, dict) or "status" not in fields:
             raise ValueError("it holds no status")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
-        raise Damaged(
+        raise DamagedRecord(
             f"{readable(path)} is damaged ({error}); restore it from a copy, or use fresh=true to train again"
         ) from error
-    return found
+    return fields
 
 
 def jsonable(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a run is: its id, the name of its folder and where that lies."""
+"""A request for a run: its config, its id, and the name and path of its folder."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import Any
 
 NAME_BYTES = 120  # of one level of a path; file systems take 255, encrypted ones about 140
-SEED_LETTERS = 20  # of the name; no seed has more than ten digits
-LEVEL_BYTES = 255  # of one level that somebody else has named
+SEED_LETTERS = 20  # of the seed in a name; no seed has more than ten digits
+LEVEL_BYTES = 255  # of one level of output_dir
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.+=-]*[A-Za-z0-9_+=-]")
 
-# What cannot change a run's result, so is no part of what it is: keys, or whole groups.
+# Keys or whole groups that cannot change a run's result, so they are no part of its identity.
 NOT_IDENTITY = frozenset(
     {
         "name",  # where results go
         "output_dir",  # where results go
-        "fresh",  # whether an earlier result is taken, not what it is
-        "accept_changes",  # whether an earlier result is taken, not what it is
+        "fresh",  # whether an earlier result is used, not what it is
+        "accept_changes",  # whether an earlier result is used, not what it is
         "progress",  # what a terminal shows
-        "monitor",  # looks at a training and draws from no generator; test_run trains with and without
+        "monitor",  # only observes, and draws no random numbers; test_run trains with and without it
         "checkpoint",  # when state is written; a training that goes on from it ends with the same bits
-        "trainer.parallel",  # who holds what: a rounding, as the number of processes; the record says both
-        "trainer.workers",  # who collects a batch; which examples are in it is decided before
+        "trainer.parallel",  # changes only rounding, as the number of processes does; the record names both
+        "trainer.workers",  # which process collects a batch; its examples are chosen before
         "data.root",  # where published files are kept, whose sha256 is in the code
     }
 )
@@ -39,17 +39,17 @@ def identity(config: Mapping[str, Any]) -> str:
     """A short hash of all that can change the result, 8 hex digits.
 
     Paths of the user's own files (`data.path`, `init.path`) count as they are written, so a folder that moves
-    with its project stays the same run. What the files hold is compared by `provenance.inputs`.
+    with its project stays the same run. What the files hold is compared by `provenance.changes`.
 
     Args:
         config: the resolved config, plain values.
     """
-    return hashlib.sha256(json.dumps(_counted(config), sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(_identity_part(config), sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _counted(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def _identity_part(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return {
-        str(key): _counted(value, f"{above}{key}.") if isinstance(value, Mapping) else value
+        str(key): _identity_part(value, f"{above}{key}.") if isinstance(value, Mapping) else value
         for key, value in node.items()
         if f"{above}{key}" not in NOT_IDENTITY
     }
@@ -66,12 +66,12 @@ def folder_name(overrides: Sequence[str], seed: int, run_id: str) -> str:
     Returns:
         ASCII, at most 120 bytes, safe as one level of a path: 'init=xavier,scheduler=cosine,seed=0-1a2b3c4d'.
     """
-    told = [
+    named = [
         override
         for key, override in zip(keys(overrides), overrides, strict=True)
         if NOT_IDENTITY.isdisjoint((key, key.split(".")[0])) and key not in ("seed", "seed.value")
     ]
-    readable = ",".join(map(_readable, told))
+    readable = ",".join(map(_readable, named))
     # A value that will be refused may be anything.
     tail = f"seed={_readable(str(seed))[:SEED_LETTERS]}-{run_id}"
     room = NAME_BYTES - len(tail) - 1
@@ -88,20 +88,20 @@ def keys(overrides: Sequence[str]) -> list[str]:
 
 
 def find_folder(home: Path, overrides: Sequence[str], seed: int, run_id: str) -> Path:
-    """Where a run lives: the folder that carries its id, however it was first asked for, else a new name."""
-    known = sorted(home.glob(f"*-{run_id}"))
-    return known[0] if known else home / folder_name(overrides, seed, run_id)
+    """The folder of a run: the one whose name ends with its id, or a new name if there is none."""
+    existing = sorted(home.glob(f"*-{run_id}"))
+    return existing[0] if existing else home / folder_name(overrides, seed, run_id)
 
 
 def known_folders(home: Path) -> dict[str, Path]:
     """The folders of all runs of an experiment, by their ids; as `find_folder` finds each."""
-    found = (path for path in sorted(home.glob("*-*"), reverse=True) if not path.name.startswith("."))
-    return {path.name.rpartition("-")[2]: path for path in found}
+    paths = (path for path in sorted(home.glob("*-*"), reverse=True) if not path.name.startswith("."))
+    return {path.name.rpartition("-")[2]: path for path in paths}
 
 
 @dataclass(frozen=True)
 class Request:
-    """A run as it was asked for.
+    """A run that a person asks for: its config, and how it was written on the command line.
 
     Attributes:
         config: resolved, plain values.
@@ -130,12 +130,12 @@ class Request:
 
     @property
     def folder(self) -> Path:
-        """Where the run lives; looked up anew each time, as another process may have made and named it."""
+        """The run's folder; looked up each time, as another process may have made it under another name."""
         return find_folder(self.home, self.overrides, self.config["seed"]["value"], self.id)
 
     @property
     def new_folder(self) -> Path:
-        """Where it will live if it has no folder yet."""
+        """The folder that will be made for the run if it has none yet."""
         return self.home / folder_name(self.overrides, self.config["seed"]["value"], self.id)
 
 
@@ -150,26 +150,26 @@ def _targets(node: Mapping[str, Any]) -> Iterator[str]:
 def name_fault(name: str) -> str:
     """Why a name cannot be that of an experiment's folder; '' if it can."""
     if not SAFE_NAME.fullmatch(name):
-        return f"name={_shown(name)}: must be letters, digits and any of . _ + - =, and no path"
+        return f"name={_shown(name)}: must consist of letters, digits and . _ + - =, and must not be a path"
     if len(name) > NAME_BYTES:
-        return f"name={_shown(name)}: must have at most {NAME_BYTES} letters, not {len(name)}"
+        return f"name={_shown(name)}: must have at most {NAME_BYTES} characters, not {len(name)}"
     return ""
 
 
-def place_fault(output_dir: str) -> str:
-    """Why no folder can have that path; '' if one can."""
-    told = f"output_dir={_shown(output_dir)}: must"
+def output_dir_fault(output_dir: str) -> str:
+    """Why a path cannot be that of a folder; '' if it can."""
+    rule = f"output_dir={_shown(output_dir)}: must"
     if not output_dir.strip():
-        return f"{told} be a folder; . is the one you are in"
+        return f"{rule} be a folder; . is the current one"
     if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", output_dir):
-        return f"{told} hold no control characters and be valid UTF-8"
+        return f"{rule} hold no control characters and be valid UTF-8"
     longest = max(len(os.fsencode(level)) for level in output_dir.split("/"))
     if longest > LEVEL_BYTES:
-        return f"{told} have at most {LEVEL_BYTES} bytes between two slashes, not {longest}"
+        return f"{rule} have at most {LEVEL_BYTES} bytes between two slashes, not {longest}"
     return ""
 
 
 def _shown(text: str) -> str:
-    """A text in one line of bounded length, as it can be printed everywhere."""
+    """A text shortened to 60 characters of one line, so that it can be printed."""
     plain = text if text.isprintable() else repr(text)[1:-1]
     return plain if len(plain) <= 60 else f"{plain[:57]}..."

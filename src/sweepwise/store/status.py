@@ -1,4 +1,4 @@
-"""What becomes of a run that is asked for again: taken as it is, gone on with, or asked about."""
+"""How a run stands: its status, and whether it has ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDED = {"finished": DONE, "stopped early": DONE, "diverged": FAILED}
 
 
 class Ended(RuntimeError):
-    """A run has nothing left to do.
+    """A run has ended before; there is nothing left to train.
 
     Attributes:
         folder: the run's.
@@ -29,12 +29,12 @@ class Ended(RuntimeError):
 
 
 def ended(known: Mapping[str, Any]) -> bool:
-    """Whether a run's record leaves nothing to do."""
+    """Whether a run has ended, by its record."""
     return known.get("status") in ENDED
 
 
 def is_fused(known: Mapping[str, Any]) -> bool:
-    """Whether a run takes its steps as one of a group does, whose sums are rounded otherwise."""
+    """Whether a run was trained in a fused group, where sums are rounded in another way."""
     return bool(known.get("environment", {}).get("fused"))
 
 
@@ -46,7 +46,7 @@ def current_status(folder: Path) -> str:
         if there was no such run. Where the lock cannot be read the record is believed.
 
     Raises:
-        Damaged: the record is no JSON object.
+        DamagedRecord: the record is no JSON object.
     """
     while True:
         known = read(folder)
@@ -58,5 +58,5 @@ def current_status(folder: Path) -> str:
                 return "running"
         except OSError:
             return status
-        if read(folder) == known:  # else it has moved on while we looked
+        if read(folder) == known:  # else it was changed while we looked
             return "interrupted" if status else ""

@@ -1,12 +1,12 @@
-"""A run's folder taken away from an earlier attempt of the same Slurm job, which may still live and write.
+"""Takes a run's folder over from an earlier attempt of the same Slurm job, which may still live and write.
 
 Slurm starts a job again when it has lost the job's node, and processes there may go on. Those write by the
-descriptor of their folder (`anchor`). So the new attempt makes a folder of its own: every folder and every
-file that grows is new, only files of checkpoints, which nobody changes, are shared. Then it puts its folder
-in the place of the other. Whatever the old attempt writes or removes from then on, it does elsewhere.
+descriptor of their folder (`FolderHandle`). So the new attempt makes a copy of the folder: every folder and
+every file that grows is new; only files of checkpoints, which nobody changes, are shared. Then it puts the
+copy in the place of the old folder. What the old attempt writes or removes from then on is not in the copy.
 
 Beside NAME, under the lock of the experiment:
-    .NAME.copy      is being made
+    .NAME.copy      the copy while it is being made
     .NAME.fenced    the folder of the old attempt; where NAME is missing, it is still the run's
 """
 
@@ -20,7 +20,7 @@ import shutil
 from pathlib import Path
 
 from sweepwise.errors import Failure
-from sweepwise.store.attempt import LET_GO, attempts
+from sweepwise.store.attempt import RELEASED, attempts
 from sweepwise.store.folders import CHECKPOINTS, LOCK, RECORD
 from sweepwise.system import atomic, handle
 
@@ -29,23 +29,23 @@ TRIES = 1000
 
 
 class TakenOver(Failure):
-    """A newer attempt has taken the run's folder over."""
+    """A newer attempt of the job has taken the run's folder over."""
 
 
 def refuse_taken(path: Path) -> None:
-    """Ends a process that has lost its folder; what it has written since then is lost anyway.
+    """Raises if another attempt has taken over the folder that a path lies in.
 
     Args:
-        path: at or below an anchor; any other path is let through.
+        path: at or below an open folder (`FolderHandle.path`); any other path is accepted.
 
     Raises:
-        Fenced: another folder is in its place.
+        TakenOver: another folder is in its place. What was written since then is lost.
     """
     held = handle.above(path)
     if not held or held.in_place():
         return
     with contextlib.suppress(OSError):  # nothing is there
-        line = (held.name / LOCK).read_text().partition("\n")[0].removesuffix(LET_GO)
+        line = (held.name / LOCK).read_text().partition("\n")[0].removesuffix(RELEASED)
         host = re.search(r" on (\S+)", line)
         by = attempts(line)
         who = f"{by[0][0]} on {host[1]}" if by and host else line
@@ -53,10 +53,10 @@ def refuse_taken(path: Path) -> None:
 
 
 def refuse_lost(path: Path) -> None:
-    """As `refuse_taken`, also where nothing is in the folder's place.
+    """As `refuse_taken`, and also raises if the folder was removed.
 
     Raises:
-        Fenced: see there.
+        TakenOver: see `refuse_taken`.
         FileNotFoundError: the folder was removed or renamed.
     """
     refuse_taken(path)
@@ -66,21 +66,21 @@ def refuse_lost(path: Path) -> None:
 
 
 def copied(folder: Path) -> Path:
-    """A copy of a run's folder beside it, without what is unfinished; it shares no folder and no log with it.
+    """Makes a copy of a run's folder beside it, without temporary files; the two share no folder and no log.
 
     Raises:
-        OSError: it cannot be made, or changes all the time.
+        OSError: it cannot be made, or the folder kept changing meanwhile.
     """
     copy = _beside(folder, COPY)
     for _ in range(TRIES):
         atomic.remove(copy)
         before = _state(folder)
-        with contextlib.suppress(FileNotFoundError):  # its process goes on, and removes what is old
-            _carry(folder, copy)
+        with contextlib.suppress(FileNotFoundError):  # the old process goes on, and removes old checkpoints
+            _copy_folder(folder, copy)
             if _state(folder) == before:  # so the record fits the checkpoints
                 atomic.sync_all(copy)
                 return copy
-    raise OSError(errno.EBUSY, "it changes all the time", str(folder))
+    raise OSError(errno.EBUSY, f"kept changing while it was copied ({TRIES} attempts)", str(folder))
 
 
 def exchange(copy: Path, folder: Path) -> None:
@@ -93,7 +93,7 @@ def exchange(copy: Path, folder: Path) -> None:
 
 
 def recover(folder: Path) -> None:
-    """Undoes what a process that has died within `copied` or `exchange` has left, or completes it."""
+    """Cleans up, or completes, a takeover during which a process has died."""
     fenced = _beside(folder, FENCED)
     if os.path.lexists(fenced):
         if os.path.lexists(folder):
@@ -116,7 +116,7 @@ def _beside(folder: Path, ending: str) -> Path:
 
 
 def _state(folder: Path) -> tuple[bytes, list[str]]:
-    """What must not have changed while a folder was copied: its record, and which checkpoints there are."""
+    """What must stay the same while a folder is copied: its record, and the list of its checkpoints."""
     record, checkpoints = folder / RECORD, folder / CHECKPOINTS
     return (
         record.read_bytes() if record.exists() else b"",
@@ -124,13 +124,13 @@ def _state(folder: Path) -> tuple[bytes, list[str]]:
     )
 
 
-def _carry(source: Path, target: Path, *, share: bool = False) -> None:
+def _copy_folder(source: Path, target: Path, *, share: bool = False) -> None:
     """Copies a folder; the checkpoints first, so that no log ends before them.
 
     Args:
         source: the folder.
         target: must not exist.
-        share: its files stay the same ones, as nobody writes to them.
+        share: gives the same files a second name instead of copying them, as nobody writes to them.
     """
     os.mkdir(target)
     for path in sorted(source.iterdir(), key=lambda path: path.name != CHECKPOINTS):
@@ -140,14 +140,14 @@ def _carry(source: Path, target: Path, *, share: bool = False) -> None:
         if path.is_symlink():
             os.symlink(os.readlink(path), to)
         elif path.is_dir():
-            _carry(path, to, share=source.name == CHECKPOINTS)
+            _copy_folder(path, to, share=source.name == CHECKPOINTS)
         elif not (share and _linked(path, to)):
             atomic.copy(path, to)
     shutil.copystat(source, target)
 
 
 def _linked(path: Path, to: Path) -> bool:
-    """Whether a file could get a second name; not every file system has that."""
+    """Gives a file a second name; returns whether the file system can do that."""
     try:
         os.link(path, to)
     except FileNotFoundError:

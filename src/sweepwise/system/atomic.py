@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-ASIDE = ".tmp"  # ends the names of what is not in place yet
+ASIDE = ".tmp"  # the ending of temporary names
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -34,7 +34,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     """Makes a folder that holds these files, all of them from the moment it is there.
 
     Args:
-        folder: must not exist, the one that it is in must.
+        folder: must not exist; its parent must.
         files: content by name.
 
     Raises:
@@ -49,15 +49,15 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 @contextlib.contextmanager
 def new_folder(folder: Path) -> Iterator[Path]:
-    """Makes a folder that is filled within, and there with all of it afterwards.
+    """Makes a folder that appears in one step, with all that was written into it inside the `with`.
 
-    What is in it is brought to the disk by whoever writes it (`sync`, `sync_all`).
+    The caller brings its files to the disk (`sync`, `sync_all`).
 
     Args:
-        folder: must not exist, the one that it is in must.
+        folder: must not exist; its parent must.
 
     Yields:
-        An empty folder beside it, to be filled.
+        An empty folder beside it, for the files.
 
     Raises:
         FileExistsError: there is already one that holds something, perhaps since a moment ago.
@@ -103,7 +103,7 @@ def point(link: Path, target: str) -> None:
 
 
 def aside_of(path: Path) -> Path:
-    """A name beside a path for what is not in place yet; no other process on any machine has the same.
+    """A temporary name beside a path; no other process on any machine uses the same one.
 
     It does not contain the path's own name, by which others might look for files: TensorBoard reads whatever
     has 'tfevents' in its name.
@@ -112,17 +112,44 @@ def aside_of(path: Path) -> Path:
 
 
 def clear_aside(folder: Path) -> None:
-    """Removes what a killed process has left unfinished in a folder of this process's own."""
+    """Removes temporary files that a killed process has left in a folder that belongs to this process."""
     for path in folder.glob(f".*{ASIDE}"):
         remove(path)
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it, as far as they are missing, and brings their names to the disk."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in missing:
-        sync(path.parent)
+def make_folder(folder: Path) -> list[Path]:
+    """Makes a folder with those above it, and brings their names to the disk.
+
+    Returns:
+        The folders that did not exist before, the outermost first.
+
+    Raises:
+        FileNotFoundError: another process has removed one of them in the meantime.
+        OSError: it cannot be made; what was made for it is removed again.
+    """
+    missing = [level for level in (folder, *folder.parents) if not level.exists()]
+    made: list[Path] = []
+    try:
+        for level in reversed(missing):
+            with contextlib.suppress(FileExistsError):  # another process has made it at the same moment
+                level.mkdir()
+                made.append(level)
+                sync(level.parent)
+            _check_folder(level)
+        _check_folder(folder)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for level in reversed(made):
+                level.rmdir()
+        raise
+    return made
+
+
+def _check_folder(path: Path) -> None:
+    """Raises an OSError if a path is no folder."""
+    if not path.is_dir():
+        number = errno.ENOTDIR if os.path.lexists(path) else errno.ENOENT
+        raise OSError(number, os.strerror(number), str(path))
 
 
 def remove(path: Path) -> None:

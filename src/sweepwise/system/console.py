@@ -1,4 +1,4 @@
-"""What is printed while a run trains: a reader that has gone, or a full disk behind it, must not end it."""
+"""Printing that never ends a training: a closed pipe or a full disk behind the output is tolerated."""
 
 import errno
 import os
@@ -11,51 +11,47 @@ from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 COLUMNS = 80
-
-
-INDENT = 14  # of the texts behind their keys
-
-
+INDENT = 14  # columns before the text, where its key stands
 GONE = (errno.EPIPE, errno.EIO, errno.ESHUTDOWN)
-REMEMBERED = 100  # pieces of text
+REMEMBERED = 100  # pieces of text that are kept
 
 
-class Lasting:
-    """A text stream whose writes never fail: what cannot be written is dropped.
+class TolerantStream:
+    """A text stream whose writes never fail: text that cannot be written is dropped.
 
     Args:
         stream: of this process, over a file descriptor.
-        last: takes each piece of text.
+        recent: each piece of text is appended to it.
 
     Attributes:
-        lost: why something was dropped that somebody would have read; empty if nothing was.
+        lost: why text was dropped that somebody would have read; empty if none was.
     """
 
-    def __init__(self, stream: TextIO, last: deque[str]) -> None:
-        self._stream, self._last = stream, last
+    def __init__(self, stream: TextIO, recent: deque[str]) -> None:
+        self._stream, self._recent = stream, recent
         self.lost = ""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes as far as that is possible; returns the length of the text."""
-        self._last.append(text)
+        """Writes the text if that is possible; returns its length."""
+        self._recent.append(text)
         try:
             self._stream.write(text)
         except OSError as error:
-            self._spare(error)
+            self._drop(error)
         return len(text)
 
     def flush(self) -> None:
-        """Writes out what is held back, as far as that is possible."""
+        """Writes out the buffered text if that is possible."""
         try:
             self._stream.flush()
         except OSError as error:
-            self._spare(error)
+            self._drop(error)
 
-    def _spare(self, error: OSError) -> None:
-        """Drops what is held back, which would fail once more at the end; all, if the reader has gone."""
+    def _drop(self, error: OSError) -> None:
+        """Drops buffered text, which would fail again at the end; later text too if the reader is gone."""
         descriptor = self._stream.fileno()
         before = os.dup(descriptor)
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -68,8 +64,8 @@ class Lasting:
         os.close(before)
 
 
-def occupy() -> None:
-    """Lets the descriptors of standard input, output and errors be nobody else's, if they are closed."""
+def reserve_standard_descriptors() -> None:
+    """Opens /dev/null for each closed standard stream, so that no other file gets its descriptor."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -78,44 +74,44 @@ def occupy() -> None:
 
 
 def flush() -> None:
-    """Writes out what is held back."""
+    """Writes out the buffered text of standard output and errors."""
     for stream in (sys.stdout, sys.stderr):
         if stream:
             stream.flush()
 
 
-def lost() -> str:
-    """Why the standard output is not all there where it should be, such as a full disk; empty if it is."""
+def lost_output() -> str:
+    """Why part of the standard output was lost, such as a full disk; empty if none was."""
     flush()
     return str(getattr(sys.stdout, "lost", ""))
 
 
 def on_terminal() -> bool:
-    """Whether a person reads what is printed; the standard output may also be closed."""
+    """Whether standard output is a terminal; it may also be closed."""
     return bool(sys.stdout) and sys.stdout.isatty()
 
 
 @contextmanager
-def lasting() -> Iterator[Callable[[], str]]:
-    """While entered, standard output and errors are `Lasting`; gives what was printed last, to ask for."""
+def tolerant_output() -> Iterator[Callable[[], str]]:
+    """Makes standard output and errors a `TolerantStream`; yields a function that returns the latest text."""
     before = sys.stdout, sys.stderr
-    last: deque[str] = deque(maxlen=REMEMBERED)
-    sys.stdout, sys.stderr = (stream and cast(TextIO, Lasting(stream, last)) for stream in before)
+    recent: deque[str] = deque(maxlen=REMEMBERED)
+    sys.stdout, sys.stderr = (stream and cast(TextIO, TolerantStream(stream, recent)) for stream in before)
     try:
-        yield lambda: "".join(last)
+        yield lambda: "".join(recent)
     finally:
         flush()
         sys.stdout, sys.stderr = before
 
 
 def command_to_continue() -> str:
-    """The command that goes on with what this one has left."""
+    """The command that continues what this one has left unfinished."""
     words = [word for word in sys.argv if word not in ("fresh=true", "accept_changes=true")]
     return shlex.join(["python", *words])
 
 
 def wrapped(key: str, text: str, indent: int = INDENT) -> str:
-    """A line that goes on below where a terminal ends, without breaking a word or a path."""
+    """A text with its key in front, in lines of 80 columns; no word or path is broken."""
     lines = textwrap.wrap(text, COLUMNS - indent, break_long_words=False, break_on_hyphens=False) or [""]
     return f"{key:<{indent}}" + f"\n{'':<{indent}}".join(lines)
 

@@ -1,7 +1,7 @@
-"""A folder held by its descriptor: what is written goes into that folder, whatever becomes of its name.
+"""A folder held open by its descriptor: files are written into that folder even if it is renamed or replaced.
 
-Paths below `Anchor.path` start at the open descriptor (/proc/self/fd/N/...), so every call that takes a path
-can be used, and none can reach another folder that has been put in the place of this one.
+Paths below `FolderHandle.path` start at the open descriptor (/proc/self/fd/N/...), so every call that takes a
+path can be used, and none can reach another folder that has been put in the place of this one.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class FolderHandle:
 
     Args:
         folder: to open.
-        name: under which it will be known, if that is another.
+        name: the path under which it will be found later, if that is another.
 
     Attributes:
-        path: leads to the folder itself, until it is closed. Where there is no /proc it is the plain path.
-        name: where it was put.
+        path: leads to the folder itself until the handle is closed. Without /proc it is the plain path.
+        name: the path at which the folder lies.
 
     Raises:
         OSError: it cannot be opened.
@@ -34,19 +34,19 @@ class FolderHandle:
         self.path = Path(_DESCRIPTORS, str(self._handle))
         if not self._is(self.path):
             self.path = self.name
-        _anchors[self.path] = self
+        _handles[self.path] = self
 
     @property
-    def firm(self) -> bool:
-        """Whether `path` holds to the folder and not to its name."""
+    def by_descriptor(self) -> bool:
+        """Whether `path` follows the folder itself, and not only its name."""
         return self.path != self.name
 
     def in_place(self) -> bool:
-        """Whether the folder is still where it was put."""
+        """Whether the folder is still at its name, neither moved nor replaced."""
         return self._handle < 0 or self._is(self.name)
 
     def close(self) -> None:
-        """Lets it go; nothing may be written by its `path` any more."""
+        """Closes the descriptor; nothing may be written by `path` any more."""
         if self._handle >= 0:
             handle, self._handle = self._handle, -1
             os.close(handle)
@@ -58,21 +58,20 @@ class FolderHandle:
             return False
 
 
-_anchors: dict[
-    Path, FolderHandle
-] = {}  # by path; a closed one stays, for `named`, until its number is used again
+# By path. A closed one stays, so that `readable` still knows its name, until its number is used again.
+_handles: dict[Path, FolderHandle] = {}
 
 
 def above(path: Path) -> FolderHandle | None:
-    """The anchor that a path begins with."""
-    return next((_anchors[level] for level in (path, *path.parents) if level in _anchors), None)
+    """The open folder that a path begins with; None if there is none."""
+    return next((_handles[level] for level in (path, *path.parents) if level in _handles), None)
 
 
 def readable(text: object) -> str:
-    """A path or a message with the names of folders in the place of their descriptors."""
+    """A path or a message with folders by their names, where it has their descriptors (/proc/self/fd/N)."""
     return re.sub(rf"{_DESCRIPTORS}/\d+", _name, str(text))
 
 
-def _name(found: re.Match[str]) -> str:
-    anchor = _anchors.get(Path(found[0]))
-    return str(anchor.name) if anchor else found[0]
+def _name(match: re.Match[str]) -> str:
+    handle = _handles.get(Path(match[0]))
+    return str(handle.name) if handle else match[0]

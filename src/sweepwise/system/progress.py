@@ -1,11 +1,11 @@
-"""How far the training is: a bar on a terminal, plain lines anywhere else, nothing if not wanted."""
+"""The progress of a training: a bar on a terminal, plain lines anywhere else, nothing if not wanted."""
 
 import time
 from types import TracebackType
 
 from sweepwise.system.console import on_terminal
 
-LINES = 10  # plain lines in a whole training, about
+LINES = 10  # plain lines in a whole training, approximately
 
 
 class Silent:
@@ -29,7 +29,7 @@ class Lines(Silent):
 
     Args:
         steps: of the whole training.
-        begin: steps that have been taken before.
+        begin: steps taken before, by an earlier attempt.
     """
 
     def __init__(self, steps: int, begin: int = 0) -> None:
@@ -39,7 +39,7 @@ class Lines(Silent):
         self._started = time.monotonic()
 
     def epoch(self, step: int, epoch: int, rate: float, values: dict[str, float]) -> None:
-        """Writes the line when it is time for one."""
+        """Prints a line if a tenth of the training has passed since the last one."""
         if step >= self._next:
             spent = time.monotonic() - self._started
             left = spent / max(1, step - self._begin) * (self._steps - step)
@@ -48,11 +48,11 @@ class Lines(Silent):
 
 
 class Bar(Silent):
-    """A progress bar with loss, metric, rate and the time left; gone when the training ends.
+    """A progress bar with loss, metric, learning rate and time left; it disappears when the training ends.
 
     Args:
         steps: of the whole training.
-        begin: steps that have been taken before.
+        begin: steps taken before, by an earlier attempt.
     """
 
     def __init__(self, steps: int, begin: int = 0) -> None:
@@ -94,7 +94,7 @@ class Bar(Silent):
 
 
 def progress(steps: int, wanted: bool, begin: int = 0) -> Silent:
-    """The right kind for where the output goes."""
+    """The display that fits the output: `Bar` on a terminal, else `Lines`; `Silent` if it is not wanted."""
     if not wanted:
         return Silent()
     return Bar(steps, begin) if on_terminal() else Lines(steps, begin)

@@ -1,7 +1,7 @@
 """Signals that ask a program to end: at once before the training, at the end of the running step during it.
 
-SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal has gone), SIGUSR1 and SIGUSR2 (a cluster's
-warnings) are alike.
+SIGINT (Ctrl-C), SIGTERM, SIGHUP (the terminal was closed), SIGUSR1 and SIGUSR2 (a cluster's warnings) are
+treated alike.
 """
 
 import math
@@ -14,14 +14,13 @@ from types import FrameType
 from typing import Any, Self
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-
-SIGNALLED = 128  # exit codes above it: that number more than the signal's
+SIGNALLED = 128  # the exit code of a program that a signal has ended is this plus the signal's number
 
 Handler = Callable[[int, FrameType | None], None]
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal has ended what was being done.
+    """A signal has ended the work.
 
     Attributes:
         signal: its number.
@@ -39,9 +38,9 @@ def exit_code(number: int) -> int:
 
 @contextmanager
 def handling_signals(answer: Handler | None = None) -> Iterator[None]:
-    """While entered, each of the signals is answered; one that is ignored (nohup) stays ignored.
+    """While entered, each stop signal is handled; one that is ignored (by nohup) stays ignored.
 
-    Outside of the main thread, which alone can answer signals, nothing changes.
+    Outside of the main thread, which alone can handle signals, nothing changes.
 
     Args:
         answer: a handler; without one, `Stopped` is raised.
@@ -69,20 +68,20 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def swallowed_signal() -> Stopped | None:
-    """What has been raised since signals are answered; asked where another exception has taken its place.
+    """The `Stopped` that was raised although another exception arrived; None if there was none.
 
-    Compiled code that is imported may turn the one into the other (ImportError: initialization failed), or
-    swallow it.
+    Compiled code that is being imported may turn `Stopped` into another exception (ImportError:
+    initialization failed), or drop it.
     """
     return Stopped(_raised[-1]) if _raised else None
 
 
 class StopFlag(AbstractContextManager["StopFlag"]):
-    """While entered, notes the first signal instead of ending; a second Ctrl-C ends at once.
+    """While entered, notes the first signal and lets the work go on; a second Ctrl-C ends it at once.
 
     Args:
-        echo_seconds: after a signal, in which another is no second Ctrl-C: torchrun passes on to its
-            processes what the terminal has sent them already.
+        echo_seconds: time after a signal in which another one does not count as a second Ctrl-C: torchrun
+            sends its processes again what the terminal has sent them already.
 
     Attributes:
         signal: the number of the signal that came, or 0.
@@ -96,12 +95,12 @@ class StopFlag(AbstractContextManager["StopFlag"]):
 
     def __enter__(self) -> Self:
         self.signal = _raised[-1] if _raised else 0
-        self._heeding = handling_signals(self._note)
-        self._heeding.__enter__()
+        self._handling = handling_signals(self._note)
+        self._handling.__enter__()
         return self
 
     def __exit__(self, *raised: Any) -> None:
-        self._heeding.__exit__(*raised)
+        self._handling.__exit__(*raised)
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
@@ -118,9 +117,9 @@ class StopFlag(AbstractContextManager["StopFlag"]):
 def deferred() -> Iterator[None]:
     """While entered, a signal waits until the end, and is raised there as `Stopped`.
 
-    For what must not be torn: torch's C code goes on without numpy if its import is interrupted.
+    For work that must not be interrupted: torch's C code goes on without numpy if its import is interrupted.
     """
-    with StopFlag() as interrupts:
+    with StopFlag() as flag:
         yield
-    if interrupts():
-        raise Stopped(interrupts.signal)
+    if flag():
+        raise Stopped(flag.signal)

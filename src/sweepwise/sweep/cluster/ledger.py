@@ -17,6 +17,7 @@ from typing import Any
 
 from sweepwise.store import folders
 from sweepwise.store.folders import SWEEP
+from sweepwise.system.atomic import make_folder
 
 LEDGER = "ledger.jsonl"
 SUBMISSIONS = "submissions"
@@ -77,7 +78,7 @@ class Ledger:
         Raises:
             OSError: the folder cannot be made or locked.
         """
-        folders.make(self.folder)
+        make_folder(self.folder)
         lock = os.open(self.folder / folders.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)

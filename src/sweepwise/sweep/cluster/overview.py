@@ -79,7 +79,7 @@ def look(home: Path, only: Collection[str] | None = None) -> list[Row]:
 
     Raises:
         Failure: a cluster does not answer.
-        record.Damaged: a record cannot be read.
+        record.DamagedRecord: a record cannot be read.
     """
     placed = Ledger(home).placed()
     folders = known_folders(home)

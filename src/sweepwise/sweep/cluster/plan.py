@@ -65,7 +65,7 @@ class Plan:
 
 def _begun_here(run: Request) -> bool:
     """Whether an attempt of this very job has begun a run: its record names the job."""
-    with contextlib.suppress(record.Damaged):
+    with contextlib.suppress(record.DamagedRecord):
         known = record.read(run.folder).get("environment", {}).get("places", {})
         return any(name in known and known[name] == os.environ.get(name) for name in environment.JOBS)
     return False

@@ -12,10 +12,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from sweepwise.provenance import origin as origin_module
 from sweepwise.provenance import sources
-from sweepwise.provenance.origin import ORIGIN
-from sweepwise.store import folders
+from sweepwise.provenance.origin import ORIGIN, code_origin
 from sweepwise.system import atomic
 
 SNAPSHOTS = "snapshots"
@@ -36,12 +34,12 @@ def take(sweep: Path, targets: Iterable[str], packages: Iterable[str]) -> Path:
     names = sorted({*targets, *packages})
     homes = sources.code_folders(names)
     code = sources.code(names)
-    origin = origin_module.origin(names)
+    origin = code_origin(names)
     known = json.dumps([code, origin], sort_keys=True).encode()
     folder = sweep / SNAPSHOTS / hashlib.sha256(known).hexdigest()[:16]
     if folder.is_dir():
         return folder
-    folders.make(folder.parent)
+    atomic.make_folder(folder.parent)
     try:
         with atomic.new_folder(folder) as aside:
             for home in homes.values():

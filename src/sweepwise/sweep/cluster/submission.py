@@ -18,7 +18,6 @@ from typing import Any
 
 from sweepwise.config import allowlist
 from sweepwise.errors import Failure
-from sweepwise.store import folders
 from sweepwise.store.request import Request, known_folders
 from sweepwise.sweep.cluster import snapshot
 from sweepwise.sweep.cluster.jobs import NoAnswer, asked, slurm_named
@@ -105,7 +104,7 @@ def _prepared(
 ) -> Callable[[], list[str]]:
     """Writes all that a submission needs; returns what submits it and returns the ids of its jobs."""
     settings = order.settings
-    folders.make(folder)
+    atomic.make_folder(folder)
     packages = list(allowlist.own_packages())
     pool = {key: getattr(settings, key) for key in ("max_parallel", "fuse", "group_size")}
     plan = Plan(order.runs, [list(task) for task in tasks], packages, sys.argv, pool)

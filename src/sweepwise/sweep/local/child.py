@@ -149,7 +149,7 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
         try:
             os.close(end)
             detach(parent, output, gpu)
-            with console.lasting() as printed:
+            with console.tolerant_output() as printed:
                 ending = _trained(unit)
             _say(other, ending._replace(last=printed()[-SAID:]))
             code = ending.code

@@ -141,7 +141,7 @@ def _alone(request: Request) -> str:
 def _is_fused(request: Request) -> bool:
     try:
         return status.is_fused(record.read(request.folder))
-    except record.Damaged:  # the run says so itself
+    except record.DamagedRecord:  # the run says so itself
         return False
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from sweepwise.config.ranges import Range
-from sweepwise.errors import REFUSED, TOLD, Failure, UsageError
+from sweepwise.errors import REFUSED, REPORTED, Failure, UsageError
 from sweepwise.store import record
 from sweepwise.store.claim import holder
 from sweepwise.store.request import Request
@@ -95,5 +95,5 @@ def _value(outcome: Outcome) -> float | Exception | None:
         return record.read(outcome.request.folder)["best"]["value"]
     refused = outcome.exit_code == REFUSED
     error = UsageError(outcome.last) if refused else Failure("\n".join(outcome.last))
-    error.add_note(TOLD)
+    error.add_note(REPORTED)
     return error

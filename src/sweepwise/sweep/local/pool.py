@@ -23,7 +23,7 @@ from sweepwise.provenance import environment, origin, sources
 from sweepwise.provenance.changes import Changed, refuse_made_otherwise
 from sweepwise.run import load
 from sweepwise.store import record
-from sweepwise.store.folders import SWEEP, make, remove
+from sweepwise.store.folders import SWEEP, remove_empty
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED, ended
 from sweepwise.sweep.cluster.ledger import LOGS
@@ -34,6 +34,7 @@ from sweepwise.sweep.local.groups import Unit
 from sweepwise.sweep.outcome import Outcome
 from sweepwise.sweep.summary import number
 from sweepwise.system import signals
+from sweepwise.system.atomic import make_folder
 
 LATER = (  # what a training imports when it first needs it
     "numpy.random",
@@ -91,7 +92,7 @@ def train_all(
             waiting.append(request)
     if waiting:
         _prepare(waiting)
-        made = [level for request in waiting for level in make(_logs(request))]
+        made = [level for request in waiting for level in make_folder(_logs(request))]
         try:
             slots = machine.slots(waiting, max_parallel)
             units: Sequence[Unit] = [Unit([request], False) for request in waiting]
@@ -101,7 +102,7 @@ def train_all(
                 units = found.units
             _train(deque(units), _Running(slots), suffix, elsewhere, ended_so, said, tick)
         finally:
-            remove(made)  # as far as nothing is in them
+            remove_empty(made)  # as far as nothing is in them
     return [outcomes[_key(request)] for request in requests]
 
 
@@ -152,7 +153,7 @@ def _prepare(requests: Sequence[Request]) -> None:
 
 def _known(targets: Iterable[str]) -> None:
     """Asks what stays known."""
-    origin.origin(targets)
+    origin.code_origin(targets)
     sources.code(targets)
     environment.versions()
 
