@@ -315,7 +315,7 @@ def test_a_run_of_a_group_is_to_the_bit_what_it_is_alone(kinds, flush, classes, 
         single, one = alone(data, seed, noisy=True, momentum=0.5, **options(kind))
         assert runs[place].status == ENDS[kind]
         assert everything(runs[place]) == everything(single)
-        assert same(group.state(place, best=False), one.model_state_dict(0, best=False))
+        assert same(group.model_state_dict(place, best=False), one.model_state_dict(0, best=False))
     ends = {kind: run.epoch for kind, run in zip(kinds, runs, strict=True)}
     assert ends["stops early"] == 2 and ends["diverges"] == 2
     assert all(ends[kind] == 5 for kind in kinds if ENDS[kind] == "finished")

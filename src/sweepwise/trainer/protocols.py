@@ -10,7 +10,7 @@ from sweepwise.learner import Watch, Watched
 Weights = Mapping[str, Tensor]
 
 
-class Unwatched:
+class NoMonitor:
     """Writes nothing."""
 
     def watch(self, step: int) -> Watch:
@@ -39,7 +39,7 @@ class Unwatched:
         """Nothing."""
 
 
-class Unsaved:
+class NoCheckpoints:
     """Keeps nothing on disk."""
 
     def due(self, step: int, epochs: int = 0) -> bool:

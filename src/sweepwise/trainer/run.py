@@ -36,18 +36,18 @@ class Run:
     best_metrics: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     final: dict[str, dict[str, Any]] = field(default_factory=dict)
-    begin: Mapping[str, Any] = field(default_factory=lambda: START)
+    resume_from: Mapping[str, Any] = field(default_factory=lambda: START)
 
     def __post_init__(self) -> None:
         self.best = Best(self.early_stop.metric, self.early_stop.mode)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Puts it where it was when `state_dict` was asked for; the learner is put there apart from it."""
-        self.begin = {key: value for key, value in state.items() if key != "learner"}  # that is large
+        self.resume_from = {key: value for key, value in state.items() if key != "learner"}  # that is large
         self.gradient_seen = state["gradient_seen"]
         for values in state["history"]:
             tagged = {tag: value for tag, value in values.items() if tag not in ("epoch", "step")}
-            self.take(values["step"] + 1, values["epoch"], tagged)
+            self.record_epoch(values["step"] + 1, values["epoch"], tagged)
 
     def state_dict(self, step: int, epoch: int, meter: Mapping[str, Any]) -> dict[str, Any]:
         """Where it is, for `resume`: texts, numbers and tensors on the CPU.
@@ -66,7 +66,7 @@ class Run:
             "log": self.monitor.mark(),
         }
 
-    def take(self, step: int, epoch: int, values: Mapping[str, float]) -> bool:
+    def record_epoch(self, step: int, epoch: int, values: Mapping[str, float]) -> bool:
         """Takes an epoch's metrics; rate, best and end follow from them. Returns whether it is the best.
 
         Args:
@@ -92,7 +92,7 @@ class Run:
             self.end("stopped early", why)
         return improved
 
-    def see(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
+    def record_step(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
         """Takes what was seen of a step."""
         self.monitor.step(step, epoch, rate, watched)
         if math.isfinite(watched.gradient_norm):
