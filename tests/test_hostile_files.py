@@ -231,7 +231,7 @@ def test_what_fits_in_half_of_the_memory_is_read_and_no_more(tmp_path, monkeypat
                 assert table(path=str(tmp_path / name)).x.shape == (1000, 100)
                 continue
             with pytest.raises(
-                ValueError, match=r"more than half of the memory there is \(500,000\); data=memmap"
+                ValueError, match=r"more than half of the memory \(500,000\); use data=memmap"
             ):
                 table(path=str(tmp_path / name))
         assert memmap(x=str(tmp_path / "x.npy"), y=str(tmp_path / "y.npy")).x.shape == (1000, 100)
@@ -248,11 +248,11 @@ def test_categories_that_would_take_all_memory_are_refused(tmp_path, monkeypatch
 
 def test_the_memory_of_a_container_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(limits, "CONTROL_GROUP", tmp_path / "memory.max")
-    machine = limits.state_dict()
+    machine = limits.memory()
     (tmp_path / "memory.max").write_text("max\n")
-    assert limits.state_dict() == machine
+    assert limits.memory() == machine
     (tmp_path / "memory.max").write_text("1000\n")
-    assert limits.state_dict() == 1000
+    assert limits.memory() == 1000
 
 
 # --- files that would run code
@@ -279,7 +279,7 @@ def test_nothing_is_unpickled(name, tmp_path):
             table(path=str(path))
     assert str(path) in str(refused.value) and not told.exists()
     if name in ("a.npz", "a.npy"):
-        assert "holds objects, which are pickled and could run code" in str(refused.value)
+        assert "holds Python objects, which could run code" in str(refused.value)
 
 
 SAFE = {
@@ -348,7 +348,7 @@ def test_a_damaged_published_file_is_named_with_both_sums_and_a_way_out(read, na
     told = str(refused.value)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     assert told.startswith(f"data: {path}: ") and f"{expected}: found {found}" in told
-    assert told.endswith("remove it to have it downloaded again") and "\n" not in told
+    assert told.endswith("remove it, and it will be downloaded again") and "\n" not in told
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_what_is_no_file_or_cannot_be_read_is_named(read, name, data_files):
     path.mkdir()
     with pytest.raises(ValueError) as refused:
         read(root=str(data_files))
-    assert str(refused.value) == f"data: {path}: must be a file: found a folder or device; remove it"
+    assert str(refused.value) == f"data: {path}: must be a file, not a folder or device; remove it"
     path.rmdir()
     if UNREADABLE.is_file():
         path.symlink_to(UNREADABLE)

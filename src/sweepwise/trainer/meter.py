@@ -1,4 +1,4 @@
-"""The training metrics of an epoch, taken from the outputs that the steps make anyway."""
+"""The training metrics of an epoch, computed from the outputs of its steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,18 +11,18 @@ from torch import Tensor
 from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.task import Means, Task
 
-FLUSH_STEPS = 64  # steps whose results are kept before they are looked at: no step waits for the device
+FLUSH_STEPS = 64  # steps whose results are collected before they are copied from the device
 
 
 class Meter:
-    """Averages an epoch's metrics over its examples, some steps at a time: no step waits for the device.
+    """Averages the metrics of an epoch over its examples, many steps at a time, so that no step waits.
 
-    Where several processes share a batch, each adds its own part, and all get the means over the whole.
+    If several processes share a batch, each adds its own part, and all get the means over the whole.
 
     Args:
-        task: whose metrics they are.
-        runs: that are averaged apart.
-        world: of the processes.
+        task: has the metrics.
+        runs: number of runs, each with its own averages.
+        world: the processes.
     """
 
     def __init__(self, task: Task, runs: int, world: World = SINGLE_PROCESS) -> None:
@@ -34,7 +34,7 @@ class Meter:
         self._clear()
 
     def select(self, runs: Sequence[int]) -> None:
-        """Whose steps come from now on; none must wait to be looked at."""
+        """Sets the runs whose steps are added from now on; call `flush` before."""
         self._selected = list(runs)
 
     def _clear(self) -> None:
@@ -43,7 +43,7 @@ class Meter:
         self._sums = np.zeros((self._runs, 1))
 
     def state_dict(self, run: int) -> dict[str, Any]:
-        """What has been seen of a run in this epoch: sums, and the steps that have not been looked at yet."""
+        """A run's part of the epoch so far: sums, and the steps that are not added to them yet."""
         row = self._selected.index(run)
         own = [
             [losses.view(-1)[row].detach(), outputs[row].detach(), self._by_run(targets)[row]]
@@ -60,7 +60,7 @@ class Meter:
         }
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]], device: torch.device) -> None:
-        """Takes up what `state_dict` gave of each run, in the middle of an epoch."""
+        """Restores what `state_dict` returned for each run, in the middle of an epoch."""
         self._examples = states[0]["examples"]
         self._loss = np.array([state["loss"] for state in states])
         self._sums = np.array([state["sums"] for state in states])
@@ -75,17 +75,17 @@ class Meter:
         return targets.view(len(self._selected), -1)
 
     def add(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
-        """Keeps a step of n selected runs: losses (n,), outputs (n, batch, outputs), targets (n * batch,)."""
+        """Adds a step of the n selected runs: (n,) losses, (n, batch, outputs) and (n * batch,) targets."""
         self._pending.append((losses, outputs, targets))
 
     @property
     def full(self) -> bool:
-        """Whether it is time to flush."""
+        """Whether `FLUSH_STEPS` steps are waiting for `flush`."""
         return len(self._pending) == FLUSH_STEPS
 
     @torch.no_grad()
     def flush(self) -> NDArray[np.float64]:
-        """Adds the kept steps to the sums; returns their losses, (steps, runs), NaN of others."""
+        """Adds the waiting steps to the sums; returns their losses, (steps, runs), NaN for other runs."""
         if not self._pending:
             return np.empty((0, self._runs))
         losses, outputs, targets = zip(*self._pending, strict=True)
@@ -93,24 +93,25 @@ class Meter:
         examples = np.array([len(target) for target in targets]) / len(self._selected)
         values = np.full((len(losses), self._runs), np.nan)
         values[:, self._selected] = torch.stack([loss.view(-1) for loss in losses]).double().numpy(force=True)
-        every = torch.cat(outputs, 1), torch.cat([self._by_run(target) for target in targets], 1)
-        of_these = self._task.sums(*every).numpy(force=True)
-        sums = np.full((self._runs, of_these.shape[1]), np.nan)
-        sums[self._selected] = of_these
+        batches = torch.cat(outputs, 1), torch.cat([self._by_run(target) for target in targets], 1)
+        selected_sums = self._task.sums(*batches).numpy(force=True)
+        sums = np.full((self._runs, selected_sums.shape[1]), np.nan)
+        sums[self._selected] = selected_sums
         examples, values, sums = self._sum_over_processes(examples, values, sums)
         self._examples += int(examples.sum())
-        self._loss += (examples[:, None] * values).cumsum(0)[-1]  # in turn, so alike for any number of runs
+        # A cumulative sum adds step by step, so rounding is the same for any number of runs.
+        self._loss += (examples[:, None] * values).cumsum(0)[-1]
         self._sums = self._sums + sums
         return values
 
     def _sum_over_processes(self, *own: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """Arrays added up over the processes, in one exchange."""
+        """The sums of arrays over the processes, in one exchange."""
         row = self._world.sum("the metrics of steps", np.concatenate([array.ravel() for array in own]))
         parts = np.split(row, np.cumsum([array.size for array in own])[:-1])
         return [part.reshape(array.shape) for part, array in zip(parts, own, strict=True)]
 
     def finish_epoch(self) -> tuple[Means, Means]:
-        """The epoch's mean loss (runs,) and means of the terms (runs, terms); the next one begins at zero."""
+        """Returns the epoch's mean loss (runs,) and means of the terms (runs, terms); starts anew."""
         means = self._loss / self._examples, self._sums / self._examples
         self._clear()
         return means
