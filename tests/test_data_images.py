@@ -23,7 +23,7 @@ from sweepwise.data import cifar10 as cifar10_module
 from sweepwise.data import download as download_module
 from sweepwise.data import mnist as mnist_module
 from sweepwise.data import split
-from sweepwise.data.cifar10 import ARCHIVE, cifar10
+from sweepwise.data.cifar10 import cifar10
 from sweepwise.data.download import Published, download, folder_of
 from sweepwise.data.idx import read_idx
 from sweepwise.data.mnist import MNIST, MNIST_MIRRORS, fashion_mnist, mnist
@@ -339,14 +339,14 @@ def test_cifar10_is_read_from_its_archive(data_files):
 
 def test_another_archive_is_refused(data_files):
     path = data_files / "cifar10" / "cifar-10-binary.tar.gz"
-    expected = ARCHIVE.sha256
+    expected = cifar10_module.ARCHIVE.sha256
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(ValueError) as caught:
         cifar10(root=str(data_files))
     found = sha256(path.read_bytes())
     assert str(caught.value) == (
-        f"data: {path}: must have the sha256 {expected}: found {found}, in a file of {path.stat().st_size:,} bytes; "
-        "remove it, and it will be downloaded again"
+        f"data: {path}: must have the sha256 {expected}: found {found}, in a "
+        f"file of {path.stat().st_size:,} bytes; remove it, and it will be downloaded again"
     )
 
 

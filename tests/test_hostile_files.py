@@ -150,12 +150,12 @@ MADE = {
         "cannot be read as .npy",
     ),
     "bomb.gz": (idx_bomb, "must hold 796 bytes: found more than 796"),
-    "length.safetensors": (header_bomb, "its header is said to have 4,611,686,018,427,387,904 bytes"),
-    "header.safetensors": (long_header, "its header is said to have 20,000,019 bytes"),
-    "beyond.safetensors": (beyond, "is no safetensors file, or only a part of one"),
-    "sparse.safetensors": (sparse, "is no safetensors file"),
+    "length.safetensors": (header_bomb, "it claims a header of 4,611,686,018,427,387,904 bytes"),
+    "header.safetensors": (long_header, "it claims a header of 20,000,019 bytes"),
+    "beyond.safetensors": (beyond, "must be a complete safetensors file"),
+    "sparse.safetensors": (sparse, "must be a complete safetensors file"),
     "foreign.safetensors": (large_foreign, "Cannot allocate memory"),
-    "pipe.safetensors": (os.mkfifo, "is no file, but a device or pipe"),
+    "pipe.safetensors": (os.mkfifo, "must be a file, not a device or pipe"),
 }
 READ = """
 import json, resource, sys
@@ -441,7 +441,7 @@ def test_a_cut_off_file_of_ones_own_is_named(name, change, tmp_path):
     path = own(tmp_path / name)
     read(path)
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"cannot be read|is no safetensors file, or only a part") as refused:
+    with pytest.raises(ValueError, match=r"cannot be read|must be a complete safetensors file") as refused:
         read(path)
     assert str(path) in str(refused.value)
 
@@ -480,7 +480,9 @@ def test_a_folder_or_what_cannot_be_read_is_named(name, tmp_path):
     path.rmdir()
     if UNREADABLE.is_file():
         path.symlink_to(UNREADABLE)
-        with pytest.raises(ValueError, match=r"cannot be read|is no safetensors file") as refused:
+        with pytest.raises(
+            ValueError, match=r"cannot be read|must be a complete safetensors file"
+        ) as refused:
             read(path)
         assert str(path) in str(refused.value)
 

@@ -137,7 +137,7 @@ def test_steps_are_the_same_whatever_is_watched_validated_or_drawn_elsewhere(nam
         torch.rand(step)
         disturbed.step(*batch(step), np.array([0.1]), step, Watch.TENSORS)
         disturbed.evaluate([batch(99)])
-    assert equal(trained(plain), disturbed.state(0, best=False))
+    assert equal(trained(plain), disturbed.model_state_dict(0, best=False))
     assert name == "label_smoothing" or not equal(
         trained(made(ACTING[name], seed=1)), trained(made(ACTING[name]))
     )
