@@ -187,7 +187,7 @@ def _is_text(column: Any) -> bool:
 def _decoded_size(metadata: Any) -> int:
     """The least size of a parquet file's columns in memory, in bytes, by its own metadata."""
     groups = map(metadata.row_group, range(metadata.num_row_groups))
-    chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
     return max(
         sum(8 * chunk.num_values for chunk in chunks),
         sum(chunk.total_uncompressed_size for chunk in chunks),
@@ -229,8 +229,8 @@ def _from_arrow(where: str, name: str, column: Any) -> np.ndarray:
         "" if word is None else word.strip() for word in (chunks[0].dictionary.to_pylist() if chunks else [])
     ]
     _refuse_long(where, name, words, len(column))
-    places = [chunk.indices.fill_null(len(words)).to_numpy(zero_copy_only=False) for chunk in chunks]
-    return np.array([*words, ""])[np.concatenate([np.empty(0, np.int64), *places]).astype(np.int64)]
+    indices = [chunk.indices.fill_null(len(words)).to_numpy(zero_copy_only=False) for chunk in chunks]
+    return np.array([*words, ""])[np.concatenate([np.empty(0, np.int64), *indices]).astype(np.int64)]
 
 
 def _is_number(text: str) -> bool:

@@ -100,8 +100,8 @@ class Patches(nn.Module):
         self._shape = [features[0] if len(features) > 1 else 1]
         for side in sides:
             self._shape += [side // patch, patch]
-        places = range(2, 2 + 2 * len(sides), 2)
-        self._order = [0, *places, 1, *(place + 1 for place in places)]
+        counts = range(2, 2 + 2 * len(sides), 2)  # the axes that count patches
+        self._order = [0, *counts, 1, *(axis + 1 for axis in counts)]
         self._sides = len(sides)
 
     def forward(self, x: Tensor) -> Tensor:

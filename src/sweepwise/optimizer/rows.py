@@ -59,12 +59,12 @@ class Rows:
 
     def _arrange(self, rates: Sequence[float], kernels: Sequence[Sequence[Kernel]]) -> None:
         """Prepares one call for all rows with the same learning rate and options."""
-        alike: dict[tuple[Any, ...], list[Kernel]] = {}
+        groups: dict[tuple[Any, ...], list[Kernel]] = {}
         for rate, own in zip(rates, kernels, strict=True):
             for kernel in own:
-                alike.setdefault((kernel.call, rate, kernel.options), []).append(kernel)
+                groups.setdefault((kernel.call, rate, kernel.options), []).append(kernel)
         self._rates = rates
-        self._calls = [_call(group, rate, options) for (_, rate, options), group in alike.items()]
+        self._calls = [_call(group, rate, options) for (_, rate, options), group in groups.items()]
 
 
 def _call(kernels: Sequence[Kernel], rate: float, options: Sequence[tuple[str, Any]]) -> Callable[[], Any]:

@@ -42,7 +42,7 @@ def fit(
         settings: how long the training lasts.
         progress: shows the first run that is still training.
         interrupted: called after every step; True ends the training there.
-        world: the processes that train one run together; all of them call this function alike.
+        world: the processes that train one run together; all of them call it with the same arguments.
     """
     batches = _batches(learner, data, runs, settings, world)
     validation = evaluation_batches(data.validation)

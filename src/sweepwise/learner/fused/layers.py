@@ -158,13 +158,13 @@ class Dropouts(nn.Module):
             return x
         rows = x.view(len(self._rates), -1, *x.shape[1:])
         shape = rows.shape[:3] + (1,) * (rows.ndim - 3) if self._dimensions else rows.shape
-        kept = torch.empty(shape, dtype=x.dtype, device=x.device)
-        for own, rate, noise in zip(kept.unbind(), self._rates, self._noises, strict=True):
+        mask = torch.empty(shape, dtype=x.dtype, device=x.device)
+        for own, rate, noise in zip(mask.unbind(), self._rates, self._noises, strict=True):
             if rate:
                 own.bernoulli_(1 - rate, generator=noise).div_(1 - rate)
             else:
                 own.fill_(1.0)
-        return (rows * kept).view(x.shape)
+        return (rows * mask).view(x.shape)
 
 
 def stacked_dropout(modules: Sequence[nn.Module], noises: Sequence[torch.Generator]) -> nn.Module:

@@ -121,8 +121,8 @@ def joint_pass(model: nn.Module, trial: Trial) -> JointPass:
     for _ in range(2):  # the buckets are ordered at the beginning of the pass after the first
         trial(joint)
         _clear_gradients(list(parameters.values()))
-    for buffer, kept in zip(model.buffers(), buffers, strict=True):
-        buffer.data.copy_(kept)
+    for buffer, saved in zip(model.buffers(), buffers, strict=True):
+        buffer.data.copy_(saved)
     place_generators(before)
     return joint, joint.no_sync
 
