@@ -28,7 +28,7 @@ from sweepwise.system.signals import StopFlag
 from sweepwise.task import Classification
 from sweepwise.trainer import Run, Settings
 from sweepwise.trainer import fit as train_runs
-from sweepwise.trainer.protocols import Unsaved
+from sweepwise.trainer.protocols import NoCheckpoints
 
 MONITORS: dict[str, dict[str, int | bool]] = {
     "scalars": {"scalars_every": 20, "histograms_every": 0},
@@ -82,7 +82,7 @@ def fit(workload: Workload, epochs: int, monitor: str, safe: bool = True) -> flo
     settings = Settings(max_epochs=epochs)
     with TemporaryDirectory() as name:
         writer = Monitor(Path(name), **MONITORS[monitor])
-        kept, asked = (Checkpoints(Path(name)), StopFlag()) if safe else (Unsaved(), lambda: False)
+        kept, asked = (Checkpoints(Path(name)), StopFlag()) if safe else (NoCheckpoints(), lambda: False)
         run = Run(schedule, Reporting(workload), 0, writer, kept)
         started = time.perf_counter()
         train_runs(learner, data, task, [run], settings, Silent(), asked)

@@ -229,7 +229,7 @@ def test_order_is_uniform():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"batch_size": 61}, "data.batch_size=61: must not exceed the 60 training examples"),
+        ({"batch_size": 61}, "data.batch_size=61: must be at most the 60 training examples"),
         ({"batch_size": 0}, "data.batch_size=0: must be at least 1"),
         ({"validation": 0.0}, "data.validation=0.0: must be in (0, 1)"),
         ({"validation": float("nan")}, "data.validation=nan: must be in (0, 1)"),
@@ -260,7 +260,7 @@ def test_refused(changes, message):
 def test_largest_batch_is_the_training_part():
     assert numbered(batch_size=60).batch_size == 60
     with pytest.raises(
-        ValueError, match=r"data\.batch_size=5000: must not exceed the 1078 training examples"
+        ValueError, match=r"data\.batch_size=5000: must be at most the 1078 training examples"
     ):
         split(digits(), batch_size=5000)
 
@@ -487,8 +487,8 @@ def test_wrong_labels_are_uniform_over_the_other_classes():
 @pytest.mark.parametrize(
     ("classes", "rate", "message"),
     [
-        (0, 0.1, "data.label_noise=0.1: must be 0 without classes to mistake"),
-        (1, 0.1, "data.label_noise=0.1: must be 0 without classes to mistake"),
+        (0, 0.1, "data.label_noise=0.1: must be 0 without at least two classes"),
+        (1, 0.1, "data.label_noise=0.1: must be 0 without at least two classes"),
         (100, 1.0, "data.label_noise=1.0: must be in [0, 1)"),
         (100, -0.1, "data.label_noise=-0.1: must be in [0, 1)"),
     ],

@@ -345,8 +345,8 @@ def test_another_archive_is_refused(data_files):
         cifar10(root=str(data_files))
     found = sha256(path.read_bytes())
     assert str(caught.value) == (
-        f"data: {path}: must have the sha256 {expected}: found {found}, of {path.stat().st_size:,} bytes; "
-        "remove it to have it downloaded again"
+        f"data: {path}: must have the sha256 {expected}: found {found}, in a "
+        f"file of {path.stat().st_size:,} bytes; remove it, and it will be downloaded again"
     )
 
 

@@ -148,7 +148,7 @@ X, Y = np.zeros((10, 2)), np.arange(10) % 2
         (X.astype(complex), Y, None, "found complex128 (10, 2)"),
         (np.array([[print]] * 10), Y, None, "data.x=x.npy: cannot be read as .npy"),
         (X, np.array([print] * 10), None, "data.y=y.npy: cannot be read as .npy"),
-        (np.asfortranarray(np.ones((10, 2))), Y, None, "data.x=x.npy: is in Fortran order"),
+        (np.asfortranarray(np.ones((10, 2))), Y, None, "data.x=x.npy: must be in C order"),
         (X, Y, 1, "must hold whole numbers from 0 to 0 with data.classes=1"),
         (X, -Y, 2, "must hold whole numbers from 0 to 1"),
         (X, Y * 0.5, 2, "must hold whole numbers from 0 to 1"),

@@ -88,8 +88,8 @@ def test_the_target_is_a_column_of_any_place(target, features, tmp_path):
 def test_columns_can_be_left_out(tmp_path):
     path = written(tmp_path, "id,a,y\nx1,,0\nx2,,1\n", "b.csv")
     assert table(path=written(tmp_path, rows(9)), drop=["a"]).x[:, 0].tolist() == [n / 2 for n in range(9)]
-    assert refusal(path, drop=["A"]) == f"data.drop=A: no column of data.path={path}; there is id, a, y"
-    assert "no column beside the target" in refusal(path, drop=["id", "a"])
+    assert refusal(path, drop=["A"]) == f"data.drop=A: no column of data.path={path}; there are id, a, y"
+    assert "no column besides the target" in refusal(path, drop=["id", "a"])
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_other_delimiters(tmp_path):
     plain = table(path=written(tmp_path, rows(30)))
     path = written(tmp_path, rows(30).replace(",", ";"))
     assert np.array_equal(table(path=path, delimiter=";").x, plain.x)
-    assert "has one column only, 'a;b;c'; data.delimiter=',' is what parts columns" in refusal(path)
-    assert refusal(path, delimiter=";;") == "data.delimiter=;;: must be one character"
+    assert "has only one column, 'a;b;c'; is data.delimiter=',' right?" in refusal(path)
+    assert refusal(path, delimiter=";;") == "data.delimiter=;;: must be one character, such as ';'"
 
 
 def test_a_constant_column_is_fine(tmp_path):
@@ -139,7 +139,7 @@ def test_a_constant_column_is_fine(tmp_path):
         ("\n\n", "is empty"),
         ("a,b\n", "has no rows"),
         ("a,b,a\n1,2,3\n", "two columns are called 'a'"),
-        (",a,b\n0,1,2\n", "column 1 has no name; name it, or save the table without its index"),
+        (",a,b\n0,1,2\n", "column 1 has no name; give it one, or save the table without its index"),
         ("5.1,3.5,0\n4.9,3.0,1\n", "the first row holds numbers only (5.1, 3.5, 0, ...); it must have the"),
         ("a,b\n1,2\n3\n", "line 3 has 1 cells, the header 2"),
         ("a,b\n1,2\n1,2,3\n", "line 3 has 3 cells, the header 2"),
@@ -148,8 +148,11 @@ def test_a_constant_column_is_fine(tmp_path):
         ("a,b,y\n1,,0\n,,1\nNA,2,1\n", "column 'b': 2 of 3 values are missing; fill them in"),
         ("a,y\n1,p\n2,\n", "column 'y': 1 of 2 values are missing"),
         ("a,y\ninf,p\n2,q\n", "column 'a': 1 of 2 values are not finite"),
-        ("a,y\n1,p\n2,q\n?,q\n", "column 'a': 1 of 3 values are no numbers, such as '?'; the others are"),
-        ("a,y\n1,p\n2,p\n", "target 'y': holds one value only, p; there is nothing to learn"),
+        (
+            "a,y\n1,p\n2,q\n?,q\n",
+            "column 'a': 1 of 3 values are not numbers, such as '?'",
+        ),
+        ("a,y\n1,p\n2,p\n", "target 'y': must hold two values or more, and holds p only"),
         (b"a,y\n\xff,1\n", "must be UTF-8"),
         ("id,y\n" + "".join(f"n{n},{n % 2}\n" for n in range(101)), "column 'id' holds 101 different texts"),
         ("a,y\n" + "".join(f"{n},n{n}\n" for n in range(50)), "target 'y': holds 50 different texts in 50"),
@@ -220,7 +223,7 @@ def test_the_task_can_be_said():
     assert found([0, 1, 0, 1], "regression").y.tolist() == [0.0, 1.0, 0.0, 1.0]
     assert found([0.5, 1.5, 0.5], "classification").y.tolist() == [0, 1, 0]
     assert found([str(n) for n in range(99)], "classification").classes == 99
-    with pytest.raises(ValueError, match=r"data\.task=regression: y holds text such as a"):
+    with pytest.raises(ValueError, match=r"data\.task=regression: y must hold numbers, .* such as a"):
         found(["a", "b"], "regression")
 
 
@@ -231,8 +234,8 @@ def test_the_task_can_be_said():
     ("arrays", "message"),
     [
         ({"x": np.zeros((4, 2))}, "data.target=y: no array of"),
-        ({"y": np.arange(4)}, "must have the features as array 'x'; there is none"),
-        ({"y": np.arange(4), "a": np.ones(4), "b": np.ones(4)}, "there is a, b"),
+        ({"y": np.arange(4)}, "must have the features as array 'x'; there are none"),
+        ({"y": np.arange(4), "a": np.ones(4), "b": np.ones(4)}, "there are a, b"),
         ({"x": np.zeros((4, 2)), "y": np.arange(5)}, "found float64 (4, 2) and int64 (5,)"),
         ({"x": np.zeros(4), "y": np.arange(4)}, "found float64 (4,)"),
         ({"x": np.zeros((4, 2), complex), "y": np.arange(4)}, "found complex128"),
@@ -264,13 +267,13 @@ def test_arrays_keep_their_shape_and_names(tmp_path):
 def test_garbage_is_refused(tmp_path):
     for name in ("a.npz", "a.parquet"):
         assert "cannot be read" in refusal(written(tmp_path, b"garbage", name))
-    assert "no columns to leave out" in refusal(written(tmp_path, b"", "a.npz"), drop=["a"])
+    assert "an .npz file, which has no columns" in refusal(written(tmp_path, b"", "a.npz"), drop=["a"])
 
 
 def test_parquet_says_what_it_needs_and_what_is_wrong(tmp_path, monkeypatch):
     path = str(tmp_path / "a.parquet")
     pandas.DataFrame({"a": [1.0, None], "b": ["x", None], "c": pandas.to_datetime([0, 1])}).to_parquet(path)
-    assert "column 'c': timestamp[ns] is neither numbers, text nor truth values" in refusal(path)
+    assert "column 'c': must hold numbers, text or truth values, not timestamp[ns]" in refusal(path)
     told = refusal(path, drop=["c"])
     assert "column 'a': 1 of 2 values are missing\n" in told and "column 'b': 1 of 2" in told
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -305,8 +305,8 @@ def test_runs_of_a_group_that_is_stopped_go_on_to_the_bit_together_or_alone(monk
 @pytest.mark.parametrize(
     ("sets", "why"),
     [
-        ([["regularizer=spectral_norm"], ["regularizer=spectral_norm", "seed.value=1"]], "not known here"),
-        ([["regularizer=spectral_norm"], ["seed.value=1"]], "not the same layers"),
+        ([["regularizer=spectral_norm"], ["regularizer=spectral_norm", "seed.value=1"]], "cannot be stacked"),
+        ([["regularizer=spectral_norm"], ["seed.value=1"]], "do not have the same layers"),
         ([["regularizer=mixup"], ["seed.value=1"]], "examples"),
     ],
 )

@@ -150,12 +150,12 @@ MADE = {
         "cannot be read as .npy",
     ),
     "bomb.gz": (idx_bomb, "must hold 796 bytes: found more than 796"),
-    "length.safetensors": (header_bomb, "its header is said to have 4,611,686,018,427,387,904 bytes"),
-    "header.safetensors": (long_header, "its header is said to have 20,000,019 bytes"),
-    "beyond.safetensors": (beyond, "is no safetensors file, or only a part of one"),
-    "sparse.safetensors": (sparse, "is no safetensors file"),
+    "length.safetensors": (header_bomb, "it claims a header of 4,611,686,018,427,387,904 bytes"),
+    "header.safetensors": (long_header, "it claims a header of 20,000,019 bytes"),
+    "beyond.safetensors": (beyond, "must be a complete safetensors file"),
+    "sparse.safetensors": (sparse, "must be a complete safetensors file"),
     "foreign.safetensors": (large_foreign, "Cannot allocate memory"),
-    "pipe.safetensors": (os.mkfifo, "is no file, but a device or pipe"),
+    "pipe.safetensors": (os.mkfifo, "must be a file, not a device or pipe"),
 }
 READ = """
 import json, resource, sys
@@ -231,7 +231,7 @@ def test_what_fits_in_half_of_the_memory_is_read_and_no_more(tmp_path, monkeypat
                 assert table(path=str(tmp_path / name)).x.shape == (1000, 100)
                 continue
             with pytest.raises(
-                ValueError, match=r"more than half of the memory there is \(500,000\); data=memmap"
+                ValueError, match=r"more than half of the memory \(500,000\); use data=memmap"
             ):
                 table(path=str(tmp_path / name))
         assert memmap(x=str(tmp_path / "x.npy"), y=str(tmp_path / "y.npy")).x.shape == (1000, 100)
@@ -279,7 +279,7 @@ def test_nothing_is_unpickled(name, tmp_path):
             table(path=str(path))
     assert str(path) in str(refused.value) and not told.exists()
     if name in ("a.npz", "a.npy"):
-        assert "holds objects, which are pickled and could run code" in str(refused.value)
+        assert "holds Python objects, which could run code" in str(refused.value)
 
 
 SAFE = {
@@ -348,7 +348,7 @@ def test_a_damaged_published_file_is_named_with_both_sums_and_a_way_out(read, na
     told = str(refused.value)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     assert told.startswith(f"data: {path}: ") and f"{expected}: found {found}" in told
-    assert told.endswith("remove it to have it downloaded again") and "\n" not in told
+    assert told.endswith("remove it, and it will be downloaded again") and "\n" not in told
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_what_is_no_file_or_cannot_be_read_is_named(read, name, data_files):
     path.mkdir()
     with pytest.raises(ValueError) as refused:
         read(root=str(data_files))
-    assert str(refused.value) == f"data: {path}: must be a file: found a folder or device; remove it"
+    assert str(refused.value) == f"data: {path}: must be a file, not a folder or device; remove it"
     path.rmdir()
     if UNREADABLE.is_file():
         path.symlink_to(UNREADABLE)
@@ -441,7 +441,7 @@ def test_a_cut_off_file_of_ones_own_is_named(name, change, tmp_path):
     path = own(tmp_path / name)
     read(path)
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(ValueError, match=r"cannot be read|is no safetensors file, or only a part") as refused:
+    with pytest.raises(ValueError, match=r"cannot be read|must be a complete safetensors file") as refused:
         read(path)
     assert str(path) in str(refused.value)
 
@@ -480,7 +480,9 @@ def test_a_folder_or_what_cannot_be_read_is_named(name, tmp_path):
     path.rmdir()
     if UNREADABLE.is_file():
         path.symlink_to(UNREADABLE)
-        with pytest.raises(ValueError, match=r"cannot be read|is no safetensors file") as refused:
+        with pytest.raises(
+            ValueError, match=r"cannot be read|must be a complete safetensors file"
+        ) as refused:
             read(path)
         assert str(path) in str(refused.value)
 

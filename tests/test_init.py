@@ -397,7 +397,7 @@ def test_a_tied_head_is_recorded_once_and_starts_as_a_head():
     "model", [nn.Sequential(nn.LazyLinear(3)), nn.Sequential(nn.Linear(3, 3, device="meta"))]
 )
 def test_a_parameter_without_values_is_refused(model):
-    with pytest.raises(ValueError, match=r"0\.weight has no values yet"):
+    with pytest.raises(ValueError, match=r"0\.weight must have values before"):
         initialize_(model, KAIMING, seed=0)
 
 
@@ -422,7 +422,7 @@ def test_a_scheme_that_draws_from_the_global_generator_is_refused():
     def noise_(tensor: Tensor) -> Tensor:
         return tensor.normal_()
 
-    with pytest.raises(ValueError, match=r"init noise_ drew from torch's global generator.*`generator`"):
+    with pytest.raises(ValueError, match=r"init noise_ must not draw from torch's global.*`generator`"):
         initialize_(mlp(3, 2), noise_, seed=0)
 
 

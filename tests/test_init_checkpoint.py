@@ -86,7 +86,7 @@ def test_all_that_does_not_fit_is_told_at_once(tmp_path):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     text = refusal(model, tmp_path / "w")
     assert text == (
-        "does not fit the model (init.strict=false takes what fits): "
+        "does not fit the model (init.strict=false copies what fits): "
         "0.bias is missing; 1.running_var is missing; extra is not in the model; "
         "3.weight is float32 (5, 8) in the file, float32 (3, 8) in the model; "
         "1.num_batches_tracked is float32 () in the file, int64 () in the model"
@@ -141,21 +141,20 @@ def test_tied_weights_are_one(tmp_path):
 @pytest.mark.parametrize("strict", [True, False])
 def test_a_part_of_a_file_is_refused(file, cut, strict):
     file.write_bytes(file.read_bytes()[:cut])
-    assert refusal(network(), file, strict=strict).startswith(
-        "is no safetensors file, or only a part of one ("
-    )
+    assert refusal(network(), file, strict=strict).startswith("must be a complete safetensors file (")
 
 
 @pytest.mark.parametrize("content", [b"weights", b"\xff" * 64, b"PK\x03\x04" + bytes(200)])
 def test_another_file_is_refused(tmp_path, content):
     (tmp_path / "w").write_bytes(content)
-    assert refusal(network(), tmp_path / "w").startswith("is no safetensors file")
+    assert refusal(network(), tmp_path / "w").startswith("must be a complete safetensors file")
 
 
 def test_no_file_and_a_folder_are_refused(tmp_path):
     assert refusal(network(), tmp_path / "nothing") == "cannot be read (No such file or directory)"
-    assert "is a folder; a run's weights are in checkpoints/best/weights.safetensors" in refusal(
-        network(), tmp_path
+    assert (
+        "must be a file, not a folder; a run's weights are in checkpoints/best/weights.safetensors"
+        in refusal(network(), tmp_path)
     )
 
 
@@ -164,7 +163,10 @@ def test_values_that_are_not_finite_are_refused(tmp_path, value):
     state = {name: tensor.double() for name, tensor in nn.Linear(2, 2).state_dict().items()}
     state["bias"][1] = value
     save_file(state, tmp_path / "w")
-    assert refusal(nn.Linear(2, 2), tmp_path / "w") == "has values in bias that are not finite in the model"
+    assert (
+        refusal(nn.Linear(2, 2), tmp_path / "w")
+        == "has values in bias that are not finite in the model's precision"
+    )
 
 
 # --- as an option of a run

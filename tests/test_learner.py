@@ -526,7 +526,7 @@ def test_parameters_that_do_not_fit_one_row_are_refused():
     frozen = nn.Linear(2, 2).requires_grad_(False)
     mixed = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())
     for model in (frozen, nn.ReLU(), mixed):
-        with pytest.raises(ValueError, match="trainable parameters must exist and share one dtype"):
+        with pytest.raises(ValueError, match="must have trainable parameters, all of one dtype"):
             FlatParameters(model)
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sweepwise.learner import Watch
-from sweepwise.learner.ema import Average, Live, average_of
+from sweepwise.learner.ema import Average, NoAverage, average_of
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer.weight_decay import WeightDecay
@@ -144,7 +144,7 @@ def test_the_best_is_the_average_and_restoring_it_begins_anew():
 def test_no_decay_is_no_average(monkeypatch):
     row = torch.ones(1, 3)
     live = average_of(row, 0.0)
-    assert isinstance(live, Live) and live.row is row and isinstance(average_of(row, 0.5), Average)
+    assert isinstance(live, NoAverage) and live.row is row and isinstance(average_of(row, 0.5), Average)
 
     def refuse(*arguments, **options):
         raise AssertionError("computed")

@@ -153,8 +153,8 @@ def test_batch_norm_takes_its_statistics_from_each_piece():
     [
         (1, 1, 1, ""),
         (8, 8, 24, ""),
-        (9, 8, 24, "trainer.accumulate=9: must be at most the 8 examples of a batch"),
-        (6, 8, 5, "trainer.accumulate=6: must be at most the 5 examples of a batch"),
+        (9, 8, 24, "trainer.accumulate=9: must be at most 8, the examples of a batch"),
+        (6, 8, 5, "trainer.accumulate=6: must be at most 5, the examples of a batch"),
     ],
 )
 def test_more_pieces_than_examples_are_refused(accumulate, batch_size, examples, told):

@@ -86,7 +86,7 @@ def test_bad_values_are_refused(key, value, told):
 @pytest.mark.parametrize(
     "overrides, told",
     [
-        (["trainer.accumulate=17"], "trainer.accumulate=17: must be at most the 16 examples of a batch"),
+        (["trainer.accumulate=17"], "trainer.accumulate=17: must be at most 16, the examples of a batch"),
         (["trainer.accumulate=8", "model.norm=batch"], "use at most 5"),  # the last batch has 11
         (["trainer.compile=true"], r"trainer.compile=true: needs a C\+\+ compiler"),
     ],

@@ -125,7 +125,7 @@ def test_the_rate_may_be_the_class_s_default():
     ("changes", "message"),
     [
         ({"settings": Settings(device="warp")}, r"trainer\.device=warp"),
-        ({"data": lambda: wines(batch_size=1000)}, r"data\.batch_size=1000: must not exceed the 107"),
+        ({"data": lambda: wines(batch_size=1000)}, r"data\.batch_size=1000: must be at most the 107"),
         ({"regularizers": [Dropout()], "model": nn.Linear(13, 3)}, "the model has no dropout layer"),
         ({"init": nn.init.eye_, "model": nn.Conv1d(13, 3, 1)}, "cannot fill weight"),
     ],

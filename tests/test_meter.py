@@ -15,7 +15,7 @@ def fill(meter, steps, runs):
         if meter.full:
             meter.flush()
     meter.flush()
-    return meter.take()
+    return meter.finish_epoch()
 
 
 @pytest.mark.parametrize("task", [Classification(3, metrics=["accuracy", "ece"]), Regression(1.0)])

@@ -109,11 +109,11 @@ def test_with_a_head_over_all_places_a_shift_changes_nothing(head, dimensions):
             r"model=cnn2d: needs images .*\(13,\); use data=digits data.image=true, or model=cnn1d or mlp",
         ),
         ((1, 2, 8, 8), IMAGE, r"model=cnn2d: needs images"),
-        ((2,), PUBLISHED, r"convolution 0 with kernel 5, stride 2, padding 1 and pool none .* of 2 places"),
+        ((2,), PUBLISHED, r"convolution 0 with kernel 5, stride 2, padding 1 and pool none .* of size 2;"),
         (
             (1, 3, 8),
             IMAGE,
-            r"convolution 1 with kernel 3, stride 1, padding 1 and pool max .* of 1 x 4 places",
+            r"convolution 1 with kernel 3, stride 1, padding 1 and pool max .* of size 1 x 4;",
         ),
         ((40,), PUBLISHED | {"kernels": [5, 3]}, r"model.kernels=\[5, 3\]: must be one kernel for each"),
         ((40,), PUBLISHED | {"kernels": [], "channels": []}, r"at least one"),
@@ -131,5 +131,5 @@ def test_the_least_length_is_what_torch_takes(length):
     if wanted >= 1:
         assert cnn((length,), 2, **options)(torch.randn(1, length)).shape == (1, 2)
     else:
-        with pytest.raises(ValueError, match="leaves nothing of 1 places"):
+        with pytest.raises(ValueError, match="leaves nothing of an input of size 1;"):
             cnn((length,), 2, **options)

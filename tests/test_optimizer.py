@@ -333,9 +333,9 @@ def test_a_class_of_anybodys_own_sees_the_tensors():
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        (optim.LBFGS, r"LBFGS evaluates the loss again .*closure.*; use optimizer=adam"),
-        (optim.SparseAdam, r"SparseAdam needs sparse gradients.*; use optimizer=adam"),
-        (optim.Muon, r"matrices only; optimizer=muon"),
+        (optim.LBFGS, r"LBFGS must not need a closure.*; use optimizer=adam"),
+        (optim.SparseAdam, r"SparseAdam must not need sparse gradients.*; use optimizer=adam"),
+        (optim.Muon, r"matrices only; use optimizer=muon"),
     ],
 )
 def test_what_cannot_step_here_is_refused(kind, message):
@@ -358,10 +358,10 @@ def test_every_class_is_chosen_by_its_name(kind):
         (["optimizer=other", "optimizer._target_=torch.optim.Adamax"], "optimizer.lr"),
         (
             ["optimizer=other", "optimizer._target_=torch.optim.LBFGS", "optimizer.lr=1"],
-            "optimizer: LBFGS evaluates",
+            "optimizer: LBFGS must not need a closure",
         ),
         (["optimizer=nadam", "optimizer.momentum_decay=-1"], "optimizer: Invalid momentum_decay value: -1"),
-        (["optimizer=muon", "model=linear"], "optimizer=muon: needs weights between"),
+        (["optimizer=muon", "model=linear"], "optimizer=muon: must have weights between"),
     ],
 )
 def test_a_bad_choice_is_a_fault_of_the_optimizer(overrides, message):
@@ -481,5 +481,5 @@ def test_muon_goes_on_from_its_state():
 @pytest.mark.parametrize(("first", "last"), [(1, 1), (2, 0), (0, 2), (5, 0), (0, 5)])
 def test_muon_without_hidden_weights_is_refused(first, last):
     problem = Problem(weights=LAYERS[:2])
-    with pytest.raises(ValueError, match=r"optimizer=muon: needs weights between .*optimizer=adamw"):
+    with pytest.raises(ValueError, match=r"optimizer=muon: must have weights between .*optimizer=adamw"):
         problem.flat(partial(Muon, first=first, last=last))

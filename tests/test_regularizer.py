@@ -200,14 +200,14 @@ def test_dropout_of_zero_drops_nothing():
 
 @pytest.mark.parametrize("model", [nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU())])
 def test_a_model_without_dropout_layers_is_refused(model):
-    with pytest.raises(ValueError, match=r"^regularizer=dropout: the model has no dropout layer to set$"):
+    with pytest.raises(ValueError, match=r"^regularizer=dropout: the model has no dropout layer to set; use"):
         Dropout().prepare_(model, (4,), 0)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.5])
 def test_two_rates_are_refused(p):
     model = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.125))
-    rule = rf"^regularizer\.dropout\.p={p:g}: the model sets its own rate 0\.125; give one of the two$"
+    rule = rf"^regularizer\.dropout\.p={p:g}: the model already has the rate 0\.125; set only one of the two$"
     with pytest.raises(ValueError, match=rule):
         Dropout(p=p).prepare_(model, (4,), 0)
     assert model[1].p == 0.125
@@ -250,5 +250,5 @@ def test_dropout_is_off_in_evaluation():
 )
 def test_options_out_of_range(target, values):
     faults: list[str] = []
-    bind("group", {"_target_": f"sweepwise.regularizer.{target}", **values}, faults)
-    assert len(faults) == 1 and faults[0].startswith(f"group.{next(iter(values))}=")
+    bind("regularizer", {"_target_": f"sweepwise.regularizer.{target}", **values}, faults)
+    assert len(faults) == 1 and faults[0].startswith(f"regularizer.{next(iter(values))}=")

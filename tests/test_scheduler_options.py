@@ -312,7 +312,7 @@ def test_a_scale_of_ones_own_cannot_be_written_but_null_can():
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("torch.optim.lr_scheduler.LRScheduler", "must be a scheduler, not the class that they inherit"),
+        ("torch.optim.lr_scheduler.LRScheduler", "must be a scheduler, not their base class"),
         ("torch.nn.Identity", "must be one of sweepwise.scheduler.*, torch.optim.*"),
         ("torch.optim.SGD", "must be a class of torch.optim.lr_scheduler.LRScheduler"),
     ],
@@ -322,7 +322,7 @@ def test_what_is_no_scheduler_is_refused(target, message):
 
 
 def test_what_builds_no_scheduler_is_refused():
-    with pytest.raises(ValueError, match="must build an LRScheduler; it gave a list"):
+    with pytest.raises(ValueError, match="must build an LRScheduler, not a list"):
         Schedule(lambda optimizer: [], lr=LR, steps=10, steps_per_epoch=1)
 
 

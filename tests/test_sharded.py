@@ -64,7 +64,7 @@ from sweepwise.run.follow import StepSync
 from sweepwise.store.record import read
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
-from sweepwise.trainer.protocols import Unsaved
+from sweepwise.trainer.protocols import NoCheckpoints
 from sweepwise.verify.compare import compare
 
 pytestmark = pytest.mark.usefixtures("in_double")
@@ -245,7 +245,7 @@ def test_a_process_holds_its_share_and_never_a_whole_gradient(tmp_path):
                 "parameters": row.nbytes,
                 "optimizer": sum(t.nbytes for t in state),
                 "average": learner._average.row.nbytes,
-                "best": learner._kept[0].nbytes,
+                "best": learner._best[0].nbytes,
                 "gradients": sum(gradient.nbytes for gradient in gradients),
                 "peak": max(peaks[1:]),
             }
@@ -304,7 +304,7 @@ REFUSED = {
     "orthogonal": ({"regularizers": [Orthogonal()]}, "regularizer=Orthogonal: must act by element"),
     "one's own": ({"regularizers": [Noisy()]}, "regularizer=Noisy: must act by element"),
     "spectral norm": ({"regularizers": [SpectralNorm()]}, "model: linear0 must not be parametrized"),
-    "scalar": ({"model": Scaled}, r"model: scale must have an axis to be cut along .* make its shape \(1,\)"),
+    "scalar": ({"model": Scaled}, r"model: scale must have at least one axis .* give it the shape \(1,\)"),
     "muon": ({"optimizer": partial(Muon, lr=0.1)}, "optimizer: Muon must act by element"),
     "adafactor": (
         {"optimizer": partial(torch.optim.Adafactor, lr=0.1)},
@@ -345,7 +345,7 @@ def test_one_process_trains_the_same_with_either():
 # ---- checkpoints ----
 
 
-class Caught(Unsaved):
+class Caught(NoCheckpoints):
     """Keeps the last checkpoint, as it would be written."""
 
     saved = None

@@ -201,8 +201,8 @@ def test_early_stopping_knows_which_way_is_better(name):
     [
         (3, "acuracy", "trainer.metrics=acuracy: unknown; did you mean 'accuracy'?"),
         (3, "mse", "unknown; there is accuracy, balanced_accuracy, ece, loss"),
-        (3, "top3", "trainer.metrics=top3: must name a number from 1 to 2"),
-        (10, "top0", "trainer.metrics=top0: must name a number from 1 to 9"),
+        (3, "top3", "trainer.metrics=top3: must have a K from 1 to 2"),
+        (10, "top0", "trainer.metrics=top0: must have a K from 1 to 9"),
         (0, "accuracy", "trainer.metrics=accuracy: unknown; there is mse, mae, r2"),
         (0, "msee", "did you mean 'mse'?"),
     ],

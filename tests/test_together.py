@@ -92,7 +92,7 @@ def test_other_shapes_data_and_lengths_are_other_groups(other):
         (["trainer.precision=bf16"], "trainer.precision=bf16"),
         (["trainer.accumulate=2"], "trainer.accumulate=2"),
         pytest.param(["model=lstm", "data=mnist1d"], "LSTM", marks=pytest.mark.slow),
-        (["regularizer=spectral_norm"], "not known here"),
+        (["regularizer=spectral_norm"], "cannot be stacked"),
     ],
 )
 def test_what_cannot_be_fused_is_alone_and_the_plan_says_why(overrides, why):

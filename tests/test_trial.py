@@ -14,7 +14,7 @@ from torch import nn
 
 from sweepwise.learner import Watch
 from sweepwise.learner.fused import FusedLearner
-from sweepwise.learner.fused.module_state import Remembered
+from sweepwise.learner.fused.module_state import ModuleState
 from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.learner.fused.ways import StackedProgram
 from sweepwise.seed import same_generators_after
@@ -114,7 +114,7 @@ def test_what_a_pass_changes_outside_of_parameters_and_buffers_is_found(name):
 
     own = learners(Remembers, 2)
     model = own[0].model.eval()
-    before = Remembered(model)
+    before = ModuleState(model)
     model(torch.zeros(1, 7))
     assert before.changed(model) == ""
     with pytest.raises(Unfusable, match=r"its forward pass changes Remembers\.kept"):
@@ -283,22 +283,22 @@ class CountsModes(Plain):
     [
         (lambda: Teaches(lambda to, by: to.lerp_(by, 0.1)), "changes its parameter teacher.weight"),
         (lambda: Teaches(lambda to, by: to.data.lerp_(by, 0.1)), "accessing `data`"),
-        (PassesOfItsOwn, "Linear has hooks, or a pass of its own"),
+        (PassesOfItsOwn, "Linear has hooks, or a forward pass of its own"),
         (Bounds, "changes its parameter first.weight"),
-        (CountsModes, "a change of its mode changes CountsModes.epochs"),
-        (lambda: Reads(lambda x: x.numpy().max()), "looks at values"),
-        (lambda: Reads(lambda x: np.asarray(x).max()), "looks at values"),
-        (lambda: Reads(lambda x: max(x.flatten().tolist())), "looks at values"),
+        (CountsModes, r"train\(\) or eval\(\) changes CountsModes.epochs"),
+        (lambda: Reads(lambda x: x.numpy().max()), "reads values of tensors"),
+        (lambda: Reads(lambda x: np.asarray(x).max()), "reads values of tensors"),
+        (lambda: Reads(lambda x: max(x.flatten().tolist())), "reads values of tensors"),
         (Counts, "changes Counts.count"),
-        (Normalises, "gives other gradients than alone"),
-        (Listens, "gives other gradients than alone"),
-        (Own, "gives other gradients than alone"),
+        (Normalises, "gives other gradients than the model alone"),
+        (Listens, "gives other gradients than the model alone"),
+        (Own, "gives other gradients than the model alone"),
         (Decides, "data-dependent control flow"),
         (Remembers, "changes Remembers.calls"),
         (Hooked, "changes Linear._forward_hooks"),
         (Late, "changes Late._buffers"),
-        (Replaces, "its buffers do not change as they would alone"),
-        (CentresAlways, "depends on which examples come together"),
+        (Replaces, "its buffers change in another way than those of the model alone"),
+        (CentresAlways, "evaluation of an example depends on the other examples"),
         (Draws, "called random operation"),
         (DrawsElsewhere, "draws random numbers"),
     ],
@@ -348,7 +348,7 @@ def test_a_pass_that_decides_by_values_is_found_where_layers_are_stacked(in_doub
             return self[1](h.tanh() if h.mean() > 9 else h)
 
     own = learners(lambda: Decides(nn.Linear(7, 8), nn.Linear(8, CLASSES)), 2)
-    with pytest.raises(Unfusable, match="looks at values"):
+    with pytest.raises(Unfusable, match="reads values of tensors"):
         FusedLearner(own, torch.randn(64, 7))
 
 

@@ -313,7 +313,7 @@ def test_bad_usage_is_said_once(tmp_path):
 def test_batch_norm_needs_an_example_in_each(tmp_path):
     codes, told = together(tmp_path, 2, "model.norm=batch", "trainer.accumulate=2", "data.batch_size=20")
     assert codes == [2, 2]
-    assert "trainer.accumulate=2: must be 1 in a world of 2 processes with batch norm" in told
+    assert "trainer.accumulate=2: must be 1 with batch norm and 2 processes" in told
 
 
 def test_a_folder_that_another_process_holds_ends_all(tmp_path):

@@ -36,7 +36,7 @@ from sweepwise.store.status import Ended
 from sweepwise.system import signals
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit, protocols
-from sweepwise.trainer.protocols import Unsaved
+from sweepwise.trainer.protocols import NoCheckpoints
 
 PATIENCE_SECONDS = 120  # for processes that should have ended
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
@@ -119,7 +119,7 @@ def _live(output: Path, environment: dict[str, str], do: Callable[[], int]) -> N
 
 
 @dataclass
-class Log(protocols.Unwatched):
+class Log(protocols.NoMonitor):
     """A monitor that watches every second step."""
 
     steps: list = field(default_factory=list)
@@ -170,7 +170,7 @@ def trained(case: Case, world) -> dict:
         built = build(**chosen)
     finally:
         library.assemble = before
-    one = Run(built.schedule, built.early_stop, built.seeds.data, Log(), Unsaved())
+    one = Run(built.schedule, built.early_stop, built.seeds.data, Log(), NoCheckpoints())
     fit(built.learner, built.data, built.task, [one], built.settings, Silent(), world=world)
     numbers = [list(values.values()) for values in one.history]
     final = [one.final.get("test", {}).get("loss", 0.0), one.final.get("val", {}).get("loss", 0.0)]

@@ -29,7 +29,7 @@ from sweepwise.system import atomic
 from sweepwise.system.progress import progress
 from sweepwise.trainer import Run, Settings
 from sweepwise.trainer import fit as train
-from sweepwise.trainer.protocols import Unsaved, Unwatched
+from sweepwise.trainer.protocols import NoCheckpoints, NoMonitor
 
 CONSTANT = partial(ConstantLR, factor=1.0, total_iters=0)
 NEVER = Never()
@@ -145,8 +145,8 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
         raise UsageError([f"WORLD_SIZE={here.size}: fit trains in one process; several train by train.py"])
     if folder:
         atomic.make_folder(Path(folder))
-    checkpoints = Checkpoints(Path(folder)) if folder else Unsaved()
-    monitor = Monitor(Path(folder)) if folder else Unwatched()
+    checkpoints = Checkpoints(Path(folder)) if folder else NoCheckpoints()
+    monitor = Monitor(Path(folder)) if folder else NoMonitor()
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
     with ExitStack() as closing:  # each of the two, whatever becomes of the other
         closing.push(_closing(lambda: monitor.close(run.status)))

@@ -17,7 +17,7 @@ from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.early_stop import EarlyStop
 from sweepwise.errors import UsageError
 from sweepwise.learner.flat import FlatParameters
-from sweepwise.learner.fused.trial import TRIED
+from sweepwise.learner.fused.trial import TRIAL_EXAMPLES
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.learner.parallel.fsdp_limits import refuse_by_tensor, refuse_unshardable
 from sweepwise.learner.passes import refuse_pieces
@@ -72,8 +72,8 @@ class Parts:
         return x.to(home), y.to(home)
 
     def batch(self) -> Tensor:
-        """X of a batch as large as in training, within `TRIED` and `EXAMPLES`, where the model is."""
-        return self.sample(min(EXAMPLES, max(TRIED, self.data.batch_size)))[0]
+        """The inputs of a batch as in training, with `TRIAL_EXAMPLES` to `EXAMPLES` examples."""
+        return self.sample(min(EXAMPLES, max(TRIAL_EXAMPLES, self.data.batch_size)))[0]
 
 
 def assemble(
@@ -136,12 +136,12 @@ def assemble(
 
         shared = partial(refuse_shares, network, world.size, settings.accumulate, settings.compile)
         built("data", partial(shared, split.batch_size, len(split.train.y)))
-    laid_out: Callable[[nn.Module], Any] = FlatParameters
+    flatten: Callable[[nn.Module], Any] = FlatParameters
     if sharded:
         from sweepwise.learner.parallel.fsdp import ShardedParameters  # imports torch's distributed tensors
 
         refuse_unshardable(network, regularizers, settings.precision, settings.compile)
-        laid_out = partial(ShardedParameters, world=world, device=device)
+        flatten = partial(ShardedParameters, world=world, device=device)
     learner = built(
         "model",
         partial(
@@ -151,7 +151,7 @@ def assemble(
             stepping,
             regularizers,
             seeds.noise,
-            laid_out=laid_out,
+            flatten=flatten,
             accumulate=settings.accumulate,
             ema=settings.ema,
             precision=settings.precision,

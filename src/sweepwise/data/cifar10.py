@@ -15,7 +15,7 @@ ARCHIVE = Published(
     "cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 )
 MIRRORS = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
-BATCHES = (*(f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6)),)
+BATCHES = tuple(f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(1, 6))
 TEST_BATCH = "cifar-10-batches-bin/test_batch.bin"
 BATCH = 10_000  # examples
 SHAPE = (3, 32, 32)
@@ -47,39 +47,41 @@ def cifar10(*, root: str | None = None) -> Arrays:
         download([ARCHIVE], MIRRORS, folder)
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise damaged(path, f"cannot be read: {error.strerror}") from error
-    if found != ARCHIVE.sha256:
+    if digest != ARCHIVE.sha256:
         size = path.stat().st_size
-        raise damaged(path, f"must have the sha256 {ARCHIVE.sha256}: found {found}, of {size:,} bytes")
+        raise damaged(
+            path, f"must have the sha256 {ARCHIVE.sha256}: found {digest}, in a file of {size:,} bytes"
+        )
     records = _records(path)
     labels, pixels = records[:, 0].astype(np.int64), records[:, 1:].reshape(-1, *SHAPE)
-    learned = len(BATCHES) * BATCH
-    return Arrays("cifar10", pixels[:learned], labels[:learned], 10, pixels[learned:], labels[learned:])
+    train = len(BATCHES) * BATCH
+    return Arrays("cifar10", pixels[:train], labels[:train], 10, pixels[train:], labels[train:])
 
 
 def _records(path: Path) -> np.ndarray:
     """All examples, those of the test part last: (examples, 1 + pixels) uint8, the label first.
 
-    Members are read where they are; nothing is unpacked to the disk.
+    Nothing is unpacked to the disk.
     """
-    wanted = {name: place for place, name in enumerate((*BATCHES, TEST_BATCH))}
-    records = np.empty((len(wanted), BATCH, 1 + np.prod(SHAPE)), np.uint8)
+    missing = {name: index for index, name in enumerate((*BATCHES, TEST_BATCH))}
+    records = np.empty((len(missing), BATCH, 1 + np.prod(SHAPE)), np.uint8)
     size = records[0].nbytes
     try:
         with tarfile.open(path, "r|gz") as archive:
             for member in archive:
-                place = wanted.pop(member.name, None)
-                file = archive.extractfile(member) if place is not None else None
-                if place is None or file is None:
+                index = missing.pop(member.name, None)
+                file = archive.extractfile(member) if index is not None else None
+                if index is None or file is None:
                     continue
                 content = file.read(size + 1)
                 if len(content) != size:
                     raise damaged(path, f"{member.name} must hold {size} bytes: found {member.size}")
-                records[place] = np.frombuffer(content, np.uint8).reshape(records[place].shape)
+                records[index] = np.frombuffer(content, np.uint8).reshape(records[index].shape)
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise damaged(path, f"cannot be read: {error}") from error
-    if wanted:
-        raise damaged(path, f"lacks {', '.join(wanted)}")
+    if missing:
+        raise damaged(path, f"lacks {', '.join(missing)}")
     return records.reshape(-1, records.shape[-1])

@@ -1,4 +1,4 @@
-"""Tables of named columns, from csv and parquet files."""
+"""Reads tables of named columns from csv and parquet files."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ Columns = dict[str, np.ndarray]  # each (rows,) of float64, truth values or text
 
 MISSING = {"", "na", "n/a", "nan", "null"}
 LARGEST_FIELD = 2**20  # characters of a cell
-ROW_BYTES, CELL_BYTES = 128, 64  # that Python takes for a row of text and for each of its cells
+ROW_BYTES, CELL_BYTES = 128, 64  # of Python's memory for a row of text, and for each of its cells
 
 
 def read_csv(where: str, path: Path, delimiter: str, drop: Sequence[str]) -> Columns:
     """Reads a csv file whose first row has the names of the columns.
 
     Args:
-        where: what names the file in a message.
+        where: the config key and value, for messages.
         path: of the file, in UTF-8.
         delimiter: between the cells.
         drop: columns to leave out.
@@ -43,7 +43,7 @@ def read_csv(where: str, path: Path, delimiter: str, drop: Sequence[str]) -> Col
 
 
 def _rows(where: str, path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
-    """The rows that are not empty, each with the number of its last line; counted while they are read."""
+    """The rows that are not empty, each with its line number; refused while they are read if too large."""
     csv.field_size_limit(LARGEST_FIELD)
     most, rows = memory() // 2, []
     try:
@@ -70,7 +70,7 @@ def read_parquet(where: str, path: Path, drop: Sequence[str]) -> Columns:
     """Reads a parquet file.
 
     Args:
-        where: what names the file in a message.
+        where: the config key and value, for messages.
         path: of the file.
         drop: columns to leave out.
 
@@ -84,22 +84,22 @@ def read_parquet(where: str, path: Path, drop: Sequence[str]) -> Columns:
         raise ValueError(f"{where}: needs pyarrow; pip install 'sweepwise[table]'") from error
     broken = (pyarrow.ArrowException, OSError, MemoryError, ValueError)
     try:
-        # Text stays as words and numbers of words: a word may stand in any number of rows.
+        # Text is read as a dictionary of words and an index for each row, as words may repeat in many rows.
         file = parquet.ParquetFile(path, page_checksum_verification=True)
         words = [
             column.path for column in map(file.schema.column, range(len(file.schema))) if _is_text(column)
         ]
         file = parquet.ParquetFile(path, page_checksum_verification=True, read_dictionary=words)
         fields = {field.name: field.type for field in file.schema_arrow}
-        asked = _decoded(file.metadata)
+        size = _decoded_size(file.metadata)
     except broken as error:
         raise ValueError(f"{where}: cannot be read ({error})") from error
     if len(fields) < len(file.schema_arrow):
-        raise ValueError(f"{where}: has columns of the same name")
+        raise ValueError(f"{where}: has two columns of the same name; rename one")
     kept = dropped(where, fields, drop)
     for name, kind in kept.items():
         _refuse_kind(where, name, kind)
-    refuse_larger(where, asked)
+    refuse_larger(where, size)
     try:
         table = file.read(columns=list(kept), use_threads=False)
     except broken as error:
@@ -108,15 +108,19 @@ def read_parquet(where: str, path: Path, drop: Sequence[str]) -> Columns:
 
 
 def dropped(where: str, columns: Mapping[str, Cells], drop: Sequence[str]) -> dict[str, Cells]:
-    """The columns without those that are not wanted."""
+    """The columns without those in `drop`."""
     unknown = [name for name in drop if name not in columns]
     if unknown:
-        raise ValueError(f"data.drop={unknown[0]}: no column of {where}; there is {', '.join(columns)}")
+        raise ValueError(f"data.drop={unknown[0]}: no column of {where}; there are {', '.join(columns)}")
     return {name: column for name, column in columns.items() if name not in drop}
 
 
 def checked(where: str, columns: Columns) -> Columns:
-    """The same columns, if they have rows and no cell is missing or infinite."""
+    """The same columns, after a check that there are rows and no cell is missing or infinite.
+
+    Raises:
+        ValueError: which columns have missing or infinite values.
+    """
     if not columns or not len(next(iter(columns.values()))):
         raise ValueError(f"{where}: has no rows")
     faults = []
@@ -130,7 +134,7 @@ def checked(where: str, columns: Columns) -> Columns:
         if infinite:
             faults.append(f"{where}: column {name!r}: {infinite} of {len(values)} values are not finite")
     if faults:
-        way = "fill them in, remove their rows, or leave columns out with data.drop"
+        way = "fill them in, remove their rows, or leave out these columns by data.drop"
         raise ValueError("\n".join([*faults[:-1], f"{faults[-1]}; {way}"]))
     return columns
 
@@ -138,16 +142,16 @@ def checked(where: str, columns: Columns) -> Columns:
 def _checked_header(where: str, header: list[str], delimiter: str) -> list[str]:
     if len(header) < 2:
         raise ValueError(
-            f"{where}: has one column only, {header[0]!r}; data.delimiter={delimiter!r} is what parts columns"
+            f"{where}: has only one column, {header[0]!r}; is data.delimiter={delimiter!r} right?"
         )
-    for place, name in enumerate(header):
+    for index, name in enumerate(header):
         if not name:
             raise ValueError(
-                f"{where}: column {place + 1} has no name; name it, or save the table without its index"
+                f"{where}: column {index + 1} has no name; give it one, or save the table without its index"
             )
-        if name in header[:place]:
-            raise ValueError(f"{where}: two columns are called {name!r}")
-    if all(map(_is_number, header)) and header != [str(place) for place in range(len(header))]:
+        if name in header[:index]:
+            raise ValueError(f"{where}: two columns are called {name!r}; rename one")
+    if all(map(_is_number, header)) and header != [str(index) for index in range(len(header))]:
         raise ValueError(
             f"{where}: the first row holds numbers only ({', '.join(header[:3])}, ...); "
             "it must have the names of the columns"
@@ -156,22 +160,22 @@ def _checked_header(where: str, header: list[str], delimiter: str) -> list[str]:
 
 
 def _typed(where: str, name: str, texts: Sequence[str]) -> np.ndarray:
-    """Numbers if all cells are, NaN for what is missing; else text, '' for what is missing."""
-    there = [text for text in texts if text.lower() not in MISSING]
-    words = [text for text in there if not _is_number(text)]
+    """A column as numbers, NaN where missing, if all cells are numbers; else as text, '' where missing."""
+    present = [text for text in texts if text.lower() not in MISSING]
+    words = [text for text in present if not _is_number(text)]
     if not words:
         return np.array([float(text) if text.lower() not in MISSING else np.nan for text in texts])
-    if 2 * len(words) < len(there):
+    if 2 * len(words) < len(present):
         raise ValueError(
-            f"{where}: column {name!r}: {len(words)} of {len(texts)} values are no numbers, "
-            f"such as {words[0]!r}; the others are"
+            f"{where}: column {name!r}: {len(words)} of {len(texts)} values are not numbers, "
+            f"such as {words[0]!r}, but the others are; correct them, or leave out the column by data.drop"
         )
     _refuse_long(where, name, texts, len(texts))
     return np.array(["" if text.lower() in MISSING else text for text in texts])
 
 
 def _refuse_long(where: str, name: str, words: Sequence[str], rows: int) -> None:
-    """Refuses text of which the longest word, in every row, is more than memory can have."""
+    """Refuses a column of text that takes too much memory: in numpy each row takes that of the longest."""
     longest = max(map(len, words), default=0)
     refuse_larger(where, 4 * longest * rows, f"column {name!r}, with a text of {longest} characters,")
 
@@ -180,10 +184,10 @@ def _is_text(column: Any) -> bool:
     return column.physical_type == "BYTE_ARRAY" and column.logical_type.type == "STRING"
 
 
-def _decoded(metadata: Any) -> int:
-    """Bytes that the columns of a parquet file take when they are decoded, at least, by its own account."""
+def _decoded_size(metadata: Any) -> int:
+    """The least size of a parquet file's columns in memory, in bytes, by its own metadata."""
     groups = map(metadata.row_group, range(metadata.num_row_groups))
-    chunks = [group.column(place) for group in groups for place in range(group.num_columns)]
+    chunks = [group.column(index) for group in groups for index in range(group.num_columns)]
     return max(
         sum(8 * chunk.num_values for chunk in chunks),
         sum(chunk.total_uncompressed_size for chunk in chunks),
@@ -196,11 +200,14 @@ def _refuse_kind(where: str, name: str, kind: Any) -> None:
     kind = kind.value_type if types.is_dictionary(kind) else kind
     numbers = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
     if not (numbers or types.is_boolean(kind) or types.is_string(kind) or types.is_large_string(kind)):
-        raise ValueError(f"{where}: column {name!r}: {kind} is neither numbers, text nor truth values")
+        raise ValueError(
+            f"{where}: column {name!r}: must hold numbers, text or truth values, not {kind}; "
+            "leave it out by data.drop"
+        )
 
 
 def _from_arrow(where: str, name: str, column: Any) -> np.ndarray:
-    """A column of pyarrow's as `_typed` would give it."""
+    """A column of pyarrow in the form of `_typed`."""
     from pyarrow import float64, types
 
     kind = column.type
@@ -210,7 +217,7 @@ def _from_arrow(where: str, name: str, column: Any) -> np.ndarray:
         column = column.cast(kind.value_type)
         kind = column.type
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return column.cast(float64()).to_numpy()  # NaN for what is missing
+        return column.cast(float64()).to_numpy()  # NaN where missing
     if types.is_boolean(kind) and not column.null_count:
         return column.to_numpy()
     if types.is_boolean(kind):
@@ -222,8 +229,8 @@ def _from_arrow(where: str, name: str, column: Any) -> np.ndarray:
         "" if word is None else word.strip() for word in (chunks[0].dictionary.to_pylist() if chunks else [])
     ]
     _refuse_long(where, name, words, len(column))
-    places = [chunk.indices.fill_null(len(words)).to_numpy(zero_copy_only=False) for chunk in chunks]
-    return np.array([*words, ""])[np.concatenate([np.empty(0, np.int64), *places]).astype(np.int64)]
+    indices = [chunk.indices.fill_null(len(words)).to_numpy(zero_copy_only=False) for chunk in chunks]
+    return np.array([*words, ""])[np.concatenate([np.empty(0, np.int64), *indices]).astype(np.int64)]
 
 
 def _is_number(text: str) -> bool:

@@ -1,7 +1,7 @@
-"""What a run learns from: arrays split once, by a seed of their own, into training, validation and test.
+"""Data sets: raw `Arrays`, and `Data`, which is split into training, validation and test part.
 
-A data set is a function that returns its raw `Arrays`; `split` makes of them what a run can use, and its
-keywords can be set in every data set's yaml.
+A data set is a function that returns `Arrays`; `split` turns them into `Data`. The keywords of `split` can be
+set in the yaml of every data set.
 """
 
 from dataclasses import dataclass, replace
@@ -18,17 +18,17 @@ from sweepwise.seed import stream
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """A data set as it comes, before it is split and scaled.
+    """A raw data set, before it is split and scaled.
 
     Attributes:
-        name: what a report calls it.
-        x: (examples, *features), real; images as (examples, channels, height, width). What is mapped from a
-            file (`np.memmap`) stays there and is read batch by batch.
+        name: for reports.
+        x: (examples, *features), real; images as (examples, channels, height, width). A `np.memmap` stays in
+            its file and is read batch by batch.
         y: (examples,), classes 0..classes-1 or real targets.
         classes: number of classes; 0 for regression.
         x_test: (test examples, *features), the set's own test part; goes with `y_test`.
         y_test: (test examples,).
-        notes: what a person should know of how it was read.
+        notes: what the user should know of how it was read.
 
     Example:
         >>> arrays = Arrays("two", np.array([[0.0], [1.0]]), np.array([0, 1]), classes=2)
@@ -50,18 +50,18 @@ class Data:
     """A data set, split and scaled.
 
     Attributes:
-        name: what a report calls it.
-        train: what is learned from; the only part that steers the scaling.
-        validation: what choices are made on.
-        test: what the last word is measured on.
-        batch_size: examples a step, at least 1.
+        name: for reports.
+        train: the part that is trained on; the scaling depends on it alone.
+        validation: the part by which early stopping and the best weights are chosen.
+        test: the part for the final metrics.
+        batch_size: examples of a step, >= 1.
         classes: number of classes; 0 for regression.
         target_mean: mean of the training targets in their original units; 0 for classification.
         target_std: their standard deviation, so that y * target_std + target_mean has the original units;
             1 for classification.
         sha256: hex digest of the raw arrays, before split and scaling.
-        shuffle: whether each epoch has an order of its own.
-        notes: what a person should know before a training.
+        shuffle: whether each epoch has a new order.
+        notes: what the user should know before a training.
 
     Example:
         >>> from sweepwise import Arrays, split
@@ -89,12 +89,12 @@ class Data:
 
     @property
     def outputs(self) -> int:
-        """Numbers that a model returns for one example."""
+        """The number of outputs of a model for one example."""
         return max(self.classes, 1)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches an epoch; the last may be smaller."""
+        """Batches of an epoch; the last may be smaller."""
         return -(-len(self.train.y) // self.batch_size)
 
     def sample(self, examples: int) -> tuple[Tensor, Tensor]:
@@ -102,7 +102,7 @@ class Data:
         return self.train.split(examples)[0]
 
     def order(self, seed: int, epoch: int) -> Tensor:
-        """The order of the training examples in one epoch, the same whenever and wherever it is asked for.
+        """The order of the training examples in an epoch; it depends on its arguments alone.
 
         Args:
             seed: of the data order, >= 0.

@@ -13,8 +13,8 @@ import numpy as np
 from sweepwise.data.dataset import Arrays
 
 TABLE = "datasets/data/digits.csv.gz"
-SHA256 = "68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2"  # of its numbers as bytes
-LARGEST = 2**22  # bytes of the table, decompressed; it has 264,712
+SHA256 = "68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2"  # of its numbers as uint8
+LARGEST = 2**22  # bytes that are read of the decompressed table, which has 264,712
 
 
 def digits(*, image: bool = False) -> Arrays:
@@ -38,7 +38,7 @@ def digits(*, image: bool = False) -> Arrays:
 
 
 def _arrays() -> tuple[np.ndarray, np.ndarray]:
-    # Finding scikit-learn's file takes 0.1 ms, importing scikit-learn most of a second.
+    # To find scikit-learn's file takes 0.1 ms, to import scikit-learn most of a second.
     spec = importlib.util.find_spec("sklearn")
     if spec is not None and spec.origin is not None:
         path = Path(spec.origin).parent / TABLE
@@ -53,7 +53,7 @@ def _arrays() -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def _read(path: Path, changed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Once a process, unless the file has changed: reading takes as long as some epochs of a small model."""
+    """Reads the table, once in a process unless it changes, as that takes as long as some small epochs."""
     try:
         with gzip.open(path) as file:
             content = file.read(LARGEST)
@@ -62,10 +62,10 @@ def _read(path: Path, changed: int) -> tuple[np.ndarray, np.ndarray]:
         table = np.loadtxt(io.BytesIO(content), delimiter=",", ndmin=2)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ValueError(f"data: {path}: cannot be read: {error}; install scikit-learn again") from error
-    found = hashlib.sha256(table.astype(np.uint8).tobytes()).hexdigest()
-    if found != SHA256:
+    digest = hashlib.sha256(table.astype(np.uint8).tobytes()).hexdigest()
+    if digest != SHA256:
         raise ValueError(
-            f"data: {path}: its {len(table)} examples must have the sha256 {SHA256}: found {found}; install "
+            f"data: {path}: its {len(table)} examples must have the sha256 {SHA256}: found {digest}; install "
             "scikit-learn again"
         )
     x, y = table[:, :-1], table[:, -1].astype(np.int64)

@@ -1,4 +1,4 @@
-"""Files that others publish: downloaded once, checked, and kept below one folder."""
+"""Published files of data sets: downloaded once, checked, and kept below one folder."""
 
 import hashlib
 import os
@@ -9,17 +9,17 @@ from typing import IO, Any
 
 ROOT = "~/.cache/sweepwise"
 VARIABLE = "SWEEPWISE_DATA"
-TIMEOUT = 20  # seconds for a connection, and for the next bytes
-LARGEST = 2**30  # bytes that are taken from a mirror, or looked at to say what a file is
+TIMEOUT = 20  # seconds to wait for a connection, and for the next bytes
+LARGEST = 2**30  # bytes that are downloaded at most, or read to compute a digest
 
 
 @dataclass(frozen=True)
 class Published:
-    """A file as it is published.
+    """A published file.
 
     Attributes:
         name: of the file.
-        sha256: of the file as the mirrors have it, in hex.
+        sha256: hex digest of the file on the mirrors.
     """
 
     name: str
@@ -27,32 +27,32 @@ class Published:
 
 
 def folder_of(data_set: str, root: str | None) -> Path:
-    """Where a data set's files lie: below `root`, else $SWEEPWISE_DATA, else ~/.cache/sweepwise."""
+    """The folder of a data set's files: below `root`, else $SWEEPWISE_DATA, else ~/.cache/sweepwise."""
     home = root if root is not None else os.environ.get(VARIABLE) or ROOT
     return Path(home).expanduser() / data_set
 
 
 def is_there(path: Path) -> bool:
-    """Whether a published file lies somewhere.
+    """Whether a file exists.
 
     Raises:
-        ValueError: something else is in its place.
+        ValueError: the path is a folder or device.
     """
     if path.exists() and not path.is_file():
-        raise ValueError(f"data: {path}: must be a file: found a folder or device; remove it")
+        raise ValueError(f"data: {path}: must be a file, not a folder or device; remove it")
     return path.is_file()
 
 
 def damaged(path: Path, fault: str, sha256: str = "") -> ValueError:
-    """The error for a published file that is not as it was published.
+    """The error for a file that differs from the published one.
 
     Args:
         path: of the file.
         fault: what is wrong.
-        sha256: that the file must have, in hex; the one that it has is found out. '': the fault says it.
+        sha256: hex digest that the file must have, which is compared in the message; '': it is not.
     """
-    told = f"; it must have the sha256 {sha256}: found {_sha256(path)}" if sha256 else ""
-    return ValueError(f"data: {path}: {fault}{told}; remove it to have it downloaded again")
+    digests = f"; it must have the sha256 {sha256}: found {_sha256(path)}" if sha256 else ""
+    return ValueError(f"data: {path}: {fault}{digests}; remove it, and it will be downloaded again")
 
 
 def _sha256(path: Path) -> str:
@@ -62,19 +62,19 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        return f"what cannot be read ({error.strerror})"
+        return f"a file that cannot be read ({error.strerror})"
 
 
 def download(files: Sequence[Published], mirrors: Sequence[str], folder: Path) -> None:
-    """Brings files into a folder; what fails leaves nothing behind.
+    """Downloads files into a folder; a failure leaves nothing behind.
 
     Args:
-        files: what is wanted.
-        mirrors: URLs of folders that have them, the first to be tried first; each ends in '/'.
-        folder: made if need be; its name is the data set's.
+        files: to download.
+        mirrors: URLs of folders that have the files, in the order in which they are tried; each ends in '/'.
+        folder: created if needed; its name is the data set's.
 
     Raises:
-        ValueError: no mirror gave a file with the right sha256; says why, and what to do without a network.
+        ValueError: no mirror had a file with the right sha256; with the reasons, and what to do offline.
     """
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -89,8 +89,8 @@ def download(files: Sequence[Published], mirrors: Sequence[str], folder: Path) -
                 names = ", ".join(wanted.name for wanted in files)
                 raise ValueError(
                     f"data={folder.name}: {file.name} could not be downloaded ({'; '.join(reasons)}). "
-                    f"Without a network put {names} into {folder}, or let data.root or ${VARIABLE} name a "
-                    f"folder that has {folder.name}/ with them"
+                    f"Without a network put {names} into {folder}, or set data.root or ${VARIABLE} to a "
+                    f"folder that contains {folder.name}/ with them"
                 )
     finally:
         for path in made:
@@ -99,7 +99,7 @@ def download(files: Sequence[Published], mirrors: Sequence[str], folder: Path) -
 
 
 def _retrieve(file: Published, url: str, folder: Path) -> str:
-    """Downloads one file from one place; returns why it could not be had, or nothing."""
+    """Downloads one file from one URL; returns the reason of a failure, or ''."""
     import pooch
 
     timed = pooch.HTTPDownloader(timeout=TIMEOUT)
@@ -110,16 +110,16 @@ def _retrieve(file: Published, url: str, folder: Path) -> str:
 
     try:
         pooch.retrieve(url, f"sha256:{file.sha256}", file.name, folder, downloader=fetch)
-    except (OSError, ValueError) as error:  # requests' are OSErrors, a wrong sum is a ValueError
+    except (OSError, ValueError) as error:  # OSErrors come from requests, a ValueError is a wrong digest
         cause: BaseException = error
-        while cause.__context__ is not None:  # libraries wrap what the system said some layers deep
+        while cause.__context__ is not None:  # the first cause has the system's own message
             cause = cause.__context__
         return " ".join(str(cause).split()) or type(cause).__name__
     return ""
 
 
 class _Bounded:
-    """A file that takes so many bytes and no more, however many a mirror sends."""
+    """A file to write that refuses more than `LARGEST` bytes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file

@@ -21,13 +21,13 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str, published: str = "
         path: of the file; one that ends in .gz is decompressed.
         shape: that the array must have.
         sha256: hex digest of the file, decompressed.
-        published: hex digest of the file as the mirrors have it; one compressed by others is read too.
+        published: hex digest of the file on the mirrors, for messages; another compression is read too.
 
     Returns:
-        The array; it cannot be written to.
+        The array, read-only.
 
     Raises:
-        ValueError: the file is damaged or another one.
+        ValueError: the file is damaged, or has other content.
 
     Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database", section "File formats".
     """
@@ -37,18 +37,18 @@ def read_idx(path: Path, shape: tuple[int, ...], sha256: str, published: str = "
     whole = published if packed else sha256
     try:
         with gzip.open(path) if packed else path.open("rb") as file:
-            content = file.read(size + 1)  # no more, whatever it expands to
+            content = file.read(size + 1)  # one byte more is enough to see that it is too long
     except (OSError, EOFError, zlib.error) as error:
         raise damaged(path, f"cannot be read: {error}", whole) from error
     if len(content) != size:
-        found = f"more than {size}" if len(content) > size else str(len(content))
-        raise damaged(path, f"must hold {size} bytes: found {found}", whole)
+        actual = f"more than {size}" if len(content) > size else str(len(content))
+        raise damaged(path, f"must hold {size} bytes: found {actual}", whole)
     if content[: len(header)] != header:
         axes = " x ".join(map(str, shape))
         rule = f"must begin as an idx file of {axes} unsigned bytes does ({header.hex()})"
         raise damaged(path, f"{rule}: found {content[: len(header)].hex()}", whole)
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256:
-        told = ", decompressed" if packed else ""
-        raise damaged(path, f"must have the sha256 {sha256}{told}: found {found}")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != sha256:
+        when = ", decompressed" if packed else ""
+        raise damaged(path, f"must have the sha256 {sha256}{when}: found {digest}")
     return np.frombuffer(content, np.uint8, offset=len(header)).reshape(shape)

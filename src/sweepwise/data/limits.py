@@ -1,4 +1,4 @@
-"""How much memory a file may ask for, whatever it claims to hold."""
+"""The limit on the memory that a data file may take."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ CONTROL_GROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def memory() -> int:
-    """Bytes of memory that this process can have: the machine's, or those of its container."""
+    """The memory of this machine, or of its container if that has less, in bytes."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         return min(machine, int(CONTROL_GROUP.read_text()))
@@ -16,12 +16,12 @@ def memory() -> int:
 
 
 def refuse_larger(where: str, size: int, what: str = "its content") -> None:
-    """Refuses what would take more than half of the memory: a training needs a scaled copy beside it.
+    """Refuses data that take more than half of the memory, as a training needs a scaled copy of them.
 
     Args:
-        where: what names the file in a message.
+        where: the config key and value, for messages.
         size: bytes in memory.
-        what: would take them.
+        what: takes them, for messages.
 
     Raises:
         ValueError: it is too large.
@@ -29,6 +29,6 @@ def refuse_larger(where: str, size: int, what: str = "its content") -> None:
     most = memory() // 2
     if size > most:
         raise ValueError(
-            f"{where}: {what} would take {size:,} bytes, more than half of the memory there is ({most:,}); "
-            "data=memmap reads .npy files batch by batch"
+            f"{where}: {what} would take {size:,} bytes, more than half of the memory ({most:,}); "
+            "use data=memmap, which reads .npy files batch by batch"
         )

@@ -1,4 +1,4 @@
-"""Batches of an epoch, in an order that is decided beforehand."""
+"""The batches of an epoch, in the order that `Data.order` gives."""
 
 import math
 import signal
@@ -18,11 +18,11 @@ Batch = tuple[Tensor, Tensor]
 FLOAT = 4  # bytes
 EVALUATION_BATCH = 2048  # examples
 EVALUATION_BYTES = 2**26  # of examples; fewer are taken at once where they are large
-BLOCK_BYTES = 2**19  # copied at a time: stays in a core's cache until it is used
+BLOCK_BYTES = 2**19  # copied at a time, so that they stay in the cache until they are used
 
 
 def evaluation_batches(part: Part | StoredPart) -> Sequence[Batch]:
-    """A part in its own order, in batches that bound the memory; their size changes only rounding."""
+    """A part in its own order, in batches of limited memory; their size affects rounding only."""
     return part.split(min(EVALUATION_BATCH, max(1, EVALUATION_BYTES // (FLOAT * math.prod(part.features)))))
 
 
@@ -30,10 +30,10 @@ class Batches:
     """The training batches of a group of runs, each run in its own order.
 
     Args:
-        data: on the device that learns.
+        data: on the learner's device.
         order_seeds: one for each run.
-        workers: processes that collect the batches; 0 collects them in this one, which is faster for data in
-            memory. The batches are the same.
+        workers: processes that load the batches; 0: this process does, which is faster for data in memory.
+            The batches are the same.
     """
 
     def __init__(self, data: Data, order_seeds: Sequence[int], workers: int = 0) -> None:
@@ -50,51 +50,51 @@ class Batches:
     def epoch(self, epoch: int, first: int = 0, runs: Sequence[int] | None = None) -> Iterator[Batch]:
         """Yields x: (runs * batch, *features) and y: (runs * batch,); the last batch may be smaller.
 
-        The memory of x is used again for a later batch.
+        A later batch reuses the memory of x.
 
         Args:
             epoch: counted from 0.
-            first: how many of its batches are left out at the beginning.
-            runs: whose batches are collected, by their places in the group; None: all.
+            first: number of batches to skip at the beginning.
+            runs: indices of the runs whose batches are wanted; None: all.
         """
         seeds = self._order_seeds if runs is None else [self._order_seeds[run] for run in runs]
         orders = torch.stack([self._data.order(seed, epoch) for seed in seeds])
         orders = orders[:, first * self._data.batch_size :]
         if self._workers:
-            return self._through_workers(orders)
+            return self._by_workers(orders)
         return self._in_memory(orders)
 
     def _in_memory(self, orders: Tensor) -> Iterator[Batch]:
-        """Collects small batches many at a time: one copy of a block costs less than one for each batch."""
+        """Copies small batches many at a time, as that is cheaper than one copy for each batch."""
         train = self._data.train
-        batches = _folded(orders.to(train.y.device), self._data.batch_size)
-        taken = len(orders) * self._data.batch_size
-        together = BLOCK_BYTES // (FLOAT * math.prod(train.features) * taken)
-        if together < 2:
-            yield from map(self._taken, batches)
+        batches = _batch_indices(orders.to(train.y.device), self._data.batch_size)
+        examples = len(orders) * self._data.batch_size
+        block_size = BLOCK_BYTES // (FLOAT * math.prod(train.features) * examples)
+        if block_size < 2:
+            yield from map(self._copied, batches)
             return
-        for start in range(0, len(batches), together):
-            block = batches[start : start + together]
-            x, y = self._taken(torch.cat(block))
+        for start in range(0, len(batches), block_size):
+            block = batches[start : start + block_size]
+            x, y = self._copied(torch.cat(block))
             sizes = [len(index) for index in block]
             yield from zip(x.split(sizes), y.split(sizes), strict=True)
 
-    def _taken(self, index: Tensor) -> Batch:
-        """Examples in memory that stays in a core's cache."""
+    def _copied(self, index: Tensor) -> Batch:
+        """Copies examples into memory that is reused, so that it stays in the cache."""
         train = self._data.train
         if self._memory is None or len(self._memory) < len(index):
             self._memory = torch.empty(len(index), *train.features, device=train.y.device)
         return train.take(index, self._memory[: len(index)])
 
-    def _through_workers(self, orders: Tensor) -> Iterator[Batch]:
-        return self._loaded(_folded(orders, self._data.batch_size))
+    def _by_workers(self, orders: Tensor) -> Iterator[Batch]:
+        return self._load(_batch_indices(orders, self._data.batch_size))
 
-    def _loaded(self, indices: list[Tensor]) -> Iterator[Batch]:
+    def _load(self, indices: list[Tensor]) -> Iterator[Batch]:
         device = self._data.train.y.device
         self._order.indices = indices
         if self._loader is None:
             self._loader = DataLoader(
-                _Taken(self._data.train.to("cpu")),
+                _Examples(self._data.train.to("cpu")),
                 sampler=self._order,
                 batch_size=None,
                 num_workers=self._workers,
@@ -106,13 +106,13 @@ class Batches:
 
 
 class Portions(Batches):
-    """The same batches, where a process wants only its portion of the inputs; the targets are all there.
+    """The same batches for one of several processes: its portion of the inputs, but all targets.
 
     Args:
         data: see `Batches`.
         order_seed: see `Batches`.
         workers: see `Batches`.
-        portion: of a batch's index, what of it this process wants.
+        portion: returns this process's portion of a batch's index.
     """
 
     def __init__(
@@ -123,24 +123,24 @@ class Portions(Batches):
 
     def _in_memory(self, orders: Tensor) -> Iterator[Batch]:
         train = self._data.train
-        batches = _folded(orders.to(train.y.device), self._data.batch_size)
-        together = max(1, BLOCK_BYTES // (FLOAT * math.prod(train.features) * self._data.batch_size))
-        for start in range(0, len(batches), together):
-            block = batches[start : start + together]
+        batches = _batch_indices(orders.to(train.y.device), self._data.batch_size)
+        block_size = max(1, BLOCK_BYTES // (FLOAT * math.prod(train.features) * self._data.batch_size))
+        for start in range(0, len(batches), block_size):
+            block = batches[start : start + block_size]
             own = [self._portion(index) for index in block]
-            x, _ = self._taken(torch.cat(own))
+            x, _ = self._copied(torch.cat(own))
             y = train.y.index_select(0, torch.cat(block))
             yield from zip(x.split(list(map(len, own))), y.split(list(map(len, block))), strict=True)
 
-    def _through_workers(self, orders: Tensor) -> Iterator[Batch]:
-        batches = _folded(orders, self._data.batch_size)
-        taken = self._loaded([self._portion(index) for index in batches])
+    def _by_workers(self, orders: Tensor) -> Iterator[Batch]:
+        batches = _batch_indices(orders, self._data.batch_size)
+        inputs = self._load([self._portion(index) for index in batches])
         y = self._data.train.y
-        return ((x, y[index.to(y.device)]) for (x, _), index in zip(taken, batches, strict=True))
+        return ((x, y[index.to(y.device)]) for (x, _), index in zip(inputs, batches, strict=True))
 
 
 class _Order(Sampler[Tensor]):
-    """The index of each batch of the coming epoch."""
+    """The index of each batch of the next epoch."""
 
     def __init__(self) -> None:
         self.indices: list[Tensor] = []
@@ -152,7 +152,7 @@ class _Order(Sampler[Tensor]):
         return len(self.indices)
 
 
-class _Taken(Dataset[Batch]):
+class _Examples(Dataset[Batch]):
     def __init__(self, part: Part | StoredPart) -> None:
         self._part = part
 
@@ -160,13 +160,13 @@ class _Taken(Dataset[Batch]):
         return self._part.take(index)
 
 
-def _folded(orders: Tensor, batch_size: int) -> list[Tensor]:
+def _batch_indices(orders: Tensor, batch_size: int) -> list[Tensor]:
     """The index of each batch, (runs * batch,), from orders of shape (runs, examples)."""
     return [index.reshape(-1) for index in orders.split(batch_size, 1) if index.shape[1]]
 
 
 def _begin_worker(worker: int) -> None:
-    """Seeds a worker, and leaves it to the process that trains to answer signals that go to all of them."""
+    """Seeds a worker, and makes it ignore stop signals, which the training process answers."""
     seed_worker(worker)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Arrays of the user's own that stay on disk."""
+"""Your own arrays in .npy files, whose features stay on disk."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ def memmap(*, x: str, y: str, classes: Annotated[int, Range(0)] | None = None) -
     Args:
         x: path of the features, (examples, *features) of any real type, saved in C order.
         y: path of the targets, (examples,).
-        classes: number of classes, if y holds 0..classes-1; 0: a regression. null: found out, as by `table`.
+        classes: number of classes, if y holds 0..classes-1; 0: a regression; null: decided as by `table`.
 
     Returns:
         x mapped from its file, and y.
@@ -41,7 +41,7 @@ def memmap(*, x: str, y: str, classes: Annotated[int, Range(0)] | None = None) -
             f"data.x={x}: must hold real numbers (examples, ...): found {features.dtype} {features.shape}"
         )
     if not features.flags.c_contiguous:
-        raise ValueError(f"data.x={x}: is in Fortran order; save it as numpy.ascontiguousarray(x)")
+        raise ValueError(f"data.x={x}: must be in C order; save numpy.ascontiguousarray(x)")
     if values.shape != features.shape[:1] or values.dtype.kind not in "buifU":
         raise ValueError(
             f"data.y={y}: must hold a target for each of the {len(features)} examples of data.x={x}: "

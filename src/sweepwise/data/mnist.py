@@ -15,10 +15,10 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # of its package dataset-fas
 
 @dataclass(frozen=True)
 class IdxFile(Published):
-    """A published .gz file, of which a copy may also lie there compressed anew or decompressed.
+    """A published .gz file; a local copy may also be compressed differently, or decompressed.
 
     Attributes:
-        content: sha256 of the decompressed file, in hex.
+        content: hex digest (sha256) of the decompressed file.
         shape: of the array in it.
     """
 
@@ -115,7 +115,7 @@ def mnist(*, root: str | None = None) -> Arrays:
 def fashion_mnist(*, root: str | None = None) -> Arrays:
     """70,000 pictures of clothes, 28 x 28 pixels from 0 to 255; the published 10,000 are the test part.
 
-    Debian's package dataset-fashion-mnist is used where it is installed, unless a root is named.
+    Debian's package dataset-fashion-mnist is used if it is installed and no root is given.
 
     Args:
         root: folder that has or gets fashion_mnist/; null: $SWEEPWISE_DATA, else ~/.cache/sweepwise.
@@ -151,6 +151,6 @@ def _images(name: str, folder: Path, files: Sequence[IdxFile], mirrors: Sequence
 
 
 def _path(folder: Path, file: IdxFile) -> Path:
-    """Where a file lies: decompressed if it lies there so, else as it is published."""
+    """The path of a file: the decompressed one if it exists, else the published one."""
     plain = folder / file.name.removesuffix(".gz")
     return plain if plain.is_file() else folder / file.name

@@ -19,10 +19,9 @@ FINGERPRINTS = {
 def mnist1d() -> Arrays:
     """5000 signals of 40 points, ten classes; the published 1000 are the test part.
 
-    They are generated (about a second, no network), then compared with the published ones.
-
-    The signals come scaled as a whole, which keeps a shifted shape the same: published results are without
-    scaling of each point.
+    They are generated (about a second, no network), then compared with the published ones. The signals are
+    scaled as a whole, so that a shift does not change their shape: published results are without scaling of
+    each point.
 
     Returns:
         x: (examples, 40), y: (examples,), classes 0..9.
@@ -39,14 +38,14 @@ def mnist1d() -> Arrays:
     """
     from mnist1d.data import get_dataset_args, make_dataset
 
-    with same_generators_after(torch.device("cpu")):  # `make_dataset` seeds python's and numpy's
+    with same_generators_after(torch.device("cpu")):  # `make_dataset` seeds Python's and numpy's
         made = make_dataset(get_dataset_args())
     arrays = {key: made[key].astype("<f4" if key.startswith("x") else "<i8") for key in FINGERPRINTS}
     for key, expected in FINGERPRINTS.items():
-        found = hashlib.sha256(arrays[key].tobytes()).hexdigest()[: len(expected)]
-        if found != expected:
+        digest = hashlib.sha256(arrays[key].tobytes()).hexdigest()[: len(expected)]
+        if digest != expected:
             raise RuntimeError(
-                f"data=mnist1d: the generated {key} must have sha256 {expected}..., found {found}...; "
-                "another version of mnist1d, numpy or scipy makes other signals"
+                f"data=mnist1d: the generated {key} must have sha256 {expected}..., found {digest}...; "
+                "install another version of mnist1d, numpy or scipy, as this one makes other signals"
             )
     return Arrays(name="mnist1d", classes=10, **arrays)

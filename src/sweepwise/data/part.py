@@ -1,4 +1,4 @@
-"""Examples in memory."""
+"""A part of a data set in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The examples of one part, in memory.
+    """The examples of the training, validation or test part, in memory.
 
     Attributes:
         x: (examples, *features), float32, contiguous.
@@ -31,11 +31,11 @@ class Part:
         return tuple(self.x.shape[1:])
 
     def take(self, index: Tensor, into: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Some examples by their place in the part: x (index, *features), y (index,).
+        """Some examples of the part: x (index, *features), y (index,).
 
         Args:
-            index: of the examples.
-            into: memory for x, of its shape and type.
+            index: of the examples in the part.
+            into: memory for x, of its shape and type; None: new memory.
         """
         return torch.index_select(self.x, 0, index, out=into), self.y.index_select(0, index)
 

@@ -1,4 +1,4 @@
-"""Features scaled by what the training examples tell, a bounded piece of them at a time."""
+"""Standardises features by mean and deviation of the training examples, in pieces of limited memory."""
 
 import math
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-PIECE_BYTES = 2**21  # of float64, worked on at once: what stays in a core's cache
+PIECE_BYTES = 2**21  # of float64 in a piece, so that it stays in the cache
 
 
 @dataclass(frozen=True, eq=False)
 class Scaling:
-    """(x - mean) / std, in float64; by default x as it is.
+    """Computes (x - mean) / std in float64.
 
     Attributes:
         mean: of each feature, or of each channel as (channels, 1, ...).
@@ -34,11 +34,11 @@ class Scaling:
         return ((x - self.mean) / self.std).astype(np.float32)
 
     def rows(self, x: np.ndarray, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scales some examples of x into an array of their own: (rows, *features)."""
+        """Scales some examples of x into a new array, (rows, *features)."""
         scaled = np.empty((len(rows), *x.shape[1:]), np.float32)
-        together = _together(x)
-        for start in range(0, len(rows), together):
-            scaled[start : start + together] = self(x[rows[start : start + together]])
+        size = _examples_per_piece(x)
+        for start in range(0, len(rows), size):
+            scaled[start : start + size] = self(x[rows[start : start + size]])
         return scaled
 
 
@@ -46,30 +46,30 @@ UNSCALED = Scaling(np.zeros(()), np.ones(()))
 
 
 def standardizing(x: np.ndarray, rows: NDArray[np.int64]) -> Scaling:
-    """Scales each feature, or each channel of (examples, channels, ...), to mean 0, deviation 1 over `rows`.
+    """The scaling of each feature, or channel (axis 1 of 3 or more), to mean 0 and deviation 1 over `rows`.
 
     Raises:
-        ValueError: some of these numbers are not finite.
+        ValueError: a value in these rows is not finite.
 
     Example:
         >>> scaling = standardizing(np.array([[1.0], [3.0], [100.0]]), np.array([0, 1]))
         >>> scaling.mean.tolist(), scaling.std.tolist()
         ([2.0], [1.0])
     """
-    with np.errstate(invalid="ignore"):  # it is told below
+    with np.errstate(invalid="ignore"):  # the error below says it
         mean, std = moments(x, rows)
     if not (np.isfinite(mean).all() and np.isfinite(std).all()):
         which = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(std)))
         what = "channel" if x.ndim > 2 else "feature"
-        raise ValueError(f"data: {what} {which[0]} has values that are not finite; they cannot be scaled")
+        raise ValueError(f"data: {what} {which[0]} has values that are not finite; correct or remove them")
     over = (-1, *[1] * (x.ndim - 2)) if x.ndim > 2 else mean.shape
     return Scaling(mean.reshape(over), std.reshape(over))
 
 
 def moments(x: np.ndarray, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
-    """Mean and standard deviation over some examples, of each feature or channel; 1 for what is constant.
+    """Mean and standard deviation of each feature or channel over some examples; 1 if it is constant.
 
-    Of so few examples that they are one piece, these are numpy's `mean` and `std`.
+    For examples that fit into one piece, these are numpy's `mean` and `std`.
 
     Example:
         >>> mean, std = moments(np.array([[1.0, 5.0], [3.0, 5.0]]), np.array([0, 1]))
@@ -83,20 +83,20 @@ def moments(x: np.ndarray, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
     sums, lows, highs = zip(*pieces, strict=True)
     mean = reduce(np.add, sums) / count
     squares = reduce(np.add, (np.square(piece - mean).sum(axis) for piece in _pieces(x, rows)))
-    # Equal numbers can have a deviation of 1e-17 by rounding, so constancy is asked of the numbers.
+    # By rounding, equal numbers can have a deviation of 1e-17, so minimum and maximum are compared.
     constant = reduce(np.minimum, lows) == reduce(np.maximum, highs)
     return mean.squeeze(axis), np.where(constant, 1.0, np.sqrt(squares / count))
 
 
 def _pieces(x: np.ndarray, rows: NDArray[np.int64]) -> Iterator[np.ndarray]:
-    """The examples, some at a time: (examples, features), or images as (channels, pixels)."""
-    together = _together(x)
-    if len(rows) > together:
+    """The examples in pieces: (examples, features), or images as (channels, pixels)."""
+    size = _examples_per_piece(x)
+    if len(rows) > size:
         rows = np.sort(rows)  # a file is read from its beginning to its end
-    for start in range(0, len(rows), together):
-        piece = x[rows[start : start + together]]
+    for start in range(0, len(rows), size):
+        piece = x[rows[start : start + size]]
         yield np.moveaxis(piece, 1, 0).reshape(x.shape[1], -1) if x.ndim > 2 else piece
 
 
-def _together(x: np.ndarray) -> int:
+def _examples_per_piece(x: np.ndarray) -> int:
     return max(1, PIECE_BYTES // (8 * max(1, math.prod(x.shape[1:]))))

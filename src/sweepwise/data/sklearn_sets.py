@@ -1,4 +1,4 @@
-"""The small tables that scikit-learn ships: two of classes, one of regression."""
+"""Small tables that come with scikit-learn: two for classification, one for regression."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""From arrays to training, validation and test parts."""
+"""Splits raw arrays into training, validation and test part, and scales them."""
 
 import hashlib
 from typing import Annotated
@@ -15,9 +15,7 @@ from sweepwise.data.scaling import UNSCALED, Scaling, moments, standardizing
 from sweepwise.data.stored import StoredPart
 from sweepwise.seed import stream
 
-OPEN_UNIT = Range(0, 1, open_low=True, open_high=True)
-
-
+FRACTION = Range(0, 1, open_low=True, open_high=True)
 RATE = Range(0, 1, open_high=True)
 
 
@@ -26,33 +24,34 @@ def split(
     *,
     batch_size: Annotated[int, Range(1)] = 64,
     split_seed: Annotated[int, Range(0)] = 0,
-    validation: Annotated[float, OPEN_UNIT] = 0.2,
-    test: Annotated[float, OPEN_UNIT] = 0.2,
+    validation: Annotated[float, FRACTION] = 0.2,
+    test: Annotated[float, FRACTION] = 0.2,
     standardize: bool = True,
     shuffle: bool = True,
     examples: Annotated[int, Range(1)] | None = None,
     label_noise: Annotated[float, RATE] = 0.0,
 ) -> Data:
-    """Splits raw arrays at random and scales them by what the training part alone tells.
+    """Splits raw arrays at random, and scales them by mean and deviation of the training part.
 
     Features become (x - mean) / std, each by itself, over the training examples; a feature that is constant
     there is only centred. What has channels (examples, channels, ...) is scaled channel by channel.
     Regression targets are always scaled so, whatever `standardize` says.
 
     Args:
-        arrays: the set as it comes.
-        batch_size: examples a step, from 1 to the number of training examples.
-        split_seed: at least 0; the same seed is the same split. Not the training seed, so that runs of
+        arrays: the raw data set.
+        batch_size: examples of a step, from 1 to the number of training examples.
+        split_seed: >= 0; the same seed gives the same split. It is not the training seed, so that runs with
             different seeds are measured on the same examples.
         validation: fraction of all examples, in (0, 1).
-        test: fraction of all examples, in (0, 1). Does not apply where the set brings its own test part.
+        test: fraction of all examples, in (0, 1). Ignored if the set has its own test part.
         standardize: whether to scale the features.
         shuffle: whether the training examples come in a new order each epoch, by `seed.data`; else always in
-            the one that the split has given them.
-        examples: how many of the set are used, drawn by `split_seed`, for quick trials; a test part that the
-            set brings is shortened by the same factor. null: all.
+            the order of the split.
+        examples: how many of the set are used, drawn by `split_seed`, for quick trials; the set's own test
+            part is shortened by the same factor. null: all.
         label_noise: fraction of the training labels, in [0, 1), that become another class, drawn by
-            `split_seed`; a higher rate keeps the wrong labels of a lower one. Validation and test stay right.
+            `split_seed`; a higher rate keeps the wrong labels of a lower one. Validation and test part keep
+            the right labels.
 
     Returns:
         The data, on the CPU.
@@ -78,12 +77,12 @@ def split(
         raw += [x_test, y_test]
         own = np.arange(len(x_test))
     if examples is not None:
-        order, own = _fewer(examples, order, own, split_seed)
+        order, own = _subset(examples, order, own, split_seed)
     sizes = _sizes(len(order) + len(own), fractions, tested=len(own))
     if batch_size < 1:
         raise ValueError(f"data.batch_size={batch_size}: must be at least 1")
     if batch_size > sizes[0]:
-        raise ValueError(f"data.batch_size={batch_size}: must not exceed the {sizes[0]} training examples")
+        raise ValueError(f"data.batch_size={batch_size}: must be at most the {sizes[0]} training examples")
     train, held, last = np.split(order, np.cumsum(sizes[:2]))
     last = own if len(own) else last
 
@@ -126,8 +125,8 @@ def _targets(y: np.ndarray, classes: int, mean: float, std: float) -> Tensor:
     return torch.from_numpy(((y - mean) / std).astype(np.float32))
 
 
-def _fewer(examples: int, order: np.ndarray, own: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which examples are used of the set and of its own test part, `examples` of both together."""
+def _subset(examples: int, order: np.ndarray, own: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The indices of `examples` examples, of the set and of its own test part."""
     every = len(order) + len(own)
     if not 1 <= examples <= every:
         raise ValueError(f"data.examples={examples}: must be from 1 to the {every} examples of the set")
@@ -136,24 +135,24 @@ def _fewer(examples: int, order: np.ndarray, own: np.ndarray, seed: int) -> tupl
 
 
 def _mislabelled(y: Tensor, classes: int, rate: float, seed: int) -> tuple[Tensor, int]:
-    """Labels of which a fraction, to the nearest example, was changed to another class; and how many."""
+    """Labels of which a fraction is changed to another class, and how many these are."""
     if rate not in RATE:
         raise ValueError(f"data.label_noise={rate}: must be in {RATE}")
     if classes < 2:
-        raise ValueError(f"data.label_noise={rate}: must be 0 without classes to mistake")
-    places = _permutation(len(y), stream(seed, 0))[: round(rate * len(y))]
+        raise ValueError(f"data.label_noise={rate}: must be 0 without at least two classes")
+    wrong = _permutation(len(y), stream(seed, 0))[: round(rate * len(y))]
     shifts = 1 + np.random.PCG64(stream(seed, 1)).random_raw(len(y)) % np.uint64(classes - 1)
     noisy = y.clone()
-    noisy[places] = (y[places] + torch.from_numpy(shifts.astype(np.int64))[places]) % classes
-    return noisy, len(places)
+    noisy[wrong] = (y[wrong] + torch.from_numpy(shifts.astype(np.int64))[wrong]) % classes
+    return noisy, len(wrong)
 
 
 def _sizes(examples: int, fractions: dict[str, float], tested: int = 0) -> tuple[int, int, int]:
-    """Numbers of training, validation and test examples; `tested` of them are the set's own test part."""
+    """The numbers of training, validation and test examples; `tested` are in the set's own test part."""
     for key, fraction in fractions.items():
-        if fraction not in OPEN_UNIT:
-            raise ValueError(f"{key}={fraction}: must be in {OPEN_UNIT}")
-    # The cumulated fractions are rounded, so that the three sizes always add up.
+        if fraction not in FRACTION:
+            raise ValueError(f"{key}={fraction}: must be in {FRACTION}")
+    # The cumulative fractions are rounded, so that the three sizes always add up.
     held_out = tested + round(sum(fractions.values()) * examples)
     tested += round(fractions.get("data.test", 0.0) * examples)
     sizes = examples - held_out, held_out - tested, tested
@@ -166,8 +165,8 @@ def _sizes(examples: int, fractions: dict[str, float], tested: int = 0) -> tuple
 
 
 def _permutation(size: int, seed: int) -> np.ndarray:
-    # Numpy keeps the raw stream of a bit generator for ever, but not what Generator.permutation makes of it.
-    # No other uses this stream: default_rng(seed)'s would sort a set that was generated with it.
+    # numpy guarantees the raw stream of a bit generator for ever, but not Generator.permutation.
+    # Nothing else uses this stream: that of default_rng(seed) would sort a set generated with it.
     stream = np.random.SeedSequence([int.from_bytes(b"split"), seed])
     return np.argsort(np.random.PCG64(stream).random_raw(size), kind="stable")
 

@@ -1,4 +1,4 @@
-"""Examples that stay on disk."""
+"""A part of a data set whose features stay on disk."""
 
 import math
 import mmap
@@ -16,13 +16,13 @@ from sweepwise.data.scaling import Scaling
 
 @dataclass(frozen=True, eq=False)
 class StoredPart:
-    """The examples of one part, whose features are read from a file and scaled when they are asked for.
+    """The examples of one part, whose features are read from a file and scaled when they are used.
 
     Attributes:
         x: all examples of the file, mapped into memory, (stored examples, *features), of any real type.
-        rows: which of them are of this part, (examples,).
+        rows: indices of this part's examples in the file, (examples,).
         scaling: of the features.
-        y: (examples,), int64 classes or float32 targets; on the device that learns.
+        y: (examples,), int64 classes or float32 targets; on the learner's device.
 
     Example:
         >>> from sweepwise.data.scaling import Scaling
@@ -48,17 +48,17 @@ class StoredPart:
         return x.to(self.y.device) if into is None else into.copy_(x), self.y.index_select(0, index)
 
     def split(self, size: int) -> Sequence[tuple[Tensor, Tensor]]:
-        """All examples in order, `size` at a time; each batch is read whenever it is looked at."""
+        """All examples in order, `size` at a time; each batch is read when it is used."""
         return _Batches(self, size)
 
     def to(self, device: torch.device | str) -> "StoredPart":
-        """The same examples, which are brought to `device` when they are read."""
+        """The same examples, which are moved to `device` when they are read."""
         return replace(self, y=self.y.to(device))
 
     def __getstate__(self) -> dict[str, Any]:
-        """A process that is started afresh opens the file again; it is not sent the examples."""
+        """Pickles the path instead of the examples: a new process opens the file again."""
         state = dict(vars(self))
-        if isinstance(self.x.base, mmap.mmap):  # the whole file, no part of it
+        if isinstance(self.x.base, mmap.mmap):  # of the whole file, not of a slice
             state["x"] = self.x.filename, self.x.dtype, self.x.offset, self.x.shape
         return state
 
@@ -76,7 +76,7 @@ class _Batches(Sequence[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return math.ceil(len(self._part.y) / self._size)
 
-    def __getitem__(self, place: Any) -> Any:
-        start = range(0, len(self._part.y), self._size)[place]
+    def __getitem__(self, index: Any) -> Any:
+        start = range(0, len(self._part.y), self._size)[index]
         stop = min(start + self._size, len(self._part.y))
         return self._part.take(torch.arange(start, stop, device=self._part.y.device))

@@ -1,4 +1,4 @@
-"""Sets that are made from a seed, whose truth is known."""
+"""Synthetic data sets, generated from a seed."""
 
 from typing import Annotated
 
@@ -22,14 +22,14 @@ def blobs(
     std: Noise = 1.0,
     generator_seed: GeneratorSeed = 0,
 ) -> Arrays:
-    """Normal clouds around centres that are uniform in [-10, 10], one a class, equally large but for one.
+    """Normal clouds, one for each class, of equal size (up to one point), with centres uniform in [-10, 10].
 
     Args:
-        points: of all clouds together.
+        points: number of points of all clouds together.
         features: of a point.
         centers: number of clouds.
         std: of a cloud, in each feature; 0 gives the centres themselves.
-        generator_seed: of centres and points; not that of the split.
+        generator_seed: of centres and points; not the seed of the split.
 
     Returns:
         x: (points, features), y: (points,), classes 0..centers-1.
@@ -48,14 +48,14 @@ def blobs(
 
 
 def moons(*, points: Points = 1000, noise: Noise = 0.1, generator_seed: GeneratorSeed = 0) -> Arrays:
-    """Two half circles that reach into each other: no line parts them.
+    """Two interleaved half circles, which no line separates.
 
     The first is (cos t, sin t), the second (1 - cos t, 1/2 - sin t), t from 0 to pi.
 
     Args:
-        points: of both together.
+        points: number of points of both together.
         noise: standard deviation of what is added to each coordinate.
-        generator_seed: of the noise; not that of the split.
+        generator_seed: of the noise; not the seed of the split.
 
     Returns:
         x: (points, 2), y: (points,), classes 0..1.
@@ -79,16 +79,16 @@ def linear(
     noise: Noise = 0.1,
     generator_seed: GeneratorSeed = 0,
 ) -> Arrays:
-    """A regression whose answer is known: y = x w + noise, all normal.
+    """A linear regression with known weights: y = x w + noise, all normal.
 
     Args:
         points: number of examples.
         features: of an example, independent, of deviation 1.
         noise: standard deviation of what is added to y; no model can have a smaller error.
-        generator_seed: of weights, features and noise; not that of the split.
+        generator_seed: of weights, features and noise; not the seed of the split.
 
     Returns:
-        x: (points, features), y: (points,) real; `true_weights` tells w.
+        x: (points, features), y: (points,) real; `true_weights` returns w.
 
     Example:
         >>> from sweepwise.data.synthetic import true_weights

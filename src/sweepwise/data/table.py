@@ -1,4 +1,4 @@
-"""A table of the user's own: csv, parquet or npz."""
+"""Your own table: a csv, parquet or npz file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,17 +23,17 @@ def table(
     drop: Sequence[str] = (),
     delimiter: str = ",",
 ) -> Arrays:
-    """Reads a table; whether its target is classes or real numbers is found out and said.
+    """Reads a table; finds out whether its target is classes or real numbers, and adds a note that says it.
 
-    A column of text is taken as categories: one feature of 0 and 1 for each of its values, in sorted order.
+    A column of text becomes categories: one feature of 0 and 1 for each of its values, in sorted order.
     An .npz has arrays instead of columns: features `x`, (examples, *features), or the only one beside the
     target, and targets `y`.
 
     Args:
         path: of a .csv, .parquet or .npz file, from the working directory.
         target: column or array of the targets; null: the last column, or `y`.
-        task: what the target is; 'auto' finds out.
-        drop: columns to leave out, such as names and numbers of rows.
+        task: what the target is; 'auto': it is found out.
+        drop: columns to leave out, such as names and row numbers.
         delimiter: between the cells of a csv file, one character.
 
     Returns:
@@ -52,9 +52,9 @@ def table(
     """
     file, where = Path(path), f"data.path={path}"
     if len(delimiter) != 1:
-        raise ValueError(f"data.delimiter={delimiter}: must be one character")
+        raise ValueError(f"data.delimiter={delimiter}: must be one character, such as ';'")
     if not file.is_file():
-        rule = "is no file, but a folder or device" if file.exists() else "no such file"
+        rule = "must be a file, not a folder or device" if file.exists() else "no such file"
         raise ValueError(f"{where}: {rule}, seen from {Path.cwd()}")
     kind = file.suffix.lower()
     if kind == ".npz":
@@ -74,32 +74,32 @@ def table(
 
 
 def _features(where: str, columns: Columns) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The columns side by side, those of text as one feature for each category; and a note on those."""
+    """The features, with one for each category of a column of text; and a note on such columns."""
     if not columns:
-        raise ValueError(f"{where}: has no column beside the target")
+        raise ValueError(f"{where}: has no column besides the target; it must have at least one feature")
     categories = {name: np.unique(values) for name, values in columns.items() if values.dtype.kind == "U"}
     for name, words in categories.items():
         if len(words) > MOST_CATEGORIES:
             raise ValueError(
                 f"{where}: column {name!r} holds {len(words)} different texts, more than the "
-                f"{MOST_CATEGORIES} that can be categories; data.drop=[{name}] leaves it out"
+                f"{MOST_CATEGORIES} that can be categories; leave it out by data.drop=[{name}]"
             )
     width = len(columns) - len(categories) + sum(map(len, categories.values()))
     rows = len(next(iter(columns.values())))
     refuse_larger(where, 8 * rows * width, f"{width} features of {rows} rows")
-    found = [
+    features = [
         (values[:, None] == categories[name] if name in categories else values[:, None]).astype(np.float64)
         for name, values in columns.items()
     ]
-    told = ", ".join(f"{name} ({len(words)})" for name, words in categories.items())
-    notes = (f"columns of text as categories, one feature each: {told}",) if categories else ()
-    return np.concatenate(found, 1), notes
+    counts = ", ".join(f"{name} ({len(words)})" for name, words in categories.items())
+    notes = (f"columns of text as categories, one feature each: {counts}",) if categories else ()
+    return np.concatenate(features, 1), notes
 
 
 def _of_arrays(where: str, path: Path, target: str | None, task: Task, drop: Sequence[str]) -> Arrays:
     """The data set of an .npz file."""
     if drop:
-        raise ValueError(f"data.drop={','.join(drop)}: an .npz file has no columns to leave out")
+        raise ValueError(f"data.drop={','.join(drop)}: must be empty with an .npz file, which has no columns")
     arrays = read_npz(where, path)
     named = "y" if target is None else target
     if named not in arrays:
@@ -107,7 +107,7 @@ def _of_arrays(where: str, path: Path, target: str | None, task: Task, drop: Seq
     y = arrays.pop(named)
     if "x" not in arrays and len(arrays) != 1:
         raise ValueError(
-            f"{where}: must have the features as array 'x'; there is {', '.join(arrays) or 'none'}"
+            f"{where}: must have the features as array 'x'; there are {', '.join(arrays) or 'none'}"
         )
     x = arrays["x"] if "x" in arrays else next(iter(arrays.values()))
     if x.dtype.kind not in "buif" or x.ndim < 2 or y.dtype.kind not in "buifU" or y.shape != x.shape[:1]:

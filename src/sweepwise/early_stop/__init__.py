@@ -1,4 +1,4 @@
-"""Rules that end a training: value after an epoch, and why to stop."""
+"""Early stopping: rules that take a metric after each epoch and may end the training."""
 
 from sweepwise.early_stop.rule import Best, EarlyStop, Mode, sign
 

@@ -4,7 +4,7 @@ from sweepwise.early_stop.rule import Mode
 
 
 class Never:
-    """Never stops; still says which metric the best weights are chosen by.
+    """Never stops; its metric still chooses the best weights.
 
     Args:
         metric: the tag of the metric that chooses the best weights.

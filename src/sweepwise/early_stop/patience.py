@@ -9,16 +9,16 @@ from sweepwise.early_stop.rule import Best, Mode, sign
 class Patience:
     """Stops when the metric has not improved for `patience` epochs.
 
-    An improvement is a value better than the best by more than `min_delta`; equality is none, NaN never is.
-    With the best at epoch b the run stops at the first epoch e with e - b >= patience that brings no
-    improvement; patience 0 therefore stops at the first one, as 1 does.
+    An improvement is a value better than the best by more than `min_delta`; an equal value or NaN is none.
+    With the best at epoch b the run stops at the first epoch e >= b + patience without improvement; so
+    patience 0 stops at the first epoch without improvement, as 1 does.
 
     Args:
-        metric: the tag watched, such as 'val/loss' or 'val/accuracy'.
+        metric: its tag, such as 'val/loss' or 'val/accuracy'.
         mode: 'min' or 'max' is better; 'auto' knows accuracy, topK and r2 as higher-is-better.
         patience: epochs without improvement, >= 0.
         min_delta: by how much a value must be better to count, >= 0, in the metric's unit.
-        min_epochs: epochs that are trained in any case, >= 0.
+        min_epochs: epochs before which the run never stops, >= 0.
         stopping_threshold: stop as soon as the metric is this good or better.
         divergence_threshold: stop as soon as the metric is worse than this.
 
@@ -53,7 +53,7 @@ class Patience:
         self._best = Best(metric, mode, min_delta)
 
     def update(self, epoch: int, value: float) -> str:
-        """Takes the metric's value after an epoch (counted from 0); returns why to stop, or ''."""
+        """Takes the metric's value after an epoch (counted from 0); returns the reason to stop, or ''."""
         improved = self._best.update(epoch, -1, value)
         if epoch + 1 < self._min_epochs:
             return ""

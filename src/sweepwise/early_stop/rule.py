@@ -1,4 +1,4 @@
-"""When a run ends before its last epoch. A rule is fed one value per validation and answers why to stop."""
+"""The protocol of early stopping rules, and the best value so far."""
 
 import math
 import re
@@ -10,12 +10,12 @@ HIGHER_IS_BETTER = re.compile(r"accuracy$|r2$|top\d+$")
 
 
 class EarlyStop(Protocol):
-    """A rule.
+    """A rule that takes one value per validation and may end the training.
 
     Attributes:
-        metric: the tag it watches.
+        metric: tag of its metric.
         mode: which direction is better.
-        least_epochs: of a training in which it can act at all; 0: it never does, and is not meant to.
+        least_epochs: the shortest training that it can end; 0: it never ends one, by design.
     """
 
     metric: str
@@ -23,7 +23,7 @@ class EarlyStop(Protocol):
     least_epochs: int
 
     def update(self, epoch: int, value: float) -> str:
-        """Takes the metric's value after an epoch; returns why to stop now, or an empty string."""
+        """Takes the metric's value after an epoch; returns the reason to stop now, or ''."""
         ...
 
 
@@ -40,7 +40,7 @@ def sign(metric: str, mode: Mode) -> int:
 
 
 class Best:
-    """The best value so far. Equality is no improvement, NaN never is.
+    """The best value so far. An equal value or NaN is no improvement.
 
     Args:
         metric: the tag, such as 'val/loss'.

@@ -1,4 +1,4 @@
-"""Weight initialisation by the type of the layer."""
+"""Weight initialisation, by the type of each layer."""
 
 from sweepwise.init.initialize import initialize_
 

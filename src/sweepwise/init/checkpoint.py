@@ -1,4 +1,4 @@
-"""Weights of an earlier training."""
+"""Initialisation by the weights of an earlier training."""
 
 import hashlib
 from pathlib import Path
@@ -14,17 +14,17 @@ LARGEST_HEADER = 10_000_000  # bytes; some 100,000 tensors
 
 
 class Checkpoint:
-    """Copies parameters and buffers from a safetensors file by name; it may be of another precision.
+    """Copies parameters and buffers from a safetensors file by name; its precision may differ.
 
     Args:
         path: of the file, such as a run's checkpoints/best/weights.safetensors.
-        strict: the file must hold exactly the model's parameters and buffers. Otherwise what fits by name and
-            shape is taken, the rest stays as the model built it, and the record says so. A buffer that torch
-            does not save (not persistent) may be missing either way.
+        strict: whether the file must hold exactly the model's parameters and buffers. Otherwise those that
+            fit by name and shape are copied, the others stay as the model built them, and the record says so.
+            Buffers that torch does not save (not persistent) may always be missing.
 
     Raises:
-        ValueError: from `complete_`: the file cannot be read, is no safetensors file, holds values that are
-            not finite, or does not fit the model; with all that does not.
+        ValueError: from `complete_`: the file cannot be read, is not a safetensors file, holds values that
+            are not finite, or does not fit the model; with everything that does not fit.
 
     Example:
         >>> from safetensors.torch import save_file
@@ -44,67 +44,68 @@ class Checkpoint:
         self._strict = strict
 
     def __call__(self, tensor: Tensor) -> Tensor:
-        """Leaves the tensor for `complete_`."""
+        """Returns the tensor unchanged; `complete_` fills it."""
         return tensor
 
     @torch.no_grad()
     def complete_(self, model: nn.Module, examples: Tensor, generator: Generator) -> dict[str, str]:
-        """Fills the model; returns what became of each parameter and buffer, by name."""
+        """Fills the model; returns how each parameter and buffer was filled, by name."""
         file = self._read()
         saved = model.state_dict().keys()
         present = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         fits = {name for name in present.keys() & file.keys() if _fits(file[name], present[name])}
         missing = [name for name in present if name not in file and name in saved]
-        other = {
+        differing = {
             name: f"{_described(file[name])} in the file, {_described(tensor)} in the model"
             for name, tensor in present.items()
             if name in file and name not in fits
         }
         faults = [f"{name} is missing" for name in missing]
         faults += [f"{name} is not in the model" for name in file if name not in present]
-        faults += [f"{name} is {differs}" for name, differs in other.items()]
+        faults += [f"{name} is {differs}" for name, differs in differing.items()]
         if faults and (self._strict or not fits):
-            way_out = "init.strict=false takes what fits" if fits else "nothing in it fits"
+            way_out = "init.strict=false copies what fits" if fits else "nothing in it fits"
             raise ValueError(f"{self._named}: does not fit the model ({way_out}): {'; '.join(faults)}")
         source = f"checkpoint sha256 {self._digest()[:12]}"
         for name in fits:
             if not present[name].copy_(file[name]).isfinite().all():
-                raise ValueError(f"{self._named}: has values in {name} that are not finite in the model")
-        told = dict.fromkeys(missing, f"as built: not in {source}")
-        told |= {name: f"as built: {differs}, {source}" for name, differs in other.items()}
-        told |= {
+                raise ValueError(
+                    f"{self._named}: has values in {name} that are not finite in the model's precision"
+                )
+        filled = dict.fromkeys(missing, f"as built: not in {source}")
+        filled |= {name: f"as built: {differs}, {source}" for name, differs in differing.items()}
+        filled |= {
             name: source + ("" if file[name].dtype == tensor.dtype else f", was {_kind(file[name])}")
             for name, tensor in present.items()
             if name in fits
         }
-        return {name: told[name] for name in present if name in told}
+        return {name: filled[name] for name in present if name in filled}
 
     @property
     def _named(self) -> str:
         return f"init.path={self._path}"
 
     def _read(self) -> dict[str, Tensor]:
-        """The tensors by name; they stay in the file until one is copied, however large it is."""
+        """The tensors by name; each stays in the file until it is copied."""
         if self._path.is_dir():
             raise ValueError(
-                f"{self._named}: is a folder; a run's weights are in checkpoints/best/weights.safetensors"
+                f"{self._named}: must be a file, not a folder; a run's weights are in "
+                "checkpoints/best/weights.safetensors"
             )
         try:
             size = self._path.stat().st_size
             if not self._path.is_file():
-                raise ValueError(f"{self._named}: is no file, but a device or pipe")
+                raise ValueError(f"{self._named}: must be a file, not a device or pipe")
             with self._path.open("rb") as file:
                 header = int.from_bytes(file.read(8), "little")
         except OSError as error:
             raise ValueError(f"{self._named}: cannot be read ({error.strerror})") from error
         try:
             if not 0 < header <= min(size - 8, LARGEST_HEADER):
-                raise ValueError(f"its header is said to have {header:,} bytes, the file has {size:,}")
+                raise ValueError(f"it claims a header of {header:,} bytes in a file of {size:,}")
             return load_file(self._path)
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"{self._named}: is no safetensors file, or only a part of one ({error})"
-            ) from error
+            raise ValueError(f"{self._named}: must be a complete safetensors file ({error})") from error
 
     def _digest(self) -> str:
         with self._path.open("rb") as file:
@@ -112,7 +113,7 @@ class Checkpoint:
 
 
 def _fits(stored: Tensor, tensor: Tensor) -> bool:
-    """Whether one can become the other without a change of shape or from real to whole numbers."""
+    """Whether a stored tensor can be copied into the other: same shape, and both real, whole or complex."""
     same_kind = stored.is_floating_point() == tensor.is_floating_point()
     return stored.shape == tensor.shape and same_kind and stored.is_complex() == tensor.is_complex()
 

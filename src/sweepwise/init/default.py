@@ -1,4 +1,4 @@
-"""The initialisation that changes nothing: every layer stays as torch, or the model, built it."""
+"""The initialisation that changes nothing: every layer stays as the model built it."""
 
 from torch import Tensor, nn
 
@@ -6,7 +6,7 @@ from sweepwise.init.rules import AS_BUILT, Fill
 
 
 def keep_(tensor: Tensor) -> Tensor:
-    """Returns the tensor as it is.
+    """Returns the tensor unchanged.
 
     Example:
         >>> keep_(torch.tensor([1.0, 2.0]))
@@ -20,4 +20,4 @@ def keep_all(module: nn.Module) -> dict[str, Fill]:
     return dict.fromkeys(module._parameters, AS_BUILT)
 
 
-keep_.rule = keep_all  # type: ignore[attr-defined]  # read by `initialize_`, as any scheme's own rule is
+keep_.rule = keep_all  # type: ignore[attr-defined]  # `initialize_` reads it, as any scheme's own rule

@@ -13,9 +13,8 @@ def delta_orthogonal_(
 ) -> Tensor:
     """Gain times an orthogonal matrix at the kernel's centre, zeros elsewhere.
 
-    Every pixel's channels are then rotated into more or as many channels, so the convolution keeps the length
-    of the signal in every direction, as `orthogonal_`, flattened over the kernel, does not. A matrix is
-    plainly orthogonal.
+    The convolution then maps the channels of every pixel orthogonally, so it keeps the norm of the signal;
+    `orthogonal_`, which flattens the kernel, does not. A matrix is filled by `orthogonal_`.
 
     Args:
         tensor: (out, in, *kernel), of one group; filled in place. The centre of a kernel is size // 2.
@@ -39,7 +38,7 @@ def delta_orthogonal_(
         n_out, n_in, *kernel = tensor.shape
         if n_out < n_in:
             raise ValueError(
-                "a convolution needs at least as many output as input channels in each group; it has "
+                "a convolution must have at least as many output as input channels in each group, not "
                 f"{n_out} and {n_in}"
             )
         matrix = nn.init.orthogonal_(tensor.new_empty(n_out, n_in), gain, generator=generator)

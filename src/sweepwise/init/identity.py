@@ -1,4 +1,4 @@
-"""Layers that begin by passing on what they get."""
+"""Layers that start as the identity."""
 
 from typing import Annotated
 
@@ -9,10 +9,10 @@ from sweepwise.config.ranges import Range
 
 
 def identity_(tensor: Tensor, *, gain: Annotated[float, Range(0)] = 1.0) -> Tensor:
-    """Output channel i is gain times input channel i, as far as there are both; other weights are 0.
+    """Output channel i is gain times input channel i where both exist; all other outputs are 0.
 
     A matrix is `eye_`; a kernel is `dirac_`, whose one is at its centre (size // 2). A grouped convolution
-    comes here group by group, so every group is an identity.
+    is filled group by group, so every group is an identity.
 
     Args:
         tensor: (out, in, *kernel), kernels of 1 to 3 dimensions; filled in place.

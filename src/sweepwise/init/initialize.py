@@ -1,4 +1,4 @@
-"""Weight initialisation: a scheme from `torch.nn.init`, put where it belongs by the type of each layer."""
+"""Weight initialisation: applies a scheme of `torch.nn.init` to the weights, by the type of each layer."""
 
 import inspect
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def initialize_(
     seed: int,
     output_scale: Annotated[float, Range(0)] = 0.1,
 ) -> dict[str, str]:
-    """Initialises every parameter in place and says how.
+    """Initialises every parameter in place; returns how.
 
     | module | weights | others |
     |---|---|---|
@@ -44,16 +44,16 @@ biases 0, forget gate of an LSTM b_ih 1 and b_hh 0 |
     Args:
         model: may be on any device; values are drawn on the CPU, so they are the same everywhere.
         scheme: a function of `torch.nn.init` with its options bound. It gets tensors of shape
-            (out, in, *kernel) and, if it takes one, a `generator`. It may carry a function `rule` that takes
-            the place of `rules.rule`, and a function `complete_(model, examples, generator)` that is called
-            once all parameters are filled, and says how it changed which. A class is built first: then the
-            scheme is an object with `__call__`.
-        examples: (examples, *features) of the training part, for a scheme that looks at data.
-        seed: of the one generator that everything is drawn from. torch's global one is left alone.
+            (out, in, *kernel) and, if it takes one, a `generator`. It may have a function `rule` that
+            replaces `rules.rule`, and a function `complete_(model, examples, generator)` that is called once
+            all parameters are filled, and returns how it changed which. A class is instantiated first; its
+            object must have `__call__`.
+        examples: (examples, *features) of the training part, for a scheme that needs data.
+        seed: of the generator that all values are drawn from; torch's global generator is not used.
         output_scale: factor on the weights of the output layer, [0, inf).
 
     Returns:
-        Every parameter's name (a tied one's first) and what filled it.
+        How each parameter was filled, by its name (a tied one's first name).
 
     Raises:
         ValueError: a parameter has no values yet, the scheme cannot fill a parameter, or it drew from torch's
@@ -76,11 +76,11 @@ biases 0, forget gate of an LSTM b_ih 1 and b_hh 0 |
     for name, parameter in named.items():
         if is_lazy(parameter) or parameter.is_meta:
             raise ValueError(
-                f"{name} has no values yet: before it is initialised, pass one batch through a model with "
+                f"{name} must have values before it is initialised: pass one batch through a model with "
                 "lazy layers, and move a model off the meta device with `to_empty`"
             )
     if inspect.isclass(getattr(scheme, "func", scheme)):
-        scheme = scheme()  # type: ignore[assignment]  # an object with __call__
+        scheme = scheme()  # type: ignore[assignment]  # its objects have __call__
     function = getattr(scheme, "func", scheme)  # below the options bound to it
     scheme_name = getattr(function, "__name__", type(function).__name__)
     plan = rules.plan(model, getattr(function, "rule", rules.rule), output_scale)
@@ -97,15 +97,15 @@ biases 0, forget gate of an LSTM b_ih 1 and b_hh 0 |
                 f"init {scheme_name} cannot fill {name} {tuple(parameter.shape)}: {error}. Choose another "
                 "init or options that fit"
             ) from error
-    told = {name: plan[parameter].how.replace("{scheme}", scheme_name) for name, parameter in named.items()}
+    filled = {name: plan[parameter].how.replace("{scheme}", scheme_name) for name, parameter in named.items()}
     if hasattr(function, "complete_"):
-        told |= function.complete_(model, examples, generator)
+        filled |= function.complete_(model, examples, generator)
     if not torch.equal(torch.get_rng_state(), global_state):
         raise ValueError(
-            f"init {scheme_name} drew from torch's global generator, so `seed` does not decide its values: "
-            "give it a parameter `generator` and draw from that"
+            f"init {scheme_name} must not draw from torch's global generator, as `seed` would not decide its "
+            "values: give it a parameter `generator` and draw from that"
         )
-    return told
+    return filled
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Layer-sequential unit variance: orthogonal weights, scaled on examples of the data."""
+"""Layer-sequential unit variance (LSUV): orthogonal weights, scaled by examples of the data."""
 
 import math
 from collections import Counter
@@ -14,28 +14,32 @@ from torch.nn.modules.dropout import _DropoutNd
 from sweepwise.config.ranges import Range
 from sweepwise.init import rules
 
-SCALED = (nn.Linear, nn.Bilinear, _ConvNd)  # maps whose output is proportional to the weight, as biases are 0
+SCALED = (
+    nn.Linear,
+    nn.Bilinear,
+    _ConvNd,
+)  # their output is proportional to the weight, as biases are 0
 
 
 class LSUV:
-    """Fills by `orthogonal_`, then divides layer by layer until outputs have a standard deviation of 1.
+    """Fills by `orthogonal_`, then divides layer by layer until outputs have standard deviation 1.
 
     The layers are Linear, Bilinear and (transposed) convolutions, in the order in which a forward pass calls
-    them. One pass does: a layer's output, divided as its weight is, goes on into those behind it. Passes are
-    repeated until none divides, for layers of one's own that add something to the product. The output layer
-    gets `output_scale` instead of 1. A layer that the model calls several times is scaled by its first use.
-    Other weights, those that several layers share, and layers that are not called stay orthogonal.
+    them. One pass is enough for them, as a layer's divided output goes on to the next layers. Passes are
+    repeated until none divides, for custom layers that add something to the product. The output layer gets
+    `output_scale` instead of 1. A layer that the model calls several times is scaled by its first call. Other
+    weights, shared weights, and layers that are not called stay orthogonal.
 
-    The passes are those of a training (batch norm by the batch) but for dropout, which is off. They leave
-    modes, buffers and the global generators as they were.
+    The model is in training mode (batch norm by the batch), but without dropout. Modes, buffers and global
+    generators are restored.
 
     Args:
         tol: relative tolerance on the standard deviation, (0, inf).
-        max_passes: of the examples through the model that scale, >= 1; one more checks.
+        max_passes: passes that scale, >= 1; one more checks.
 
     Raises:
-        ValueError: from `complete_`: no examples, an output that is constant or not finite, or one that is
-            still off after `max_passes`.
+        ValueError: from `complete_`: there are no examples, an output is constant or not finite, or a
+            standard deviation is still beyond the tolerance after `max_passes`.
 
     Source: Mishkin & Matas, All you need is a good init, arXiv:1511.06422, algorithm 1.
 
@@ -60,56 +64,56 @@ class LSUV:
         self._max_passes = max_passes
 
     def __call__(self, tensor: Tensor, *, generator: Generator) -> Tensor:
-        """Fills with an orthogonal matrix; a kernel is flattened."""
+        """Fills with an orthogonal matrix; a kernel is flattened to one."""
         return nn.init.orthogonal_(tensor, generator=generator)
 
     @torch.no_grad()
     def complete_(self, model: nn.Module, examples: Tensor, generator: Generator) -> dict[str, str]:
         """Scales the layers; returns what it has done to each weight, by name."""
         if not examples.numel():
-            raise ValueError("init lsuv: needs examples of the training data")
+            raise ValueError("init lsuv: needs examples of the training data; pass them to `initialize_`")
         goals = _goals(model)
         like = next(model.parameters(), examples)
-        shown = examples.to(like.device, like.dtype if examples.is_floating_point() else None)
+        inputs_on_device = examples.to(like.device, like.dtype if examples.is_floating_point() else None)
         factors = dict.fromkeys(goals, 1.0)
-        for _ in range(self._max_passes + 1):  # the last one only looks
-            with _undisturbed(model, generator.initial_seed()):
-                spreads, off = self._pass(model, shown, goals, factors)
-            if not off:
+        for _ in range(self._max_passes + 1):  # the last one only checks
+            with _training_without_dropout(model, generator.initial_seed()):
+                deviations, off_target = self._pass(model, inputs_on_device, goals, factors)
+            if not off_target:
                 break
         else:
             raise ValueError(
-                f"init lsuv: after {self._max_passes} passes the output of {', '.join(off)} was still off; "
-                "raise init.max_passes or init.tol"
+                f"init lsuv: after {self._max_passes} passes the output of {', '.join(off_target)} was still "
+                f"off by more than init.tol={self._tol:g}; raise init.max_passes or init.tol"
             )
         return {
             f"{path}.weight".lstrip("."): f"orthogonal_ x {goals[path] * factors[path]:.4g}, "
-            f"output std {spread:.3g}" + (" (output layer)" if abs(goals[path] - 1) > 1e-2 else "")
-            for path, spread in spreads.items()
+            f"output std {deviation:.3g}" + (" (output layer)" if abs(goals[path] - 1) > 1e-2 else "")
+            for path, deviation in deviations.items()
         }
 
     def _pass(
         self, model: nn.Module, examples: Tensor, goals: dict[str, float], factors: dict[str, float]
     ) -> tuple[dict[str, float], list[str]]:
-        """Scales what is off, during one forward pass; the spreads that were met, and which were off."""
-        spreads: dict[str, float] = {}
-        off: list[str] = []
+        """Scales layers in one forward pass; returns the standard deviations and the scaled layers."""
+        deviations: dict[str, float] = {}
+        off_target: list[str] = []
 
-        def listen(path: str, module: nn.Module, output: Tensor) -> Tensor | None:
-            if path in spreads:
+        def scale(path: str, module: nn.Module, output: Tensor) -> Tensor | None:
+            if path in deviations:
                 return None
-            spreads[path] = _spread(path, output)
-            factor = goals[path] / spreads[path]
+            deviations[path] = _deviation(path, output)
+            factor = goals[path] / deviations[path]
             if abs(factor - 1) <= self._tol:
                 return None
-            off.append(path)
+            off_target.append(path)
             factors[path] *= factor
             module.weight.mul_(factor)  # type: ignore[operator]
             return output * factor
 
         hooks = [
             model.get_submodule(path).register_forward_hook(
-                lambda module, inputs, output, path=path: listen(path, module, output)
+                lambda module, inputs, output, path=path: scale(path, module, output)
             )
             for path in goals
         ]
@@ -118,14 +122,14 @@ class LSUV:
         finally:
             for hook in hooks:
                 hook.remove()
-        return spreads, off
+        return deviations, off_target
 
 
 def _goals(model: nn.Module) -> dict[str, float]:
-    """The standard deviation that the output of each layer to be scaled shall have, by the layer's path.
+    """The target standard deviation of each layer's output, by the layer's path.
 
-    It is what the orthogonal weight has been multiplied by: output_scale in the output layer, else 1. Where
-    that is 0 there is nothing to scale.
+    It is the factor of the orthogonal weight: output_scale in the output layer, else 1. A layer with factor 0
+    is left out.
     """
     owners = Counter(id(p) for module in model.modules() for p in module._parameters.values())
     goals: dict[str, float] = {}
@@ -141,23 +145,23 @@ def _goals(model: nn.Module) -> dict[str, float]:
     return goals
 
 
-def _spread(path: str, output: Tensor) -> float:
-    """The standard deviation over examples, units and places."""
+def _deviation(path: str, output: Tensor) -> float:
+    """The standard deviation over examples, units and positions."""
     values = output.float()
-    spread = values.std(correction=0).item()
-    if not math.isfinite(spread):
+    deviation = values.std(correction=0).item()
+    if not math.isfinite(deviation):
         raise ValueError(f"init lsuv: the output of {path} is not finite on {len(values)} training examples")
-    if spread <= 1e-6 * values.abs().max().item():
+    if deviation <= 1e-6 * values.abs().max().item():
         raise ValueError(
-            f"init lsuv: the output of {path} is the same for all {len(values)} training examples: no factor "
-            "brings it to life; choose another seed.init, a wider model or another init"
+            f"init lsuv: the output of {path} is the same for all {len(values)} training examples and cannot "
+            "be scaled; choose another seed.init, a wider model or another init"
         )
-    return spread
+    return deviation
 
 
 @contextmanager
-def _undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
-    """A model in training mode without dropout; modes, buffers and torch's generator are given back."""
+def _training_without_dropout(model: nn.Module, seed: int) -> Iterator[None]:
+    """Within it the model is in training mode without dropout; restores modes, buffers and generator."""
     modes = {module: module.training for module in model.modules()}
     buffers = [buffer.clone() for buffer in model.buffers()]
     model.train()
@@ -166,10 +170,10 @@ def _undisturbed(model: nn.Module, seed: int) -> Iterator[None]:
             if isinstance(module, _DropoutNd):
                 module.eval()
         with torch.random.fork_rng(devices=()):
-            torch.default_generator.manual_seed(seed)  # for layers of one's own that draw
+            torch.default_generator.manual_seed(seed)  # for custom layers that draw
             yield
     finally:
         for module, mode in modes.items():
             module.training = mode
-        for buffer, kept in zip(model.buffers(), buffers, strict=True):
-            buffer.copy_(kept)
+        for buffer, saved in zip(model.buffers(), buffers, strict=True):
+            buffer.copy_(saved)

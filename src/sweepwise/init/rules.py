@@ -1,7 +1,7 @@
-"""Which layer is initialised how: by the type of the module, never by the name of a parameter.
+"""How each layer is initialised, by the type of the module, never by the name of a parameter.
 
-`rule(module)` says for a module's own parameters with what each is filled. A layer of your own gets a rule
-without an edit here, and a subclass inherits its parent's:
+`rule(module)` returns what fills each of a module's own parameters. You can register a rule for a layer of
+your own; a subclass inherits the rule of its parent:
 
     @rule.register
     def _(module: MyLayer) -> dict[str, Fill]:
@@ -19,10 +19,10 @@ Blocks = Callable[[Tensor], Iterable[Tensor]]
 
 
 class Fill(NamedTuple):
-    """What one parameter is filled with.
+    """What fills one parameter.
 
     Attributes:
-        how: for the record; '{scheme}' stands for the name of the scheme.
+        how: description for the record, with '{scheme}' for the name of the scheme.
         write: fills a contiguous copy of the parameter in place, given the scheme and the generator.
         by_scheme: whether the scheme decides the values.
     """
@@ -32,7 +32,7 @@ class Fill(NamedTuple):
     by_scheme: bool = False
 
     def as_output(self, scale: float) -> "Fill":
-        """The same values times `scale`, as the output layer has them."""
+        """The same values times `scale`, for the output layer."""
 
         def write(value: Tensor, scheme: Draw, generator: Generator) -> None:
             self.write(value, scheme, generator)
@@ -47,7 +47,7 @@ ONES = Fill("ones", lambda value, scheme, generator: value.fill_(1))
 
 
 def by_scheme(blocks: Blocks = lambda value: [value], per: str = "") -> Fill:
-    """The scheme on each of a weight's blocks, which are views of shape (out, in, *kernel)."""
+    """Fills each block of a weight, a view of shape (out, in, *kernel), by the scheme."""
 
     def write(value: Tensor, scheme: Draw, generator: Generator) -> None:
         _draw_blocks(blocks(value), scheme)
@@ -56,7 +56,7 @@ def by_scheme(blocks: Blocks = lambda value: [value], per: str = "") -> Fill:
 
 
 def orthogonal(blocks: Blocks, per: str) -> Fill:
-    """An orthogonal matrix in each of a weight's blocks, whatever the scheme."""
+    """Fills each block of a weight with an orthogonal matrix, whatever the scheme."""
 
     def write(value: Tensor, scheme: Draw, generator: Generator) -> None:
         _draw_blocks(blocks(value), lambda block: nn.init.orthogonal_(block, generator=generator))
@@ -73,7 +73,7 @@ def _draw_blocks(blocks: Iterable[Tensor], draw: Draw) -> None:
 
 @singledispatch
 def rule(module: nn.Module) -> dict[str, Fill]:
-    """What fills the module's own parameters, by name; a parameter without an entry has no rule."""
+    """What fills each of the module's own parameters, by name; one without an entry stays as built."""
     return {}
 
 
@@ -141,7 +141,7 @@ def _recurrent(module: nn.RNNBase | nn.RNNCellBase) -> dict[str, Fill]:
         "bias_ih": ZEROS,
         "bias_hh": ZEROS,
     }
-    # 'weight_ih_l0_reverse' is of the kind 'weight_ih', whichever layer and direction it belongs to.
+    # The kind of 'weight_ih_l0_reverse' is 'weight_ih', whatever its layer and direction.
     return {
         name: fill for name in module._parameters for kind, fill in kinds.items() if name.startswith(kind)
     }
@@ -175,9 +175,9 @@ def plan(
 ) -> dict[nn.Parameter, Fill]:
     """What fills each parameter of a model.
 
-    A tied parameter follows the last module that holds it and has a rule for it: an embedding that is also
-    the head's weight starts as the head's weight. The output layer is the last module with a weight by the
-    scheme.
+    A tied parameter follows the last module that has it and a rule for it: an embedding that is also the
+    head's weight starts as the head's weight. The output layer is the last module with a weight filled by
+    the scheme.
     """
     fills: dict[nn.Parameter, Fill] = {}
     output: list[nn.Parameter] = []

@@ -1,4 +1,4 @@
-"""A fixed number of incoming weights for each unit, and zeros."""
+"""Sparse weights: a fixed number of incoming weights for each unit, the others 0."""
 
 from typing import Annotated
 
@@ -15,15 +15,15 @@ def sparse_(
     std: Annotated[float, Range(0)] = 0.25,
     generator: Generator | None = None,
 ) -> Tensor:
-    """Each unit gets `connections` incoming weights from N(0, std^2), at random places; the others are 0.
+    """Each unit gets `connections` random incoming weights from N(0, std^2); the others are 0.
 
     A unit's input then has the variance connections std^2 E[x^2], whatever its fan-in. torch's own sparse_
-    is another thing: a fraction of the weights that leave each input, for matrices only, at places drawn from
-    the global generator.
+    differs: it sets a fraction of the weights of each input to 0, for matrices only, drawn from the global
+    generator.
 
     Args:
         tensor: (out, in, *kernel); filled in place. A kernel's weights are one row: in times its size.
-        connections: non-zero weights of each unit, >= 1; a unit with a smaller fan-in has all of them.
+        connections: non-zero weights of each unit, >= 1; with a smaller fan-in all weights are.
         std: of the non-zero weights, [0, inf).
         generator: to draw from.
 
@@ -39,7 +39,7 @@ def sparse_(
         [15, 15, 15]
     """
     if tensor.ndim < 2:
-        raise ValueError("needs 2 or more dimensions")
+        raise ValueError("it must have 2 or more dimensions")
     with torch.no_grad():
         weights = tensor.new_empty(tensor.shape).flatten(1).normal_(0, std, generator=generator)
         order = torch.rand(weights.shape, generator=generator).argsort(dim=1, stable=True)

@@ -14,9 +14,9 @@ def truncated_normal_(
     cut: Annotated[float, Range(0, open_low=True)] = 2.0,
     generator: Generator | None = None,
 ) -> Tensor:
-    """N(0, std^2), drawn again where it lies beyond cut std.
+    """N(0, std^2), with values beyond `cut` standard deviations drawn again.
 
-    torch's own takes bounds that are absolute: its +-2 are 100 standard deviations of N(0, 0.02^2) and cut
+    torch's own takes absolute bounds: its default of +-2 is 100 standard deviations of N(0, 0.02^2), and cuts
     nothing. The second moment is std^2 (1 - 2 c phi(c) / (2 Phi(c) - 1)), with c = cut and phi and Phi the
     standard normal density and distribution: (0.880 std)^2 for c = 2.
 

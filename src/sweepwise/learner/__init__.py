@@ -1,4 +1,4 @@
-"""What takes the steps of a run, or of many runs at once; the trainer knows the contract alone."""
+"""The learners, which take the training steps of one or many runs; the trainer knows only their contract."""
 
 from sweepwise.learner.contract import Learner, Parallel, Precision, Watch, Watched
 

@@ -1,8 +1,8 @@
-"""A stacked model as a chain of links, each with its own pass forward and backward.
+"""A stacked model as a chain of links, each with its own forward and backward pass.
 
-Linear layers, and the ReLU behind them, need no autograd: their backward pass is known, and writes the
-gradients of their parameters where the optimizer reads them. What stands between them is differentiated by
-autograd, piece by piece.
+Linear layers, and a ReLU that follows one, need no autograd: their backward pass is written out here, and
+puts the gradients of the parameters where the optimizer reads them. Autograd differentiates the layers
+between them, segment by segment.
 """
 
 from __future__ import annotations
@@ -14,53 +14,53 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 
-from sweepwise.learner.forward import listening
+from sweepwise.learner.forward import record_outputs
 from sweepwise.learner.linear import Linears, does_more
 
-GradientOf = Callable[[Tensor], Tensor | None]  # where a parameter's gradient belongs; None: it is frozen
+GradientOf = Callable[[Tensor], Tensor | None]  # where to write a parameter's gradient; None: it is frozen
 Named = tuple[str, nn.Module]
-relu_backward = torch.ops.aten.threshold_backward.grad_input  # writes where it is told to
+relu_backward = torch.ops.aten.threshold_backward.grad_input  # writes into `grad_input`
 
 
 class Link(Protocol):
     """A part of a chain.
 
     Attributes:
-        learns: whether it, or a link before it, has parameters that are trained.
+        learns: whether it, or a link before it, has trainable parameters.
     """
 
     learns: bool
 
-    def forward(self, x: Tensor, put_out: dict[str, Tensor] | None) -> Tensor:
-        """Puts out (runs, batch, ...) for (runs, batch, ...).
+    def forward(self, x: Tensor, activations: dict[str, Tensor] | None) -> Tensor:
+        """Returns the outputs, (runs, batch, ...), for inputs of shape (runs, batch, ...).
 
         Args:
-            x: not to be changed.
-            put_out: takes what the layers put out by their names, if asked for.
+            x: not to be changed in place.
+            activations: receives the layers' outputs by name; None: they are not wanted.
         """
         ...
 
     def backward(self, gradient: Tensor | None) -> Tensor | None:
-        """The gradient by x from that by what was put out last; None if there is none, or nobody wants it.
+        """Returns the gradient with respect to x; None if there is none, or no link before needs it.
 
-        Notes the gradients of the parameters.
+        Also writes the gradients of the parameters.
 
         Args:
-            gradient: may be overwritten; None stands for zeros.
+            gradient: with respect to the last outputs; may be overwritten. None: zeros.
         """
         ...
 
 
 class LinearLink:
-    """A linear layer of all runs, and the ReLU that follows it, if one does."""
+    """A linear layer of all runs, with the ReLU that follows it, if there is one."""
 
     def __init__(
         self,
         named: Named,
         relu: Named | None,
-        heard: Container[str],
+        recorded: Container[str],
         gradient_of: GradientOf,
-        before: bool,
+        learns_before: bool,
     ) -> None:
         name, layer = named
         assert isinstance(layer, Linears)
@@ -68,21 +68,21 @@ class LinearLink:
         self._by_weight = gradient_of(layer.weights)
         self._by_bias = None if layer.biases is None else gradient_of(layer.biases)
         self._relu = relu is not None
-        self._name = name if name in heard else None
-        self._relu_name = relu[0] if relu and relu[0] in heard else None
-        self._before = before
+        self._name = name if name in recorded else None
+        self._relu_name = relu[0] if relu and relu[0] in recorded else None
+        self._learns_before = learns_before
         self._saved: tuple[Tensor, Tensor] | None = None
-        self.learns = before or self._by_weight is not None or self._by_bias is not None
+        self.learns = learns_before or self._by_weight is not None or self._by_bias is not None
 
-    def forward(self, x: Tensor, put_out: dict[str, Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, activations: dict[str, Tensor] | None) -> Tensor:
         """See `Link`."""
         x, y = self._products.forward(x)
-        if put_out is not None and self._name is not None:
-            put_out[self._name] = y.clone() if self._relu else y
+        if activations is not None and self._name is not None:
+            activations[self._name] = y.clone() if self._relu else y
         if self._relu:
             y = y.relu_()
-            if put_out is not None and self._relu_name is not None:
-                put_out[self._relu_name] = y
+            if activations is not None and self._relu_name is not None:
+                activations[self._relu_name] = y
         self._saved = x, y
         return y
 
@@ -100,42 +100,42 @@ class LinearLink:
             own = gradient if gradient.is_contiguous() else torch.empty_like(y)
             gradient = relu_backward(gradient, y, 0, grad_input=own)
         del y
-        return self._products.backward(gradient, x, self._by_weight, self._by_bias, self._before)
+        return self._products.backward(gradient, x, self._by_weight, self._by_bias, self._learns_before)
 
 
 class Segment:
-    """Other layers, differentiated by autograd. They take the examples of all runs in one axis."""
+    """Consecutive other layers, differentiated by autograd, on inputs of shape (runs * batch, ...)."""
 
     def __init__(
-        self, named: Sequence[Named], heard: Container[str], gradient_of: GradientOf, before: bool
+        self, named: Sequence[Named], recorded: Container[str], gradient_of: GradientOf, learns_before: bool
     ) -> None:
         self._named = list(named)
-        self._heard = {
+        self._recorded = {
             inner: module
             for name, layer in named
             for inner, module in layer.named_modules(prefix=name)
-            if inner in heard
+            if inner in recorded
         }
-        found = {id(leaf): leaf for _, layer in named for leaf in _tensors_of(layer)}
-        pairs = [(leaf, gradient_of(leaf)) for leaf in found.values()]
+        tensors = {id(leaf): leaf for _, layer in named for leaf in _tensors_of(layer)}
+        pairs = [(leaf, gradient_of(leaf)) for leaf in tensors.values()]
         self._leaves = [(leaf, gradient) for leaf, gradient in pairs if gradient is not None]
-        self._before = before
+        self._learns_before = learns_before
         self._x = self._y = torch.empty(0)
-        self.learns = before or bool(self._leaves)
+        self.learns = learns_before or bool(self._leaves)
 
-    def forward(self, x: Tensor, put_out: dict[str, Tensor] | None) -> Tensor:
+    def forward(self, x: Tensor, activations: dict[str, Tensor] | None) -> Tensor:
         """See `Link`."""
         runs = len(x)
-        x = x.detach().flatten(0, 1).contiguous()  # else a run alone would be rounded otherwise than several
-        self._x = x.requires_grad_() if self._before and torch.is_grad_enabled() else x
-        if put_out is None:
-            self._y = self._through(self._x)
+        x = x.detach().flatten(0, 1).contiguous()  # else rounding would depend on how many runs there are
+        self._x = x.requires_grad_() if self._learns_before and torch.is_grad_enabled() else x
+        if activations is None:
+            self._y = self._run_layers(self._x)
         else:
-            self._y, heard = listening(self._heard, lambda: self._through(self._x))
-            put_out |= {name: out.view(runs, -1, *out.shape[1:]) for name, out in heard.items()}
+            self._y, outputs = record_outputs(self._recorded, lambda: self._run_layers(self._x))
+            activations |= {name: out.view(runs, -1, *out.shape[1:]) for name, out in outputs.items()}
         return self._y.detach().view(runs, -1, *self._y.shape[1:])
 
-    def _through(self, x: Tensor) -> Tensor:
+    def _run_layers(self, x: Tensor) -> Tensor:
         for _, layer in self._named:
             x = layer(x)
         return x
@@ -146,71 +146,71 @@ class Segment:
             for _, part in self._leaves:
                 part.zero_()
             return None
-        wanted = [leaf for leaf, _ in self._leaves] + [self._x] * self._before
-        found = derivatives(self._y, gradient.reshape(self._y.shape).contiguous(), wanted)
-        for (_, part), own in zip(self._leaves, found, strict=False):
+        wanted = [leaf for leaf, _ in self._leaves] + [self._x] * self._learns_before
+        gradients = derivatives(self._y, gradient.reshape(self._y.shape).contiguous(), wanted)
+        for (_, part), own in zip(self._leaves, gradients, strict=False):
             part.zero_() if own is None else part.copy_(own)
-        by_x = found[-1] if self._before else None
+        by_x = gradients[-1] if self._learns_before else None
         return None if by_x is None else by_x.view(len(gradient), -1, *by_x.shape[1:])
 
 
 def derivatives(of: Tensor, gradient: Tensor, by: Sequence[Tensor]) -> Sequence[Tensor | None]:
-    """As torch.autograd.grad with allow_unused, without what that checks and makes at every call."""
-    found: Sequence[Tensor | None] = Variable._execution_engine.run_backward(
+    """torch.autograd.grad with allow_unused, without its checks at every call."""
+    gradients: Sequence[Tensor | None] = Variable._execution_engine.run_backward(
         (of,), (gradient,), False, False, tuple(by), allow_unreachable=True, accumulate_grad=False
     )
-    return found
+    return gradients
 
 
-def chain(model: nn.Module, heard: Container[str], gradient_of: GradientOf) -> list[Link]:
-    """The links of a stacked model; one segment, if it is not a chain.
+def chain(model: nn.Module, recorded: Container[str], gradient_of: GradientOf) -> list[Link]:
+    """The links of a stacked model; a single segment if its layers are not a simple chain.
 
     Args:
         model: from `stacked`.
-        heard: names of the layers that can be listened to.
+        recorded: names of the layers whose outputs can be recorded.
         gradient_of: see `GradientOf`.
     """
-    links = list(_links(model, heard, gradient_of))
-    owned = [tensor for _, layer in _in_turn(model) for tensor in set(map(id, _tensors_of(layer)))]
+    links = list(_links(model, recorded, gradient_of))
+    owned = [tensor for _, layer in _layers_in_order(model) for tensor in set(map(id, _tensors_of(layer)))]
     alters = any(does_more(layer) or getattr(layer, "inplace", False) for layer in model.modules())
     if len(set(owned)) == len(owned) and not alters:
         return links
-    return [Segment([("", model)], heard, gradient_of, before=False)]
+    return [Segment([("", model)], recorded, gradient_of, learns_before=False)]
 
 
-def _links(model: nn.Module, heard: Container[str], gradient_of: GradientOf) -> Iterator[Link]:
-    """As if the model were a chain."""
-    before, others = False, list[Named]()
-    layers = _in_turn(model)
+def _links(model: nn.Module, recorded: Container[str], gradient_of: GradientOf) -> Iterator[Link]:
+    """The links, assuming that each layer only passes its output on to the next."""
+    learns_before, others = False, list[Named]()
+    layers = _layers_in_order(model)
     while layers:
         named = layers.pop(0)
         if not isinstance(named[1], Linears):
             others.append(named)
         if others and (not layers or isinstance(named[1], Linears)):
-            segment = Segment(others, heard, gradient_of, before)
-            before, others = segment.learns, []
+            segment = Segment(others, recorded, gradient_of, learns_before)
+            learns_before, others = segment.learns, []
             yield segment
         if isinstance(named[1], Linears):
             relu = layers.pop(0) if layers and type(layers[0][1]) is nn.ReLU else None
-            link = LinearLink(named, relu, heard, gradient_of, before)
-            before = link.learns
+            link = LinearLink(named, relu, recorded, gradient_of, learns_before)
+            learns_before = link.learns
             yield link
 
 
-def _in_turn(model: nn.Module) -> list[Named]:
-    """Layers that are called one after the other, without those that do nothing."""
-    names = {id(layer): name for name, layer in model.named_modules()}  # the first of a layer's
-    return [(names[id(layer)], layer) for layer in _flat(model)]
+def _layers_in_order(model: nn.Module) -> list[Named]:
+    """The layers in the order of their calls, without those that do nothing."""
+    names = {id(layer): name for name, layer in model.named_modules()}  # a shared layer has its first name
+    return [(names[id(layer)], layer) for layer in _flattened(model)]
 
 
-def _flat(model: nn.Module) -> Iterator[nn.Module]:
+def _flattened(model: nn.Module) -> Iterator[nn.Module]:
     if type(model) is nn.Sequential:
         for layer in model:
-            yield from _flat(layer)
+            yield from _flattened(layer)
     elif not isinstance(model, nn.Identity) and not (isinstance(model, nn.Dropout) and not model.p):
         yield model
 
 
 def _tensors_of(layer: nn.Module) -> list[Tensor]:
-    """What the layers of all runs have gathered, frozen parameters and buffers too."""
+    """The stacked tensors of a layer: parameters, also frozen ones, and buffers."""
     return [value for part in layer.modules() for value in vars(part).values() if isinstance(value, Tensor)]

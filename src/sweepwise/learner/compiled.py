@@ -13,26 +13,30 @@ from sweepwise.errors import UsageError
 
 
 def compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """Compiles a model's forward pass; that happens at its first call with each size of batch.
+    """Compiles a model's forward pass, at the first call with each batch size.
 
-    It draws what the plain model draws (`fallback_random`), so dropout takes the same units. What has been
-    compiled in this process before does not matter: sizes are never made variable, and caches are cleared.
+    It draws the same random numbers as the plain model (`fallback_random`), so dropout drops the same units.
+    Earlier compilations in this process have no influence: batch sizes stay fixed, and caches are cleared.
 
     Args:
         model: on its device.
-        device: where it computes.
+        device: of the model.
 
     Raises:
         UsageError: there is no compiler for the device.
     """
     if device.type == "cpu":
         compiler = (os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")).split()[0]
-        missing = None if shutil.which(compiler) else f"a C++ compiler, and {compiler} is not there (CXX)"
+        missing = (
+            None
+            if shutil.which(compiler)
+            else f"a C++ compiler, and {compiler} is not installed ($CXX names another one)"
+        )
     else:
         missing = None if find_spec("triton") else "the package triton"
     if missing:
-        raise UsageError([f"trainer.compile=true: needs {missing}; install it, or leave it false"])
-    from torch._dynamo.exc import TorchDynamoException  # 2 s, for those who compile
+        raise UsageError([f"trainer.compile=true: needs {missing}; install it, or use trainer.compile=false"])
+    from torch._dynamo.exc import TorchDynamoException  # importing it takes 2 s
 
     torch.compiler.reset()
     forward: Callable[[Tensor], Tensor] = torch.compile(
@@ -45,7 +49,7 @@ def compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Tenso
         except TorchDynamoException as error:
             reason = str(error).strip().partition("\n")[0]
             raise RuntimeError(
-                f"trainer.compile=true: the model cannot be compiled here: {reason}"
+                f"trainer.compile=true: torch cannot compile this model ({reason}); use trainer.compile=false"
             ) from error
 
     return checked

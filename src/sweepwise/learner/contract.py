@@ -1,7 +1,7 @@
-"""What the trainer drives: parameters that take steps, for one run or for many at once.
+"""The contract between trainer and learner: parameters that take steps, for one run or for many at once.
 
-The trainer knows this contract only. Results have a leading axis of runs, of length 1 for one run; batches
-and outputs, which are handled at every step, carry it folded into their first axis.
+Results have a leading axis of runs, of length 1 for one run. In batches and targets that axis is folded into
+the first one, (runs * batch, ...).
 """
 
 import enum
@@ -29,22 +29,22 @@ class Watch(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen of one run in the last watched step; the weights are those the step began with.
+    """What the last watched step shows of one run; the weights are those before the step.
 
-    The tensors hold until the next step.
+    The tensors are valid until the next step.
 
     Attributes:
         loss: of the batch, without penalties.
         penalty: what the regularizers add to it.
         gradient_norm: Euclidean norm of the whole gradient, with that of the penalties, before clipping.
-        clipping: what else was done to the gradient: 'clipped_norm', the same norm after clipping, if a
-            regularizer clips; 'loss_scale' and 'skipped_steps' so far, if the loss is scaled.
+        clipping: 'clipped_norm', the same norm after clipping, if a regularizer clips; 'loss_scale' and
+            'skipped_steps' so far, if the loss is scaled.
         update_ratio: |update| / |weights| of each weight tensor; about 1e-3 is healthy.
         weights: by parameter name.
         gradients: by parameter name.
         activations: outputs of the layers by module name, (batch, ...).
-        kinds: class name of the module behind each activation.
-        units: the axis along which the units of each activation lie, see `units.axes_of_units`.
+        kinds: class name of the module of each activation.
+        units: the axis of each activation that counts its units, see `units.axes_of_units`.
     """
 
     loss: float
@@ -60,14 +60,14 @@ class Watched:
 
 
 class Learner(Protocol):
-    """Parameters of `runs` >= 1 runs, and how they learn.
+    """The parameters of `runs` >= 1 runs, and how they are trained.
 
-    Several processes may train one run together: then all call alike, with the same whole batches, and each
-    gets what belongs to its share of a batch.
+    If several processes train one run, each calls the same methods in the same order with the same whole
+    batches, and gets the results for its share of a batch. `run` is always the index of a run, from 0.
 
     Attributes:
-        runs: how many.
-        takes_shards: whether a step wants only this process's portion of the inputs, `World.padded_shard`.
+        runs: number of runs.
+        takes_shards: whether `step` takes only this process's part of the inputs, `World.padded_shard`.
     """
 
     runs: int
@@ -79,26 +79,26 @@ class Learner(Protocol):
         """Takes one optimizer step of the runs that have not been dropped.
 
         Args:
-            x: (those * batch, *features), the batch of each run after that of the one before; of one run's
-                this process's portion, if the learner `takes_shards`.
-            y: (those * batch,), in any case.
+            x: (active runs * batch, *features), the batches of the runs one after the other; only this
+                process's part of it if the learner `takes_shards`.
+            y: (active runs * batch,), always whole.
             rates: (runs,) learning rates, of dropped runs too.
-            step: counted from 0; the noise of a step is a function of the run's seed and this.
-            watch: what `watched` will be asked for.
+            step: counted from 0; the noise of a step is a function of the run's seed and this number.
+            watch: how much `watched` will return of this step.
 
         Returns:
-            Losses without penalties, one for each of those, and outputs (those, batch, outputs); both are
-            from before the update and not to be differentiated any more. Of several processes each returns
-            its outputs, and what they contribute to the loss.
+            Losses without penalties, (active runs,), and outputs, (active runs, batch, outputs); both from
+            before the update, without a graph to differentiate. With several processes each returns the
+            outputs of its share and what they contribute to the loss.
         """
         ...
 
     def watched(self, run: int) -> Watched:
-        """What the last watched step saw of one run."""
+        """What the last watched step shows of one run."""
         ...
 
     def evaluate(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean loss (runs,) and means of the terms (runs, terms) in evaluation mode; NaN of dropped runs.
+        """Mean loss (runs,) and means of the metrics' terms (runs, terms) in evaluation mode; NaN if dropped.
 
         Args:
             batches: x: (batch, *features) and y: (batch,) of a part, the same for all runs.
@@ -110,7 +110,7 @@ class Learner(Protocol):
         ...
 
     def checksums(self) -> NDArray[np.float64]:
-        """The sum of each run's parameters, (runs,): not finite once a parameter is not."""
+        """The sum of each run's parameters, (runs,): not finite as soon as one parameter is not."""
         ...
 
     def gradient_norm(self, run: int) -> float:
@@ -118,40 +118,43 @@ class Learner(Protocol):
         ...
 
     def save_best(self, run: int) -> None:
-        """Copies what `evaluate` measures aside as its best: parameters or their average, and buffers."""
+        """Keeps as the run's best a copy of what `evaluate` measures: parameters or average, and buffers."""
         ...
 
     def load_best(self, run: int) -> None:
-        """Puts the run's best back; without one, changes nothing."""
+        """Copies the run's best parameters and buffers back into its model; without any, changes nothing."""
         ...
 
     def model_state_dict(self, run: int, *, best: bool) -> dict[str, Tensor]:
-        """The run's parameters and buffers by name, its best or its present ones, as copies on the CPU.
+        """The run's parameters and buffers by name, as copies on the CPU.
 
-        With the present ones goes their moving average, if there is one, as 'ema/NAME'.
+        Args:
+            run: its index.
+            best: whether those that `save_best` kept (the current ones, if none were) or the current ones;
+                with the current ones comes their moving average, if there is one, as 'ema/NAME'.
         """
         ...
 
     def state_dict(self, run: int) -> dict[str, Any]:
-        """What the next step depends on beside `model_state_dict`: copies on the CPU, for torch.save."""
+        """All else that the run's next step depends on: optimizer, loss scale, regularizers; on the CPU."""
         ...
 
     def load_state_dict(
         self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], state: Mapping[str, Any]
     ) -> None:
-        """Puts a run where it was.
+        """Restores a run, so that its next step is the one that would have followed.
 
         Args:
-            run: its place.
+            run: its index.
             weights: from `model_state_dict(run, best=False)`.
-            best: from `model_state_dict(run, best=True)`; empty if there was none.
-            state: from `state_dict`.
+            best: from `model_state_dict(run, best=True)`; empty if no best was kept.
+            state: from `state_dict(run)`.
 
         Raises:
-            ValueError: they are not those of such a model.
+            ValueError: names or shapes are not those of the model.
         """
         ...
 
     def drop(self, run: int) -> None:
-        """No more steps are wanted of this run: from now on its parameters stay as they are."""
+        """Ends the training of a run: from now on its parameters stay as they are."""
         ...

@@ -1,43 +1,43 @@
-"""An exponential moving average of the weights, evaluated in their place."""
+"""An exponential moving average of the parameters, which is evaluated in their place."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor
 
-AVERAGE = "ema/"  # before a parameter's name, in a checkpoint
+AVERAGE = "ema/"  # prefix of a parameter's name in a checkpoint
 
 
-class Live:
-    """No average: what is evaluated are the parameters themselves.
+class NoAverage:
+    """No average: the parameters themselves are evaluated.
 
     Args:
         values: the row of parameters.
 
     Attributes:
-        row: what is evaluated and kept as the best.
+        row: the parameters, which are evaluated and kept as the best.
     """
 
     def __init__(self, values: Tensor) -> None:
         self.row = values
 
     def move_(self, values: Tensor) -> None:
-        """The parameters are in another row from now on."""
+        """Takes the parameters from another row from now on."""
         self.row = values
 
     def begin_(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def update_(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Nothing."""
+        """Changes nothing."""
         yield
 
     def named(self, parts: Callable[[Tensor], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """Nothing that the parameters do not say."""
+        """Nothing, as there is no average."""
         return {}
 
 
@@ -45,7 +45,8 @@ class Average:
     """average <- decay * average + (1 - decay) * w after every step, from the initial weights on.
 
     After t steps: decay^t w_0 + (1 - decay) sum_s decay^(t - s) w_s. The buffers of batch norm are not
-    averaged: with the average go the live ones, as by default in torch.optim.swa_utils.AveragedModel.
+    averaged: the average is evaluated with the current ones, as torch.optim.swa_utils.AveragedModel does by
+    default.
 
     Args:
         values: the row of parameters, as initialised.
@@ -64,20 +65,20 @@ class Average:
         self.row = values.clone()
 
     def move_(self, values: Tensor) -> None:
-        """The parameters are in another row from now on."""
+        """Takes the parameters from another row from now on."""
         self._values = values
 
     def begin_(self) -> None:
-        """Begins anew at the present weights."""
+        """Restarts the average at the current parameters."""
         self.row.copy_(self._values)
 
     def update_(self) -> None:
-        """After every step."""
+        """Adds the current parameters to the average, after every step."""
         self.row.lerp_(self._values, self._new)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The model computes with the average; afterwards it has its own weights back."""
+        """Within it the model computes with the average; afterwards with its own parameters again."""
         live = self._values.clone()
         self._values.copy_(self.row)
         try:
@@ -86,14 +87,14 @@ class Average:
             self._values.copy_(live)
 
     def named(self, parts: Callable[[Tensor], Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        """What a checkpoint of the live parameters says of the average: 'ema/NAME' for each.
+        """The average by name, as a checkpoint has it beside the parameters: 'ema/NAME' for each.
 
         Args:
-            parts: of a row, the parameters' parts by name.
+            parts: cuts a row into the tensors of the parameters, by name.
         """
         return {AVERAGE + name: part for name, part in parts(self.row).items()}
 
 
-def average_of(values: Tensor, decay: float) -> Live | Average:
-    """The average of a row of parameters; of decay 0 the parameters themselves."""
-    return Average(values, decay) if decay else Live(values)
+def average_of(values: Tensor, decay: float) -> NoAverage | Average:
+    """The moving average of a row of parameters; with decay 0 the parameters themselves."""
+    return Average(values, decay) if decay else NoAverage(values)

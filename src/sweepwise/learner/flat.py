@@ -1,8 +1,8 @@
 """All parameters of a model in one flat row, weights first, with the model's own tensors as views of it.
 
-One kernel then penalises the weights, keeps the best ones or measures an update, however many layers there
-are. Gradients stay the tensors that the backward pass makes, since adding them into a row would cost a pass
-over all of them; the row of gradients is collected where somebody needs it.
+One kernel then penalises the weights, copies the best ones or measures an update, however many layers there
+are. Gradients stay the tensors that the backward pass makes, since copying them into a row would cost a pass
+over all of them; the row of gradients is filled only when something needs it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,23 +11,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from sweepwise.learner.passes import Joint
+from sweepwise.learner.passes import JointPass
 
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 class Layout:
-    """Where each tensor lies in a flat row: the weights, then biases and norm gains.
+    """The position of each tensor in a flat row: the weights, then biases and norm gains.
 
     Args:
         weights: shapes of the weights, by parameter name.
-        rest: those of the other parameters.
+        rest: shapes of the other parameters, by name.
 
     Attributes:
         names: of the parameters in the order of the row, weights first.
         weight_names: of the weight tensors among them.
         shapes: of each tensor, in that order.
-        weights: how many of the row's elements are weights.
+        weights: number of the row's elements that are weights.
     """
 
     def __init__(self, weights: Mapping[str, torch.Size], rest: Mapping[str, torch.Size]) -> None:
@@ -48,7 +48,7 @@ class Layout:
         """The part of each weight tensor, (runs, size), in rows."""
         return list(rows.split_with_sizes(self._sizes, 1)[: len(self.weight_names)])
 
-    def moved(self, tensors: Sequence[Tensor], row: Tensor) -> list[Tensor]:
+    def copied_into(self, tensors: Sequence[Tensor], row: Tensor) -> list[Tensor]:
         """Copies tensors into a row; returns them as views of it."""
         torch.cat([tensor.reshape(-1) for tensor in tensors], out=row[0])
         return list(self.views(row).values())
@@ -57,15 +57,15 @@ class Layout:
 class FlatParameters(Layout):
     """Moves a model's trainable parameters into one buffer.
 
-    `ShardedParameters` is the same for one of several processes that have a part of each parameter; what is
-    marked 'together' all of them must call alike.
+    `ShardedParameters` has the same methods for one of several processes that each have a part of every
+    parameter. A method marked 'Together' must be called by all processes, in the same order.
 
     Attributes:
         values: (1, parameters) weights first, then biases and norm gains.
         gradient: (1, parameters), as of the last `collect`.
-        all_weights: how many of the model's parameters are weights: what decays and is penalised.
+        all_weights: number of the model's elements that are weights, which decay and are penalised.
         parameters: the model's own, in the order of the row.
-        untrained: around passes without a backward pass.
+        untrained: the context of passes without a backward pass.
 
     Raises:
         ValueError: the parameters differ in dtype or device, or there are none.
@@ -86,10 +86,10 @@ class FlatParameters(Layout):
             parameter.grad = None
 
     def move_(self, values: Tensor, gradient: Tensor) -> None:
-        """Moves the parameters into another buffer; their gradients are views of the other one from now on.
+        """Moves the parameters into another buffer; their gradients become views of one, too.
 
         Args:
-            values: (1, parameters), takes their present values.
+            values: (1, parameters), receives their current values.
             gradient: (1, parameters).
         """
         values.copy_(self.values)
@@ -99,20 +99,20 @@ class FlatParameters(Layout):
             parameter.data, parameter.grad = value, part
 
     def begin_(self) -> None:
-        """Together: before the model is first passed by all; from now on none may pass it alone."""
+        """Together: prepares the first pass of all; from now on no process may call the model alone."""
 
-    def joined(self, trial: Callable[[Callable[..., Tensor]], None]) -> Joint:
-        """Together: how several processes pass the model, each its share of a batch.
+    def joint_pass(self, trial: Callable[[Callable[..., Tensor]], None]) -> JointPass:
+        """Together: the forward pass of several processes, each with its share of a batch.
 
         Args:
-            trial: of a forward pass (model's pass, x): goes forward and backward.
+            trial: takes a forward pass (model's pass, x), and goes forward and backward through it.
         """
-        from sweepwise.learner.parallel.ddp import joined  # imports torch's half of distributed computing
+        from sweepwise.learner.parallel.ddp import joint_pass  # imports torch.distributed
 
-        return joined(self._model, trial)
+        return joint_pass(self._model, trial)
 
     def forget_gradients(self) -> None:
-        """Before a backward pass, so that it need not add."""
+        """Clears the gradients before a backward pass, so that it need not add to them."""
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -122,7 +122,7 @@ class FlatParameters(Layout):
 
     def collect(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """Copies gradients into the row `gradient`; returns them as views of it."""
-        return self.moved(gradients, self.gradient)
+        return self.copied_into(gradients, self.gradient)
 
     def norms(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """Together: the Euclidean norm of each tensor."""
@@ -132,32 +132,32 @@ class FlatParameters(Layout):
         """Together: the Euclidean norm of each row, (runs, 1)."""
         return torch.linalg.vector_norm(rows, dim=1, keepdim=True)
 
-    def totals(self, sums: Sequence[Tensor]) -> list[Tensor]:
-        """Together: sums over the whole row, from those over what this process has of it."""
+    def sum_over_processes(self, sums: Sequence[Tensor]) -> list[Tensor]:
+        """Together: sums over the whole row, from the sums over this process's part of it."""
         return list(sums)
 
-    def shown(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
-        """Together: tensors in the order of the row by name, whole; in rank 0, to be looked at."""
+    def gather_tensors(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Together: whole tensors by name, from parts in the order of the row; in rank 0, for monitors."""
         return dict(zip(self.names, tensors, strict=True))
 
-    def beside(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """Other tensors, on the device of those that are `shown`."""
+    def to_gathered_device(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Other tensors, moved to the device of those that `gather_tensors` returns."""
         return tensors
 
-    def copies(self, row: Tensor) -> dict[str, Tensor]:
-        """Together: the tensors of a row by name, whole; in rank 0, as copies on the CPU."""
+    def gather_row_by_name(self, row: Tensor) -> dict[str, Tensor]:
+        """Together: the whole tensors of a row by name; in rank 0, as copies on the CPU."""
         return {name: view.to("cpu", copy=True) for name, view in self.views(row).items()}
 
-    def own(self, whole: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """What of whole tensors by name this process has in its row; other names are left as they are."""
+    def local_parts(self, whole: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """This process's parts of whole tensors, by name; tensors that are not in the row stay whole."""
         return whole
 
-    def whole_row(self, part: Tensor, first: int) -> Tensor:
-        """Together: all of a row that is laid out like `values` from its element `first` on, in rank 0."""
+    def gather_row(self, part: Tensor, first: int) -> Tensor:
+        """Together: the whole of a row laid out like `values` from its element `first` on; in rank 0."""
         return part
 
-    def own_row(self, whole: Tensor, first: int) -> Tensor:
-        """The reverse of `whole_row`."""
+    def local_row(self, whole: Tensor, first: int) -> Tensor:
+        """The reverse of `gather_row`."""
         return whole
 
 
@@ -176,15 +176,15 @@ def trainable(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.P
                 seen.add(id(parameter))
                 (weights if is_weight(module, parameter) else rest)[name] = parameter
     if len({(p.dtype, p.device) for p in (*weights.values(), *rest.values())}) != 1:
-        raise ValueError("model: its trainable parameters must exist and share one dtype and device")
+        raise ValueError("model: must have trainable parameters, all of one dtype and on one device")
     return weights, rest
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    """Their shapes, by name."""
+    """The shapes of tensors, by name."""
     return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def is_weight(module: nn.Module, parameter: Tensor) -> bool:
-    """Whether a parameter decays by default: a matrix or kernel; not a bias, a norm's gain or a scalar."""
+    """Whether a parameter is a weight, which decays: a matrix or kernel, not a bias, norm gain or scalar."""
     return parameter.ndim >= 2 and not isinstance(module, NORMS)

@@ -1,4 +1,4 @@
-"""Linear layers of one or many runs as products that the backward pass is derived from by hand."""
+"""Linear layers of many runs as batched products, with a backward pass written by hand."""
 
 from __future__ import annotations
 
@@ -10,24 +10,19 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-VECTOR = 16  # numbers, at most
+VECTOR = 16  # numbers in the largest vector register
+NARROW = 16  # outputs of a layer up to which the transposed product is faster
+LARGE = 16384  # numbers of a weight from which on a product is written in place instead of copied
 
-
-NARROW = 16  # outputs, up to which a product is faster the other way round
-
-
-LARGE = 16384  # numbers, from which on a product is written where it belongs rather than copied there
-
-
-Gather = Callable[[Sequence[Tensor]], Tensor]  # the tensors that the runs have at one place -> (runs, *shape)
+Gather = Callable[[Sequence[Tensor]], Tensor]  # the same parameter of each run -> (runs, *shape)
 
 
 class Unstackable(Exception):
-    """A model that cannot be stacked so; the text says why."""
+    """A model whose layers cannot be stacked; the text says why."""
 
 
 def does_more(module: nn.Module) -> bool:
-    """Whether a layer does more than its class says."""
+    """Whether a layer has hooks, or a forward pass of its own instead of its class's."""
     hooks = (
         module._forward_hooks,
         module._forward_pre_hooks,
@@ -38,7 +33,7 @@ def does_more(module: nn.Module) -> bool:
 
 
 class Products:
-    """Of each run x W^T + b and its derivatives, in the forms that small matrices are fast in.
+    """x W^T + b of each run and its derivatives, in the forms that are fast for small matrices.
 
     Args:
         weight: (runs, out, in), read at each call.
@@ -47,14 +42,14 @@ class Products:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._wide = weight.shape[1] > NARROW
-        self._weight, self._turned = weight, weight.transpose(1, 2)
+        self._weight, self._weight_transposed = weight, weight.transpose(1, 2)
         self._bias = None if bias is None else bias.unsqueeze(1 if self._wide else 2)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What `backward` wants as its x, and (runs, rows, out) for (runs, rows, in)."""
+        """Returns the x to give to `backward`, and the outputs (runs, rows, out), for (runs, rows, in)."""
         rows = x.shape[1]
-        x = _whole_vectors(x)
-        one, other = (x, self._turned) if self._wide else (self._weight, x.transpose(1, 2))
+        x = _padded(x)
+        one, other = (x, self._weight_transposed) if self._wide else (self._weight, x.transpose(1, 2))
         y = torch.bmm(one, other) if self._bias is None else torch.baddbmm(self._bias, one, other)
         y = y if self._wide else y.transpose(1, 2)
         return x, y if y.shape[1] == rows else y[:, :rows]
@@ -62,30 +57,28 @@ class Products:
     def backward(
         self, gradient: Tensor, x: Tensor, by_weight: Tensor | None, by_bias: Tensor | None, by_x: bool
     ) -> Tensor | None:
-        """The derivative by x, if that is wanted.
-
-        Autograd itself would make that by the weights transposed, (in, out).
+        """Writes the derivatives by weights and bias; returns that by x, if it is wanted.
 
         Args:
-            gradient: by what `forward` put out, (runs, rows, out).
+            gradient: by the outputs of `forward`, (runs, rows, out).
             x: from `forward`.
-            by_weight: takes the derivative by the weights, if that is wanted.
-            by_bias: takes the derivative by the bias, if that is wanted.
+            by_weight: receives the derivative by the weights; None: it is not wanted.
+            by_bias: receives the derivative by the bias; None: it is not wanted.
             by_x: whether the derivative by x is wanted.
         """
         rows = gradient.shape[1]
-        gradient = _whole_vectors(gradient)
+        gradient = _padded(gradient)
         if by_bias is not None:
             torch.sum(gradient, 1, out=by_bias)
         if by_weight is not None:
-            if by_weight[0].numel() < LARGE:  # bmm takes rows of a buffer in turn
+            if by_weight[0].numel() < LARGE:  # into the rows of a buffer bmm writes one by one
                 by_weight.copy_(torch.bmm(gradient.transpose(1, 2), x))
             else:
                 torch.bmm(gradient.transpose(1, 2), x, out=by_weight)
         if not by_x:
             return None
-        found = torch.bmm(gradient, self._weight)
-        return found if found.shape[1] == rows else found[:, :rows]
+        by_input = torch.bmm(gradient, self._weight)
+        return by_input if by_input.shape[1] == rows else by_input[:, :rows]
 
 
 class _Linear(torch.autograd.Function):
@@ -111,22 +104,22 @@ class _Linear(torch.autograd.Function):
         return by_x, by_weight, by_bias, None
 
 
-def _whole_vectors(x: Tensor) -> Tensor:
-    """With rows of zeros, so that the rows of each run begin where a vector does.
+def _padded(x: Tensor) -> Tensor:
+    """Adds rows of zeros, so that the rows of each run begin at a vector's boundary.
 
-    Else a product would be rounded by the place that a run has among the others.
+    Else the rounding of a product would depend on the run's position among the others.
     """
     more = -x.shape[1] % VECTOR
     return functional.pad(x, (0, 0, 0, more)) if more else x
 
 
 class Linears(nn.Module):
-    """y = x W^T + b, for each run its own. x: (runs * batch, ..., in).
+    """y = x W^T + b with the parameters of each run. x: (runs * batch, ..., in).
 
     Attributes:
         weights: (runs, out, in).
         biases: (runs, out), or None.
-        products: of these.
+        products: their `Products`.
     """
 
     biases: Tensor | None
@@ -145,7 +138,7 @@ class Linears(nn.Module):
 
     @property
     def weight(self) -> NoReturn:
-        """What a model's own pass would take for its own, but here it would be those of all runs."""
+        """Refused: a model that reads a layer's weight would get those of all runs here."""
         raise Unstackable("its forward pass reads the parameters of a layer")
 
     bias = weight

@@ -1,4 +1,4 @@
-"""The forward and backward pass of a batch: at once, or in pieces that add their gradients up."""
+"""The forward and backward pass of a batch: as a whole, or in pieces whose gradients add up."""
 
 import functools
 from collections.abc import Callable
@@ -13,11 +13,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from sweepwise.learner.precision import Model
 
-# Of several processes: a pass (model's pass, x) with the gradients of all, and what is around each piece of a
-# batch but the last.
-Joint = tuple[Callable[..., Tensor], Callable[[], AbstractContextManager[Any]]]
-
-
+# With several processes: a pass (model's pass, x) whose backward pass adds up the gradients of all, and the
+# context for each piece of a batch but the last, in which they are not added up yet.
+JointPass = tuple[Callable[..., Tensor], Callable[[], AbstractContextManager[Any]]]
 Loss = Callable[[Tensor, Tensor], Tensor]
 Passes = Callable[[Model, Tensor, Tensor], tuple[Tensor, Tensor]]
 
@@ -26,21 +24,21 @@ def passes(
     accumulate: int,
     loss: Loss,
     scale: Callable[[Tensor], Tensor],
-    unfinished: Callable[[], AbstractContextManager[Any]] = nullcontext,
-    most: Callable[[Tensor], int] = len,
+    no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    most_pieces: Callable[[Tensor], int] = len,
 ) -> Passes:
-    """How a batch is passed: (model, x, targets) -> its loss and outputs; gradients stay in the parameters.
+    """Returns the pass of a batch: (model, x, targets) -> loss and outputs, with gradients in the parameters.
 
     Args:
-        accumulate: pieces, >= 1.
+        accumulate: number of pieces, >= 1.
         loss: the mean over the examples of (outputs, targets).
-        scale: what to differentiate instead of a loss.
-        unfinished: around each piece but the last, after which the gradients are complete.
-        most: of x, pieces that it can have: its examples, or those of another process if that has more, for
-            all must pass as many; a piece without examples is passed with weight 0.
+        scale: turns the loss into what is differentiated.
+        no_sync: the context of each piece but the last, after which the gradients are complete.
+        most_pieces: the largest number of pieces for x: its examples, or those of another process if that has
+            more, as all need the same number of pieces; a piece without examples has weight 0.
     """
     if accumulate > 1:
-        return partial(_in_pieces, accumulate, loss, scale, unfinished, most)
+        return partial(_in_pieces, accumulate, loss, scale, no_sync, most_pieces)
     return partial(_whole, loss, scale)
 
 
@@ -57,18 +55,18 @@ def _in_pieces(
     accumulate: int,
     loss: Loss,
     scale: Callable[[Tensor], Tensor],
-    unfinished: Callable[[], AbstractContextManager[Any]],
-    most: Callable[[Tensor], int],
+    no_sync: Callable[[], AbstractContextManager[Any]],
+    most_pieces: Callable[[Tensor], int],
     model: Model,
     x: Tensor,
     targets: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Each piece weighs what its examples weigh, so the sum is the mean over the batch."""
+    """The pass in pieces; each weighs by its examples, so the sum is the mean over the batch."""
     objectives, outputs = [], []
-    pieces = min(accumulate, most(x))
+    pieces = min(accumulate, most_pieces(x))
     parts = list(zip(x.tensor_split(pieces), targets.tensor_split(pieces), strict=True))
     for left, (part, wanted) in zip(reversed(range(pieces)), parts, strict=True):
-        with unfinished() if left else nullcontext():
+        with no_sync() if left else nullcontext():
             output = model(part if len(part) else x[:1])
             objective = loss(output, wanted if len(part) else targets[:1]) * (len(part) / len(x))
             differentiate(scale(objective))
@@ -83,9 +81,9 @@ def _one(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def differentiate(objective: Tensor) -> None:
-    """`objective.backward()` for a scalar, without what torch checks and makes at every call.
+    """`objective.backward()` for a scalar, without torch's checks at every call.
 
-    That is a tenth of the backward pass of a small network; tests compare with torch's own.
+    Those are a tenth of the backward pass of a small network; tests compare with torch's own.
     """
     one = _one(objective.dtype, objective.device)
     Variable._execution_engine.run_backward(
@@ -94,20 +92,20 @@ def differentiate(objective: Tensor) -> None:
 
 
 def refuse_pieces(model: nn.Module, accumulate: int, batch_size: int, examples: int) -> None:
-    """Refuses pieces that are too small.
+    """Refuses a number of pieces that leaves too few examples in each.
 
     Args:
-        model: batch norm needs two examples a piece.
-        accumulate: pieces a batch; a smaller last batch has no more of them than examples.
-        batch_size: examples.
-        examples: of the training part.
+        model: batch norm needs two examples in each piece.
+        accumulate: pieces of each batch; a smaller last batch has at most one for each example.
+        batch_size: examples of a batch.
+        examples: number of training examples.
 
     Raises:
         ValueError: more pieces than a full batch has examples, or one example for a batch norm.
     """
     key = f"trainer.accumulate={accumulate}"
     if accumulate > 1 and accumulate > min(batch_size, examples):
-        raise ValueError(f"{key}: must be at most the {min(batch_size, examples)} examples of a batch")
+        raise ValueError(f"{key}: must be at most {min(batch_size, examples)}, the examples of a batch")
     normed = any(isinstance(module, _BatchNorm) for module in model.modules())
     last = examples % batch_size or batch_size
     least = min(batch_size, examples, last)

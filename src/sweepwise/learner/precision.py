@@ -12,28 +12,30 @@ from sweepwise.learner.contract import Precision
 Model = Callable[[Tensor], Tensor]
 
 TYPES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-LEAST_SCALE = 2.0**-24  # the least float16: gradients that overflow even so are not finite by themselves
+LEAST_SCALE = 2.0**-24  # the least float16: gradients that overflow even with it are not finite themselves
 
 
 def in_precision(model: Model, precision: Precision, like: Tensor) -> Model:
-    """A forward pass whose matrix products are taken in 16 bits, by torch.autocast; 'fp32': as it is.
+    """A forward pass whose matrix products are computed in 16 bits by torch.autocast; 'fp32': unchanged.
 
-    Outputs come back in the parameters' type, so the loss is taken in float32, as autocast would take it.
+    Outputs come back in the parameters' type, so the loss is computed in float32, as by autocast.
 
     Args:
         model: x -> outputs.
         precision: of the products.
-        like: the parameters, for their device and type. Those of float64 autocast leaves alone.
+        like: the parameters, for their device and type; autocast leaves float64 unchanged.
 
     Raises:
-        UsageError: the device cannot do it.
+        UsageError: the device does not support it.
     """
     if precision == "fp32":
         return model
     try:
         mixed = torch.autocast(like.device.type, TYPES[precision])
     except RuntimeError as error:
-        raise UsageError([f"trainer.precision={precision}: cannot be used here ({error})"]) from error
+        raise UsageError(
+            [f"trainer.precision={precision}: cannot be used here ({error}); use fp32"]
+        ) from error
 
     def in_mixed(x: Tensor) -> Tensor:
         with mixed:
@@ -43,10 +45,10 @@ def in_precision(model: Model, precision: Precision, like: Tensor) -> Model:
 
 
 class Unscaled:
-    """No scaling: the loss is differentiated as it is, and every step is taken.
+    """No scaling: the loss is differentiated as it is, and no step is skipped.
 
     Attributes:
-        exhausted: never.
+        exhausted: always False.
     """
 
     exhausted = False
@@ -56,37 +58,37 @@ class Unscaled:
         return loss
 
     def unscale_(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def step_(self, update: Callable[..., list[Tensor]], *arguments: object) -> list[Tensor]:
-        """What `update` returns."""
+        """Calls `update`; returns what it returns."""
         return update(*arguments)
 
-    def told(self) -> dict[str, float]:
-        """Nothing."""
+    def logged(self) -> dict[str, float]:
+        """Nothing is logged."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
+        """It has no state."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 class LossScaling:
     """Scales the loss, so that small gradients do not vanish in float16.
 
-    The scale begins at 2^16. A step whose gradients overflow is skipped as a whole and halves the scale;
-    2,000 steps in a row that do not double it. Whether they do must be known before the weights move, so each
-    step waits for the device.
+    The scale begins at 2^16. A step whose gradients overflow is skipped and halves the scale; 2,000 steps in
+    a row without overflow double it. Whether gradients overflow must be known before the weights move, so
+    each step waits for the device.
 
     Args:
         parameters: whose gradients are unscaled.
 
     Attributes:
-        param_groups: what torch's scaler unscales; this and `step` are all that it asks of an optimizer.
-        skipped: steps so far.
+        param_groups: what torch's scaler unscales; it needs only this and `step` of an optimizer.
+        skipped: number of skipped steps so far.
 
     Source: Micikevicius et al., Mixed Precision Training, arXiv:1710.03740, section 3.2; the arithmetic is
     torch.amp.GradScaler's.
@@ -107,11 +109,11 @@ class LossScaling:
 
     def step_(self, update: Callable[..., list[Tensor]], *arguments: object) -> list[Tensor]:
         """Calls `update`, unless a gradient is not finite; returns what it returned, or nothing."""
-        done = self._scaler.step(cast(torch.optim.Optimizer, self), update, *arguments)
+        result = self._scaler.step(cast(torch.optim.Optimizer, self), update, *arguments)
         self._scaler.update()
-        if done is None:
+        if result is None:
             self.skipped += 1
-        return cast("list[Tensor]", done or [])
+        return cast("list[Tensor]", result or [])
 
     def step(self, update: Callable[..., list[Tensor]], *arguments: object) -> list[Tensor]:
         """Called by torch's scaler for a step that is not skipped."""
@@ -119,7 +121,7 @@ class LossScaling:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no scale keeps the gradients finite: the run has diverged, though its weights stay."""
+        """Whether no scale keeps the gradients finite: the run has diverged, with finite weights."""
         return self._scaler.get_scale() < LEAST_SCALE
 
     def state_dict(self) -> dict[str, Any]:
@@ -127,15 +129,15 @@ class LossScaling:
         return {"scaler": self._scaler.state_dict(), "skipped": self.skipped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
         self._scaler.load_state_dict(state["scaler"])
         self.skipped = state["skipped"]
 
-    def told(self) -> dict[str, float]:
-        """What is logged of it: the scale and the steps skipped so far."""
+    def logged(self) -> dict[str, float]:
+        """What is logged: the scale and the steps skipped so far."""
         return {"loss_scale": self._scaler.get_scale(), "skipped_steps": self.skipped}
 
 
 def scaling_of(precision: Precision, parameters: Sequence[Tensor]) -> Unscaled | LossScaling:
-    """How the loss is scaled: 'fp16' needs it, 'bf16' has the exponents of float32."""
+    """The scaling of the loss: 'fp16' needs it, 'bf16' has the exponents of float32."""
     return LossScaling(parameters) if precision == "fp16" else Unscaled()

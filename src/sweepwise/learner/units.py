@@ -1,4 +1,4 @@
-"""The share of units that are dead or saturated."""
+"""Counts dead and saturated units."""
 
 from collections.abc import Mapping
 
@@ -25,8 +25,8 @@ def axis_of_units(layer: nn.Module) -> int:
 def axes_of_units(layers: Mapping[str, nn.Module]) -> dict[str, int]:
     """The axis of the units in the outputs of each layer, by its name.
 
-    Activations and norms have the units of the layer with weights before them. One that stands before
-    all of these, as a model may name it first and call it everywhere, has those of the first.
+    Activations and norms have the units of the last layer with weights before them. One that comes before
+    all of these, as a model may name it first and call it everywhere, has the units of the first.
 
     Args:
         layers: in the order in which the model names them.
@@ -40,10 +40,10 @@ def axes_of_units(layers: Mapping[str, nn.Module]) -> dict[str, int]:
 
 
 def alive(values: Tensor, axis: int) -> tuple[Tensor, int]:
-    """How many units answer at all, and of how many; the others are dead.
+    """The number of units that are not 0 for all examples, and of all units; the others are dead.
 
-    A unit of a convolution is a channel, for all its places share one kernel: it is dead if it is 0 at every
-    place of every example. One that is 0 at some places only, such as the border of all images, still learns.
+    A unit of a convolution is a channel, as all its positions share one kernel: it is dead if it is 0 at
+    every position of every example. One that is 0 only at some positions, such as all borders, still learns.
 
     Args:
         values: (examples, ...), behind a ReLU.
@@ -53,7 +53,7 @@ def alive(values: Tensor, axis: int) -> tuple[Tensor, int]:
         The number, a scalar on the values' device, and the number of all units.
 
     Source: Hu, Peng, Tai, Tang: Network Trimming, arXiv:1607.03250, equation 1: the share of zeros of a
-        channel goes over all examples and places; it is 1 here.
+        channel over all examples and positions; a channel is dead if it is 1.
     """
     greatest = values.amax(0)  # first over the examples: that is nearly all of the work
     if greatest.dim() > 1:

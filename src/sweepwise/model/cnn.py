@@ -60,9 +60,9 @@ def cnn(
         padding: zeros on either side before every convolution, >= 0.
         norm: before each activation: per channel over the batch, or all channels of an example.
         activation: after each convolution and hidden linear layer.
-        pool: halves the places after each activation: the largest or the mean of two (of 2 x 2).
-        head: what the linear layers see: every place, or each channel's largest or mean over all places,
-            which ignores where in the signal something was.
+        pool: halves each side after each activation, by the maximum or mean of 2 (or 2 x 2) values.
+        head: the input of the linear layers: every position, or each channel's maximum or mean over all
+            positions, which ignores where in the signal something was.
         hidden: widths of linear layers before the output, each >= 1.
         dropout: probability in [0, 1) after each convolution's block and hidden linear layer.
         bias: whether convolutions have biases.
@@ -71,9 +71,9 @@ def cnn(
         x: (batch, *features) -> logits or predictions: (batch, outputs).
 
     Raises:
-        ValueError: the data are not of these dimensions, or no place is left after a layer.
+        ValueError: the data have other dimensions, or a layer leaves no positions.
     """
-    width, *places = _seen(features, dimensions)
+    width, *sides = _channels_and_sides(features, dimensions)
     if len(kernels) != len(channels) or not channels:
         raise ValueError(
             f"model.kernels={list(kernels)}: must be one kernel for each of model.channels={list(channels)}, "
@@ -83,7 +83,7 @@ def cnn(
     if len(features) == dimensions:
         layers["channel"] = nn.Unflatten(1, (1, features[0]))
     for number, (out, kernel) in enumerate(zip(channels, kernels, strict=True)):
-        places = _places_after(places, number, kernel, stride, padding, pool)
+        sides = _sides_after(sides, number, kernel, stride, padding, pool)
         layers[f"conv{number}"] = CONVOLUTIONS[dimensions](
             width, out, kernel, stride=stride, padding=padding, bias=bias
         )
@@ -98,9 +98,9 @@ def cnn(
         width = out
     if head != "flatten":
         layers["head"] = HEADS[head][dimensions](1)
-        places = [1] * dimensions
+        sides = [1] * dimensions
     layers["flatten"] = nn.Flatten()
-    width *= math.prod(places)
+    width *= math.prod(sides)
     for number, size in enumerate(hidden, start=len(channels)):
         layers[f"linear{number}"] = nn.Linear(width, size)
         layers[f"{activation}{number}"] = ACTIVATIONS[activation]()
@@ -110,8 +110,8 @@ def cnn(
     return nn.Sequential(layers)
 
 
-def _seen(features: Sequence[int], dimensions: int) -> tuple[int, ...]:
-    """Channels and places of an example."""
+def _channels_and_sides(features: Sequence[int], dimensions: int) -> tuple[int, ...]:
+    """Channels and lengths of an example."""
     if len(features) not in (dimensions, dimensions + 1):
         raise ValueError(
             f"model=cnn{dimensions}d: needs {SUITABLE[dimensions]}, the data has {tuple(features)}; "
@@ -120,16 +120,16 @@ def _seen(features: Sequence[int], dimensions: int) -> tuple[int, ...]:
     return tuple(features) if len(features) > dimensions else (1, *features)
 
 
-def _places_after(
-    places: Sequence[int], number: int, kernel: int, stride: int, padding: int, pool: str
+def _sides_after(
+    sides: Sequence[int], number: int, kernel: int, stride: int, padding: int, pool: str
 ) -> list[int]:
-    """Places along each dimension after a convolution and its pooling."""
-    after = [(size + 2 * padding - kernel) // stride + 1 for size in places]
+    """The length of each dimension after a convolution and its pooling."""
+    after = [(size + 2 * padding - kernel) // stride + 1 for size in sides]
     after = after if pool == "none" else [size // 2 for size in after]
     if min(after) < 1:
         raise ValueError(
             f"model: convolution {number} with kernel {kernel}, stride {stride}, padding {padding} and pool "
-            f"{pool} leaves nothing of {' x '.join(map(str, places))} places; use fewer model.channels, a "
-            "smaller model.stride, model.pool=none or more model.padding"
+            f"{pool} leaves nothing of an input of size {' x '.join(map(str, sides))}; use fewer "
+            "model.channels, a smaller model.stride, model.pool=none or more model.padding"
         )
     return after

@@ -1,4 +1,4 @@
-"""What a network makes of a sequence of steps or tokens: one vector."""
+"""Pooling of a sequence of steps or tokens into one vector."""
 
 from torch import Tensor, cat, nn
 
@@ -15,8 +15,7 @@ class Last(nn.Module):
     """The state after the last step that each direction has read.
 
     Args:
-        width: of the forward direction; what lies behind it in x is the backward direction, which ends at
-            the first step.
+        width: of the forward direction; the rest of x is the backward one, which ends at the first step.
     """
 
     def __init__(self, width: int) -> None:

@@ -32,7 +32,7 @@ def recurrent(
         width: of the state of each direction, >= 1.
         layers: >= 1, each reading the states of the one before.
         bidirectional: whether each layer reads in both directions, side by side.
-        pool: what the output layer sees: the state after the last step of each direction, or the mean of all.
+        pool: the input of the output layer: the last state of each direction, or the mean of all.
         dropout: probability in [0, 1) after each layer, drawn anew for every step.
 
     Returns:
@@ -60,7 +60,7 @@ def recurrent(
 
 
 class Steps(nn.Module):
-    """Puts the axis that is read step by step behind the batch, and the rest into one vector a step."""
+    """Moves the axis of steps behind the batch axis, and flattens the rest into one vector for each step."""
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (batch, length), (batch, channels, length or height, ...) -> (batch, steps, values)."""
@@ -68,7 +68,7 @@ class Steps(nn.Module):
 
 
 class GRU(nn.GRU):
-    """torch's, without the final state beside the states of all steps."""
+    """nn.GRU that returns only the states of all steps."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """x: (batch, steps, values) -> (batch, steps, width or 2 width)."""
@@ -77,7 +77,7 @@ class GRU(nn.GRU):
 
 
 class LSTM(nn.LSTM):
-    """torch's, without the final state beside the states of all steps."""
+    """nn.LSTM that returns only the states of all steps."""
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """x: (batch, steps, values) -> (batch, steps, width or 2 width)."""

@@ -22,7 +22,7 @@ def resnet(
     zero_start: bool = False,
     dropout: Annotated[float, Range(0, 1, open_high=True)] = 0.0,
 ) -> nn.Sequential:
-    """A 3 x 3 convolution, three stages of n residual blocks, the mean over all places, a linear layer.
+    """A 3 x 3 convolution, three stages of n residual blocks, the mean over all positions, a linear layer.
 
     With depth 6n + 2: the stages have `width`, 2 and 4 times as many channels, and the second and third begin
     with stride 2. Without biases; batch norm after every convolution.
@@ -32,7 +32,7 @@ def resnet(
         outputs: classes, or 1 for regression.
         depth: layers with weights, 6n + 2: 8, 14, 20, 32, 44, 56, 110.
         width: channels of the first stage; 16 as published.
-        shortcut: where the channels change; 'pad': every second place and channels of zeros, without
+        shortcut: where the channels change; 'pad': every second position and channels of zeros, without
             parameters (option A), 'projection': a 1 x 1 convolution and norm (option B).
         activation: of every layer.
         zero_start: whether the last norm of each block starts with gain 0, so that every block starts as its
@@ -43,7 +43,7 @@ def resnet(
         x: (batch, *features) -> logits or predictions: (batch, outputs).
 
     Raises:
-        ValueError: the data are no images, or the depth is not 6n + 2.
+        ValueError: the data are not images, or the depth is not 6n + 2.
 
     Source: He, Zhang, Ren & Sun, Deep Residual Learning for Image Recognition, arXiv:1512.03385, section 4.2.
     Dropout: Zagoruyko & Komodakis, Wide Residual Networks, arXiv:1605.07146, section 2.4. Zero start: Goyal
@@ -116,7 +116,7 @@ class Residual(nn.Module):
 
 
 class Pad(nn.Module):
-    """Every `stride`-th place, with channels of zeros behind: the shortcut without parameters."""
+    """Every `stride`-th position, with channels of zeros added: the shortcut without parameters."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ def projection(before: int, after: int, stride: int) -> nn.Sequential:
 
 
 class ZeroStartNorm(nn.BatchNorm2d):
-    """Batch norm whose gain is `weight - 1`: what sets the gains of all norms to 1 makes it start at 0."""
+    """Batch norm with gain `weight - 1`, so that an initialisation of the weight by 1 gives gain 0."""
 
     def forward(self, input: Tensor) -> Tensor:
         """input: (batch, channels, height, width), as it comes out."""

@@ -32,13 +32,13 @@ def transformer(
     Args:
         features: shape of one example: (length,), (channels, length) or (channels, height, width).
         outputs: classes, or 1 for regression.
-        patch: values a token, of each channel; of an image, the side of a square. Divides every length.
+        patch: values of a token in each channel; of an image, the side of a square. Divides every length.
         width: of a token, a multiple of `heads`; even with sinusoidal positions.
         heads: of each attention, >= 1.
         layers: blocks, >= 1.
         mlp_ratio: hidden width of the mlp in a block over `width`, > 0.
         activation: in the mlp.
-        positions: what tells tokens apart: sines of their place, a vector learned for it, or nothing, so that
+        positions: what is added to tokens for their positions: sines, a learned vector, or nothing, so that
             their order does not matter.
         dropout: probability in [0, 1) after the positions, each attention and each mlp.
 
@@ -72,7 +72,7 @@ def transformer(
 
 
 def _tokens(features: Sequence[int], patch: int) -> tuple[int, int]:
-    """How many tokens an example has, and how many values a token."""
+    """The number of tokens of an example, and of values of a token."""
     if not 1 <= len(features) <= 3:
         raise ValueError(
             "model=transformer: needs (length,), (channels, length) or (channels, height, width), the data "
@@ -89,7 +89,7 @@ def _tokens(features: Sequence[int], patch: int) -> tuple[int, int]:
 
 
 class Patches(nn.Module):
-    """Cuts examples into tokens, row by row; a token holds all channels of its places.
+    """Cuts examples into tokens, row by row; a token has all channels of its patch.
 
     x: (batch, *features) -> (batch, tokens, values).
     """
@@ -100,8 +100,8 @@ class Patches(nn.Module):
         self._shape = [features[0] if len(features) > 1 else 1]
         for side in sides:
             self._shape += [side // patch, patch]
-        places = range(2, 2 + 2 * len(sides), 2)
-        self._order = [0, *places, 1, *(place + 1 for place in places)]
+        counts = range(2, 2 + 2 * len(sides), 2)  # the axes that count patches
+        self._order = [0, *counts, 1, *(axis + 1 for axis in counts)]
         self._sides = len(sides)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,15 +111,15 @@ class Patches(nn.Module):
 
 
 class Learned(nn.Embedding):
-    """Adds to each token the learned vector of its place."""
+    """Adds to each token a learned vector for its position."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (batch, tokens, width), as it comes out."""
+        """x: (batch, tokens, width), unchanged in shape."""
         return x + self.weight
 
 
 class Sinusoidal(nn.Module):
-    """Adds sin(place / 10000^(2i / width)) to value 2i of each token, and the cosine to value 2i + 1."""
+    """Adds sin(position / 10000^(2i / width)) to value 2i of each token, and the cosine to value 2i + 1."""
 
     table: Tensor
 
@@ -132,14 +132,14 @@ class Sinusoidal(nn.Module):
         self.register_buffer("table", table)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (batch, tokens, width), as it comes out."""
+        """x: (batch, tokens, width), unchanged in shape."""
         return x + self.table
 
 
 class Block(nn.Module):
     """Attention, then an mlp on each token; each on normed tokens and added to them.
 
-    x: (batch, tokens, width), as they come out.
+    x: (batch, tokens, width), unchanged in shape.
     """
 
     def __init__(self, width: int, heads: int, hidden: int, activation: Activation, dropout: float) -> None:
@@ -163,10 +163,10 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every token looks at every token, with several heads side by side.
+    """Multi-head self-attention: every token attends to all tokens.
 
-    One layer for each of query, key and value, so that each is initialised, seen and stepped by itself; and
-    the same kernel in training and evaluation, which torch's own module does not use.
+    Query, key and value are separate layers, so that each is initialised, watched and updated by itself; and
+    training and evaluation use the same kernel, which torch's own module does not.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -178,7 +178,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (batch, tokens, width), as it comes out."""
+        """x: (batch, tokens, width), unchanged in shape."""
         query, key, value = (
             layer(x).unflatten(2, (self._heads, -1)).transpose(1, 2)
             for layer in (self.query, self.key, self.value)

@@ -1,4 +1,4 @@
-"""torch's optimizers over one flat row of parameters."""
+"""Optimizers of torch over one flat row of parameters."""
 
 from sweepwise.optimizer.flat import FlatOptimizer
 

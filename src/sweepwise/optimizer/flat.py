@@ -1,8 +1,8 @@
-"""Any torch optimizer over flat parameters, at the cost of its kernel.
+"""Any torch optimizer over a flat row of parameters, with little overhead.
 
-torch's optimizers spend more time in Python than in arithmetic on small networks, and building the first
-one imports torch._dynamo (1.6 s). Here the same classes are built and stepped through the functions that
-torch's own decorators wrap; Adam and AdamW go straight to torch's fused kernel once their state exists.
+For small networks torch's optimizers spend more time in Python than in arithmetic, and to build the first one
+imports torch._dynamo (1.6 s). Here the same classes are built and stepped without torch's decorators; Adam
+and AdamW call torch's fused kernel directly once their state exists.
 """
 
 import functools
@@ -17,7 +17,7 @@ from torch import Tensor
 Step = Callable[[float, Sequence[Tensor]], None]
 Gathering = Callable[[Tensor, int], Tensor]
 
-# Their update of an element depends on that element alone, so one row stands for all tensors.
+# Optimizers whose update of an element depends on that element alone, so one row can replace all tensors.
 ELEMENTWISE = (
     torch.optim.ASGD,
     torch.optim.Adadelta,
@@ -33,31 +33,31 @@ ELEMENTWISE = (
 )
 
 
-def _as_it_is(part: Tensor, first: int) -> Tensor:
+def _unchanged(part: Tensor, first: int) -> Tensor:
     return part
 
 
 class FlatOptimizer:
     """Steps one flat row of parameters with a torch optimizer.
 
-    A class that looks at a whole tensor (Adafactor's rows and columns, Muon's matrices), or that is not
-    torch's own, gets views of the row instead, one a tensor, in two groups: the weights, then the rest.
+    A class whose update depends on the whole tensor (Adafactor, Muon), or that is not torch's own, gets one
+    view of the row for each tensor instead, in two groups: the weights, then the rest.
 
     Args:
         build: a torch.optim class with its options bound.
         values: (parameters,) weights first, then biases and norm gains.
         gradient: (parameters,) read by `step_`.
-        weights: how many of the parameters are weights.
-        shapes: of each parameter tensor in the row; none crosses from the weights into the rest.
+        weights: number of the row's elements that are weights.
+        shapes: of each parameter tensor in the row, weights first.
         decay: whether the optimizer's `weight_decay` acts on the weights only or on all parameters.
 
     Attributes:
         optimizer: the torch optimizer, with its state.
         by_element: whether an element's update depends on that element alone.
-        takes_parts: whether `step_parts_` can be used: from the second step on, for Adam and AdamW.
+        takes_parts: whether `step_parts_` can be used: for Adam and AdamW, from the second step on.
 
     Raises:
-        ValueError: the class cannot step from one gradient of dense tensors, or refuses its options.
+        ValueError: the class needs a closure or sparse gradients, or refuses its options.
 
     Source: no decay of biases and gains: He et al., Bag of Tricks, arXiv:1812.01187, section 3.1.
 
@@ -92,18 +92,18 @@ class FlatOptimizer:
         self._values, self._shapes = values, shapes
         self._kernels: list[Step] = []
 
-    def state_dict(self, whole: Gathering = _as_it_is) -> dict[str, Any]:
-        """What a step needs beside parameters and gradients, as copies on the CPU; see `load_state_dict`.
+    def state_dict(self, whole: Gathering = _unchanged) -> dict[str, Any]:
+        """The optimizer's options and state, as copies on the CPU; see `load_state_dict`.
 
         Args:
-            whole: of a part of the row that begins at a given element, what all processes have of it.
+            whole: gathers a part of the row, which begins at a given element, from all processes.
         """
         groups = self.optimizer.param_groups
         return {
             "groups": [{k: _copy(v) for k, v in group.items() if k != "params"} for group in groups],
             "state": [
                 {
-                    key: (_copy(_moved(value, tensor, whole)), _on(value, tensor))
+                    key: (_copy(_gathered(value, tensor, whole)), _on_device_of(value, tensor))
                     for key, value in self.optimizer.state[tensor].items()
                 }
                 if tensor in self.optimizer.state
@@ -113,12 +113,12 @@ class FlatOptimizer:
             ],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], own: Gathering = _as_it_is) -> None:
-        """Takes up what `state_dict` gave, so that the next step is the one that would have followed.
+    def load_state_dict(self, state: Mapping[str, Any], own: Gathering = _unchanged) -> None:
+        """Restores what `state_dict` returned, so that the next step is the one that would have followed.
 
         Args:
             state: of the whole row.
-            own: the reverse of `whole`.
+            own: cuts out this process's part; the reverse of `whole`.
         """
         groups = self.optimizer.param_groups
         for group, options in zip(groups, state["groups"], strict=True):
@@ -127,14 +127,14 @@ class FlatOptimizer:
         for tensor, entries in zip(tensors, state["state"], strict=True):
             if entries:
                 self.optimizer.state[tensor] = {
-                    key: _moved(_copy(value), tensor, own).to(tensor.device) if beside else _copy(value)
+                    key: _gathered(_copy(value), tensor, own).to(tensor.device) if beside else _copy(value)
                     for key, (value, beside) in entries.items()
                 }
         if self.optimizer.state:
             self._kernels = _fused_adam(self.optimizer, self._shapes)
 
     def move_(self, values: Tensor, gradient: Tensor) -> None:
-        """The parameters are in another row from now on, with the same values; its own state stays.
+        """Takes the parameters from another row, with the same values; the optimizer's state stays.
 
         Args:
             values: (parameters,).
@@ -144,7 +144,7 @@ class FlatOptimizer:
             for tensor in group["params"]:
                 first = tensor.storage_offset() - self._values.storage_offset()
                 own = slice(first, first + tensor.numel())
-                tensor.grad = None  # before the data: torch compares their places
+                tensor.grad = None  # before the data, as torch compares their devices
                 tensor.data = values[own].view(tensor.shape)
                 tensor.grad = gradient[own].view(tensor.shape)
         self._values = values
@@ -157,7 +157,7 @@ class FlatOptimizer:
         return bool(self._kernels)
 
     def step_(self, rate: float) -> None:
-        """One update with the learning rate `rate` from the row of gradients."""
+        """Takes one step of learning rate `rate`, from the row of gradients."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self._step(self.optimizer)
@@ -165,13 +165,13 @@ class FlatOptimizer:
             self._kernels = _fused_adam(self.optimizer, self._shapes)
 
     def step_parts_(self, rate: float, gradients: Sequence[Tensor]) -> None:
-        """The same update from the gradient of each parameter tensor, straight through the fused kernel."""
+        """Takes the same step from the gradients of the parameter tensors, by the fused kernel."""
         for step_ in self._kernels:
             step_(rate, gradients)
 
 
-def _moved(value: Any, tensor: Tensor, gather: Gathering) -> Any:
-    """What lies beside each element of a tensor, gathered or cut; a count of steps is the same for all."""
+def _gathered(value: Any, tensor: Tensor, gather: Gathering) -> Any:
+    """A state tensor with an entry for each element, gathered or cut; other state unchanged."""
     beside = isinstance(value, Tensor) and value.ndim > 0
     return gather(value, int(tensor.storage_offset())) if beside else value
 
@@ -180,13 +180,13 @@ def _copy(value: Any) -> Any:
     return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value
 
 
-def _on(value: Any, tensor: Tensor) -> bool:
-    """Whether a value belongs on the device of the parameters (a count of steps may stay on the CPU)."""
+def _on_device_of(value: Any, tensor: Tensor) -> bool:
+    """Whether a state tensor is on the device of the parameters (a step count may stay on the CPU)."""
     return isinstance(value, Tensor) and value.device == tensor.device
 
 
 def _decay_of(build: functools.partial[torch.optim.Optimizer]) -> float:
-    """The weight decay that is bound, or else the default of the class; 0 if it has none."""
+    """The weight decay that is bound, else the default of the class; 0 if it has none."""
     parameter = inspect.signature(build).parameters.get("weight_decay")
     return 0.0 if parameter is None else parameter.default
 
@@ -195,18 +195,20 @@ def _refuse_unsuited(kind: Callable[..., Any]) -> None:
     step = inspect.unwrap(kind.step)  # type: ignore[attr-defined]
     closure = inspect.signature(step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
-        reason = "evaluates the loss again within a step (a closure), and a step here has one gradient"
+        reason = "must not need a closure, which evaluates the loss again within a step"
     elif kind is torch.optim.SparseAdam:
-        reason = "needs sparse gradients, and those here are dense"
+        reason = "must not need sparse gradients, as gradients here are dense"
     elif kind is torch.optim.Muon:
-        raise ValueError("optimizer: torch's Muon takes matrices only; optimizer=muon gives AdamW the others")
+        raise ValueError(
+            "optimizer: torch's Muon takes matrices only; use optimizer=muon, which gives AdamW the others"
+        )
     else:
         return
     raise ValueError(f"optimizer: {kind.__name__} {reason}; use optimizer=adam")
 
 
 def _rows(values: Tensor, gradient: Tensor, weights: int, own: dict[str, Any]) -> list[dict[str, Any]]:
-    """The row as one group, or as two if what is not a weight has options of its own."""
+    """The row as one group, or as two if biases and gains have options of their own."""
     cuts = [(slice(0, weights), {}), (slice(weights, None), own)] if own else [(slice(None), {})]
     return [
         {"params": [_with_gradient(values[cut], gradient[cut])], **options}
@@ -236,7 +238,7 @@ def _build_light(
 ) -> torch.optim.Optimizer:
     """Builds the optimizer without torch's wrapper around `add_param_group`, which imports torch._dynamo.
 
-    A copy of it has its attributes, too, which torch's would leave out.
+    A pickle or copy of it keeps all attributes, which torch's would leave out.
     """
     cls: type = build.func  # type: ignore[assignment]
     own = {
@@ -252,7 +254,7 @@ def _build_light(
 
 
 def _fused_adam(optimizer: torch.optim.Optimizer, shapes: Sequence[torch.Size]) -> list[Step]:
-    """For Adam and AdamW, a step of each parameter group through the fused kernel; else nothing."""
+    """For Adam and AdamW, a step of each parameter group by the fused kernel; else none."""
     if (
         type(optimizer).__mro__[1] not in (torch.optim.Adam, torch.optim.AdamW)
         or not optimizer.defaults["fused"]
@@ -276,7 +278,7 @@ def _fused_group(
     shapes: Sequence[torch.Size],
     own: slice,
 ) -> Step:
-    """The kernel on a group's own state, cut like the parameters; it takes its share of all gradients."""
+    """A step of one group by the fused kernel, on its state cut into the parameter tensors."""
 
     def cut(row: Tensor) -> list[Tensor]:
         parts = row.split_with_sizes([shape.numel() for shape in shapes])

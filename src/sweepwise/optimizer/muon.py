@@ -1,4 +1,4 @@
-"""Muon for the matrices inside a network, AdamW for everything else."""
+"""Muon for the hidden matrices of a network, AdamW for everything else."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ ADJUSTMENTS: dict[str, Callable[[int, int], float]] = {
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised: every direction of a hidden layer's matrix moves by the same length.
+    """Orthogonalised momentum: each step moves all directions of a hidden matrix by the same length.
 
     Hidden weights take Muon, as `torch.optim.Muon` does it; a kernel (out, in, *kernel) counts as the matrix
     (out, in * kernel). The first and the last weights (input and output layer, embeddings), biases and norm
@@ -79,8 +79,8 @@ class Muon(torch.optim.Optimizer):
         hidden = tensors[first : max(first, len(tensors) - last)]
         if not hidden:
             raise ValueError(
-                f"optimizer=muon: needs weights between the first {first} and the last {last}, and the model "
-                f"has {len(tensors)} in all; use optimizer=adamw, or optimizer.first=0"
+                f"optimizer=muon: must have weights between the first {first} and the last {last}, and the "
+                f"model has {len(tensors)} in all; use optimizer=adamw, or optimizer.first=0"
             )
         outer = [*tensors[:first], *tensors[first + len(hidden) :]]
         shared = {"lr": lr, "weight_decay": weight_decay}
@@ -99,7 +99,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of all tensors from their gradients."""
+        """Takes one step of all tensors from their gradients."""
         hidden, *others = self.param_groups
         self._step_muon_(hidden)
         for group in others:
@@ -107,12 +107,12 @@ class Muon(torch.optim.Optimizer):
                 self._step_adamw_(group)
 
     def _step_muon_(self, group: dict[str, Any]) -> None:
-        rate, kept = group["lr"], 1 - group["lr"] * group["weight_decay"]
+        rate, shrink = group["lr"], 1 - group["lr"] * group["weight_decay"]
         for tensor, momentum in zip(group["params"], self._states(group, "momentum_buffer"), strict=True):
             momentum.lerp_(tensor.grad, 1 - self._momentum)
             update = tensor.grad.lerp(momentum, self._momentum) if self._nesterov else momentum
             update = orthogonalised(update.flatten(1), self._ns_steps)
-            tensor.mul_(kept).add_(update.view_as(tensor), alpha=-rate * self._adjust(*update.shape))
+            tensor.mul_(shrink).add_(update.view_as(tensor), alpha=-rate * self._adjust(*update.shape))
 
     def _step_adamw_(self, group: dict[str, Any]) -> None:
         counts = self._states(group, "step")
@@ -136,14 +136,14 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalised(matrix: Tensor, steps: int) -> Tensor:
-    """The matrix with all singular values brought near 1.
+    """The matrix with all singular values moved close to 1.
 
     By Newton-Schulz iterations x <- a x + (b A + c A A) x with A = x x', in the precision of the parameters:
-    the reference's bfloat16 takes 20 times as long on a CPU without units for it.
+    the reference's bfloat16 takes 20 times as long on a CPU without hardware for it.
 
     Args:
         matrix: (rows, columns).
-        steps: iterations; after 5 they lie between 0.7 and 1.2, unless they were close to 0.
+        steps: iterations; after 5 the singular values are between 0.7 and 1.2, unless they were close to 0.
     """
     a, b, c = QUINTIC
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix

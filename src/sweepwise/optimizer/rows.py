@@ -1,4 +1,4 @@
-"""The optimizers of several runs, each on its own row: one call of a kernel for all rows that it suits."""
+"""Steps the optimizers of several runs, with one call of a fused kernel for as many rows as possible."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,13 +10,13 @@ from sweepwise.optimizer.flat import FlatOptimizer
 
 
 class Kernel(NamedTuple):
-    """A fused kernel of torch's, and what it takes beside the rate.
+    """A fused kernel of torch, and its arguments other than the learning rate.
 
     Attributes:
-        call: takes lists of tensors, `lr` and options.
-        tensors: of one group of parameters: values, gradient and its state; None where the list stays empty.
-        state: of the optimizer; a kernel reads the number of its steps, if that has one.
-        options: the same for all rows of a call.
+        call: the kernel, (*lists of tensors, lr, options).
+        tensors: of one group of parameters: values, gradient and state; None: the kernel gets an empty list.
+        state: of the optimizer, with the number of steps if the kernel needs it.
+        options: other arguments, the same for all rows of a call.
     """
 
     call: Callable[..., Any]
@@ -26,7 +26,7 @@ class Kernel(NamedTuple):
 
 
 class Rows:
-    """Steps the rows of several runs.
+    """The optimizers of several runs, each with its own row of parameters.
 
     Args:
         optimizers: of the runs, of one class.
@@ -40,11 +40,11 @@ class Rows:
         self._calls: list[Callable[[], Any]] = []
 
     def step_(self, rates: Sequence[float]) -> None:
-        """One update of each run with its learning rate, from the rows of gradients."""
+        """Takes one step of each run with its learning rate, from the rows of gradients."""
         if self._kernels is None:
             kernels = [kernels_of(optimizer.optimizer) for optimizer in self._optimizers]
             self._kernels = [own for own in kernels if own]
-            if len(self._kernels) < len(kernels):  # no state yet, or none for this class
+            if len(self._kernels) < len(kernels):  # the state does not exist yet, or torch has no such kernel
                 self._kernels = None
                 for optimizer, rate in zip(self._optimizers, rates, strict=True):
                     optimizer.step_(rate)
@@ -58,13 +58,13 @@ class Rows:
             call()
 
     def _arrange(self, rates: Sequence[float], kernels: Sequence[Sequence[Kernel]]) -> None:
-        """One call for all rows that share rate and options."""
-        alike: dict[tuple[Any, ...], list[Kernel]] = {}
+        """Prepares one call for all rows with the same learning rate and options."""
+        groups: dict[tuple[Any, ...], list[Kernel]] = {}
         for rate, own in zip(rates, kernels, strict=True):
             for kernel in own:
-                alike.setdefault((kernel.call, rate, kernel.options), []).append(kernel)
+                groups.setdefault((kernel.call, rate, kernel.options), []).append(kernel)
         self._rates = rates
-        self._calls = [_call(group, rate, options) for (_, rate, options), group in alike.items()]
+        self._calls = [_call(group, rate, options) for (_, rate, options), group in groups.items()]
 
 
 def _call(kernels: Sequence[Kernel], rate: float, options: Sequence[tuple[str, Any]]) -> Callable[[], Any]:
@@ -80,7 +80,7 @@ def _call(kernels: Sequence[Kernel], rate: float, options: Sequence[tuple[str, A
 
 
 def _counted_together(kernels: Sequence[Sequence[Kernel]]) -> Tensor | None:
-    """The numbers of steps as one tensor, which takes one addition; None if nobody counts."""
+    """The step counts of all runs as one tensor, so that one addition counts; None if there are none."""
     states = [kernel.state for own in kernels for kernel in own if "step" in kernel.state]
     if not states:
         return None
@@ -91,7 +91,7 @@ def _counted_together(kernels: Sequence[Sequence[Kernel]]) -> Tensor | None:
 
 
 def kernels_of(optimizer: torch.optim.Optimizer) -> list[Kernel]:
-    """The kernel of each parameter group; nothing if torch has none for the class, or no step was taken."""
+    """The kernel of each parameter group; [] if torch has none for the class, or no step was taken yet."""
     kind = type(optimizer).__mro__[1]
     tensors = [(group, tensor) for group in optimizer.param_groups for tensor in group["params"]]
     if kind not in KERNELS or not optimizer.defaults["fused"]:
@@ -123,7 +123,7 @@ def _sgd(group: dict[str, Any], values: Tensor, state: dict[str, Tensor]) -> Ker
     )
 
 
-# How a kernel is made, and what must be in the state before.
+# How to make the kernel of a class, and the entry that must be in the state before.
 KERNELS: dict[type, tuple[Callable[..., Kernel], Callable[[dict[str, Any]], str | None]]] = {
     torch.optim.Adam: (_adam, lambda group: "exp_avg"),
     torch.optim.AdamW: (_adam, lambda group: "exp_avg"),

@@ -1,4 +1,4 @@
-"""Regularizers: penalties, noise, constraints, clipping."""
+"""Regularizers: penalties, noise, augmentation, constraints, clipping."""
 
 from sweepwise.regularizer.base import Regularizer, acting, refuse_other_than_images, row_norms
 

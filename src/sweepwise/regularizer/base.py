@@ -1,9 +1,9 @@
-"""What keeps a network from fitting noise, and the moments of a step at which it may act.
+"""The base class of regularizers, with a method for each moment of a step at which one may act.
 
-Weights and gradients come as flat rows, (runs, weights): all parameters that decay, without biases and norm
-gains; `matrices` cuts such a row into the layers' weights. Examples come as the batch of one run, with a
-generator that is placed by (seed.noise, step, regularizer), so that what one draws shifts no other. The loss
-that is reported, for training and validation, is free of all that a regularizer adds to it.
+Weights and gradients are flat rows, (runs, weights): all parameters that decay, without biases and norm
+gains; `matrices` cuts such a row into the layers' weights. Examples are the batch of one run, with a
+generator that depends on (seed.noise, step, regularizer) only, so regularizers do not change each other's
+random numbers. The reported loss, of training and validation, excludes what regularizers add to it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,15 +25,14 @@ def row_norms(rows: Tensor) -> Tensor:
 
 
 class Regularizer:
-    """Does nothing; each regularizer overrides the moments at which it acts.
+    """A regularizer that does nothing; subclasses override the methods of the moments at which they act.
 
     Attributes:
         shapes: of the weight tensors in a row of weights; the learner sets it.
-        norms: the Euclidean norm of each row, (runs, 1), of (runs, elements); the learner sets it, as several
-            processes may have a part of a row each.
-        by_element: whether what it does to an element of a row depends on that element and on `norms` alone,
-            0 stays 0 where the gradient is 0, and its penalty is a sum over the elements. Then it can act on
-            a part of a row.
+        norms: (runs, elements) -> the Euclidean norm of each row, (runs, 1); the learner sets it, as several
+            processes may each have a part of a row.
+        by_element: whether it can act on a part of a row: what it does to an element depends only on that
+            element and on `norms`, 0 with gradient 0 stays 0, and its penalty is a sum over elements.
 
     Example:
         >>> nothing = Regularizer()
@@ -56,16 +55,16 @@ class Regularizer:
             classes: 0 for regression.
 
         Raises:
-            ValueError: it cannot act on such a model or such data.
+            ValueError: the regularizer does not suit this model or these data.
         """
 
     def examples(self, x: Tensor, targets: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        """What is trained on instead of a batch of one run.
+        """Transforms the batch of one run before it is trained on.
 
         Args:
             x: (batch, *features), not to be changed in place.
-            targets: (batch, classes) probabilities, or (batch,) real targets; nor these.
-            noise: what to draw from, on the device of x.
+            targets: (batch, classes) probabilities, or (batch,) real targets, not to be changed in place.
+            noise: generator to draw from, on the device of x.
 
         Returns:
             Inputs and targets of the same shapes.
@@ -73,7 +72,7 @@ class Regularizer:
         return x, targets
 
     def penalty(self, weights: Tensor) -> Tensor:
-        """The term it adds to the loss, (runs,); asked for on logged steps only."""
+        """The term it adds to the loss, (runs,); called on logged steps only."""
         return weights.new_zeros(weights.shape[0])
 
     def before_step_(self, weights: Tensor, gradient: Tensor, rate: float) -> None:
@@ -86,11 +85,11 @@ class Regularizer:
         """Acts after the optimizer's step of learning rate `rate`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What it has learned in training and needs to go on; what lies in the model is saved with that."""
+        """State to save in a checkpoint; what is in the model is saved with the model."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes up what `state_dict` gave."""
+        """Restores what `state_dict` returned."""
 
     def matrices(self, row: Tensor) -> list[Tensor]:
         """Each layer's part of a row of weights, as views (runs, out, in * kernel)."""
@@ -99,7 +98,7 @@ class Regularizer:
 
 
 def acting(regularizers: Sequence[Regularizer], moment: str) -> list[Regularizer]:
-    """Those that act at a moment, such as 'clip_': one at which nobody acts costs nothing.
+    """The regularizers that override a method, such as 'clip_', so that the others cost no time.
 
     Example:
         >>> from sweepwise import Regularizer
@@ -120,7 +119,7 @@ def refuse_other_than_images(option: str, features: Sequence[int]) -> None:
         features: shape of one example.
 
     Raises:
-        ValueError: they are no images.
+        ValueError: they are not images.
 
     Example:
         >>> refuse_other_than_images("flip", (1, 8, 8))
@@ -132,5 +131,5 @@ def refuse_other_than_images(option: str, features: Sequence[int]) -> None:
     if len(features) != 3:
         raise ValueError(
             f"regularizer={option}: must have images (channels, height, width), not examples of shape "
-            f"{tuple(features)}; give data.image=true with data=digits, or choose a data set of images"
+            f"{tuple(features)}; use data=digits data.image=true, or another data set of images"
         )

@@ -11,8 +11,8 @@ from sweepwise.regularizer.base import Regularizer
 class ClipNorm(Regularizer):
     """Scales a run's whole gradient g by min(1, max_norm / (|g| + 1e-6)), as torch's `clip_grad_norm_`.
 
-    The norm is that of all parameters together, with what penalties have added. A gradient that is not finite
-    stays so: the run then ends as diverged.
+    The norm is that of the gradient of all parameters together, including penalties. A gradient that is not
+    finite stays so: the run then ends as diverged.
 
     Args:
         max_norm: Euclidean norm, > 0.
@@ -34,5 +34,5 @@ class ClipNorm(Regularizer):
         self._max_norm = max_norm
 
     def clip_(self, gradient: Tensor) -> None:
-        """Scales the rows, each by its own factor."""
+        """Scales each row by its own factor."""
         gradient.mul_((self._max_norm / (self.norms(gradient) + 1e-6)).clamp_(max=1))

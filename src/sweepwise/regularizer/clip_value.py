@@ -11,7 +11,7 @@ from sweepwise.regularizer.base import Regularizer
 class ClipValue(Regularizer):
     """Limits each component of the gradient to [-limit, limit], as torch's `clip_grad_value_`.
 
-    Unlike `clip_norm` this turns the gradient, and hides one that is infinite.
+    Unlike `clip_norm` this changes the direction of the gradient, and hides an infinite one.
 
     Args:
         limit: > 0.

@@ -13,8 +13,8 @@ from sweepwise.regularizer.base import Regularizer, refuse_other_than_images
 class Cutout(Regularizer):
     """Sets a square of each image to 0, the mean of standardised data, in all channels.
 
-    Its centre is drawn evenly from the pixels, for each image by itself; what lies outside the image is cut
-    off the square. An even square has one pixel more before its centre than after it.
+    Its centre is drawn uniformly from the pixels of each image; the square may extend beyond the image. A
+    square of even size has one pixel more before its centre than after it.
 
     Args:
         size: side in pixels, >= 0, at most the image's shorter side.
@@ -33,10 +33,10 @@ class Cutout(Regularizer):
         self._size = size
 
     def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
-        """Only looks.
+        """Checks the data; changes nothing.
 
         Raises:
-            ValueError: the examples are no images, or smaller than the square.
+            ValueError: the examples are not images, or smaller than the square.
         """
         refuse_other_than_images("cutout", features)
         if self._size > min(features[1:]):
@@ -46,7 +46,7 @@ class Cutout(Regularizer):
             )
 
     def examples(self, x: Tensor, targets: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Cuts squares out of the images, (batch, channels, height, width)."""
+        """Sets squares of the images to 0, (batch, channels, height, width)."""
         rows, columns = (self._span(len(x), side, noise) for side in x.shape[2:])
         return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0), targets
 

@@ -13,8 +13,8 @@ from sweepwise.regularizer.base import Regularizer
 class Dropout(Regularizer):
     """Sets the rate of the model's dropout layers: while training, a unit is zero with probability p.
 
-    What is left is scaled by 1 / (1 - p), so the mean stays; in evaluation nothing is dropped. Which units,
-    follows from (seed.noise, step) alone.
+    The other units are scaled by 1 / (1 - p), so the mean stays; in evaluation nothing is dropped. Which
+    units are dropped depends only on (seed.noise, step).
 
     Args:
         p: probability in [0, 1).
@@ -32,18 +32,18 @@ class Dropout(Regularizer):
         self._p = p
 
     def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
-        """Sets the rate.
+        """Sets the rate of all dropout layers.
 
         Raises:
             ValueError: the model has no dropout layer, or one whose rate the model itself has set.
         """
         layers = [module for module in model.modules() if isinstance(module, _DropoutNd)]
         if not layers:
-            raise ValueError("regularizer=dropout: the model has no dropout layer to set")
+            raise ValueError("regularizer=dropout: the model has no dropout layer to set; use another model")
         for layer in layers:
             if layer.p not in (0, self._p):
                 raise ValueError(
-                    f"regularizer.dropout.p={self._p:g}: the model sets its own rate {layer.p:g}; "
-                    "give one of the two"
+                    f"regularizer.dropout.p={self._p:g}: the model already has the rate {layer.p:g}; "
+                    "set only one of the two"
                 )
             layer.p = self._p

@@ -29,10 +29,10 @@ class Flip(Regularizer):
         self._p = p
 
     def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
-        """Only looks.
+        """Checks the data; changes nothing.
 
         Raises:
-            ValueError: the examples are no images.
+            ValueError: the examples are not images.
         """
         refuse_other_than_images("flip", features)
 

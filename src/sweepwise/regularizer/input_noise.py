@@ -10,12 +10,12 @@ from sweepwise.regularizer.base import Regularizer
 
 
 class InputNoise(Regularizer):
-    """Trains on x + std * N(0, 1), new for each number at each step.
+    """Trains on x + std * N(0, 1), with new noise for each value at each step.
 
-    For small noise and squared error the same as a penalty std^2 * |d output / d x|^2 on the gradient.
+    For small noise and squared error this equals a penalty of std^2 * |d output / d x|^2.
 
     Args:
-        std: >= 0, in the units that the network sees: standard deviations of a feature, if the data are
+        std: >= 0, in the units of the network's inputs: standard deviations of a feature, if the data are
             standardised.
 
     Source: Bishop, Training with Noise is Equivalent to Tikhonov Regularization, Neural Computation 7 (1995).

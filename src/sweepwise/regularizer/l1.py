@@ -12,9 +12,9 @@ from sweepwise.regularizer.base import Regularizer
 class L1(Regularizer):
     """Adds coefficient * sum |w| to the loss.
 
-    As a subgradient, coefficient * sign(w), weights come near zero but hardly ever reach it. In proximal mode
-    each step is followed by soft-thresholding, w <- sign(w) max(|w| - rate * coefficient, 0), which gives
-    exact zeros.
+    By its subgradient, coefficient * sign(w), weights come close to 0 but hardly ever reach it. In proximal
+    mode each step is followed by soft-thresholding, w <- sign(w) max(|w| - rate * coefficient, 0), which
+    gives exact zeros.
 
     Args:
         coefficient: >= 0.
@@ -43,7 +43,7 @@ class L1(Regularizer):
         return self._coefficient * weights.abs().sum(1)
 
     def before_step_(self, weights: Tensor, gradient: Tensor, rate: float) -> None:
-        """Adds the subgradient, unless the proximal step does the work."""
+        """Adds the subgradient, unless in proximal mode."""
         if not self._proximal:
             gradient.add_(weights.sign(), alpha=self._coefficient)
 

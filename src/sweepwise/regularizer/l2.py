@@ -11,8 +11,8 @@ from sweepwise.regularizer.base import Regularizer
 class L2(Regularizer):
     """Adds coefficient * sum w^2 to the loss, so 2 * coefficient * w to the gradient.
 
-    With plain SGD it equals weight decay of 2 * coefficient (ridge regression). Under Adam the gradient is
-    rescaled and the penalty with it: `weight_decay` is the form that is not.
+    With plain SGD it equals weight decay of 2 * coefficient (ridge regression). Adam rescales the gradient,
+    and with it that of the penalty; use `weight_decay` to avoid that.
 
     Args:
         coefficient: >= 0.

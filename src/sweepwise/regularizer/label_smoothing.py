@@ -13,8 +13,8 @@ from sweepwise.regularizer.base import Regularizer
 class LabelSmoothing(Regularizer):
     """Trains on (1 - smoothing) * target + smoothing / classes, torch's `label_smoothing`.
 
-    What is reported stays the plain cross-entropy; the difference is the penalty. The loss that is trained on
-    cannot fall below the entropy of a smoothed target: 0.500288 for 0.1 and ten classes.
+    The reported loss stays the plain cross-entropy; the difference is reported as the penalty. The trained
+    loss cannot be less than the entropy of a smoothed target: 0.500288 for 0.1 and ten classes.
 
     Args:
         smoothing: share of the target that is spread evenly over all classes, in [0, 1).
@@ -30,7 +30,7 @@ class LabelSmoothing(Regularizer):
         self._smoothing = smoothing
 
     def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
-        """Only looks.
+        """Checks the data; changes nothing.
 
         Raises:
             ValueError: the targets are real numbers.

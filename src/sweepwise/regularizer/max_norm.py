@@ -12,9 +12,9 @@ from sweepwise.regularizer.base import Regularizer
 class MaxNorm(Regularizer):
     """After each step, w <- w * min(1, limit / |w|) for the incoming weights w of each unit.
 
-    A unit is an output of a linear layer or an output channel of a convolution; those of the last layer too.
-    Biases are left alone. An embedding's units are its vectors, as in nn.Embedding's `max_norm`. A transposed
-    convolution stores (in, out, kernel): there it is the weights that leave an input channel.
+    A unit is an output of a linear layer or an output channel of a convolution; also of the last layer.
+    Biases are not changed. An embedding's units are its vectors, as in nn.Embedding's `max_norm`. A
+    transposed convolution stores (in, out, kernel): its units are the input channels.
 
     Args:
         limit: Euclidean norm, > 0, kept up to rounding. 3 to 4 is usual beside dropout.

@@ -12,12 +12,12 @@ from sweepwise.regularizer.base import Regularizer
 class Mixup(Regularizer):
     """Trains on share * (x, y) + (1 - share) * (x', y'), where (x', y') are the batch in random order.
 
-    share = max(lambda, 1 - lambda), lambda ~ Beta(alpha, alpha), one for a batch. Exchanging the two leaves
-    the same distribution of batches, and so the reported loss and accuracy refer to the greater part of each
-    mixture. Real targets are mixed alike.
+    share = max(lambda, 1 - lambda), lambda ~ Beta(alpha, alpha), one for each batch. Batches have
+    the same distribution as with lambda itself, but reported loss and accuracy refer to the greater part of
+    each mixture. Real targets are mixed in the same way.
 
     Args:
-        alpha: >= 0; 0 mixes nothing, 1 draws lambda evenly.
+        alpha: >= 0; 0 mixes nothing, 1 draws lambda uniformly.
 
     Source: Zhang, Cisse, Dauphin & Lopez-Paz, mixup: Beyond Empirical Risk Minimization, arXiv:1710.09412.
 
@@ -48,7 +48,7 @@ def greater_share(alpha: float, noise: torch.Generator) -> Tensor:
 
     Args:
         alpha: > 0.
-        noise: what to draw from.
+        noise: generator to draw from.
 
     Returns:
         A float64 scalar in [0.5, 1], on the generator's device.

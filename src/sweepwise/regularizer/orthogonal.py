@@ -12,8 +12,9 @@ from sweepwise.regularizer.base import Regularizer
 class Orthogonal(Regularizer):
     """Adds coefficient * sum |W W' - I|^2 over all layers to the loss, so 4 coefficient (W W' - I) W.
 
-    W: (out, in * kernel) is any weight with two dimensions or more. Where it has more rows than columns only
-    these can be orthonormal, so |W' W - I|^2 is meant; its gradient is the same, 4 coefficient W (W' W - I).
+    W: (out, in * kernel) is any weight with two dimensions or more. If it has more rows than columns, only
+    the columns can be orthonormal, so the penalty is |W' W - I|^2; its gradient is the same,
+    4 coefficient W (W' W - I).
 
     Args:
         coefficient: >= 0.

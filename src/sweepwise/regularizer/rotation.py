@@ -13,9 +13,9 @@ from sweepwise.regularizer.base import Regularizer, refuse_other_than_images
 
 
 class Rotation(Regularizer):
-    """Turns each image around its centre by an angle drawn evenly from [-degrees, degrees].
+    """Rotates each image around its centre by an angle drawn uniformly from [-degrees, degrees].
 
-    Between pixels it is interpolated bilinearly; what comes from outside the image is 0.
+    Values between pixels are interpolated bilinearly; values from outside the image are 0.
 
     Args:
         degrees: in [0, 180].
@@ -34,15 +34,15 @@ class Rotation(Regularizer):
         self._degrees = degrees
 
     def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
-        """Only looks.
+        """Checks the data; changes nothing.
 
         Raises:
-            ValueError: the examples are no images.
+            ValueError: the examples are not images.
         """
         refuse_other_than_images("rotation", features)
 
     def examples(self, x: Tensor, targets: Tensor, noise: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Turns the images, (batch, channels, height, width)."""
+        """Rotates the images, (batch, channels, height, width)."""
         if not self._degrees:
             return x, targets
         turn = 2 * torch.rand(len(x), dtype=x.dtype, device=x.device, generator=noise) - 1
@@ -50,7 +50,7 @@ class Rotation(Regularizer):
 
 
 def rotated(x: Tensor, angles: Tensor) -> Tensor:
-    """Images turned counter-clockwise, as they are seen with the first row on top.
+    """Images rotated counter-clockwise, with the first row on top.
 
     Args:
         x: (batch, channels, height, width).
@@ -58,7 +58,7 @@ def rotated(x: Tensor, angles: Tensor) -> Tensor:
     """
     height, width = x.shape[2:]
     cos, sin = angles.cos(), angles.sin()
-    # affine_grid measures each direction by its own half side, so the sides' ratio comes in
+    # affine_grid measures each direction in units of half its side, hence the ratio of the sides
     to_x = torch.stack([cos, -sin * (height / width), torch.zeros_like(cos)], 1)
     to_y = torch.stack([sin * (width / height), cos, torch.zeros_like(cos)], 1)
     grid = functional.affine_grid(torch.stack([to_x, to_y], 1), list(x.shape), align_corners=False)

@@ -14,21 +14,21 @@ _PAD = {"zeros": "constant", "reflect": "reflect"}  # torch.nn.functional.pad's 
 
 
 class ShiftCrop(Regularizer):
-    """Pads each image on all sides and crops it at random to its own size again.
+    """Pads each image on all sides and crops it at random to its original size.
 
-    So it is shifted by whole pixels, from -padding to padding in each direction, all alike probable and for
-    each image by itself.
+    This shifts each image by whole pixels, from -padding to padding in each direction, with equal
+    probability.
 
     Args:
         padding: pixels, >= 0, less than the image's shorter side.
-        padding_mode: what is beyond the border: zeros (the mean of standardised data), or the image mirrored
+        padding_mode: values beyond the border: zeros (the mean of standardised data), or the image mirrored
             at its outermost pixels.
 
     Source: He, Zhang, Ren & Sun, Deep Residual Learning, arXiv:1512.03385, section 4.2 (padding 4, zeros).
 
     Example:
         >>> images = torch.zeros(32, 1, 3, 3)
-        >>> images[..., 1, 1] = 1  # which no shift by a pixel brings out of sight
+        >>> images[..., 1, 1] = 1  # stays visible after a shift by one pixel
         >>> shifted, _ = ShiftCrop(padding=1).examples(images, torch.eye(32), torch.Generator())
         >>> shifted.sum((1, 2, 3)).unique().tolist(), (shifted.sum(0) > 0).sum().item() > 1
         ([1.0], True)
@@ -44,10 +44,10 @@ class ShiftCrop(Regularizer):
         self._mode = _PAD[padding_mode]
 
     def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
-        """Only looks.
+        """Checks the data; changes nothing.
 
         Raises:
-            ValueError: the examples are no images, or no larger than the padding.
+            ValueError: the examples are not images, or no larger than the padding.
         """
         refuse_other_than_images("shift_crop", features)
         if self._padding >= min(features[1:]):

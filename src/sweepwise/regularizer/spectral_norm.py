@@ -12,21 +12,22 @@ from torch.nn.utils.parametrizations import spectral_norm
 from sweepwise.config.ranges import Range
 from sweepwise.regularizer.base import Regularizer
 
-_START = 0  # the seed of the first singular vectors: the same for every run
+_START = 0  # seed of the initial singular vectors, the same for every run
 
 
 class SpectralNorm(Regularizer):
     """Divides the weight of every linear and convolutional layer by its largest singular value.
 
-    The layer computes with W / (u' W v); u and v follow W's first singular vectors by power iterations at
-    each step in training, and stay in evaluation. torch's parametrization does it, so the parameter that is
-    trained, penalised and saved is `LAYER.parametrizations.weight.original`, u and v are buffers beside it,
-    and `LAYER.weight` is what the layer computes with. A kernel counts as a matrix (out, in * kernel).
+    The layer computes with W / (u' W v); power iterations at each training step keep u and v close to W's
+    first singular vectors, and evaluation does not change them. torch's parametrization does it, so the
+    parameter that is trained, penalised and saved is `LAYER.parametrizations.weight.original`, u and v are
+    buffers beside it, and `LAYER.weight` is what the layer computes with. A kernel counts as a matrix
+    (out, in * kernel).
 
-    Left as they are: weights that are frozen, shared by several modules, or parametrized already.
+    Unchanged: weights that are frozen, shared by several modules, or parametrized already.
 
     Args:
-        n_power_iterations: a step, >= 1; torch makes 15 to start with.
+        n_power_iterations: power iterations of a step, >= 1; torch makes 15 at the start.
 
     Source: Miyato et al., Spectral Normalization for Generative Adversarial Networks, arXiv:1802.05957,
     algorithm 1.
@@ -44,22 +45,22 @@ class SpectralNorm(Regularizer):
         self._iterations = n_power_iterations
 
     def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
-        """Parametrizes the layers. What it draws depends on the model alone and moves no other generator.
+        """Parametrizes the layers. It draws from its own seed and restores all generators.
 
         Raises:
-            ValueError: there is no such layer, or one has only zeros, which have no direction to keep.
+            ValueError: there is no such layer, or the weights of one are all 0.
         """
         layers = _layers(model)
         if not layers:
             raise ValueError(
-                "regularizer=spectral_norm: the model has no linear or convolutional layer whose weight is "
-                "trained, its own and not parametrized"
+                "regularizer=spectral_norm: the model must have a linear or convolutional layer with a "
+                "trainable weight that is not shared and not parametrized; choose another model"
             )
         zero = [name for name, layer in layers.items() if not layer.get_parameter("weight").any()]
         if zero:
             raise ValueError(
-                f"regularizer=spectral_norm: {', '.join(zero)}: all weights are 0, which cannot be divided "
-                "by their norm; choose an init that is not zero there"
+                f"regularizer=spectral_norm: {', '.join(zero)}: its weights are all 0 and cannot be divided "
+                "by their norm; choose another init"
             )
         devices = {p.device.index for p in model.parameters() if p.is_cuda}
         with torch.random.fork_rng(devices=devices):

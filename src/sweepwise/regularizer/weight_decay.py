@@ -9,9 +9,9 @@ from sweepwise.regularizer.base import Regularizer
 
 
 class WeightDecay(Regularizer):
-    """Shrinks every weight by the factor 1 - rate * coefficient a step, whatever the optimizer.
+    """Multiplies every weight by 1 - rate * coefficient in each step, for any optimizer.
 
-    The gradient and the optimizer's moments never see it, so after t steps without a gradient
+    It does not enter the gradient or the optimizer's moments, so after t steps without a gradient
     w = w0 (1 - rate * coefficient)^t, as in AdamW.
 
     Args:

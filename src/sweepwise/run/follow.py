@@ -13,7 +13,7 @@ from sweepwise.parts import Parts
 from sweepwise.system.progress import Silent
 from sweepwise.system.signals import StopFlag
 from sweepwise.trainer import Run, fit
-from sweepwise.trainer.protocols import Checkpoints, Monitor, Unsaved, Unwatched, Weights
+from sweepwise.trainer.protocols import Checkpoints, Monitor, NoCheckpoints, NoMonitor, Weights
 
 ECHO_SECONDS = 5.0
 # What rank 0 finds and the others are told, here and in `run`.
@@ -119,7 +119,7 @@ def together(
     return pulse, SyncedCheckpoints(world, pulse, checkpoints)
 
 
-class FollowerMonitor(Unwatched):
+class FollowerMonitor(NoMonitor):
     """Sees what rank 0's monitor sees, and writes nothing."""
 
     def __init__(self, pulse: StepSync) -> None:
@@ -152,7 +152,7 @@ def follow(parts: Parts, world: World) -> tuple[Run, int, int]:
             parts.early_stop,
             parts.seeds.data,
             FollowerMonitor(pulse),
-            SyncedCheckpoints(world, pulse, Unsaved()),
+            SyncedCheckpoints(world, pulse, NoCheckpoints()),
         )
         if saved:
             parts.learner.load_state_dict(0, saved.weights, saved.best, saved.state["learner"])

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the rate of every step, as a table."""
+"""Learning rate schedules: a table of the rate of every step."""
 
 from sweepwise.scheduler.schedule import HORIZON, Schedule, warmup_steps
 

@@ -1,4 +1,4 @@
-"""A decay that needs no horizon: the inverse square root of time."""
+"""Decay by the inverse square root of time, which needs no horizon."""
 
 import math
 from typing import Annotated
@@ -14,12 +14,12 @@ def inverse_sqrt(
 ) -> LRScheduler:
     """The rate lr / sqrt(1 + t / timescale), t >= 0 the epoch or step.
 
-    Behind a warm-up of W steps, moving per step and with timescale W + 1, this is the Transformer's schedule,
-    scaled to a peak of lr: there the count of the root goes on from the warm-up.
+    After a warm-up of W steps, per step and with timescale W + 1, this is the Transformer's schedule, scaled
+    to a peak of lr: there t counts from the beginning of the warm-up.
 
     Args:
-        optimizer: whose rate it sets.
-        timescale: epochs or steps, (0, inf), after three of which the rate is half.
+        optimizer: its rate is set.
+        timescale: epochs or steps, (0, inf); after three times as many the rate is half.
 
     Source: Vaswani et al., Attention Is All You Need, arXiv:1706.03762, equation 3. Raffel et al. (T5,
     arXiv:1910.10683, section 3.1.2) hold the rate instead of warming up. Zhai et al., Scaling Vision

@@ -1,9 +1,8 @@
-"""The learning rate of every step, known before training starts.
+"""The learning rate of every step, computed before the training starts.
 
-Any torch scheduler is run ahead once, on an optimizer without parameters, into a table of one rate per step.
-So a schedule needs no state to resume, can be drawn, and serves many runs at once as rows of numbers. A
-scheduler whose `step` takes a metric (ReduceLROnPlateau) is driven during training and rescales what is left
-of its table.
+A torch scheduler runs once in advance, on an optimizer without parameters, and its rates are kept in a table.
+So a schedule needs no saved state, can be drawn, and the tables of many runs form one matrix. A scheduler
+whose `step` takes a metric (ReduceLROnPlateau) is stepped during training and rescales the rest of its table.
 """
 
 import inspect
@@ -17,14 +16,14 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from sweepwise.config.ranges import Range
 
-HORIZON = "horizon"  # in a yaml: all epochs (or steps, by `per`) that are left after the warm-up
+HORIZON = "horizon"  # stands in a yaml for all epochs (or steps, by `per`) after the warm-up
 ROUNDING = 1e-9  # relative to the base rate
 
 
 class _RateHolder(torch.optim.Optimizer):
-    """An optimizer that only holds a rate, for a scheduler to act on.
+    """An optimizer that only holds a learning rate, for a scheduler to set.
 
-    It leaves out `Optimizer.__init__`, whose first call imports torch._dynamo (1.6 s).
+    It does not call `Optimizer.__init__`, whose first call imports torch._dynamo (1.6 s).
     """
 
     def __init__(self, lr: float) -> None:
@@ -36,7 +35,7 @@ class _RateHolder(torch.optim.Optimizer):
         return float(self.param_groups[0]["lr"])
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
-        """Nothing to step."""
+        """Does nothing, as there are no parameters."""
 
 
 class Schedule:
@@ -50,18 +49,18 @@ class Schedule:
         lr: the base learning rate, >= 0.
         steps: of the whole training, >= 1.
         steps_per_epoch: >= 1.
-        per: whether the scheduler moves after every epoch or every step.
+        per: whether the scheduler steps after every epoch or every step.
         warmup: length of the linear warm-up in epochs, >= 0.
-        end: the epoch or step (by `per`) of the scheduler after which its rate no longer moves; torch's
-            cosine would rise again. null: no end.
-        metric: the tag that a metric-driven scheduler watches.
+        end: the epoch or step (by `per`) of the scheduler after which its rate stays constant; torch's cosine
+            would rise again. null: no end.
+        metric: tag of the metric for a scheduler whose `step` takes one.
 
     Attributes:
-        rates: (steps,) the rate that each step uses.
+        rates: (steps,) the rate of each step.
 
     Raises:
-        ValueError: a rate of the table is negative or not finite, the warm-up leaves nothing, or what was
-            built is no scheduler, moves a momentum too, or divides by zero.
+        ValueError: a rate of the table is negative or not finite, the warm-up is as long as the training, or
+            `scheduler` builds no scheduler, changes the momentum too, or divides by zero.
 
     Source: warm-up: Goyal et al., Accurate, Large Minibatch SGD, arXiv:1706.02677, section 2.2.
 
@@ -95,19 +94,20 @@ class Schedule:
         self._scheduler = scheduler
         self._lr = lr
         self._units = -(-(steps - self._warmup_steps) // self._stride)
-        self._driver, self._holder = _attach(scheduler, lr)
-        if isinstance(self._driver, OneCycleLR):  # it leaves its course a step before it refuses to move
-            last = self._driver.total_steps - 1
+        self._torch_scheduler, self._holder = _attach(scheduler, lr)
+        if isinstance(self._torch_scheduler, OneCycleLR):  # its last step would give a wrong rate
+            last = self._torch_scheduler.total_steps - 1
             end = last if end is None else min(end, last)
         self._end = end
-        self._driven = "metrics" in inspect.signature(self._driver.step).parameters
-        moves = (
-            [self._holder.rate] * self._units if self._driven else _run_ahead(scheduler, lr, self._units, end)
-        )
+        self._takes_metric = "metrics" in inspect.signature(self._torch_scheduler.step).parameters
+        if self._takes_metric:
+            rates = [self._holder.rate] * self._units
+        else:
+            rates = _run_ahead(scheduler, lr, self._units, end)
         self.rates: NDArray[np.float64] = np.empty(steps)
-        self.rates[self._warmup_steps :] = np.repeat(moves, self._stride)[: steps - self._warmup_steps]
+        self.rates[self._warmup_steps :] = np.repeat(rates, self._stride)[: steps - self._warmup_steps]
         ramp = np.arange(1, self._warmup_steps + 1) / (self._warmup_steps + 1)
-        self.rates[: self._warmup_steps] = moves[0] * ramp
+        self.rates[: self._warmup_steps] = rates[0] * ramp
         # torch multiplies from rate to rate, so a decay to 0 may end a rounding error below it.
         self.rates[(self.rates < 0) & (self.rates > -ROUNDING * lr)] = 0.0
         bad = ~(np.isfinite(self.rates) & (self.rates >= 0))
@@ -118,16 +118,16 @@ class Schedule:
             )
 
     def observe(self, next_step: int, value: float) -> None:
-        """Lets a metric-driven scheduler rescale the rates from `next_step` on; others ignore the value."""
-        if not self._driven:
+        """Gives a metric to a scheduler that takes one, which may rescale the rates from `next_step` on."""
+        if not self._takes_metric:
             return
         before = self._holder.rate
-        self._driver.step(value)  # type: ignore[arg-type]
+        self._torch_scheduler.step(value)  # type: ignore[arg-type]
         if self._holder.rate != before:
             self.rates[next_step:] *= self._holder.rate / before
 
     def notes(self) -> list[str]:
-        """What a user should know before the training starts: a schedule longer or shorter than it."""
+        """What the user should know before the training: that the schedule is longer or shorter."""
         unit = "epochs" if self._per == "epoch" else "steps"
         notes = []
         if self._end is not None and self._end + 1 < self._units:
@@ -141,7 +141,7 @@ class Schedule:
                 f"it ends at the rate {self.rates[-1]:.3g}"
             )
         settled = self.rates[self._warmup_steps :]
-        if not self._driven and self._end is None and (settled == settled[0]).all():
+        if not self._takes_metric and self._end is None and (settled == settled[0]).all():
             ahead = _run_ahead(self._scheduler, self._lr, 10 * self._units + 1, None)
             first = next((unit for unit, rate in enumerate(ahead) if rate != ahead[0]), None)
             if first is not None:
@@ -153,7 +153,7 @@ class Schedule:
 
 
 def warmup_steps(warmup: float, steps_per_epoch: int) -> int:
-    """The whole number of steps of a warm-up given in epochs.
+    """The number of steps of a warm-up given in epochs.
 
     Example:
         >>> warmup_steps(0.5, steps_per_epoch=30)
@@ -168,29 +168,31 @@ def _attach(
     holder = _RateHolder(lr)
     cycles = inspect.signature(scheduler).parameters.get("cycle_momentum")
     if cycles is not None and cycles.default is True:
-        raise ValueError("scheduler.cycle_momentum=true: must be false: a schedule here is of the rate alone")
+        raise ValueError("scheduler.cycle_momentum=true: must be false, as a schedule sets the rate only")
     try:
-        driver = scheduler(holder)
+        torch_scheduler = scheduler(holder)
     except NotImplementedError:
-        raise ValueError("scheduler._target_: must be a scheduler, not the class that they inherit") from None
+        raise ValueError("scheduler._target_: must be a scheduler, not their base class") from None
     except ZeroDivisionError:
         raise ValueError(
-            "scheduler: a phase of it has no length, so it divides by zero; OneCycleLR's rise has none where "
-            "pct_start * total_steps is 1"
+            "scheduler: must not have a phase of length 0, which divides by zero; choose another pct_start "
+            "of OneCycleLR, as its rise has length 0 where pct_start * total_steps is 1"
         ) from None
-    if not isinstance(driver, LRScheduler):
-        raise ValueError(f"scheduler._target_: must build an LRScheduler; it gave a {type(driver).__name__}")
-    return driver, holder
+    if not isinstance(torch_scheduler, LRScheduler):
+        raise ValueError(
+            f"scheduler._target_: must build an LRScheduler, not a {type(torch_scheduler).__name__}"
+        )
+    return torch_scheduler, holder
 
 
 def _run_ahead(
     scheduler: Callable[[torch.optim.Optimizer], LRScheduler], lr: float, units: int, end: int | None
 ) -> list[float]:
-    """The rate in each epoch or step; past `end` the last one."""
-    driver, holder = _attach(scheduler, lr)
-    moves = [holder.rate]
+    """The rate of each epoch or step; constant after `end`."""
+    torch_scheduler, holder = _attach(scheduler, lr)
+    rates = [holder.rate]
     for _ in range(min(units - 1, units if end is None else end)):
         holder.step()
-        driver.step()
-        moves.append(holder.rate)
-    return moves + moves[-1:] * (units - len(moves))
+        torch_scheduler.step()
+        rates.append(holder.rate)
+    return rates + rates[-1:] * (units - len(rates))

@@ -1,4 +1,4 @@
-"""Warm-up, stable, decay: one rate for most of the training, then down."""
+"""Warm-up, stable, decay (WSD): a constant rate for most of the training, then a decay."""
 
 import math
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from sweepwise.config.ranges import Range
 
-# What is left of the rate at x in [0, 1] of the decay.
+# The share of the rate at x in [0, 1] of the decay.
 SHAPES: dict[str, Callable[[float], float]] = {
     "linear": lambda x: 1 - x,
     "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
@@ -28,15 +28,15 @@ def wsd(
     """The rate lr until the decay begins; then lr (end_factor + (1 - end_factor) f(x)).
 
     x = (t - (T - D)) / D runs from 0 to 1 over the decay's D = decay_fraction T epochs or steps, which need
-    not be whole; f(x) is 1 - x, (1 + cos(pi x)) / 2 or 1 - sqrt(x). From t = T on the rate stays at
-    end_factor lr. The warm-up is every schedule's: `Schedule`.
+    not be a whole number; f(x) is 1 - x, (1 + cos(pi x)) / 2 or 1 - sqrt(x). From t = T on the rate stays at
+    end_factor lr. The warm-up is part of every `Schedule`.
 
     Args:
-        optimizer: whose rate it sets.
+        optimizer: its rate is set.
         total_iters: T, epochs or steps from the end of the warm-up to the end of the decay, >= 1.
-        decay_fraction: of T that decays, [0, 1]; 0: the rate stays.
+        decay_fraction: share of T that decays, [0, 1]; 0: the rate stays constant.
         shape: of the decay, f.
-        end_factor: of lr that is left in the end, [0, 1].
+        end_factor: share of lr at the end, [0, 1].
 
     Source: Hu et al., MiniCPM, arXiv:2404.06395, section 4 (WSD; its own f is exponential). Hägele et al.,
     Scaling Laws and Compute-Optimal Training Beyond Fixed Training Durations, arXiv:2405.18392, section 3

@@ -1,4 +1,4 @@
-"""How much the examples of each class weigh in the loss."""
+"""The weights of classes in the loss."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from torch import Tensor
 def balanced_weights(labels: Tensor, classes: int) -> list[float]:
     """Weights that give each class the same total: examples / (classes * examples of the class).
 
-    Their mean over the examples is 1. This is scikit-learn's `class_weight='balanced'`, which refuses an
-    absent class as well: no number is right for what was never seen, and 0 would leave its validation
-    examples out of the loss.
+    Their mean over the examples is 1. This is scikit-learn's `class_weight='balanced'`, which also refuses an
+    absent class: no weight is right for a class without examples, and 0 would leave its validation examples
+    out of the loss.
 
     Args:
         labels: (examples,) of the training part.
-        classes: how many there are.
+        classes: number of classes.
 
     Raises:
         ValueError: a class has no example.
@@ -38,15 +38,13 @@ def checked_weights(weights: Sequence[float], classes: int) -> Tensor:
     """The weights as a tensor, (classes,) float64.
 
     Raises:
-        ValueError: not one for each class, one is negative or not finite, or all are 0.
+        ValueError: there is not one for each class, one is negative or not finite, or all are 0.
     """
-    said = f"trainer.class_weights={list(weights)}"
+    key = f"trainer.class_weights={list(weights)}"
     if len(weights) != classes:
-        raise ValueError(
-            f"{said}: must have one weight for each of the {classes} classes, not {len(weights)}"
-        )
+        raise ValueError(f"{key}: must have one weight for each of the {classes} classes, not {len(weights)}")
     if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
-        raise ValueError(f"{said}: must all be finite and at least 0")
+        raise ValueError(f"{key}: must all be finite and at least 0")
     if not any(weights):
-        raise ValueError(f"{said}: must not all be 0, or nothing is learned")
+        raise ValueError(f"{key}: must not all be 0, as nothing would be learned")
     return torch.tensor(list(weights), dtype=torch.float64)

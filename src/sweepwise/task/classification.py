@@ -1,4 +1,4 @@
-"""Classes: cross-entropy, and what is counted of the answers."""
+"""Classification: cross-entropy and its metrics."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,22 +13,22 @@ from sweepwise.task.cross_entropies import cross_entropies, with_gradient
 from sweepwise.task.metrics import confusion, finish, metric_named, names, parts, recall, sums
 from sweepwise.task.protocol import Means, Pieces, chosen, rows, totals
 
-RECORDED_CLASSES = 100  # beyond so many the confusion matrix would fill the record
+RECORDED_CLASSES = 100  # with more classes the confusion matrix would be too large for the record
 
 
 class Classification:
-    """Cross-entropy in nats, and what is counted of the answers. Targets are int64 classes, or their `soft`.
+    """Cross-entropy in nats, and metrics of the predictions. Targets are int64 classes, or their `soft`.
 
     With class weights w the loss is the mean over all examples of w[target] * cross-entropy, in training and
     validation. torch's own `cross_entropy(weight=w)` divides by the sum of the weights in a batch instead:
-    then an example would weigh more in a batch of rare classes, and batch means could not be averaged. The
-    other metrics are not weighted.
+    then the weight of an example would depend on its batch, and batch means could not be averaged. The other
+    metrics are not weighted.
 
     Metrics:
-        accuracy: share of right answers.
-        balanced_accuracy: mean over the classes that occur of the share of their examples that were found.
+        accuracy: share of correct predictions.
+        balanced_accuracy: mean recall over the classes that occur.
         topK, such as top5: share of examples whose class is among the K largest outputs; of equal outputs the
-            lower class is the larger, as for the answer itself. 1 <= K < classes.
+            lower class counts as larger, as for the prediction itself. 1 <= K < classes.
         ece: expected calibration error, the mean over 15 equal bins of the confidence (the largest
             probability) of |accuracy - mean confidence|, weighted by the examples of the bin.
 
@@ -55,11 +55,11 @@ class Classification:
     ) -> None:
         self._classes = classes
         self._weights = None if class_weights is None else checked_weights(class_weights, classes)
-        asked = chosen(metrics)
-        every = dict.fromkeys([*names(classes), *asked])
-        self.metrics = ("loss", *asked)
+        measured = chosen(metrics)
+        every = dict.fromkeys([*names(classes), *measured])
+        self.metrics = ("loss", *measured)
         self._every = {name: metric_named(name, classes) for name in every}
-        self._chosen = {name: self._every[name] for name in asked}
+        self._chosen = {name: self._every[name] for name in measured}
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean cross-entropy, each example times the weight of its class."""
@@ -73,7 +73,7 @@ class Classification:
         return cross_entropies(outputs, targets, self._weights_like(outputs))
 
     def losses_and_gradient(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """`losses`, and their derivative."""
+        """See `Task.losses_and_gradient`."""
         return with_gradient(outputs, targets, self._weights_like(outputs))
 
     def _weights_like(self, outputs: Tensor) -> Tensor | None:
@@ -99,13 +99,13 @@ class Classification:
         The recall of a class without examples is NaN. The matrix is left out beyond 100 classes.
         """
         matrix = {"confusion": confusion(self._classes)} if self._classes <= RECORDED_CLASSES else {}
-        asked = self._every | matrix
-        loss, terms, examples = totals(self.loss, partial(sums, asked), pieces)
-        found = rows({"loss": loss / examples} | finish(self._every, terms / examples))
-        counts = parts(asked, terms)
-        for run, values in enumerate(found):
+        measured = self._every | matrix
+        loss, terms, examples = totals(self.loss, partial(sums, measured), pieces)
+        metrics = rows({"loss": loss / examples} | finish(self._every, terms / examples))
+        counts = parts(measured, terms)
+        for run, values in enumerate(metrics):
             values["recall"] = recall(counts["balanced_accuracy"])[run].tolist()
             if matrix:
                 square = counts["confusion"][run].reshape(self._classes, self._classes)
                 values["confusion"] = square.astype(int).tolist()
-        return found
+        return metrics

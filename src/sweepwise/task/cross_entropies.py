@@ -12,42 +12,42 @@ def cross_entropies(outputs: Tensor, targets: Tensor, weights: Tensor | None) ->
         targets: (runs, batch) classes, or (runs, batch, classes) probabilities.
         weights: of the classes, (classes,); None: each is 1.
     """
-    logarithms = _logarithms(outputs)
+    log_probabilities = _log_probabilities(outputs)
     if targets.ndim == 2:
-        places = targets.unsqueeze(1)
-        return _means(logarithms.gather(1, places), None if weights is None else weights[places])
-    return _means(logarithms, _weighed(targets, weights))
+        index = targets.unsqueeze(1)
+        return _means(log_probabilities.gather(1, index), None if weights is None else weights[index])
+    return _means(log_probabilities, _weighted(targets, weights))
 
 
 def with_gradient(outputs: Tensor, targets: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The same, and the derivative by the outputs."""
-    logarithms = _logarithms(outputs)
-    examples = logarithms.shape[2]
+    """The same, and its derivative with respect to the outputs, (runs, batch, classes)."""
+    log_probabilities = _log_probabilities(outputs)
+    examples = log_probabilities.shape[2]
     if targets.ndim == 2:
-        places = targets.unsqueeze(1)
-        weighed = None if weights is None else weights[places]
-        found = logarithms.gather(1, places)
-        losses = _means(found, weighed)
-        by_outputs = logarithms.exp().scatter_(1, places, found.expm1_())
-        by_outputs.mul_((1 if weighed is None else weighed) / examples)
+        index = targets.unsqueeze(1)
+        weights_of_targets = None if weights is None else weights[index]
+        own = log_probabilities.gather(1, index)
+        losses = _means(own, weights_of_targets)
+        by_outputs = log_probabilities.exp().scatter_(1, index, own.expm1_())
+        by_outputs.mul_((1 if weights_of_targets is None else weights_of_targets) / examples)
     else:
-        weighed = _weighed(targets, weights)
-        losses = _means(logarithms, weighed)
-        by_logarithms = weighed * (-1 / examples)
-        by_outputs = torch._log_softmax_backward_data(by_logarithms, logarithms, 1, logarithms.dtype)
+        weights_of_targets = _weighted(targets, weights)
+        losses = _means(log_probabilities, weights_of_targets)
+        gradient = weights_of_targets * (-1 / examples)
+        by_outputs = torch._log_softmax_backward_data(gradient, log_probabilities, 1, log_probabilities.dtype)
     return losses, by_outputs.transpose(1, 2)
 
 
-def _logarithms(outputs: Tensor) -> Tensor:
-    """(runs, classes, batch): along the last axis, a softmax of few classes is slow."""
+def _log_probabilities(outputs: Tensor) -> Tensor:
+    """(runs, classes, batch): log softmax; along the last axis it would be slow for few classes."""
     return torch.log_softmax(outputs.detach().transpose(1, 2).contiguous(), 1)
 
 
-def _weighed(targets: Tensor, weights: Tensor | None) -> Tensor:
+def _weighted(targets: Tensor, weights: Tensor | None) -> Tensor:
     shares = targets.transpose(1, 2)
     return shares if weights is None else shares * weights[:, None]
 
 
-def _means(logarithms: Tensor, weighed: Tensor | None) -> Tensor:
-    terms = logarithms if weighed is None else logarithms * weighed
+def _means(log_probabilities: Tensor, weights_of_targets: Tensor | None) -> Tensor:
+    terms = log_probabilities if weights_of_targets is None else log_probabilities * weights_of_targets
     return terms.sum((1, 2)).div_(-terms.shape[2])

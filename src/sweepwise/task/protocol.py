@@ -1,4 +1,4 @@
-"""What the trainer and the learners may ask of a task, and how its sums over examples are taken."""
+"""The protocol of a task, and helpers for its sums over examples."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Means = NDArray[np.float64]
-Pieces = Iterable[
-    tuple[Tensor, Tensor]
-]  # outputs (runs, examples, outputs), and targets (examples,) of all runs
+# Outputs (runs, examples, outputs), and targets (examples,), the same for all runs.
+Pieces = Iterable[tuple[Tensor, Tensor]]
 
 
 class Task(Protocol):
@@ -40,7 +39,7 @@ class Task(Protocol):
         ...
 
     def losses_and_gradient(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """`losses`, and the derivative of each run's by its outputs, (runs, batch, outputs)."""
+        """`losses`, and their derivative with respect to the outputs, (runs, batch, outputs)."""
         ...
 
     def soft(self, targets: Tensor) -> Tensor:
@@ -48,7 +47,7 @@ class Task(Protocol):
         ...
 
     def sums(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """What the metrics beside the loss need, summed over the examples in float64.
+        """The terms of the metrics besides the loss, summed over the examples in float64.
 
         Args:
             outputs: (runs, examples, outputs).
@@ -64,14 +63,14 @@ class Task(Protocol):
         ...
 
     def measure(self, pieces: Pieces) -> list[dict[str, Any]]:
-        """All metrics of each run, whatever was chosen: plain numbers and lists, by name."""
+        """All metrics of each run, not only the chosen ones: numbers and lists, by name."""
         ...
 
 
 def totals(
     loss: Callable[[Tensor, Tensor], Tensor], sums: Callable[[Tensor, Tensor], Tensor], pieces: Pieces
 ) -> tuple[Means, Means, int]:
-    """The loss, (runs,), and the terms, (runs, terms), summed over all examples, and how many these are."""
+    """Sums over all examples of the loss, (runs,), and the terms, (runs, terms); the number of examples."""
     losses: Means | float = 0.0
     terms: Means | float = 0.0
     examples = 0
@@ -88,5 +87,5 @@ def rows(values: Mapping[str, Means]) -> list[dict[str, Any]]:
 
 
 def chosen(names: Sequence[str]) -> list[str]:
-    """The metrics that were asked for, each once, without the loss, which is always there."""
+    """The chosen metrics, each once, without the loss, which is always computed."""
     return [name for name in dict.fromkeys(names) if name != "loss"]

@@ -1,4 +1,4 @@
-"""Real targets."""
+"""Regression: mean squared error and its metrics."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,13 +16,13 @@ class Regression:
 
     Args:
         target_std: the unit of the standardised targets, > 0.
-        metrics: of 'mse', 'mae' and 'r2' those computed during training.
+        metrics: those of 'mse', 'mae' and 'r2' that are computed during training.
 
     Attributes:
         metrics: their names, after 'loss'.
 
     Raises:
-        ValueError: another metric.
+        ValueError: an unknown metric.
     """
 
     every = ("mse", "mae", "r2")
@@ -43,7 +43,7 @@ class Regression:
         return (outputs.squeeze(-1) - targets).square().mean(1)
 
     def losses_and_gradient(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """`losses`, and their derivative."""
+        """See `Task.losses_and_gradient`."""
         errors = outputs.detach() - targets.unsqueeze(-1)
         return errors.square().mean((1, 2)), errors.mul_(2 / targets.shape[1])
 

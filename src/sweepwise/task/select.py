@@ -1,8 +1,7 @@
-"""What a network is trained for: the loss and the metrics, over a leading axis of runs.
+"""Chooses the task of a data set: its loss and metrics, over a leading axis of runs.
 
-Metrics are sums over examples that are divided once, at the end; so a smaller last batch weighs what its
-examples weigh. While a run trains, only the metrics that were chosen are computed; of a run that has ended,
-all.
+Metrics are sums over examples that are divided once at the end, so a smaller last batch has the weight of its
+examples. During training only the chosen metrics are computed, at the end all.
 """
 
 from collections.abc import Sequence
@@ -39,13 +38,13 @@ def task_of(
     if not classes:
         if class_weights != "none":
             raise ValueError(
-                f"trainer.class_weights={class_weights}: must be none, a regression has no classes"
+                f"trainer.class_weights={class_weights}: must be none, as a regression has no classes"
             )
         return Regression(target_std, metrics=Regression.every if metrics == "auto" else metrics)
     chosen = ("accuracy",) if metrics == "auto" else metrics
     if class_weights == "none":
         return Classification(classes, metrics=chosen)
     if class_weights == "balanced":
-        assert labels is not None, "weights are balanced by labels"
+        assert labels is not None, "'balanced' needs the labels"
         class_weights = balanced_weights(labels, classes)
     return Classification(classes, metrics=chosen, class_weights=class_weights)

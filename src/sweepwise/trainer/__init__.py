@@ -1,4 +1,4 @@
-"""The training loop over one or many runs, its settings, and what it expects of those that watch it."""
+"""The training loop over one or many runs, its settings, and the protocols of monitor and checkpoints."""
 
 from sweepwise.trainer.loop import fit
 from sweepwise.trainer.run import Run

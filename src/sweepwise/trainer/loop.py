@@ -19,7 +19,7 @@ from sweepwise.trainer.protocols import Progress, Weights
 from sweepwise.trainer.run import Run
 from sweepwise.trainer.settings import Settings
 
-_Active = list[tuple[int, "Run"]]  # a run's place in the group, and the run
+_Active = list[tuple[int, Run]]  # the runs that still train, each with its index in the group
 
 
 def fit(
@@ -32,17 +32,17 @@ def fit(
     interrupted: Callable[[], bool] = lambda: False,
     world: World = SINGLE_PROCESS,
 ) -> None:
-    """Trains the runs, leaves the best weights of each in the learner and what became of it in the `Run`.
+    """Trains the runs; leaves the best weights in the learner, and status and metrics in each `Run`.
 
     Args:
         learner: of as many runs.
         data: on the learner's device.
-        task: the metrics.
+        task: the loss and the metrics.
         runs: what differs between the runs; all share data, batch size and length.
-        settings: the length.
-        progress: told of the first run that is still training.
-        interrupted: asked after every step; True ends the training there.
-        world: of the processes that train one run together; all of them are told and asked the same.
+        settings: how long the training lasts.
+        progress: shows the first run that is still training.
+        interrupted: called after every step; True ends the training there.
+        world: the processes that train one run together; all of them call it with the same arguments.
     """
     batches = _batches(learner, data, runs, settings, world)
     validation = evaluation_batches(data.validation)
@@ -52,18 +52,19 @@ def fit(
     still_running = partial(_still_running, learner, task, data)
     active = still_running(list(enumerate(runs)))
     meter = Meter(task, len(runs), world)
-    step, epoch = _begin(runs, meter, data)
+    states = partial(_states, learner, meter)
+    step, epoch = _resume(runs, meter, data)
     halted = False
     while active and step < steps:
         training = [k for k, _ in active]
-        meter.attend(training)
+        meter.select(training)
         for x, y in batches.epoch(epoch, step - epoch * per_epoch, training):
             watch = max(run.monitor.watch(step) for _, run in active)
             losses, outputs = learner.step(x, y, rates[step], step, watch)
             meter.add(losses, outputs, world.shard(y))
             if watch:
                 for k, run in active:
-                    run.see(step, epoch, rates[step, k], learner.watched(k))
+                    run.record_step(step, epoch, rates[step, k], learner.watched(k))
             step += 1
             if meter.full:
                 _end_diverged(active, learner, meter.flush(), step, epoch, rates)
@@ -74,66 +75,79 @@ def fit(
                 break
             for k, run in active:
                 if run.checkpoints.due(step) and step % per_epoch:
-                    run.checkpoints.save(step, *_states(run, k, learner, meter, step, epoch))
+                    run.checkpoints.save(step, *states(k, run, step, epoch))
             if len(active) < len(training):
                 break
         if halted:
             for k, run in active:
-                run.checkpoints.finish(step, *_states(run, k, learner, meter, step, epoch))
-            _end_all(active, "interrupted", f"after step {step - 1}", epoch, step)
+                run.checkpoints.finish(step, *states(k, run, step, epoch))
+                run.epoch, run.step = epoch, step - 1
+                run.end("interrupted", f"after step {step - 1}")
             return
         _end_diverged(active, learner, meter.flush(), step, epoch, rates)
         active = still_running(active)
         if not active:
             break
-        if step < min(steps, (epoch + 1) * per_epoch):  # others go on without those that have diverged
+        next_epoch = epoch + 1
+        if step < min(steps, next_epoch * per_epoch):  # a run has diverged: the others go on with the epoch
             continue
-        metrics = _tagged("train", task.finish(*meter.take()))
-        if step == steps or (epoch + 1) % settings.validate_every == 0:
+        metrics = _tagged("train", task.finish(*meter.finish_epoch()))
+        if step == steps or next_epoch % settings.validate_every == 0:
             metrics |= _tagged("val", task.finish(*learner.evaluate(validation)))
-        epoch += 1
         for k, run in active:
             values = {tag: value[k] for tag, value in metrics.items()}
-            if run.take(step, epoch - 1, values):
+            if run.record_epoch(step, epoch, values):
                 learner.save_best(k)
-            run.monitor.epoch(step - 1, epoch - 1, values)
+            run.monitor.epoch(step - 1, epoch, values)
             rates[step:, k] = run.schedule.rates[step:]
             if run.status == "stopped early" or (run.status == "running" and step == steps):
-                run.checkpoints.finish(step, *_states(run, k, learner, meter, step, epoch))
-            elif run.status == "running" and run.checkpoints.due(step, epoch):
-                run.checkpoints.save(step, *_states(run, k, learner, meter, step, epoch))
-        progress.epoch(step, epoch - 1, rates[step - 1, active[0][0]], active[0][1].metrics)
+                run.checkpoints.finish(step, *states(k, run, step, next_epoch))
+            elif run.status == "running" and run.checkpoints.due(step, next_epoch):
+                run.checkpoints.save(step, *states(k, run, step, next_epoch))
+        progress.epoch(step, epoch, rates[step - 1, active[0][0]], active[0][1].metrics)
         active = still_running(active)
-    _end_all(active, "finished", "", epoch - 1, step)
+        epoch = next_epoch
+    for _, run in active:
+        run.end("finished")
     still_running(active)
 
 
 def _batches(learner: Learner, data: Data, runs: Sequence[Run], settings: Settings, world: World) -> Batches:
-    """The whole batches, or of each this process's portion, if the learner can do with that."""
+    """The batches: whole, or only this process's portion of the inputs if the learner takes shards."""
     if world.size > 1 and learner.takes_shards:
         return Portions(data, runs[0].order_seed, settings.workers, world.padded_shard)
     return Batches(data, [run.order_seed for run in runs], settings.workers)
 
 
-def _begin(runs: Sequence[Run], meter: Meter, data: Data) -> tuple[int, int]:
-    """Takes up the epoch where all runs have left it; returns the next step and its epoch."""
-    begin = runs[0].begin
-    if begin["meter"] is not None:
-        meter.load_state_dict([run.begin["meter"] for run in runs], data.train.y.device)
-        place_generators(begin["generators"])
-    return begin["step"], begin["epoch"]
+def _resume(runs: Sequence[Run], meter: Meter, data: Data) -> tuple[int, int]:
+    """Restores the meter and the generators from the runs' state; returns the next step and its epoch."""
+    state = runs[0].resume_from
+    if state["meter"] is not None:
+        meter.load_state_dict([run.resume_from["meter"] for run in runs], data.train.y.device)
+        place_generators(state["generators"])
+    return state["step"], state["epoch"]
 
 
 def _states(
-    run: Run, k: int, learner: Learner, meter: Meter, step: int, epoch: int
+    learner: Learner, meter: Meter, k: int, run: Run, step: int, epoch: int
 ) -> tuple[Weights, tuple[int, Weights] | None, dict[str, Any]]:
-    """What a checkpoint holds: present weights, the best ones with their step, and all the rest."""
+    """What a checkpoint holds: the current weights, the best ones with their step, and the other state.
+
+    Args:
+        learner: has the weights.
+        meter: has the sums of the epoch so far.
+        k: the run's index in the group.
+        run: the run.
+        step: the next one.
+        epoch: the one that the next step belongs to.
+    """
     state = run.state_dict(step, epoch, meter.state_dict(k))
     state |= {"learner": learner.state_dict(k), "generators": generators()}
-    return learner.model_state_dict(k, best=False), _best(run, k, learner), state
+    return learner.model_state_dict(k, best=False), _best(learner, k, run), state
 
 
-def _best(run: Run, k: int, learner: Learner) -> tuple[int, Weights] | None:
+def _best(learner: Learner, k: int, run: Run) -> tuple[int, Weights] | None:
+    """The best weights and the number of steps they took; None before the first validation."""
     return (run.best.step + 1, learner.model_state_dict(k, best=True)) if run.best.epoch >= 0 else None
 
 
@@ -151,46 +165,39 @@ def _end_diverged(
 ) -> None:
     """Ends the runs whose loss or parameters are no longer finite."""
     finite = np.isfinite(losses)
-    whole = finite.all(0) & np.isfinite(learner.checksums())
+    healthy = finite.all(0) & np.isfinite(learner.checksums())
     for k, run in active:
-        if not whole[k]:
+        if not healthy[k]:
             first = int(finite[:, k].argmin()) if not finite[:, k].all() else len(losses) - 1
             run.epoch, run.step = epoch, step - len(losses) + first
             run.end(
                 "diverged",
                 f"loss {losses[first, k]:.4g} at step {run.step}, learning rate {rates[run.step, k]:.4g}, "
                 f"gradient norm {learner.gradient_norm(k):.4g} at step {step - 1}; "
-                f"last finite one seen: {run.gradient_seen}",
+                f"last finite gradient norm seen: {run.gradient_seen}",
             )
 
 
 def _still_running(learner: Learner, task: Task, data: Data, active: _Active) -> _Active:
-    """The runs that have not ended; those that have leave the learner, each as it shall be found."""
+    """The runs that have not ended; those that have are tested with their best weights and dropped."""
     for k, run in active:
         if run.status != "running":
-            _leave_best(run, k, learner, task, data)
+            _test_best(learner, task, data, k, run)
             learner.drop(k)
     return [(k, run) for k, run in active if run.status == "running"]
 
 
-def _end_all(active: _Active, status: str, reason: str, epoch: int, step: int) -> None:
-    for _, run in active:
-        if run.status == "running":
-            run.epoch, run.step = epoch, step - 1
-            run.end(status, reason)
-
-
-def _leave_best(run: Run, k: int, learner: Learner, task: Task, data: Data) -> None:
-    """Puts the best weights back and measures them on validation and test part."""
+def _test_best(learner: Learner, task: Task, data: Data, k: int, run: Run) -> None:
+    """Loads the run's best weights and measures them on the validation and the test part."""
     if run.status == "diverged":
         run.checkpoints.finish(
-            run.step + 1, learner.model_state_dict(k, best=False), _best(run, k, learner), {}
+            run.step + 1, learner.model_state_dict(k, best=False), _best(learner, k, run), {}
         )
     learner.load_best(k)
     for name, part in {"val": data.validation, "test": data.test}.items():
         batches = evaluation_batches(part)
         outputs = learner.predict(k, batches)
-        (found,) = task.measure([(own[None], y) for own, (_, y) in zip(outputs, batches, strict=True)])
-        run.final[name] = found
-        run.monitor.final(run.best.step, name, found, torch.cat(outputs), part.y)
+        (metrics,) = task.measure([(own[None], y) for own, (_, y) in zip(outputs, batches, strict=True)])
+        run.final[name] = metrics
+        run.monitor.final(run.best.step, name, metrics, torch.cat(outputs), part.y)
     run.metrics |= {f"test/{name}": run.final["test"][name] for name in task.metrics}

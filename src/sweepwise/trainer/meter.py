@@ -1,4 +1,4 @@
-"""The training metrics of an epoch, taken from the outputs that the steps make anyway."""
+"""The training metrics of an epoch, computed from the outputs of its steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,31 +11,31 @@ from torch import Tensor
 from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.task import Means, Task
 
-FLUSH_STEPS = 64  # steps whose results are kept before they are looked at: no step waits for the device
+FLUSH_STEPS = 64  # steps whose results are collected before they are copied from the device
 
 
 class Meter:
-    """Averages an epoch's metrics over its examples, some steps at a time: no step waits for the device.
+    """Averages the metrics of an epoch over its examples, many steps at a time, so that no step waits.
 
-    Where several processes share a batch, each adds its own part, and all get the means over the whole.
+    If several processes share a batch, each adds its own part, and all get the means over the whole.
 
     Args:
-        task: whose metrics they are.
-        runs: that are averaged apart.
-        world: of the processes.
+        task: has the metrics.
+        runs: number of runs, each with its own averages.
+        world: the processes.
     """
 
     def __init__(self, task: Task, runs: int, world: World = SINGLE_PROCESS) -> None:
         self._task = task
         self._runs = runs
         self._world = world
-        self._of = list(range(runs))
-        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._selected = list(range(runs))
+        self._pending: list[tuple[Tensor, Tensor, Tensor]] = []
         self._clear()
 
-    def attend(self, runs: Sequence[int]) -> None:
-        """Whose steps come from now on; none must wait to be looked at."""
-        self._of = list(runs)
+    def select(self, runs: Sequence[int]) -> None:
+        """Sets the runs whose steps are added from now on; call `flush` before."""
+        self._selected = list(runs)
 
     def _clear(self) -> None:
         self._examples = 0
@@ -43,11 +43,11 @@ class Meter:
         self._sums = np.zeros((self._runs, 1))
 
     def state_dict(self, run: int) -> dict[str, Any]:
-        """What has been seen of a run in this epoch: sums, and the steps that have not been looked at yet."""
-        place = self._of.index(run)
+        """A run's part of the epoch so far: sums, and the steps that are not added to them yet."""
+        row = self._selected.index(run)
         own = [
-            [losses.view(-1)[place].detach(), outputs[place].detach(), self._unfolded(targets)[place]]
-            for losses, outputs, targets in self._seen
+            [losses.view(-1)[row].detach(), outputs[row].detach(), self._by_run(targets)[row]]
+            for losses, outputs, targets in self._pending
         ]
         return {
             "examples": self._examples,
@@ -60,7 +60,7 @@ class Meter:
         }
 
     def load_state_dict(self, states: Sequence[Mapping[str, Any]], device: torch.device) -> None:
-        """Takes up what `state_dict` gave of each run, in the middle of an epoch."""
+        """Restores what `state_dict` returned for each run, in the middle of an epoch."""
         self._examples = states[0]["examples"]
         self._loss = np.array([state["loss"] for state in states])
         self._sums = np.array([state["sums"] for state in states])
@@ -68,49 +68,50 @@ class Meter:
             losses, outputs, targets = zip(*steps, strict=True)
             loss = torch.stack(losses) * self._world.leads  # the sum over the processes, which rank 0 adds
             own = [torch.stack([self._world.shard(rows) for rows in part]) for part in (outputs, targets)]
-            self._seen.append((loss.to(device), own[0].to(device), own[1].flatten().to(device)))
+            self._pending.append((loss.to(device), own[0].to(device), own[1].flatten().to(device)))
 
-    def _unfolded(self, targets: Tensor) -> Tensor:
-        """(attended, batch) from (attended * batch,)."""
-        return targets.view(len(self._of), -1)
+    def _by_run(self, targets: Tensor) -> Tensor:
+        """(selected, batch) from (selected * batch,)."""
+        return targets.view(len(self._selected), -1)
 
     def add(self, losses: Tensor, outputs: Tensor, targets: Tensor) -> None:
-        """Keeps a step of n attended runs: losses (n,), outputs (n, batch, outputs), targets (n * batch,)."""
-        self._seen.append((losses, outputs, targets))
+        """Adds a step of the n selected runs: (n,) losses, (n, batch, outputs) and (n * batch,) targets."""
+        self._pending.append((losses, outputs, targets))
 
     @property
     def full(self) -> bool:
-        """Whether it is time to flush."""
-        return len(self._seen) == FLUSH_STEPS
+        """Whether `FLUSH_STEPS` steps are waiting for `flush`."""
+        return len(self._pending) == FLUSH_STEPS
 
     @torch.no_grad()
     def flush(self) -> NDArray[np.float64]:
-        """Adds the kept steps to the sums; returns their losses, (steps, runs), NaN of others."""
-        if not self._seen:
+        """Adds the waiting steps to the sums; returns their losses, (steps, runs), NaN for other runs."""
+        if not self._pending:
             return np.empty((0, self._runs))
-        losses, outputs, targets = zip(*self._seen, strict=True)
-        self._seen.clear()
-        examples = np.array([len(target) for target in targets]) / len(self._of)
+        losses, outputs, targets = zip(*self._pending, strict=True)
+        self._pending.clear()
+        examples = np.array([len(target) for target in targets]) / len(self._selected)
         values = np.full((len(losses), self._runs), np.nan)
-        values[:, self._of] = torch.stack([loss.view(-1) for loss in losses]).double().numpy(force=True)
-        every = torch.cat(outputs, 1), torch.cat([self._unfolded(target) for target in targets], 1)
-        of_these = self._task.sums(*every).numpy(force=True)
-        sums = np.full((self._runs, of_these.shape[1]), np.nan)
-        sums[self._of] = of_these
-        examples, values, sums = self._over_all(examples, values, sums)
+        values[:, self._selected] = torch.stack([loss.view(-1) for loss in losses]).double().numpy(force=True)
+        batches = torch.cat(outputs, 1), torch.cat([self._by_run(target) for target in targets], 1)
+        selected_sums = self._task.sums(*batches).numpy(force=True)
+        sums = np.full((self._runs, selected_sums.shape[1]), np.nan)
+        sums[self._selected] = selected_sums
+        examples, values, sums = self._sum_over_processes(examples, values, sums)
         self._examples += int(examples.sum())
-        self._loss += (examples[:, None] * values).cumsum(0)[-1]  # in turn, so alike for any number of runs
+        # A cumulative sum adds step by step, so rounding is the same for any number of runs.
+        self._loss += (examples[:, None] * values).cumsum(0)[-1]
         self._sums = self._sums + sums
         return values
 
-    def _over_all(self, *own: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        """Arrays added up over the processes, in one exchange."""
+    def _sum_over_processes(self, *own: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+        """The sums of arrays over the processes, in one exchange."""
         row = self._world.sum("the metrics of steps", np.concatenate([array.ravel() for array in own]))
         parts = np.split(row, np.cumsum([array.size for array in own])[:-1])
         return [part.reshape(array.shape) for part, array in zip(parts, own, strict=True)]
 
-    def take(self) -> tuple[Means, Means]:
-        """The epoch's mean loss (runs,) and means of the terms (runs, terms); the next one begins at zero."""
+    def finish_epoch(self) -> tuple[Means, Means]:
+        """Returns the epoch's mean loss (runs,) and means of the terms (runs, terms); starts anew."""
         means = self._loss / self._examples, self._sums / self._examples
         self._clear()
         return means

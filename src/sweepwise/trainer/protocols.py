@@ -1,4 +1,4 @@
-"""What the loop expects of those that watch and save, and the objects that do nothing."""
+"""The protocols of monitor, checkpoints and progress, and a monitor and checkpoints that do nothing."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -10,80 +10,80 @@ from sweepwise.learner import Watch, Watched
 Weights = Mapping[str, Tensor]
 
 
-class Unwatched:
-    """Writes nothing."""
+class NoMonitor:
+    """A monitor that watches and writes nothing."""
 
     def watch(self, step: int) -> Watch:
-        """Nothing."""
+        """It wants nothing."""
         return Watch.NOTHING
 
     def step(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def epoch(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def begin(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def mark(self) -> dict[str, int]:
-        """No files."""
+        """There are no files."""
         return {}
 
     def final(
         self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
     ) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def close(self, status: str) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
-class Unsaved:
-    """Keeps nothing on disk."""
+class NoCheckpoints:
+    """Checkpoints that save nothing."""
 
     def due(self, step: int, epochs: int = 0) -> bool:
         """Never."""
         return False
 
     def save(self, step: int, *what: object) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def finish(self, step: int, *what: object) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 class Monitor(Protocol):
-    """Watches one run; what it writes changes nothing in the training."""
+    """Watches one run; it never changes the training."""
 
     def watch(self, step: int) -> Watch:
-        """How much it wants to see of a step."""
+        """How much of a step it wants."""
         ...
 
     def step(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
-        """Takes what was seen of a step."""
+        """Logs a watched step."""
         ...
 
     def epoch(self, step: int, epoch: int, values: dict[str, float]) -> None:
-        """Takes the metrics of an epoch, by tag."""
+        """Logs the metrics of an epoch, by tag."""
         ...
 
     def mark(self) -> dict[str, int]:
-        """Brings what was written to the disk; returns how many bytes each file has, by name."""
+        """Writes everything to disk; returns the size of each file in bytes, by name."""
         ...
 
     def final(
         self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
     ) -> None:
-        """Takes what the best weights make of a part, 'val' or 'test': once, at the end.
+        """Logs the results of the best weights on a part, once, at the end.
 
         Args:
-            step: that the best weights come from; -1: there are none, these are the last ones.
-            part: its name.
-            values: all that the task measures.
+            step: after which the best weights were kept; -1: there are none, and these are the last ones.
+            part: 'val' or 'test'.
+            values: all metrics of the task.
             outputs: (examples, outputs).
             targets: (examples,).
         """
@@ -91,32 +91,32 @@ class Monitor(Protocol):
 
 
 class Checkpoints(Protocol):
-    """Keeps on disk what one run needs to go on; see `sweepwise.checkpoint.Checkpoints`."""
+    """Saves what one run needs to resume; see `sweepwise.checkpoint.Checkpoints`."""
 
     def due(self, step: int, epochs: int = 0) -> bool:
-        """Whether it is time for a checkpoint, after so many steps; and epochs, if one has ended."""
+        """Whether to save after `step` steps; and after `epochs` epochs, if one has just ended."""
         ...
 
     def save(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
     ) -> None:
-        """Makes a checkpoint: present and best weights after so many steps, and everything else."""
+        """Saves a checkpoint after `step` steps: current and best weights, and all other state."""
         ...
 
     def finish(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
     ) -> None:
-        """Makes the last one; with an empty state if the run cannot go on."""
+        """Saves the last checkpoint; with an empty state if the run cannot be resumed."""
         ...
 
 
 class Progress(Protocol):
-    """Shows the person how far the training is."""
+    """Shows the user how far the training is."""
 
     def advance(self, step: int) -> None:
-        """Every few steps."""
+        """Called every few steps."""
         ...
 
     def epoch(self, step: int, epoch: int, rate: float, values: dict[str, float]) -> None:
-        """After every epoch."""
+        """Called after every epoch."""
         ...

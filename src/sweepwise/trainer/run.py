@@ -1,4 +1,4 @@
-"""One run in the loop: what steers it, what it has seen, how it ended."""
+"""One run in the training loop: schedule and early stopping, its metrics so far, how it ended."""
 
 import math
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ START: Mapping[str, Any] = {"step": 0, "epoch": 0, "history": [], "gradient_seen
 
 @dataclass
 class Run:
-    """One run of a group: what steers it, what watches it and what became of it.
+    """One run of a group: its schedule and rules, monitor and checkpoints, metrics and status.
 
     `status` is 'running' until it ends as 'finished', 'stopped early', 'diverged' or 'interrupted'.
-    What steers it follows from its history alone: so rules and schedules need no state to go on.
+    Schedule and early stopping follow from the history of metrics alone, so they need no saved state.
     """
 
     schedule: Schedule
@@ -36,43 +36,43 @@ class Run:
     best_metrics: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     final: dict[str, dict[str, Any]] = field(default_factory=dict)
-    begin: Mapping[str, Any] = field(default_factory=lambda: START)
+    resume_from: Mapping[str, Any] = field(default_factory=lambda: START)
 
     def __post_init__(self) -> None:
         self.best = Best(self.early_stop.metric, self.early_stop.mode)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Puts it where it was when `state_dict` was asked for; the learner is put there apart from it."""
-        self.begin = {key: value for key, value in state.items() if key != "learner"}  # that is large
+        """Restores what `state_dict` returned; the learner is restored separately."""
+        self.resume_from = {key: value for key, value in state.items() if key != "learner"}  # which is large
         self.gradient_seen = state["gradient_seen"]
         for values in state["history"]:
             tagged = {tag: value for tag, value in values.items() if tag not in ("epoch", "step")}
-            self.take(values["step"] + 1, values["epoch"], tagged)
+            self.record_epoch(values["step"] + 1, values["epoch"], tagged)
 
     def state_dict(self, step: int, epoch: int, meter: Mapping[str, Any]) -> dict[str, Any]:
-        """Where it is, for `resume`: texts, numbers and tensors on the CPU.
+        """What a checkpoint needs of the run: texts, numbers and tensors on the CPU.
 
         Args:
             step: the next one.
-            epoch: that it belongs to.
-            meter: what has been seen of that epoch.
+            epoch: the epoch of that step.
+            meter: the metrics of that epoch so far.
         """
         return {
             "step": step,
             "epoch": epoch,
-            "history": list(self.history),  # a thread may write it later
+            "history": list(self.history),  # a thread may still write it while the list grows
             "gradient_seen": self.gradient_seen,
             "meter": meter,
             "log": self.monitor.mark(),
         }
 
-    def take(self, step: int, epoch: int, values: Mapping[str, float]) -> bool:
-        """Takes an epoch's metrics; rate, best and end follow from them. Returns whether it is the best.
+    def record_epoch(self, step: int, epoch: int, values: Mapping[str, float]) -> bool:
+        """Takes an epoch's metrics; updates learning rate, best and status. Returns whether it is the best.
 
         Args:
             step: the next one.
-            epoch: that has ended.
-            values: by tag.
+            epoch: the one that has ended.
+            values: metrics by tag.
         """
         self.epoch, self.step = epoch, step - 1
         self.metrics |= values
@@ -92,19 +92,19 @@ class Run:
             self.end("stopped early", why)
         return improved
 
-    def see(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
-        """Takes what was seen of a step."""
+    def record_step(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
+        """Gives a watched step to the monitor, and remembers its gradient norm."""
         self.monitor.step(step, epoch, rate, watched)
         if math.isfinite(watched.gradient_norm):
             self.gradient_seen = f"{watched.gradient_norm:.4g} at step {step}"
 
     def end(self, status: str, reason: str = "") -> None:
-        """Ends the run; the first end counts."""
+        """Ends the run, unless it has ended already."""
         if self.status == "running":
             self.status, self.reason = status, reason
 
     def outcome(self) -> dict[str, Any]:
-        """What its record says of a run that has ended."""
+        """What the record of an ended run has from the training."""
         best = {
             "metric": self.best.metric,
             "value": self.best.value,

@@ -1,4 +1,4 @@
-"""The settings of a training."""
+"""The settings of a training: the group `trainer` of the config."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from sweepwise.learner import Parallel, Precision
 
 @dataclass(frozen=True)
 class Settings:
-    """How long, on what and how a run is trained.
+    """How long, on which device and how a run is trained.
 
     Args:
         max_epochs: passes over the training part, >= 1; schedules take their horizon from it.
         max_steps: ends the training earlier, in the middle of an epoch if need be; null: no limit.
         validate_every: epochs between two validations, >= 1; the last epoch is always validated.
         device: 'auto' takes a GPU if there is one; else a torch device: 'cpu', 'cuda', 'cuda:1'.
-        threads: of the CPU, >= 1. Part of what a result depends on: sums are split by it.
-        workers: processes that collect batches; 0: batches are indexed in memory.
+        threads: of the CPU, >= 1. The last digits of a result depend on it, as it splits sums.
+        workers: processes that load batches; 0: the training process does.
         accumulate: pieces in which each batch is passed, >= 1, of sizes as equal as can be, so that a batch
             may be larger than the memory allows. The step is that of the whole batch, but batch norm takes
             its statistics from each piece.
@@ -26,12 +26,12 @@ class Settings:
             as the best and tested in their place; 0: none. Buffers of batch norm are not averaged.
         precision: of the forward pass: 'bf16' and 'fp16' by torch.autocast, while parameters stay float32;
             'fp16' scales the loss and skips the steps whose gradients overflow.
-        compile: whether the forward and backward pass of a step are compiled, by torch.compile; that takes up
-            to a minute at the first step, and needs a C++ compiler, or triton on a GPU.
+        compile: whether torch.compile compiles the forward and backward pass of a step; that takes up to a
+            minute at the first step, and needs a C++ compiler, or triton on a GPU.
         parallel: how several processes train the run: with 'ddp' each holds the whole model; with 'fsdp' a
             part of each parameter, with its gradient, average and optimizer state, and gathers a block of the
-            model at a time, for models beyond one GPU. Both do as one process does; one process alone trains
-            the same with either.
+            model at a time, for models beyond one GPU. Both compute what one process computes; a single
+            process trains the same with either.
         metrics: computed every epoch, beside the loss, on training and validation part: names that the task
             knows (`Classification`, `Regression`); 'auto': accuracy, or mse, mae and r2.
         class_weights: of an example's class in the loss, one for each class, >= 0; 'balanced': examples /
@@ -57,6 +57,6 @@ class Settings:
     class_weights: Sequence[Annotated[float, Range(0)]] | Literal["none", "balanced"] = "none"
 
     def steps(self, steps_per_epoch: int) -> int:
-        """Steps of the whole training."""
+        """The number of steps of the whole training."""
         steps = self.max_epochs * steps_per_epoch
         return steps if self.max_steps is None else min(steps, self.max_steps)

@@ -1,5 +1,6 @@
-"""Many runs as one program: their learners side by side, stepped by stacked tensors."""
+"""Many runs trained as one program, with their parameters stacked in one buffer."""
 
 from sweepwise.learner.fused.learner import FusedLearner
+from sweepwise.learner.fused.purity import Unfusable
 
 __all__ = ["FusedLearner", "Unfusable"]

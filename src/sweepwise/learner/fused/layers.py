@@ -1,4 +1,4 @@
-"""Layers of many runs at once that are no product: convolutions, norms, dropout."""
+"""Stacked layers of many runs: convolutions, norms and dropout; linear layers are in `learner.linear`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,27 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from sweepwise.learner.linear import VECTOR, Gather, Linears, Unstackable
 
-ONE_BY_ONE = ("cpu",)  # devices where convolutions are
+ONE_BY_ONE = ("cpu",)  # devices on which the convolutions of the runs are computed one after the other
+# Whether a layer drops whole channels, the second axis of an example.
+DROPOUTS: dict[type[nn.Module], bool] = {
+    nn.Dropout: False,
+    nn.Dropout1d: True,
+    nn.Dropout2d: True,
+    nn.Dropout3d: True,
+}
 
 
 class Convolutions(nn.Module):
     """A convolution for each run. x: (runs * batch, channels, ...).
 
-    On a GPU it is one of groups of channels, as in HFTA (Wang et al., MLSys 2021); on a CPU such kernels are
-    no faster than one run after the other, and round by how many they are.
+    On a GPU it is one convolution with a group of channels for each run, as in HFTA (Wang et al., MLSys
+    2021); on a CPU that is no faster than one run after the other, and its rounding depends on the number of
+    runs.
     """
 
     def __init__(self, modules: Sequence[_ConvNd], gather: Gather) -> None:
         super().__init__()
-        self._one = copy.copy(modules[0])  # knows stride and padding; its own weights are not used
+        self._one = copy.copy(modules[0])  # for stride and padding; its own weights are not used
         self._weight = gather([module.weight for module in modules])
         self._bias = (
             gather([m.bias for m in modules if m.bias is not None]) if modules[0].bias is not None else None
@@ -38,31 +46,31 @@ class Convolutions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """See the class."""
-        if self._at_once:  # the channels of all runs beside each other
+        if self._at_once:  # (batch, runs * channels, ...)
             beside = x.unflatten(0, (self._runs, -1)).transpose(0, 1).flatten(1, 2)
             bias = None if self._bias is None else self._bias.flatten()
             y = self._one._conv_forward(beside, self._weight.flatten(0, 1), bias)
             return y.unflatten(1, (self._runs, -1)).transpose(0, 1).flatten(0, 1)
         biases: Sequence[Tensor | None] = [None] * self._runs if self._bias is None else self._bias.unbind()
         parts = x.chunk(self._runs)
-        if parts[0].numel() % VECTOR:  # each begins where a vector does, whatever its place
+        if parts[0].numel() % VECTOR:  # so that each run begins at a vector's boundary
             parts = tuple(part.clone() for part in parts)
         each = zip(parts, self._weight.unbind(), biases, strict=True)
         return torch.cat([self._one._conv_forward(own, weight, bias) for own, weight, bias in each])
 
 
 class BatchNorms(nn.Module):
-    """Batch norm over the examples of each run, with running statistics of its own.
+    """Batch norm over the examples of each run, with its own running statistics.
 
-    All runs' channels stand beside each other, (batch, runs * channels, ...), as torch's kernel keeps
-    channels apart anyway.
+    The channels of all runs are put side by side, (batch, runs * channels, ...), as batch norm treats each
+    channel by itself.
     """
 
     def __init__(self, modules: Sequence[_BatchNorm], gather: Gather) -> None:
         super().__init__()
         one = modules[0]
         if one.momentum is None:
-            raise Unstackable(f"{type(one).__name__} with momentum=None")
+            raise Unstackable(f"{type(one).__name__} with momentum=None cannot be stacked")
         self._runs, self._channels = len(modules), one.num_features
         self._momentum, self._eps = one.momentum, one.eps
         self._weight = gather([m.weight for m in modules]) if one.affine else None
@@ -80,7 +88,7 @@ class BatchNorms(nn.Module):
             self._counter.add_(1)
         if (
             self._channels % VECTOR
-        ):  # beside each other, the rounding of a channel would follow from its place
+        ):  # side by side, the rounding of a channel would depend on the run's position
             rows = zip(x.chunk(self._runs), *map(self._each, self._of_channels()), strict=True)
             return torch.cat([self._normed(*row) for row in rows])
         beside = x.view(self._runs, -1, *x.shape[1:]).transpose(0, 1)
@@ -108,7 +116,7 @@ class BatchNorms(nn.Module):
 
 
 class Norms(nn.Module):
-    """Layer or group norm: each example by itself, then the gain and bias of its run."""
+    """Layer or group norm of each example, with the gain and bias of its run."""
 
     def __init__(self, modules: Sequence[nn.LayerNorm | nn.GroupNorm], gather: Gather) -> None:
         super().__init__()
@@ -136,7 +144,7 @@ class Norms(nn.Module):
 
 
 class Dropouts(nn.Module):
-    """Dropout with the rate of each run, drawn from its own stream as by torch's layer."""
+    """Dropout with the rate and generator of each run, drawn as torch's layer does."""
 
     def __init__(self, modules: Sequence[_DropoutNd], noises: Sequence[torch.Generator]) -> None:
         super().__init__()
@@ -150,29 +158,20 @@ class Dropouts(nn.Module):
             return x
         rows = x.view(len(self._rates), -1, *x.shape[1:])
         shape = rows.shape[:3] + (1,) * (rows.ndim - 3) if self._dimensions else rows.shape
-        kept = torch.empty(shape, dtype=x.dtype, device=x.device)
-        for own, rate, noise in zip(kept.unbind(), self._rates, self._noises, strict=True):
+        mask = torch.empty(shape, dtype=x.dtype, device=x.device)
+        for own, rate, noise in zip(mask.unbind(), self._rates, self._noises, strict=True):
             if rate:
                 own.bernoulli_(1 - rate, generator=noise).div_(1 - rate)
             else:
                 own.fill_(1.0)
-        return (rows * kept).view(x.shape)
+        return (rows * mask).view(x.shape)
 
 
 def stacked_dropout(modules: Sequence[nn.Module], noises: Sequence[torch.Generator]) -> nn.Module:
     """The dropout layers of all runs as one layer, each drawing from its run's own generator."""
     if type(modules[0]) not in DROPOUTS:
-        raise Unstackable(f"{type(modules[0]).__name__} is a dropout that is not known here")
+        raise Unstackable(f"{type(modules[0]).__name__} is a dropout layer that cannot be stacked")
     return Dropouts(modules, noises)  # type: ignore[arg-type]
-
-
-# Whether a layer drops whole channels; those of one example stand in its second axis.
-DROPOUTS: dict[type[nn.Module], bool] = {
-    nn.Dropout: False,
-    nn.Dropout1d: True,
-    nn.Dropout2d: True,
-    nn.Dropout3d: True,
-}
 
 
 LAYERS: dict[type[nn.Module], Callable[..., nn.Module]] = {

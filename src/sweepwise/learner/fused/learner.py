@@ -1,7 +1,7 @@
-"""The learner of many runs at once: their parameters are rows of one buffer, their steps are one program.
+"""The learner of many runs at once: their parameters are rows of one buffer, and one program steps them all.
 
-Each run keeps the learner that it would have alone, which starts it, saves it and takes it up again; only
-that its row of parameters lies beside those of the others. So a run of a group is one alone at any time.
+Each run keeps the learner that it would have alone, which starts, saves and resumes it; only its row of
+parameters lies in the shared buffer. So a run can leave the group and go on alone at any step.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sweepwise.optimizer.rows import Rows
 from sweepwise.seed import seed_globals
 
 ALIGNED = 64  # bytes: rows of a buffer begin where a vector does
-EXAMPLES = 256  # of each run that are evaluated at once, whatever their number: sums are rounded by it
+EXAMPLES = 256  # of each run that are evaluated at once; fixed, as the rounding of sums depends on it
 
 
 class FusedLearner:
@@ -35,13 +35,14 @@ class FusedLearner:
 
     Args:
         learners: of the runs, each as it would train alone; they belong to the group from now on.
-        examples: x of a batch, with which the runs are compared once.
-        way: in which they are known to be trainable; None: it is found by comparing.
+        examples: inputs of a batch, on which the program is compared once with each model alone.
+        way: the kind of program that is known to suit these models; None: the first that passes the
+            comparison, see `program`.
 
     Attributes:
         runs: how many.
-        way: in which they are trained.
-        takes_shards: no.
+        way: the kind of program that trains them.
+        takes_shards: False, as one process has all runs.
 
     Raises:
         Unfusable: they cannot be trained as one program; the text says why.
@@ -55,118 +56,133 @@ class FusedLearner:
         self._task = learners[0].task
         self._examples = examples
         if any(_layout(learner) != _layout(learners[0]) for learner in learners):
-            raise Unfusable("the models have not the same layers")
-        if len({bool(learner.mixes) for learner in learners}) > 1:
-            raise Unfusable("some of them change the examples that they learn from, others do not")
-        self._ended: set[int] = set()
-        self._seen: dict[int, Watched] = {}
+            raise Unfusable("the models do not have the same layers")
+        if len({bool(learner.transforms) for learner in learners}) > 1:
+            raise Unfusable(
+                "some of the runs transform their training examples by a regularizer, others do not"
+            )
+        self._dropped: set[int] = set()
+        self._watched: dict[int, Watched] = {}
         self.way = way
         self._stack()
 
     def _stack(self) -> None:
-        """Puts the rows of the runs that still train beside each other, and makes their program."""
-        self._active = [k for k in range(self.runs) if k not in self._ended]
-        self._own = [self._learners[k] for k in self._active]
-        if not self._own:
+        """Puts the rows of the runs that still train into one buffer, and builds their program."""
+        self._active = [k for k in range(self.runs) if k not in self._dropped]
+        self._active_learners = [self._learners[k] for k in self._active]
+        if not self._active:
             return
-        flat = self._own[0].flat
+        flat = self._active_learners[0].flat
         width = flat.values.shape[1]
         unit = ALIGNED // flat.values.element_size()
-        buffers = [flat.values.new_zeros(len(self._own), math.ceil(width / unit) * unit) for _ in range(2)]
+        shape = len(self._active), math.ceil(width / unit) * unit
+        buffers = [flat.values.new_zeros(shape) for _ in range(2)]
         self._values, self._gradient = (buffer[:, :width] for buffer in buffers)
         self._before, self._moved = torch.empty_like(self._values), torch.empty_like(self._values)
-        for k, learner in enumerate(self._own):
-            learner.move_(self._values[k : k + 1], self._gradient[k : k + 1])
-        self._parameters = Parameters(self._own, self._values, self._gradient)
+        for i, learner in enumerate(self._active_learners):
+            learner.move_(self._values[i : i + 1], self._gradient[i : i + 1])
+        self._parameters = Parameters(self._active_learners, self._values, self._gradient)
         if self.way:
-            self._program = self.way(self._own, self._parameters)
+            self._program = self.way(self._active_learners, self._parameters)
         else:
-            self._program = program(self._own, self._parameters, self._examples)
+            self._program = program(self._active_learners, self._parameters, self._examples)
             self.way = type(self._program)
-        self._rows = Rows([learner.optimizer for learner in self._own])
-        self._noises = [own.noise for own in self._own if own.noise.wanted]
-        self._mixes = bool(self._own[0].mixes)
-        self._acts_before = [(i, own) for i, own in enumerate(self._own) if own.acts_before]
-        self._acts_after = [(i, own) for i, own in enumerate(self._own) if own.acts_after]
+        self._rows = Rows([learner.optimizer for learner in self._active_learners])
+        self._noises = [learner.noise for learner in self._active_learners if learner.noise.wanted]
+        self._transforms = bool(self._active_learners[0].transforms)
+        self._act_before = [(i, own) for i, own in enumerate(self._active_learners) if own.acts_before]
+        self._act_after = [(i, own) for i, own in enumerate(self._active_learners) if own.acts_after]
 
     def step(
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
     ) -> tuple[Tensor, Tensor]:
         """See `Learner.step`."""
-        if len(self._own) + len(self._ended) > self.runs:
+        if not self._dropped.isdisjoint(self._active):
             self._stack()
-        x, y = (rows.view(len(self._own), -1, *rows.shape[1:]) for rows in (x, y))
-        own_rates = rates[self._active].tolist()
-        for noise in self._noises:
-            noise.begin(step)
-        if step == 0:
-            seed_globals(0)  # nothing of the program draws from them; a checkpoint holds them for each run
-        inputs, targets = self._trained_on(x, y, step)
-        heard: list[dict[str, Tensor]] = [{} for _ in self._own] if watch >= Watch.TENSORS else []
-        outputs = self._program.train(inputs, heard)
+        x, y = (rows.view(len(self._active), -1, *rows.shape[1:]) for rows in (x, y))
+        self._begin_noise(step)
+        inputs, targets = self._transformed(x, y, step)
+        activations: list[dict[str, Tensor]] = [{} for _ in self._active] if watch >= Watch.TENSORS else []
+        outputs = self._program.train(inputs, activations)
         objectives, gradient = self._task.losses_and_gradient(outputs, targets)
         self._program.differentiate(gradient)
         outputs = outputs.detach()
-        losses = self._task.losses(outputs, y) if self._mixes else objectives
+        losses = self._task.losses(outputs, y) if self._transforms else objectives
         if watch:
             self._before.copy_(self._values)
-            penalties = torch.stack([learner.penalty() for learner in self._own])
-            penalties = penalties + (objectives - losses) if self._mixes else penalties
-        unclipped: list[Tensor | None] = [None] * len(self._own)
-        for i, own in self._acts_before:
-            unclipped[i] = next(iter(own.before_update_(own_rates[i], watch)), None)
-        self._rows.step_(own_rates)
-        for i, own in self._acts_after:
-            own.after_update_(own_rates[i])
+            penalties = self._penalties(objectives, losses)
+        unclipped_norms = self._update_(rates[self._active].tolist(), watch)
         if watch:
-            self._watch(losses, penalties, unclipped, heard, watch)
+            self._watch(losses, penalties, unclipped_norms, activations, watch)
         return losses, outputs
 
-    def _trained_on(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The batches as the regularizers of each run want them."""
-        if not self._mixes:
+    def _begin_noise(self, step: int) -> None:
+        """Sets every generator to where the step begins."""
+        for noise in self._noises:
+            noise.begin(step)
+        if step == 0:
+            seed_globals(0)  # the program never draws from the global generators, but checkpoints save them
+
+    def _transformed(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The batch of each run as its regularizers change it."""
+        if not self._transforms:
             return x, y
-        of_runs = zip(self._own, x.unbind(), y.unbind(), strict=True)
-        changed = [own.trained_on(inputs, targets, step) for own, inputs, targets in of_runs]
-        inputs, targets = zip(*changed, strict=True)
+        batches = zip(self._active_learners, x.unbind(), y.unbind(), strict=True)
+        transformed = [learner.transformed(inputs, targets, step) for learner, inputs, targets in batches]
+        inputs, targets = zip(*transformed, strict=True)
         return torch.stack(inputs), torch.stack(targets)
+
+    def _penalties(self, objectives: Tensor, losses: Tensor) -> Tensor:
+        """What the regularizers add to the loss of each run, (runs,)."""
+        penalties = torch.stack([learner.penalty() for learner in self._active_learners])
+        return penalties + (objectives - losses) if self._transforms else penalties
+
+    def _update_(self, rates: Sequence[float], watch: Watch) -> list[Tensor | None]:
+        """Moves the parameters; returns the gradient norm of each run before clipping, None without."""
+        unclipped_norms: list[Tensor | None] = [None] * len(self._active)
+        for i, learner in self._act_before:
+            unclipped_norms[i] = next(iter(learner.before_update_(rates[i], watch)), None)
+        self._rows.step_(rates)
+        for i, learner in self._act_after:
+            learner.after_update_(rates[i])
+        return unclipped_norms
 
     def _watch(
         self,
         losses: Tensor,
         penalties: Tensor,
-        unclipped: Sequence[Tensor | None],
-        heard: Sequence[Mapping[str, Tensor]],
+        unclipped_norms: Sequence[Tensor | None],
+        activations: Sequence[Mapping[str, Tensor]],
         watch: Watch,
     ) -> None:
-        """Notes what the step says of each run."""
-        flat, gradients = self._own[0].flat, self._parameters.gradients
+        """Keeps for each run what `watched` returns of the step."""
+        flat, gradients = self._active_learners[0].flat, self._parameters.gradients
         before, moved = self._before, torch.sub(self._values, self._before, out=self._moved)
         parts = [*gradients, *flat.weight_parts(before), *flat.weight_parts(moved)]
         norms = torch.stack([torch.linalg.vector_norm(part.view(len(part), -1), dim=1) for part in parts])
-        told = scalars(losses, penalties, norms, unclipped, flat.weight_names)
-        for i, (k, own) in enumerate(zip(self._active, self._own, strict=True)):
-            self._seen[k] = own.seen(
-                told[i],
+        numbers = scalars(losses, penalties, norms, unclipped_norms, flat.weight_names)
+        for i, (k, learner) in enumerate(zip(self._active, self._active_learners, strict=True)):
+            self._watched[k] = learner.make_watched(
+                numbers[i],
                 [gradient[i] for gradient in gradients],
                 before[i : i + 1],
-                heard[i] if heard else {},
+                activations[i] if activations else {},
                 watch,
             )
 
     def watched(self, run: int) -> Watched:
         """See `Learner.watched`."""
-        return self._seen[run]
+        return self._watched[run]
 
     @torch.no_grad()
     def evaluate(self, batches: Sequence[Batch]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """See `Learner.evaluate`. Of runs that have been dropped nothing is told, NaN."""
-        runs, examples = len(self._own), 0
+        """See `Learner.evaluate`."""
+        runs, examples = len(self._active), 0
         losses: NDArray[np.float64] | float = 0.0
         sums: NDArray[np.float64] | float = 0.0
         with contextlib.ExitStack() as averages:
-            for own in self._own:
-                averages.enter_context(own.averaged())
+            for learner in self._active_learners:
+                averages.enter_context(learner.averaged())
             for x, y in (
                 (x, y) for batch in batches for x, y in zip(*(t.split(EXAMPLES) for t in batch), strict=True)
             ):
@@ -175,10 +191,10 @@ class FusedLearner:
                 losses += self._task.losses(outputs, targets).double().numpy(force=True) * len(y)
                 sums += self._task.sums(outputs, targets).numpy(force=True)
                 examples += len(y)
-        return self._of_all(np.asarray(losses) / examples), self._of_all(np.asarray(sums) / examples)
+        return self._over_runs(np.asarray(losses) / examples), self._over_runs(np.asarray(sums) / examples)
 
-    def _of_all(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """(runs, ...) from (active, ...), NaN of the others."""
+    def _over_runs(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(runs, ...) from (active, ...), with NaN for dropped runs."""
         whole = np.full((self.runs, *rows.shape[1:]), np.nan)
         whole[self._active] = rows
         return whole
@@ -189,7 +205,7 @@ class FusedLearner:
 
     def checksums(self) -> NDArray[np.float64]:
         """See `Learner.checksums`."""
-        return self._of_all(self._values.sum(1).double().numpy(force=True))
+        return self._over_runs(self._values.sum(1).double().numpy(force=True))
 
     def gradient_norm(self, run: int) -> float:
         """See `Learner.gradient_norm`."""
@@ -218,8 +234,8 @@ class FusedLearner:
         self._learners[run].load_state_dict(0, weights, best, state)
 
     def drop(self, run: int) -> None:
-        """See `Learner.drop`. Its row leaves the buffer at the next step, so that no work is done on it."""
-        self._ended.add(run)
+        """See `Learner.drop`. The next step removes the run's row from the buffer, so it costs no time."""
+        self._dropped.add(run)
 
 
 def _layout(learner: ModuleLearner) -> list[tuple[str, torch.Size, torch.dtype]]:

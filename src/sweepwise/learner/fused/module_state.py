@@ -1,4 +1,4 @@
-"""What a model keeps beside its parameters and buffers, so that it can be seen whether a pass changes it."""
+"""What a model keeps besides parameters and buffers, to find out whether a forward pass changes it."""
 
 import io
 from collections.abc import Container, Mapping
@@ -9,22 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SMALL = 2**16  # bytes of a tensor that is looked into
-IDENTICAL = (type, BuiltinFunctionType, ModuleType)
+SMALL = 2**16  # bytes up to which a tensor is compared by value
+BY_IDENTITY = (type, BuiltinFunctionType, ModuleType)
 PLAIN = (bool, int, float, str, type(None))
-LIBRARIES = ("builtins", "torch.", "sweepwise.")  # whose classes remember nothing
-PARTS = ("_parameters", "_modules", "_buffers")  # whose tensors and modules are looked at elsewhere
+LIBRARIES = ("builtins", "torch.", "sweepwise.")  # whose classes keep no state
+PARTS = ("_parameters", "_modules", "_buffers")  # whose tensors and modules are compared elsewhere
 
 
-class Remembered:
+class ModuleState:
     """The attributes of a model's modules and of their classes, by value: numbers, texts, any objects.
 
-    Functions are told apart by which they are and what they hold, classes and what cannot be pickled by which
-    they are, large tensors also by how often they have been changed in place.
+    Functions are compared by identity and by what they hold; classes, and objects that cannot be pickled, by
+    identity; large tensors by identity and by how often they were changed in place.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._kept: list[object] = []  # no other object can have their place meanwhile
+        self._kept_alive: list[object] = []  # so that no other object gets their id
         self._own = set(map(id, model.modules()))
         self._values = {
             (name, type(module).__name__, key): self._picture(_empty(value) if key in PARTS else value)
@@ -38,13 +38,13 @@ class Remembered:
         }
 
     def changed(self, model: nn.Module) -> str:
-        """The first attribute that is another now, such as 'Model.calls'; '' if none is."""
-        before, now = self._values, Remembered(model)._values
-        for place in before | now:
-            one, other = before.get(place, self), now.get(place, self)
+        """The first attribute that differs now, such as 'Model.calls'; '' if none does."""
+        before, now = self._values, ModuleState(model)._values
+        for attribute in before | now:
+            one, other = before.get(attribute, self), now.get(attribute, self)
             if one is not other and one != other:
-                _, kind, key = place
-                return f"{kind}.{key}"
+                _, kind, name = attribute
+                return f"{kind}.{name}"
         return ""
 
     def _picture(self, value: object) -> object:
@@ -54,20 +54,20 @@ class Remembered:
             return type(value)
         written = io.BytesIO()
         try:
-            _Pickler(written, self._kept, self._own).dump(value)
+            _Pickler(written, self._kept_alive, self._own).dump(value)
         except Exception:
-            self._kept.append(value)
+            self._kept_alive.append(value)
             return b"%d" % id(value)
         return written.getvalue()
 
 
 def _empty(parts: Mapping[str, object]) -> dict[str, bool]:
-    """Which of a module's tensors or modules there are, and which are None."""
+    """The names of a module's tensors or modules, and whether each is None."""
     return {name: part is None for name, part in parts.items()}
 
 
 def _content(cell: CellType) -> object:
-    """What a function's own variable is; None, too, if it has none yet."""
+    """The value of a closure's variable; None if it has no value yet."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -75,30 +75,30 @@ def _content(cell: CellType) -> object:
 
 
 class _Pickler(Pickler):
-    """Writes what a value consists of; what is pickled here is compared, and never loaded."""
+    """Writes a value's content, which is compared but never loaded."""
 
-    def __init__(self, file: io.BytesIO, kept: list[object], own: Container[int]) -> None:
+    def __init__(self, file: io.BytesIO, kept_alive: list[object], own: Container[int]) -> None:
         super().__init__(file)
-        self._kept, self._own = kept, own
-        self._functions: set[int] = set()  # that have been looked into
+        self._kept_alive, self._own = kept_alive, own
+        self._functions: set[int] = set()  # whose content is written already
 
     def persistent_id(self, value: Any) -> object:
-        """Of what is not looked into: which it is."""
+        """The identity of a value whose content is not written; None: it is."""
         if isinstance(value, Tensor):
             if value.nbytes <= SMALL:
                 return value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
-            found: tuple[object, ...] = id(value), value._version
+            identity: tuple[object, ...] = id(value), value._version
         elif isinstance(value, FunctionType):
-            found = id(value), *self._held(value)
-        elif isinstance(value, IDENTICAL) or id(value) in self._own:
-            found = id(value), 0
+            identity = id(value), *self._held(value)
+        elif isinstance(value, BY_IDENTITY) or id(value) in self._own:
+            identity = id(value), 0
         else:
             return None
-        self._kept.append(value)
-        return found
+        self._kept_alive.append(value)
+        return identity
 
     def _held(self, function: FunctionType) -> tuple[object, ...]:
-        """What a function holds, the first time that it is met."""
+        """What a function holds; nothing if that is written already."""
         if id(function) in self._functions:
             return ()
         self._functions.add(id(function))
@@ -110,10 +110,10 @@ class _Pickler(Pickler):
         )
 
     def reducer_override(self, value: Any) -> Any:
-        """As pickle does it, or which it is."""
+        """Pickle's own way, or the id of a value that pickle cannot write."""
         try:
             value.__reduce_ex__(HIGHEST_PROTOCOL)
         except Exception:
-            self._kept.append(value)
+            self._kept_alive.append(value)
             return int, (id(value),)
         return NotImplemented

@@ -1,4 +1,4 @@
-"""What a fused learner runs: a forward pass of all runs, and the parameters that it reads."""
+"""The program of a fused learner: a forward and backward pass of all runs, and the parameters it reads."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sweepwise.learner.module import ModuleLearner
 class Program(Protocol):
     """A pass of all runs' models, each on its own examples."""
 
-    def train(self, x: Tensor, heard: Sequence[dict[str, Tensor]]) -> Tensor:
+    def train(self, x: Tensor, activations: Sequence[dict[str, Tensor]]) -> Tensor:
         """Outputs (runs, batch, outputs) of x, (runs, batch, *features), in training.
 
         Args:
             x: examples of each run.
-            heard: empty, or a dictionary for each run, that takes what its layers put out.
+            activations: empty, or a dict for each run that receives the outputs of its layers by name.
         """
         ...
 
     def differentiate(self, gradient: Tensor) -> None:
-        """Finds the gradients of all parameters from that by the outputs, which may be overwritten."""
+        """Computes the gradients of all parameters from that by the outputs, which may be overwritten."""
         ...
 
     def evaluate(self, x: Tensor) -> Tensor:
@@ -42,9 +42,9 @@ class Parameters:
 
     Attributes:
         gradients: of each parameter, (runs, *shape), views of `gradient`.
-        leaves: by name; what is differentiated.
-        frozen: parameters that are not trained.
-        buffers: by name; the models' own are views of these from now on.
+        leaves: trainable parameters by name.
+        frozen: other parameters by name.
+        buffers: by name; the models' own buffers become views of these.
     """
 
     def __init__(self, learners: Sequence[ModuleLearner], values: Tensor, gradient: Tensor) -> None:
@@ -75,8 +75,8 @@ class Parameters:
         self.buffers = {name: self._buffer(name) for name, _ in self._models[0].named_buffers()}
         every = self.leaves | self.frozen
         model = self._models[0]
-        self._at = {id(tensor): every[name] for name, tensor in model.named_parameters()}
-        self._at |= {id(tensor): self.buffers[name] for name, tensor in model.named_buffers()}
+        self._stacked = {id(tensor): every[name] for name, tensor in model.named_parameters()}
+        self._stacked |= {id(tensor): self.buffers[name] for name, tensor in model.named_buffers()}
 
     def _buffer(self, name: str) -> Tensor:
         path, _, last = name.rpartition(".")
@@ -87,9 +87,9 @@ class Parameters:
         return together
 
     def gather(self, tensors: Sequence[Tensor]) -> Tensor:
-        """The tensors that the runs have at one place, as one: (runs, *shape)."""
-        return self._at[id(tensors[0])]
+        """The same parameter or buffer of all runs as one tensor, (runs, *shape)."""
+        return self._stacked[id(tensors[0])]
 
     def gradient_of(self, leaf: Tensor) -> Tensor | None:
-        """Where the gradient of what `gather` gave belongs; None if it is frozen, or a buffer."""
+        """Where to write the gradient of a tensor from `gather`; None if it is frozen, or a buffer."""
         return self._gradient_of.get(id(leaf))

@@ -1,4 +1,4 @@
-"""Whether a model's pass depends on tensors alone, and changes no more than its buffers."""
+"""Checks that a model's pass depends only on tensors, and changes only its buffers."""
 
 from __future__ import annotations
 
@@ -10,41 +10,41 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sweepwise.learner.fused.module_state import Remembered
+from sweepwise.learner.fused.module_state import ModuleState
 
 
 class Unfusable(Exception):
-    """Runs that cannot be trained as one program; the text says why."""
+    """Raised for runs that cannot be trained as one program; the text says why."""
 
 
 def check_modes(model: nn.Module) -> None:
-    """Refuses a model that remembers how often its mode was changed; a trial does that, too."""
-    remembered = Remembered(model.train())
+    """Refuses a model that keeps state when its mode changes, as the comparison changes it, too."""
+    before = ModuleState(model.train())
     model.eval()
-    if changed := remembered.changed(model.train()):
-        raise Unfusable(f"a change of its mode changes {changed}")
+    if changed := before.changed(model.train()):
+        raise Unfusable(f"train() or eval() changes {changed}")
 
 
-def watched(model: nn.Module, examples: Tensor) -> Tensor:
-    """What a model puts out.
+def checked_outputs(model: nn.Module, examples: Tensor) -> Tensor:
+    """A model's outputs.
 
     Raises:
-        Unfusable: its pass looks at values, remembers something, or changes parameters.
+        Unfusable: its pass depends on values of tensors, keeps state, or changes parameters.
     """
-    remembered = Remembered(model)
-    before = [(name, own, own._version, own.detach().clone()) for name, own in model.named_parameters()]
-    with _NoLooks(), _NoReads():
+    before = ModuleState(model)
+    parameters = [(name, own, own._version, own.detach().clone()) for name, own in model.named_parameters()]
+    with _RefuseDecisions(), _RefuseReads():
         outputs: Tensor = model(examples)
-    if changed := remembered.changed(model):
+    if changed := before.changed(model):
         raise Unfusable(f"its forward pass changes {changed}")
-    for name, own, version, kept in before:
-        if own._version != version or not torch.equal(own, kept):
+    for name, own, version, copy in parameters:
+        if own._version != version or not torch.equal(own, copy):
             raise Unfusable(f"its forward pass changes its parameter {name}")
     return outputs
 
 
-class _NoLooks(TorchDispatchMode):
-    """Refuses what a pass needs to decide by values: those of all runs would decide together."""
+class _RefuseDecisions(TorchDispatchMode):
+    """Refuses operations that read values to decide by them, as all runs would share one decision."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -54,16 +54,16 @@ class _NoLooks(TorchDispatchMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default):
-            raise Unfusable("its forward pass looks at values")
+            raise Unfusable("its forward pass reads values of tensors")
         return func(*args, **(kwargs or {}))
 
 
-class _NoReads(TorchFunctionMode):
-    """Refuses the other ways to values, which are no operations of torch's."""
+class _RefuseReads(TorchFunctionMode):
+    """Refuses the other ways to read values, which are no operations of torch's dispatcher."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         if func in (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__, Tensor.data_ptr):
-            raise Unfusable("its forward pass looks at values")
+            raise Unfusable("its forward pass reads values of tensors")
         return func(*args, **(kwargs or {}))

@@ -1,8 +1,8 @@
 """The forward and backward pass of several models as one program.
 
-Two ways lead there. `stacked` replaces each layer by one of all runs: fast, where every layer is known. Else
-torch.func vectorises the model's own forward pass. Which of them does what the models do alone, is tried; see
-`trial`.
+There are two kinds. `StackedProgram` replaces each layer by one of all runs: fast, but every layer must be
+known. `VectorizedProgram` vectorises the model's own forward pass by torch.func. `compare` tries whether a
+program computes what the models compute alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from sweepwise.learner.chain import chain, derivatives
-from sweepwise.learner.forward import joined
+from sweepwise.learner.forward import concatenated
 from sweepwise.learner.fused.program import Parameters, Program
 from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.learner.fused.stacked import stacked
@@ -26,7 +26,7 @@ from sweepwise.learner.module import ModuleLearner
 
 
 class StackedProgram:
-    """Layers of all runs; see `stacked` and `chain`."""
+    """A model with stacked layers; see `stacked` and `chain`."""
 
     def __init__(self, learners: Sequence[ModuleLearner], parameters: Parameters) -> None:
         noises = [learner.noise.own() for learner in learners]
@@ -34,13 +34,13 @@ class StackedProgram:
         self._links = chain(self._model, learners[0].forward.kinds, parameters.gradient_of)
         self._runs = len(learners)
 
-    def train(self, x: Tensor, heard: Sequence[dict[str, Tensor]]) -> Tensor:
+    def train(self, x: Tensor, activations: Sequence[dict[str, Tensor]]) -> Tensor:
         """See `Program.train`."""
-        put_out: dict[str, Tensor] | None = {} if heard else None
+        recorded: dict[str, Tensor] | None = {} if activations else None
         for link in self._links:
-            x = link.forward(x, put_out)
-        for name, rows in (put_out or {}).items():
-            for own, part in zip(heard, rows, strict=True):
+            x = link.forward(x, recorded)
+        for name, rows in (recorded or {}).items():
+            for own, part in zip(activations, rows, strict=True):
                 own[name] = part
         return x
 
@@ -77,19 +77,19 @@ class VectorizedProgram:
         self._all = torch.vmap(one, randomness="error")
         self._all_on_one = torch.vmap(one, in_dims=(0, None), randomness="error")
 
-    def train(self, x: Tensor, heard: Sequence[dict[str, Tensor]]) -> Tensor:
+    def train(self, x: Tensor, activations: Sequence[dict[str, Tensor]]) -> Tensor:
         """See `Program.train`."""
-        for own, learner, examples in zip(heard, self._learners, x, strict=False):
-            put_out: dict[str, list[Tensor]] = {}
-            learner.forward.without_trace(put_out, examples)
-            own |= joined(put_out)
+        for own, learner, examples in zip(activations, self._learners, x, strict=False):
+            recorded: dict[str, list[Tensor]] = {}
+            learner.forward.record_without_trace(recorded, examples)
+            own |= concatenated(recorded)
         self._outputs = self._all(self._tensors, x)
         return self._outputs
 
     def differentiate(self, gradient: Tensor) -> None:
         """See `Program.differentiate`."""
-        found = derivatives(self._outputs, gradient, list(self._parameters.leaves.values()))
-        for part, own in zip(self._parameters.gradients, found, strict=True):
+        gradients = derivatives(self._outputs, gradient, list(self._parameters.leaves.values()))
+        for part, own in zip(self._parameters.gradients, gradients, strict=True):
             part.zero_() if own is None else part.copy_(own)
 
     @torch.no_grad()
@@ -106,27 +106,29 @@ WAYS: Sequence[Way] = (StackedProgram, VectorizedProgram)
 
 
 def program(learners: Sequence[ModuleLearner], parameters: Parameters, examples: Tensor) -> Program:
-    """The pass of several runs' models.
+    """The first kind of program that computes what the models of the runs compute alone.
 
     Args:
         learners: of the runs.
-        parameters: theirs.
-        examples: (batch, *features), on which the pass is compared with those of the models alone.
+        parameters: of the runs.
+        examples: (batch, *features), on which it is compared with the models alone.
 
     Raises:
-        Unfusable: no way gives what the models give alone.
+        Unfusable: neither kind does; with the reason of each.
     """
     reasons = []
-    warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)  # such runs train alone
+    warnings.filterwarnings(
+        "ignore", "There is a performance drop", UserWarning
+    )  # such runs are trained alone
     for way in WAYS:
         try:
-            found = way(learners, parameters)
-            compare(found, learners, parameters, examples)
+            candidate = way(learners, parameters)
+            compare(candidate, learners, parameters, examples)
         except (Unstackable, Unfusable) as error:
             reasons.append(str(error))
         except (RuntimeError, ValueError, TypeError, AttributeError, LookupError) as error:
             text = str(error) if not isinstance(error, LookupError) else f"{type(error).__name__} in its pass"
             reasons.append(text.strip().partition("\n")[0].partition(". ")[0].removesuffix("."))
         else:
-            return found
+            return candidate
     raise Unfusable("; ".join(dict.fromkeys(reasons)))

@@ -1,7 +1,7 @@
-"""A batch that several processes pass together: each its share, with the gradient of the whole batch in all.
+"""The pass of a batch by several processes: each passes its share, all get the gradient of the whole batch.
 
-torch's DistributedDataParallel adds the gradients up while the backward pass still runs. It averages over
-the processes, so each weighs its loss by the examples it has: size * own / all.
+torch's DistributedDataParallel adds up the gradients while the backward pass still runs. It averages over
+the processes, so each weights its loss by the examples it has: size * own / all.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,33 +15,33 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sweepwise.distributed.world import World
 from sweepwise.learner.parallel.sync_batch_norm import synchronise_
-from sweepwise.learner.passes import Joint, Loss, differentiate, passes
+from sweepwise.learner.passes import JointPass, Loss, differentiate, passes
 from sweepwise.learner.precision import Model
 from sweepwise.seed import generators, place_generators
 
-Trial = Callable[[Callable[..., Tensor]], None]  # of a pass (model's pass, x): goes forward and backward
+Trial = Callable[[Callable[..., Tensor]], None]  # given a pass (model's pass, x), goes forward and backward
 
 
 class SharedPasses:
     """The passes of this process's share of each batch.
 
-    Called as what `passes` returns, but with the targets of the whole batch. The loss it returns is what this
-    process contributes to the mean over the batch, and the outputs are those of its share.
+    It is called as what `passes` returns, but with the targets of the whole batch. It returns what this
+    process contributes to the mean loss over the batch, and the outputs of its share.
 
     Args:
         world: of the processes.
-        join: of a trial, see `FlatParameters.joined`: how they pass the model.
-        plain: its forward pass in training.
+        make_joint_pass: `FlatParameters.joint_pass`, which makes the pass of all processes.
+        plain: the model's forward pass in training.
         loss: the mean over the examples of (outputs, targets).
-        scale: what to differentiate instead of a loss.
+        scale: turns the loss into what is differentiated.
         accumulate: pieces in which the share is passed.
-        whole: whether the inputs are those of the whole batch; else of this process's portion.
+        whole: whether the inputs are those of the whole batch, or only of this process's part.
     """
 
     def __init__(
         self,
         world: World,
-        join: Callable[[Trial], Joint],
+        make_joint_pass: Callable[[Trial], JointPass],
         plain: Model,
         loss: Loss,
         scale: Callable[[Tensor], Tensor],
@@ -49,18 +49,18 @@ class SharedPasses:
         accumulate: int,
         whole: bool,
     ) -> None:
-        self._world, self._join, self._plain = world, join, plain
+        self._world, self._make_joint_pass, self._plain = world, make_joint_pass, plain
         self._loss, self._scale = loss, scale
         self._accumulate, self._whole = accumulate, whole
-        self._joint: Joint | None = None
+        self._joint_pass: JointPass | None = None
 
     def __call__(self, model: Model, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Passes a share; one without examples passes one of weight 0, for all must take part."""
+        """Passes this process's share; without examples one of weight 0, as all processes must take part."""
         wanted = self._world.padded_shard(targets)
         inputs = self._world.padded_shard(x) if self._whole else x
-        if self._joint is None:
-            self._joint = self._join(partial(self._trial, inputs, wanted))
-        passed, unfinished = self._joint
+        if self._joint_pass is None:
+            self._joint_pass = self._make_joint_pass(partial(self._run_trial, inputs, wanted))
+        passed, no_sync = self._joint_pass
         own = len(self._world.shard(targets))
         weight = own / len(targets)
         most = -(-len(targets) // self._world.size)
@@ -68,22 +68,22 @@ class SharedPasses:
             self._accumulate,
             lambda outputs, wanted: self._loss(outputs, wanted) * weight,
             lambda loss: self._scale(loss * self._world.size),
-            unfinished,
+            no_sync,
             lambda x: max(most, 1),
         )(partial(passed, model), inputs, wanted)
         return objective, outputs[:own]
 
-    def _trial(self, inputs: Tensor, wanted: Tensor, passing: Callable[..., Tensor]) -> None:
+    def _run_trial(self, inputs: Tensor, wanted: Tensor, passing: Callable[..., Tensor]) -> None:
         differentiate(self._loss(passing(self._plain, inputs), wanted) * 0)
 
     def contribution(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Of this process's outputs to the loss of a batch whose targets are y."""
+        """What this process's outputs contribute to the loss of a batch whose targets are y."""
         own = self._world.shard(y)
         return self._loss(outputs, own) * (len(own) / len(y)) if len(own) else outputs.new_zeros(())
 
 
 class _Passed(nn.Module):
-    """Any forward pass of a model, as a module that has the model's parameters."""
+    """A module with the model's parameters whose forward pass is any pass of the model."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -93,16 +93,16 @@ class _Passed(nn.Module):
         return passing(x)
 
 
-def joined(model: nn.Module, trial: Trial) -> Joint:
-    """Passes with the gradients of all processes; rank 0's weights are everybody's from now on.
+def joint_pass(model: nn.Module, trial: Trial) -> JointPass:
+    """The pass that adds up the gradients of all processes; all get the weights of rank 0.
 
-    Passes that leave no trace come first. By a plain one it is known which parameters take no part: their
-    gradients would be waited for. By another one torch puts its buckets into their final order, so that sums
-    are rounded alike in a run that goes on and in one that has never stopped.
+    Trial passes that change nothing come first. A plain one shows which parameters are not used, as torch
+    would wait for their gradients. Two more let torch put its buckets into their final order, so that the
+    rounding of sums is the same in a resumed run and in one that was never interrupted.
 
     Args:
         model: on its device.
-        trial: of a forward pass (model's pass, x): goes forward and backward.
+        trial: takes a forward pass (model's pass, x), and goes forward and backward through it.
     """
     device = next(model.parameters()).device
     group = group_on(device)
@@ -111,7 +111,7 @@ def joined(model: nn.Module, trial: Trial) -> Joint:
     parameters = dict(model.named_parameters())
     trial(lambda passing, x: passing(x))
     unused = [f"model.{name}" for name, parameter in parameters.items() if parameter.grad is None]
-    _forget(list(parameters.values()))
+    _clear_gradients(list(parameters.values()))
     synchronise_(model, group, device)
     whole = _Passed(model)
     DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(whole, unused)
@@ -120,20 +120,20 @@ def joined(model: nn.Module, trial: Trial) -> Joint:
     )
     for _ in range(2):  # the buckets are ordered at the beginning of the pass after the first
         trial(joint)
-        _forget(list(parameters.values()))
-    for buffer, kept in zip(model.buffers(), buffers, strict=True):
-        buffer.data.copy_(kept)
+        _clear_gradients(list(parameters.values()))
+    for buffer, saved in zip(model.buffers(), buffers, strict=True):
+        buffer.data.copy_(saved)
     place_generators(before)
     return joint, joint.no_sync
 
 
-def _forget(parameters: Sequence[nn.Parameter]) -> None:
+def _clear_gradients(parameters: Sequence[nn.Parameter]) -> None:
     for parameter in parameters:
         parameter.grad = None
 
 
 def group_on(device: torch.device) -> dist.ProcessGroup:
-    """Of all processes, for what lies on a device: nccl between GPUs, gloo between CPUs."""
+    """The process group of all processes, for tensors on a device: nccl for GPUs, gloo for CPUs."""
     if device.type == "cuda":
         group = dist.new_group(backend="nccl", device_id=device)
     else:
@@ -145,18 +145,18 @@ def group_on(device: torch.device) -> dist.ProcessGroup:
 def refuse_shares(
     model: nn.Module, size: int, accumulate: int, compile: bool, batch_size: int, examples: int
 ) -> None:
-    """Refuses what several processes cannot do as one does.
+    """Refuses what several processes cannot compute as one process does.
 
     Args:
         model: batch norm takes its statistics over all processes.
-        size: of the world.
-        accumulate: pieces a batch.
+        size: number of processes.
+        accumulate: pieces of each batch.
         compile: whether the forward pass is compiled.
-        batch_size: examples.
-        examples: of the training part.
+        batch_size: examples of a batch.
+        examples: number of training examples.
 
     Raises:
-        ValueError: naming the way out.
+        ValueError: batch norm would see other batches than in one process.
     """
     normed = any(isinstance(module, _BatchNorm) for module in model.modules())
     least = min(batch_size, examples % batch_size or batch_size)
@@ -164,13 +164,13 @@ def refuse_shares(
         return
     if accumulate > 1:
         raise ValueError(
-            f"trainer.accumulate={accumulate}: must be 1 in a world of {size} processes with batch norm, "
-            "which would take its statistics from other pieces than in one; or use layer or group norm"
+            f"trainer.accumulate={accumulate}: must be 1 with batch norm and {size} processes, as the "
+            "statistics would come from other pieces than in one process; or use layer or group norm"
         )
     if compile:
         raise ValueError(
-            f"trainer.compile=true: must be false in a world of {size} processes with batch norm, whose "
-            "statistics are exchanged in the middle of the pass; or use layer or group norm"
+            f"trainer.compile=true: must be false with batch norm and {size} processes, as they exchange "
+            "statistics in the middle of the pass; or use layer or group norm"
         )
     if least < size:
         raise ValueError(

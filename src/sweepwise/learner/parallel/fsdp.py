@@ -1,8 +1,8 @@
-"""A model whose parameters, gradients and optimizer state several processes share out among themselves.
+"""Fully sharded training: each process has a part of every parameter, gradient and optimizer state.
 
-torch's fully_shard (FSDP2) gathers the parameters of a block for its forward and its backward pass, forgets
-them again, and adds its gradient up into the parts of all processes. What is done to parameters between two
-passes is done to each process's part, in a flat row as in one process.
+torch's fully_shard (FSDP2) gathers the parameters of a block for its forward and its backward pass, frees
+them again, and adds up its gradient into the parts of all processes. Between two passes each process works
+on its own part, in a flat row as in a single process.
 
 Source: Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models,
 arXiv:1910.02054, section 5 (stage 3); Zhao et al., PyTorch FSDP, arXiv:2304.11277.
@@ -26,20 +26,20 @@ from sweepwise.learner.flat import Layout, shapes_of, trainable
 from sweepwise.learner.parallel.ddp import Trial, group_on
 from sweepwise.learner.parallel.fsdp_limits import blocks
 from sweepwise.learner.parallel.sync_batch_norm import synchronise_
-from sweepwise.learner.passes import Joint
+from sweepwise.learner.passes import JointPass
 from sweepwise.learner.precision import Model
 
 
 class ShardedParameters(Layout):
     """This process's parts of a model's trainable parameters; see `FlatParameters`.
 
-    A parameter (rows, ...) is cut into parts of ceil(rows / processes) rows, as torch cuts it. Where the last
-    process has fewer, zeros fill its part up, so that all have rows of the same layout. Their gradient is 0,
-    and what acts by element leaves them 0.
+    A parameter (rows, ...) is cut into parts of ceil(rows / processes) rows, as torch cuts it. A shorter last
+    part is padded with zeros, so that all processes have the same layout. The gradient of the padding is 0,
+    and an element-wise update leaves it 0.
 
-    The model stays whole on the CPU where it was built until the first pass of all, so that one process can
-    look at it; then it goes to the device block by block, and what is left of each is this process's part.
-    Parameters that are not trained stay whole.
+    Until the first pass the model stays whole on the CPU, so that one process can use it alone; then it goes
+    to the device block by block, and of each block only this process's part is left. Frozen parameters stay
+    whole.
 
     Args:
         model: on the CPU.
@@ -48,11 +48,11 @@ class ShardedParameters(Layout):
 
     Attributes:
         values: (1, elements of this process) weights first.
-        gradient: the same.
+        gradient: (1, elements of this process).
         all_weights: of the model, not of this process alone.
         parameters: the model's own, as torch shards them; none before the first pass.
-        untrained: not torch.inference_mode, as torch keeps the tensors into which it gathers parameters, and
-            those of inference mode cannot be trained with afterwards.
+        untrained: torch.no_grad, not torch.inference_mode: torch keeps the tensors into which it gathers
+            parameters, and those made in inference mode cannot be used in training afterwards.
     """
 
     untrained = torch.no_grad
@@ -83,18 +83,18 @@ class ShardedParameters(Layout):
         mesh = DeviceMesh.from_group(self._group, self._device.type)
         slots = self.views(self.values)
         for block in [*blocks(self._model), self._model]:
-            block.register_forward_hook(_owned)
+            block.register_forward_hook(_copied_view)
             sharded = fully_shard(block, mesh=mesh, reshard_after_forward=True, ignored_params=frozen)
-            sharded.set_force_sum_reduction_for_comms(True)  # gloo knows no mean
-            self._lay_(sharded, slots)
+            sharded.set_force_sum_reduction_for_comms(True)  # gloo cannot average
+            self._share_memory_(sharded, slots)
         named = dict(self._model.named_parameters())
         self.parameters = [named[name] for name in self.names]
 
-    def _lay_(self, block: FSDPModule, slots: Mapping[str, Tensor]) -> None:
-        """Puts what torch gathers a block's parameters from into the row, where the present values are.
+    def _share_memory_(self, block: FSDPModule, slots: Mapping[str, Tensor]) -> None:
+        """Makes torch gather a block's parameters from the row, which has the current values.
 
-        torch has no public way to say where a part lies. What it gathers is `_sharded_param_data`, filled up
-        with zeros, and the model's parameter is a view of it without them.
+        torch has no public way to set the memory of a part. It gathers `_sharded_param_data`, padded with
+        zeros, and the model's parameter is a view of it without the padding.
         """
         names = {id(parameter): name for name, parameter in self._model.named_parameters()}
         for group in block._get_fsdp_state()._fsdp_param_groups:
@@ -103,10 +103,10 @@ class ShardedParameters(Layout):
                 held._sharded_param_data = slot.view(-1)
                 parameter._local_tensor = slot[: len(parameter._local_tensor)]
 
-    def joined(self, trial: Trial) -> Joint:
-        """See `FlatParameters.joined`. Each piece's gradient is shared out at once, so none is ever whole."""
+    def joint_pass(self, trial: Trial) -> JointPass:
+        """See `FlatParameters.joint_pass`. Each piece's gradient is cut into parts at once."""
         self.begin_()
-        return _passed, nullcontext
+        return _call, nullcontext
 
     def forget_gradients(self) -> None:
         """See `FlatParameters.forget_gradients`."""
@@ -115,74 +115,76 @@ class ShardedParameters(Layout):
 
     def gradients(self) -> list[Tensor]:
         """See `FlatParameters.gradients`; of this process's parts."""
-        self.begin_()  # they may be asked for in a run that goes on, before its first pass
+        self.begin_()  # a resumed run may ask for them before its first pass
         slots = self.views(self.values).values()
-        return [_filled(p.grad, slot) for p, slot in zip(self.parameters, slots, strict=True)]
+        return [_padded_gradient(p.grad, slot) for p, slot in zip(self.parameters, slots, strict=True)]
 
     def collect(self, gradients: Sequence[Tensor]) -> list[Tensor]:
         """See `FlatParameters.collect`."""
-        return self.moved(gradients, self.gradient)
+        return self.copied_into(gradients, self.gradient)
 
     def norms(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """See `FlatParameters.norms`."""
         own = torch.stack(list(map(torch.linalg.vector_norm, tensors)))
-        return list(torch.linalg.vector_norm(self._every(own), dim=0))
+        return list(torch.linalg.vector_norm(self._all_gather(own), dim=0))
 
     def row_norms(self, rows: Tensor) -> Tensor:
         """See `FlatParameters.row_norms`."""
         own = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-        return torch.linalg.vector_norm(self._every(own), dim=0)
+        return torch.linalg.vector_norm(self._all_gather(own), dim=0)
 
-    def totals(self, sums: Sequence[Tensor]) -> list[Tensor]:
-        """See `FlatParameters.totals`."""
-        return list(self._every(torch.stack(list(sums))).sum(0)) if sums else []
+    def sum_over_processes(self, sums: Sequence[Tensor]) -> list[Tensor]:
+        """See `FlatParameters.sum_over_processes`."""
+        return list(self._all_gather(torch.stack(list(sums))).sum(0)) if sums else []
 
-    def _every(self, own: Tensor) -> Tensor:
-        """What each process has, (processes, ...), in the order of the ranks; without leaving the device."""
+    def _all_gather(self, own: Tensor) -> Tensor:
+        """The tensor of each process, (processes, ...), by rank; without leaving the device."""
         self.begin_()
         every = own.new_empty(self._world.size * own.numel())
         dist.all_gather_single(every, own.reshape(-1), group=self._group)
         return every.view(-1, *own.shape)
 
-    def shown(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
-        """See `FlatParameters.shown`; tensor by tensor onto the CPU of rank 0, elsewhere none."""
-        found = {name: self._put_together(name, part) for name, part in zip(self.names, tensors, strict=True)}
-        return found if self._world.leads else {}
+    def gather_tensors(self, tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+        """See `FlatParameters.gather_tensors`; on the CPU of rank 0, one by one; {} in other ranks."""
+        whole = {
+            name: self._gather_parameter(name, part) for name, part in zip(self.names, tensors, strict=True)
+        }
+        return whole if self._world.leads else {}
 
-    def beside(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """See `FlatParameters.beside`: on the CPU."""
+    def to_gathered_device(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """See `FlatParameters.to_gathered_device`; to the CPU."""
         return {name: tensor.cpu() for name, tensor in tensors.items()}
 
-    def copies(self, row: Tensor) -> dict[str, Tensor]:
-        """See `FlatParameters.copies`; elsewhere than in rank 0 none."""
-        return self.shown(list(self.views(row).values()))
+    def gather_row_by_name(self, row: Tensor) -> dict[str, Tensor]:
+        """See `FlatParameters.gather_row_by_name`; {} in other ranks."""
+        return self.gather_tensors(list(self.views(row).values()))
 
-    def own(self, whole: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """See `FlatParameters.own`.
+    def local_parts(self, whole: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """See `FlatParameters.local_parts`.
 
         Raises:
             ValueError: a tensor has another shape than the parameter.
         """
         shapes = self._whole | {AVERAGE + name: shape for name, shape in self._whole.items()}
-        other = [name for name in whole.keys() & shapes.keys() if whole[name].shape != shapes[name]]
-        if other:
-            raise ValueError(f"the checkpoint is of another model: {', '.join(sorted(other))}")
+        differing = [name for name in whole.keys() & shapes.keys() if whole[name].shape != shapes[name]]
+        if differing:
+            raise ValueError(f"the checkpoint is of another model: {', '.join(sorted(differing))}")
         return {name: self._part(tensor) if name in shapes else tensor for name, tensor in whole.items()}
 
-    def whole_row(self, part: Tensor, first: int) -> Tensor:
-        """See `FlatParameters.whole_row`; elsewhere than in rank 0 it is empty."""
-        cut = self._covered(self.shapes, part.numel(), first)
+    def gather_row(self, part: Tensor, first: int) -> Tensor:
+        """See `FlatParameters.gather_row`; empty in other ranks."""
+        cut = self._parameters_at(self.shapes, part.numel(), first)
         shaped = zip(self.names[cut], _split(part, self.shapes[cut]), strict=True)
-        return torch.cat([self._put_together(name, own).reshape(-1) for name, own in shaped])
+        return torch.cat([self._gather_parameter(name, own).reshape(-1) for name, own in shaped])
 
-    def own_row(self, whole: Tensor, first: int) -> Tensor:
-        """See `FlatParameters.own_row`."""
+    def local_row(self, whole: Tensor, first: int) -> Tensor:
+        """See `FlatParameters.local_row`."""
         shapes = list(self._whole.values())
-        cut = self._covered(shapes, whole.numel(), first)
+        cut = self._parameters_at(shapes, whole.numel(), first)
         return torch.cat([self._part(tensor).reshape(-1) for tensor in _split(whole, shapes[cut])])
 
-    def _covered(self, shapes: Sequence[torch.Size], elements: int, first: int) -> slice:
-        """The parameters from the one at element `first` of the row on that have so many elements."""
+    def _parameters_at(self, shapes: Sequence[torch.Size], elements: int, first: int) -> slice:
+        """The parameters that begin at element `first` of the row and have `elements` elements in all."""
         begin = [0, *accumulate(shape.numel() for shape in self.shapes)].index(first)
         ends = list(accumulate(shape.numel() for shape in shapes[begin:]))
         return slice(begin, begin + ends.index(elements) + 1)
@@ -195,8 +197,8 @@ class ShardedParameters(Layout):
         part[: len(own)] = own
         return part
 
-    def _put_together(self, name: str, part: Tensor) -> Tensor:
-        """Together: the whole of a parameter's parts, on the CPU; in all but rank 0 it is empty."""
+    def _gather_parameter(self, name: str, part: Tensor) -> Tensor:
+        """Together: the whole parameter from the parts of all processes, on the CPU; empty but in rank 0."""
         parts = self._world.gather("a parameter", part)
         whole = self._whole[name]
         ends = [max(0, whole[0] - number * len(part)) for number in range(len(parts))]
@@ -212,8 +214,8 @@ def _split(row: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
     return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _filled(gradient: Tensor | None, like: Tensor) -> Tensor:
-    """A part's gradient with zeros where the part is filled up."""
+def _padded_gradient(gradient: Tensor | None, like: Tensor) -> Tensor:
+    """A part's gradient, with zeros for the padding of the part."""
     if gradient is None:
         return torch.zeros_like(like)
     own = cast(DTensor, gradient).to_local()
@@ -224,10 +226,10 @@ def _filled(gradient: Tensor | None, like: Tensor) -> Tensor:
     return filled
 
 
-def _owned(block: nn.Module, inputs: object, output: object) -> object:
-    """A block's output, copied if it is a view: what changes that in place would cut torch's hooks off."""
+def _copied_view(block: nn.Module, inputs: object, output: object) -> object:
+    """A block's output, copied if it is a view: a change of a view in place would remove torch's hooks."""
     return output.clone() if isinstance(output, Tensor) and output._is_view() else output
 
 
-def _passed(passing: Model, x: Tensor) -> Tensor:
+def _call(passing: Model, x: Tensor) -> Tensor:
     return passing(x)

@@ -1,4 +1,4 @@
-"""What can be trained by processes that have a part of each parameter, and in which blocks they gather it."""
+"""What fully sharded training refuses, and the blocks in which it gathers parameters."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ WAY_OUT = "or use trainer.parallel=ddp"
 def refuse_unshardable(
     model: nn.Module, regularizers: Sequence[Regularizer], precision: Precision, compile: bool
 ) -> None:
-    """Refuses what several processes with parts of the parameters cannot do as one does.
+    """Refuses what several processes with parts of the parameters cannot compute as one process does.
 
     Args:
         model: initialised and prepared by the regularizers.
@@ -38,7 +38,7 @@ def refuse_unshardable(
     if precision == "fp16":
         faults.append(
             "trainer.precision=fp16: must be bf16 or fp32 with trainer.parallel=fsdp, as a process does not "
-            f"see whether another one's part of the gradient overflows; {WAY_OUT}"
+            f"know whether another one's part of the gradient overflows; {WAY_OUT}"
         )
     on_rows = {id(r): r for moment in ON_ROWS for r in acting(regularizers, moment)}
     faults += [
@@ -54,8 +54,8 @@ def refuse_unshardable(
         if is_parametrized(module)
     ][:1]
     faults += [
-        f"model: {name} must have an axis to be cut along with trainer.parallel=fsdp, and is a scalar; make "
-        f"its shape (1,), {WAY_OUT}"
+        f"model: {name} must have at least one axis with trainer.parallel=fsdp, and is a scalar; give it the "
+        f"shape (1,), {WAY_OUT}"
         for name, parameter in model.named_parameters()
         if not parameter.ndim
     ][:1]
@@ -64,10 +64,10 @@ def refuse_unshardable(
 
 
 def refuse_by_tensor(optimizer: FlatOptimizer) -> None:
-    """Refuses an optimizer that looks at whole tensors.
+    """Refuses an optimizer whose update of an element depends on the whole tensor.
 
     Raises:
-        UsageError: it does.
+        UsageError: it is one.
     """
     if not optimizer.by_element:
         name = type(optimizer.optimizer).__name__
@@ -80,12 +80,12 @@ def refuse_by_tensor(optimizer: FlatOptimizer) -> None:
 
 
 def blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """The modules of a model whose parameters are gathered at a time; the model itself gathers the others.
+    """The modules whose parameters are gathered together; the model itself gathers those of no block.
 
-    They are what is called one after the other: the children of the model, of an nn.Sequential, and of what
-    has an nn.ModuleList somewhere, such as the layers of an nn.TransformerEncoder. Below that a module may
-    use its children's parameters without calling them, as nn.MultiheadAttention does. One that shares a
-    parameter with another one is left to the model, which has both at once.
+    Blocks are modules that are called one after the other: the children of the model, of an nn.Sequential,
+    and of what contains an nn.ModuleList, such as the layers of an nn.TransformerEncoder. Below that a module
+    may use its children's parameters without calling them, as nn.MultiheadAttention does. A module that
+    shares a parameter with another is no block: the model gathers for both.
 
     Args:
         model: any.
@@ -98,7 +98,7 @@ def blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def _owners(model: nn.Module) -> Counter[int]:
-    """How many modules have each parameter, by its identity."""
+    """The number of modules that have each parameter, by its id."""
     return Counter(id(own) for module in model.modules() for own in module.parameters(recurse=False))
 
 

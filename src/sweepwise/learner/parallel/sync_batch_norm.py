@@ -1,4 +1,4 @@
-"""Batch norm whose statistics are those of the whole batch, though several processes have a share each."""
+"""Batch norm over the whole batch, of which each process has a share."""
 
 from typing import cast
 
@@ -11,10 +11,10 @@ PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class SyncedNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over all processes, in plain operations; torch's SyncBatchNorm computes on GPUs only.
+    """Batch norm over all processes, for CPUs too; torch's SyncBatchNorm works on GPUs only.
 
-    Mean first, then the mean square of the deviations: E[x^2] - E[x]^2 would cancel. Backwards both sums are
-    differentiated through the exchange, so the gradient is that of the whole batch.
+    First the mean, then the mean square of the deviations, as E[x^2] - E[x]^2 would cancel. The backward pass
+    differentiates both sums through the exchange, so the gradient is that of the whole batch.
 
     Source: Ioffe & Szegedy, Batch Normalization, arXiv:1502.03167, algorithm 1.
     """
@@ -22,10 +22,10 @@ class SyncedNorm(nn.modules.batchnorm._BatchNorm):
     process_group: dist.ProcessGroup
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """The plain layer would have refused it in the first pass."""
+        """Nothing to check: the plain layer has checked it in the first pass."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalises over all examples and places; in evaluation as the plain layer."""
+        """Normalises over all examples and positions; in evaluation as the plain layer."""
         if not (self.training or self.running_mean is None):
             return super().forward(input)
         over = [0, *range(2, input.ndim)]
@@ -54,14 +54,14 @@ class SyncedNorm(nn.modules.batchnorm._BatchNorm):
 
 
 def synchronise_(model: nn.Module, group: dist.ProcessGroup, device: torch.device) -> None:
-    """Makes torch's batch norms take their statistics over all processes, in place.
+    """Makes torch's batch norms in a model compute their statistics over all processes, in place.
 
-    The class alone changes, not the module: hooks, names and parameters stay.
+    Only the class of a module changes: its hooks, name and parameters stay.
 
     Args:
         model: any.
         group: of all processes.
-        device: where the model computes.
+        device: of the model.
     """
     for module in model.modules():
         if type(module) in PLAIN:
