@@ -38,7 +38,7 @@ from worlds import (
 )
 
 from sweepwise import build, library, parts, run
-from sweepwise.distributed.join import joined
+from sweepwise.distributed.join import join_world
 from sweepwise.distributed.place import Place, place
 from sweepwise.distributed.world import SINGLE_PROCESS
 from sweepwise.early_stop.patience import Patience
@@ -125,7 +125,7 @@ def test_dropout_differs_between_the_ranks(tmp_path):
     """Else the halves of a batch would lose the same units."""
 
     def masks() -> int:
-        with joined() as world:
+        with join_world() as world:
             library.assemble = partial(parts.assemble, world=world)
             built = build(
                 data=classes(),
@@ -145,7 +145,7 @@ def test_dropout_differs_between_the_ranks(tmp_path):
 
 def test_without_variables_a_process_is_alone():
     assert place({}) == place({"WORLD_SIZE": "1", "RANK": "0"}) == Place(0, 1, 0)
-    with joined() as world:
+    with join_world() as world:
         assert world is SINGLE_PROCESS
 
 
@@ -223,7 +223,7 @@ def test_the_death_of_one_ends_all_and_they_go_on(tmp_path, rank, parallel):
     codes, told = stopped(tmp_path, rank, signal.SIGKILL, *chosen, *SLOW, "checkpoint.steps=3")
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] == 1
-    assert told.count("error: another process of this training has gone") == 1
+    assert told.count("error: another process of this training is gone") == 1
     known = read(folder_of(tmp_path))
     assert known["status"] == ("interrupted" if rank else "running")  # nobody holds the folder any more
     codes, told = together(tmp_path, 2, *chosen)

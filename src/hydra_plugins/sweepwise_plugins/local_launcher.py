@@ -32,7 +32,7 @@ class LocalLauncher(RunLauncher):
         new = not (
             home / SWEEP
         ).exists()  # else all may have been trained before, for which no torch is needed
-        requests = load.meanwhile(compose) if new and len(job_overrides) <= SOON_SENT else compose()
+        requests = load.while_torch_loads(compose) if new and len(job_overrides) <= SOON_SENT else compose()
         return [returned(request, value) for request, value in train(requests, settings)]
 
     def _job_by_job(self, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
