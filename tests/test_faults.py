@@ -248,7 +248,7 @@ def test_a_signal_before_the_training_leaves_nothing_that_blocks_the_next(start,
         print("slow", flush=True)
         time.sleep(SECONDS)
 
-    for place in ("run.from_config.build", "diagnosis.advice.look", "run.messages.opening"):
+    for place in ("run.from_config.build", "diagnosis.advice.diagnose", "run.messages.opening"):
         with monkeypatch.context() as patch:
             patch.setattr(f"sweepwise.{place}", slow)
             first = start(*SHORT)

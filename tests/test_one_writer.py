@@ -1,4 +1,4 @@
-"""What must survive is put in place by durable.py alone, under names that no other process takes."""
+"""What must survive is put in place by system/atomic.py alone, under names that no other process takes."""
 
 import ast
 import os
@@ -10,9 +10,12 @@ from sweepwise.monitor.hparams import EXPERIMENT_FILE, experiment_columns, write
 from sweepwise.system import atomic
 
 ROOT = Path(__file__).parents[1]
-WRITER = "durable.py"
+WRITER = "atomic.py"
 # Renames of folders that are there already, not of what was written aside.
-MOVES = {"fence.py": "a run's folder and its copy change places", "checkpoint.py": "a damaged one is put by"}
+MOVES = {
+    "takeover.py": "a run's folder and its copy change places",
+    "checkpoints.py": "a damaged one is put by",
+}
 RENAMING = ("rename", "renames", "replace", "mkstemp", "mkdtemp", "NamedTemporaryFile")
 SCRATCH = {"git.py", "verify.py", "reproduce.py"}  # folders in the system's place for them, for the process
 

@@ -28,7 +28,7 @@ def refuse_conflicts(request: Request, parts: Parts) -> list[str]:
         faults.append(f"scheduler.mode={mode}: does not fit {schedule.metric}; use scheduler.mode={better}")
     epochs = -(-parts.steps // data.steps_per_epoch)
     if early_stop.least_epochs > epochs:
-        rule = f"{early_stop.least_epochs - 1}: must be less than the {epochs} epochs of the training"
+        rule = f"{early_stop.least_epochs - 1}: must be below the {epochs} epochs of the training"
         if any(override.startswith("early_stop") for override in request.overrides):
             faults.append(f"early_stop.patience={rule}, or use early_stop=none")
         else:
