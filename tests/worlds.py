@@ -31,7 +31,7 @@ from sweepwise.distributed.world import PeerLost
 from sweepwise.errors import UsageError
 from sweepwise.learner import Watch
 from sweepwise.model.mlp import mlp
-from sweepwise.run import single
+from sweepwise.store.claim import Busy
 from sweepwise.store.status import Ended
 from sweepwise.system import signals
 from sweepwise.system.progress import Silent
@@ -239,7 +239,7 @@ def training(home: Path, *overrides: str) -> Callable[[], int]:
         torch.set_default_dtype(torch.float32)
         try:
             return run.train(asked).exit_code
-        except (UsageError, PeerLost, Ended, single.record.Busy, OSError) as error:
+        except (UsageError, PeerLost, Ended, Busy, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return ranks.exit_code(error)
 

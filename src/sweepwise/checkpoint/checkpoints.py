@@ -40,7 +40,7 @@ from sweepwise.checkpoint.manifest import (
 from sweepwise.config.ranges import Range
 from sweepwise.errors import Failure
 from sweepwise.store import takeover
-from sweepwise.store.folders import CHECKPOINTS as FOLDER
+from sweepwise.store.folders import CHECKPOINTS
 from sweepwise.system import atomic
 from sweepwise.system.handle import readable
 
@@ -105,7 +105,7 @@ class Checkpoints:
         keep: Annotated[int, Range(1)] = 2,
         full_disk: Literal["continue", "stop"] = "continue",
     ) -> None:
-        self._folder = folder / FOLDER
+        self._folder = folder / CHECKPOINTS
         atomic.make_folder(self._folder)
         self._seconds = 60 * minutes
         self._steps, self._epochs, self._keep = steps, epochs, keep
@@ -203,7 +203,7 @@ class Checkpoints:
             try:
                 saved = _read(path, tuple(reasons))
             except ValueError as error:
-                reasons.append(f"{FOLDER}/{path.name}: {error}")
+                reasons.append(f"{CHECKPOINTS}/{path.name}: {error}")
                 continue
             self._discard_newer(path, saved)
             return saved
@@ -299,7 +299,7 @@ class Checkpoints:
             if error.errno not in DISK_FULL:
                 raise
             free = shutil.disk_usage(self._folder).free
-            text = f"no room for {FOLDER}/{folder.name}: it needs {needed:,} bytes, {free:,} are free"
+            text = f"no room for {CHECKPOINTS}/{folder.name}: it needs {needed:,} bytes, {free:,} are free"
             if free > needed:
                 text += ", so the limit is the number of files or a quota"
             raise OSError(error.errno, f"{text}; the earlier checkpoints are kept") from error

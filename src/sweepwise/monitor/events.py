@@ -27,10 +27,10 @@ from sweepwise.monitor.tfrecord import (
     SESSION_LOG,
     SUMMARY,
     bytes_field,
-    floats,
+    float_tensor,
     framed,
     plugin_summary,
-    texts,
+    text_tensor,
     varint,
     version_record,
 )
@@ -83,7 +83,7 @@ class EventFile:
 
     def text(self, tag: str, markdown: str, step: int = 0) -> None:
         """Write a text in Markdown for the Text tab."""
-        self._write(step, SUMMARY, plugin_summary(tag, "text", texts(markdown.encode())))
+        self._write(step, SUMMARY, plugin_summary(tag, "text", text_tensor(markdown.encode())))
 
     def graph(self, definition: bytes) -> None:
         """Write the Graphs tab's picture of the model, a serialised GraphDef."""
@@ -92,7 +92,7 @@ class EventFile:
     def image(self, tag: str, picture: Picture, step: int = 0, description: str = "") -> None:
         """Write a picture for the Images tab, with a description in Markdown."""
         height, width, _ = picture.shape
-        tensor = texts(str(width).encode(), str(height).encode(), png(picture))
+        tensor = text_tensor(str(width).encode(), str(height).encode(), png(picture))
         self._write(step, SUMMARY, plugin_summary(tag, "images", tensor, description=description))
 
     def curve(self, tag: str, values: NDArray[np.float32], step: int = 0, description: str = "") -> None:
@@ -100,7 +100,7 @@ class EventFile:
         from tensorboard.plugins.pr_curve.plugin_data_pb2 import PrCurvePluginData
 
         content = PrCurvePluginData(version=0, num_thresholds=values.shape[1]).SerializeToString()
-        summary = plugin_summary(tag, "pr_curves", floats(values), content, description)
+        summary = plugin_summary(tag, "pr_curves", float_tensor(values), content, description)
         self._write(step, SUMMARY, summary)
 
     def layout(self, charts: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
@@ -123,7 +123,7 @@ class EventFile:
                 Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in lines.items()
             ]
             layout.category.append(Category(title=category, chart=chart))
-        tensor = texts(layout.SerializeToString())
+        tensor = text_tensor(layout.SerializeToString())
         self._write(0, SUMMARY, plugin_summary("custom_scalars__config__", "custom_scalars", tensor))
 
     def hparams(self, values: Mapping[str, bool | int | float | str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sweepwise.monitor.tfrecord import SUMMARY, framed, plugin_summary, texts, version_record
+from sweepwise.monitor.tfrecord import SUMMARY, framed, plugin_summary, text_tensor, version_record
 from sweepwise.system import atomic
 
 EXPERIMENT_FILE = "events.out.tfevents.0000000000.experiment"
@@ -101,7 +101,7 @@ def _summary(field: str, message: Any) -> bytes:
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     content = HParamsPluginData(version=0, **{field: message}).SerializeToString(deterministic=True)
-    return plugin_summary(f"_hparams_/{field}", "hparams", texts(b""), content)
+    return plugin_summary(f"_hparams_/{field}", "hparams", text_tensor(b""), content)
 
 
 def _hparam_info(key: str, values: Sequence[bool | int | float | str] | None) -> Any:

@@ -16,7 +16,7 @@ from sweepwise.monitor.tfrecord import masked_crc
 from sweepwise.store.folders import LINES
 
 DESCRIPTIONS = ("run/", "_hparams_/session_start_info")  # tags that differ between equal runs
-GRAPH = "graph"  # in place of a tag, since a graph has none
+GRAPH_TAG = "graph"  # in place of a tag, since a graph has none
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def events(folder: Path) -> Iterator[Entry]:
         for content in records(path):
             event = Event.FromString(content)
             if event.HasField("graph_def"):
-                yield Entry(event.step, GRAPH, event.graph_def)
+                yield Entry(event.step, GRAPH_TAG, event.graph_def)
             for value in event.summary.value:
                 if not value.tag.startswith(DESCRIPTIONS):
                     yield Entry(event.step, value.tag, _timeless(value))
@@ -101,7 +101,7 @@ def difference_text(one: Entry, other: Entry) -> str:
     """The difference between two entries of the same tag, in words."""
     if isinstance(one.content, str) or isinstance(other.content, str):
         return f"{one.content!s} and {other.content!s}"
-    if one.tag == GRAPH:
+    if one.tag == GRAPH_TAG:
         return _sizes(one.content, other.content)
     from tensorboard.compat.proto.summary_pb2 import Summary
 

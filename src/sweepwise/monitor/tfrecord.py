@@ -65,7 +65,7 @@ def plugin_summary(tag: str, plugin: str, tensor: Any, content: bytes = b"", des
     return Summary(value=[Summary.Value(tag=tag, metadata=metadata, tensor=tensor)]).SerializeToString()
 
 
-def texts(*texts: bytes) -> Any:
+def text_tensor(*texts: bytes) -> Any:
     """A TensorProto of texts; a single text is a scalar."""
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
     from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
@@ -74,7 +74,7 @@ def texts(*texts: bytes) -> Any:
     return TensorProto(dtype="DT_STRING", tensor_shape=TensorShapeProto(dim=sizes), string_val=texts)
 
 
-def floats(values: NDArray[np.float32]) -> Any:
+def float_tensor(values: NDArray[np.float32]) -> Any:
     """A TensorProto of float32 numbers in their shape."""
     from tensorboard.compat.proto.tensor_pb2 import TensorProto
     from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def open_session(
     provenance = gather(request, settings)
     now = provenance.fields() | {"data_sha256": parts.data.sha256}
     find_resume_point = partial(_resume_point, request, claim, now)
-    saved, lines, changed = world.on_rank_0(RESUMING, find_resume_point, to_others=lambda found: found[0])
+    saved, lines, changed = world.on_rank_0(RESUMING, find_resume_point, to_others=itemgetter(0))
     fields = {
         "id": request.id,
         "overrides": list(request.overrides),
@@ -104,7 +105,7 @@ def _resume_point(
 
     Args:
         request: the run.
-        claim: of its folder.
+        claim: the claim of its folder.
         now: what produces the run now, as the fields of `record.json`.
 
     Returns:
