@@ -66,13 +66,13 @@ def main(arguments: list[str]) -> None:
         except UsageError as error:  # an init that does not fit this network; the others may
             refused[label] = error
             continue
-        if starts[label].diagnosis.failed:
-            raise UsageError([f"{label}: the network does not run: {starts[label].diagnosis.failed}"])
+        if starts[label].measurements.failed:
+            raise UsageError([f"{label}: the network does not run: {starts[label].measurements.failed}"])
     if not starts:
         raise next(iter(refused.values()))
     first = next(iter(starts.values()))
     choices = next(iter(requests.values())).choices
-    shape = f"{len(first.diagnosis.hidden)} hidden layers, {first.diagnosis.examples} examples"
+    shape = f"{len(first.measurements.hidden)} hidden layers, {first.measurements.examples} examples"
     print(f"model {choices['model']}, data {choices['data']}: {shape}")
     print(f"outputs of 0 have a loss of {first.expected_loss:.4g}, {first.expected_words}\n")
     print("\n".join(comparison(key, starts) if len(starts) > 1 else layers(first)), end="\n\n")
@@ -116,19 +116,19 @@ def comparison(key: str, starts: "Mapping[str, Diagnosis]") -> list[str]:
         f"{key:<{width}}  loss{heads}{heads} dead sat.",
     ]
     for label, start in starts.items():
-        hidden = start.diagnosis.hidden
+        hidden = start.measurements.hidden
         shown = [hidden[0], hidden[(len(hidden) - 1) // 2], hidden[-1]] if hidden else []
         cells = [f"{layer.std:8.2g}" for layer in shown] + [f"{layer.gradient:8.2g}" for layer in shown]
         shares = [share([getattr(layer, name) for layer in hidden]) for name in ("dead", "saturated")]
         lines.append(
-            f"{label:<{width}}{start.diagnosis.loss:6.4g}{''.join(cells) or ' ' * 48}{''.join(shares)}"
+            f"{label:<{width}}{start.measurements.loss:6.4g}{''.join(cells) or ' ' * 48}{''.join(shares)}"
         )
     return lines
 
 
 def layers(start: "Diagnosis") -> list[str]:
     """A line for each layer of one network."""
-    found = start.diagnosis
+    found = start.measurements
     width = max(8, *(len(layer.name) for layer in found.layers))
     lines = [
         f"first loss {found.loss:.4g}",
@@ -159,7 +159,7 @@ def draw(starts: "Mapping[str, Diagnosis]", path: Path) -> None:
     for place, (title, quantity) in enumerate(names, 1):
         axes = drawing.add_subplot(1, 2, place)
         for number, (label, start) in enumerate(starts.items()):
-            sizes = np.array([getattr(layer, quantity) for layer in start.diagnosis.layers])
+            sizes = np.array([getattr(layer, quantity) for layer in start.measurements.layers])
             zero = not (sizes[:-1] > 0).any()
             sizes[~(sizes > 0)] = np.nan
             style = ("o-", "s--", "^:")[number // 10 % 3]

@@ -51,7 +51,7 @@ def signal(request: Request, nets: int) -> Signal:
     import torch
 
     from sweepwise.init import initialize_
-    from sweepwise.parts import built
+    from sweepwise.parts import build_part
     from sweepwise.run import bind_all
 
     bound = bind_all(request.config)
@@ -64,7 +64,7 @@ def signal(request: Request, nets: int) -> Signal:
         torch.manual_seed(seed)
         network = bound["model"].target((hidden[0],), hidden[-1])
         x = torch.randn(EXAMPLES, hidden[0])
-        built("init", partial(initialize_, network, init.target, x, seed=seed, **init.envelope))
+        build_part("init", partial(initialize_, network, init.target, x, seed=seed, **init.envelope))
         layers: list[torch.Tensor] = []
         for name, module in network.named_children():
             x = module(x)

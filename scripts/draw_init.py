@@ -81,7 +81,7 @@ def weights(request: Request) -> Weights:
     from torch import nn
 
     from sweepwise.init import initialize_
-    from sweepwise.parts import built
+    from sweepwise.parts import build_part
     from sweepwise.run import bind_all
 
     bound = bind_all(request.config)
@@ -92,7 +92,7 @@ def weights(request: Request) -> Weights:
     examples = torch.randn(256, FAN_IN)
     # Not as an output layer, whose weights are smaller.
     options = {**init.envelope, "output_scale": 1.0}
-    built("init", partial(initialize_, layer, init.target, examples, seed=seeds.init, **options))
+    build_part("init", partial(initialize_, layer, init.target, examples, seed=seeds.init, **options))
     function, given = init.target.func, init.target.keywords
     formula = EXPECTED.get(function.__name__)
     return Weights(linear.weight.detach().numpy().ravel().copy(), formula(given) if formula else math.nan)

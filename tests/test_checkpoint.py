@@ -17,7 +17,7 @@ import pytest
 import torch
 from small import mounted
 
-from sweepwise.checkpoint import Checkpoints, Damaged, manifest
+from sweepwise.checkpoint import Checkpoints, CheckpointsDamaged, manifest
 from sweepwise.checkpoint import checkpoints as checkpoints_module
 from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS
 from sweepwise.checkpoint.manifest import MANIFEST
@@ -70,7 +70,7 @@ def links_lead_somewhere(folder):
     for link in ("last", "best"):
         path = folder / CHECKPOINTS / link
         assert path.is_symlink()
-        manifest.opened(path.resolve(strict=True))
+        manifest.read_verified(path.resolve(strict=True))
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ def test_all_damaged(folder):
         (path / STATE).write_bytes(b"")
     before = sorted(str(path) for path in folder.rglob("*"))
     for _ in range(2):
-        with pytest.raises(Damaged) as refused:
+        with pytest.raises(CheckpointsDamaged) as refused:
             load(folder)
         for word in ("step-00000003", "step-00000006", STATE, "fresh=true"):
             assert word in str(refused.value)
@@ -364,7 +364,7 @@ def test_a_full_disk_keeps_the_old_one(small_disk, capsys):
     assert "no room for checkpoints/best-00000006: it needs" in failure
     assert "0 are free" in failure
     assert "kept" in failure
-    assert "the training goes on" in capsys.readouterr().err
+    assert "the training continues" in capsys.readouterr().err
     links_lead_somewhere(small_disk)
     is_whole(Checkpoints(small_disk).load(), 3)
     filling.unlink()
@@ -469,7 +469,7 @@ def test_a_packed_state_is_refused(folder):
     forge(folder, packed.getvalue())
     saved = load(folder)
     is_whole(saved, 3)
-    assert "is packed, which torch never does" in saved.damaged[0]
+    assert "is compressed, which torch never does" in saved.damaged[0]
 
 
 def test_a_state_that_claims_too_much_is_refused(folder):
@@ -485,7 +485,7 @@ def test_a_state_that_claims_too_much_is_refused(folder):
     forge(folder, bytes(content[:first]) + 20 * directory + bytes(tail))
     saved = load(folder)
     is_whole(saved, 3)
-    assert "says that it holds more than it has bytes" in saved.damaged[0]
+    assert "claims to hold more bytes than its file has" in saved.damaged[0]
 
 
 @pytest.mark.parametrize(

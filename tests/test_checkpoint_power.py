@@ -11,7 +11,7 @@ import shutil
 import pytest
 import torch
 
-from sweepwise.checkpoint import Checkpoints, Damaged, manifest
+from sweepwise.checkpoint import Checkpoints, CheckpointsDamaged, manifest
 from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS
 from sweepwise.monitor import Monitor
 from sweepwise.store.folders import CHECKPOINTS
@@ -205,7 +205,7 @@ def is_sound(folder, expected):
         for name, size in saved.state["log"].items():
             assert (folder / name).stat().st_size >= size, name
         for link in ("last", "best"):
-            manifest.opened((folder / CHECKPOINTS / link).resolve(strict=True))
+            manifest.read_verified((folder / CHECKPOINTS / link).resolve(strict=True))
     return step
 
 
@@ -270,7 +270,7 @@ def test_a_missing_sync_is_found(tmp_path, files):
         make(image, left)
         try:
             is_sound(left, {3})
-        except (AssertionError, OSError, Damaged):
+        except (AssertionError, OSError, CheckpointsDamaged):
             lost += 1
         shutil.rmtree(left)
     assert lost

@@ -28,7 +28,7 @@ from sweepwise.data.download import Published, download, folder_of
 from sweepwise.data.idx import read_idx
 from sweepwise.data.mnist import MNIST, MNIST_MIRRORS, fashion_mnist, mnist
 from sweepwise.errors import UsageError
-from sweepwise.parts import built
+from sweepwise.parts import build_part
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 with_debian = pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's dataset-fashion-mnist")
@@ -306,7 +306,7 @@ def test_without_files_and_network_a_run_ends_with_code_2_and_no_folder(tmp_path
 def test_without_files_and_network_the_fault_is_the_groups(tmp_path, monkeypatch):
     monkeypatch.setattr(mnist_module, "MNIST_MIRRORS", (refused_port(),))
     with pytest.raises(UsageError, match=r"^data=mnist: train-images-idx3-ubyte\.gz could not be downloaded"):
-        built("data", lambda: split(mnist(root=str(tmp_path))))
+        build_part("data", lambda: split(mnist(root=str(tmp_path))))
 
 
 # --- CIFAR-10

@@ -150,7 +150,7 @@ def test_code_that_has_changed_is_named_and_asked_about(start):
     accepted = start(*SHORT, "accept_changes=true")
     assert accepted.wait() == 0 and accepted.out.startswith("finished before")
     anew = start(*SHORT, "fresh=true")
-    assert anew.wait() == 0 and "fresh         over what was here" in anew.out
+    assert anew.wait() == 0 and "fresh         replaces the earlier run in this folder" in anew.out
     assert start(*SHORT).wait() == 0 and record.read(the_folder())["code"] != known["code"]
 
 
@@ -372,7 +372,7 @@ def test_a_disk_that_fills_up_costs_a_checkpoint_and_not_the_training(start, tmp
         assert line.startswith("warning: no room for checkpoints/step-00000020: it needs ")
         needed, free = (int(number.replace(",", "")) for number in re.findall(r"\d[\d,]{4,}\b", line)[1:])
         assert 2_200_000 < needed < 2_400_000 and 0 < free < 1_500_000 and "bytes" in line
-        assert line.endswith("; the checkpoints before it are kept; the training goes on")
+        assert line.endswith("; the earlier checkpoints are kept; the training continues")
         assert not first.ended()
         remount(disk, "size=50m")
         until(lambda: has_checkpoints(disk))
@@ -520,7 +520,7 @@ def test_damaged_checkpoints_are_never_started_over_from(start):
         path.write_bytes(path.read_bytes()[:-1])
     before = {path: path.read_bytes() for path in the_folder().rglob("*") if path.is_file()}
     third = start(*LONG)
-    assert third.wait() == 1 and "no checkpoint is whole" in third.err and "fresh=true" in third.err
+    assert third.wait() == 1 and "no checkpoint is intact" in third.err and "fresh=true" in third.err
     after = {path: path.read_bytes() for path in the_folder().rglob("*") if path.is_file()}
     assert {p.name: c for p, c in before.items() if p.name != ".lock"} == {
         p.name: c for p, c in after.items() if p.name != ".lock"

@@ -20,7 +20,7 @@ from small import ENVIRONMENT, PLAIN, TINY, TRAIN
 
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.monitor.appended import AppendedFile
-from sweepwise.monitor.events import EventFile, cut
+from sweepwise.monitor.events import EventFile, truncate_events
 from sweepwise.store import claim as claim_module
 from sweepwise.store import folders, record, request, takeover
 from sweepwise.store.attempt import Attempt
@@ -110,7 +110,7 @@ class Writer:
         yield lambda: Checkpoints(inside).load()
         yield lambda: self.record.end("finished", "")
         yield lambda: AppendedFile(inside / LINES, 0)
-        yield lambda: cut(inside, {})
+        yield lambda: truncate_events(inside, {})
         yield lambda: EventFile(inside)
         yield lambda: folders.probe(inside)
         yield lambda: folders.clear(inside)

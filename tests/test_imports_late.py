@@ -67,7 +67,7 @@ both.step(torch.ones(8, 4), torch.zeros(8, dtype=torch.int64), np.array([0.1, 0.
 both.evaluate([(torch.ones(4, 4), torch.zeros(4, dtype=torch.int64))])
 """,
     "events of scalars and histograms": """
-from sweepwise.monitor.events import EventFile, cut
+from sweepwise.monitor.events import EventFile, truncate_events
 from sweepwise.monitor.histogram import histograms
 with EventFile(pathlib.Path(sys.argv[1])) as file:
     file.scalars(0, {"x": 1.0})

@@ -76,7 +76,7 @@ def test_the_writer_has_ended_and_its_error_is_a_note(tmp_path, monkeypatch, wri
         fit(small(), tmp_path)
     assert writers() == before
     (note,) = raised.value.__notes__
-    assert note == "besides, when the folder was closed: PermissionError: [Errno 13] no such luck"
+    assert note == "also, when the folder was closed: PermissionError: [Errno 13] no such luck"
 
 
 def test_what_the_writer_has_begun_is_whole(tmp_path, monkeypatch, written_by_a_thread):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from worlds import folder_of, started, together
 
-from sweepwise.distributed.join import joined
+from sweepwise.distributed.join import join_world
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.store.record import read
 
@@ -17,7 +17,7 @@ def ended(folder, do):
     """Exit codes of two processes that each do something with their world, and what they print."""
 
     def work() -> int:
-        with joined() as world:
+        with join_world() as world:
             do(world)
         return 0
 

@@ -97,7 +97,7 @@ def test_an_append_is_whole_or_undone(tmp_path, monkeypatch, capsys, room):
     file.close()
     assert content(tmp_path) == b"first\nsecond\nthird\n"
     said = capsys.readouterr().err
-    assert said == "warning: log cannot be written (No space left on device); the training goes on\n"
+    assert said == "warning: log cannot be written (No space left on device); the training continues\n"
 
 
 def test_what_cannot_be_taken_back_is_so_later(tmp_path, monkeypatch):
@@ -172,7 +172,7 @@ def test_the_end_names_what_is_lost(tmp_path, monkeypatch, capsys):
 
 def test_more_than_is_kept_is_lost(tmp_path, monkeypatch, capsys):
     """Twice, with room in between: each time is named."""
-    monkeypatch.setattr(appended, "MOST_PENDING", 20)
+    monkeypatch.setattr(appended, "MAX_PENDING", 20)
     disk = Disk(monkeypatch, 0)
     file = AppendedFile(tmp_path / "log")
     written = []
@@ -193,7 +193,7 @@ def test_more_than_is_kept_is_lost(tmp_path, monkeypatch, capsys):
 
 
 def test_what_is_not_refused_has_no_limit(tmp_path, monkeypatch, clock):
-    monkeypatch.setattr(appended, "MOST_PENDING", 20)
+    monkeypatch.setattr(appended, "MAX_PENDING", 20)
     file = AppendedFile(tmp_path / "log")
     for step in range(100):
         file.add(step, b"0123456789")
@@ -249,7 +249,7 @@ def test_a_monitor_on_a_full_disk(small_disk, clock, capsys):
     assert steps_read() == list(range(33))
     monitor.close("finished")
     said = capsys.readouterr().err
-    assert "metrics.jsonl cannot be written (No space left on device); the training goes on" in said
+    assert "metrics.jsonl cannot be written (No space left on device); the training continues" in said
     assert "lacks" not in said
 
 

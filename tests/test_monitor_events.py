@@ -21,8 +21,9 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.text.text_plugin import text_array_to_html
 
 from sweepwise.monitor import events
-from sweepwise.monitor.events import EventFile, cut
+from sweepwise.monitor.events import EventFile, truncate_events
 from sweepwise.monitor.histogram import histograms
+from sweepwise.monitor.hparams import write_experiment
 
 
 def read(path):
@@ -196,7 +197,7 @@ def test_hparams(tmp_path):
             file.scalars(5, {"loss/validation": seed / 2})
             if status:
                 file.hparams_end(status)
-    EventFile.hparams_experiment(
+    write_experiment(
         tmp_path,
         {"seed": [2, 0, 1], "lr": None, "init": ["xavier", "he"], "flag": [False], "clip": [1.0, math.inf]},
         ["loss/validation"],
@@ -249,7 +250,7 @@ def test_hparams_of_other_types_are_refused(tmp_path, value):
 
 def test_hparams_experiment_is_replaced(tmp_path):
     for seeds in ([0], [0, 1]):
-        EventFile.hparams_experiment(tmp_path, {"seed": seeds}, ["loss"])
+        write_experiment(tmp_path, {"seed": seeds}, ["loss"])
     (path,) = tmp_path.iterdir()
     content = read(path)[1].summary.value[0].metadata.plugin_data.content
     (info,) = metadata.parse_experiment_plugin_data(content).hparam_infos
@@ -322,7 +323,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, capsys):
     file.close()
     assert [event.step for event in read(file.path)] == [0, 0, 1]
     said = capsys.readouterr().err
-    assert said.count("cannot be written (No space left on device); the training goes on") == 1
+    assert said.count("cannot be written (No space left on device); the training continues") == 1
     assert "lacks" not in said
 
 
@@ -335,7 +336,7 @@ def test_marked_and_cut(tmp_path):
     with EventFile(tmp_path) as later:
         later.scalars(1, {"x": 1.0})
     assert sizes[file.path.name] < file.path.stat().st_size
-    cut(tmp_path, sizes)
+    truncate_events(tmp_path, sizes)
     assert not later.path.exists()
     assert [event.step for event in read(file.path)] == [0, 0]
 
@@ -345,7 +346,7 @@ def test_a_file_that_has_lost_its_end_is_named(tmp_path, capsys):
         file.scalars(0, {"x": 0.0})
         sizes = file.mark()
     os.truncate(file.path, 30)
-    cut(tmp_path, sizes | {"events.out.tfevents.1": 9})
+    truncate_events(tmp_path, sizes | {"events.out.tfevents.1": 9})
     said = capsys.readouterr().err
     assert f"{file.path.name} has lost its last {sizes[file.path.name] - 30} bytes" in said
     assert "events.out.tfevents.1 has lost its last 9 bytes" in said

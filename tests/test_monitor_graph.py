@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from sweepwise.model.mlp import mlp
 from sweepwise.monitor.events import EventFile
-from sweepwise.monitor.graph import graph
+from sweepwise.monitor.graph import graph_definition
 
 
 class Block(nn.Module):
@@ -53,7 +53,7 @@ class Noisy(nn.Module):
 
 
 def nodes(model, x):
-    return {node.name: node for node in GraphDef.FromString(graph(model, x)).node}
+    return {node.name: node for node in GraphDef.FromString(graph_definition(model, x)).node}
 
 
 def edges(model, x):
@@ -134,7 +134,7 @@ def test_drawing_a_graph_changes_nothing():
     model[0].norm.eval()  # frozen by its owner
     before, modes = copy.deepcopy(model.state_dict()), [module.training for module in model.modules()]
     state = torch.get_rng_state()
-    graph(model, torch.randn(2, 4, generator=torch.Generator().manual_seed(0)))
+    graph_definition(model, torch.randn(2, 4, generator=torch.Generator().manual_seed(0)))
     assert torch.equal(torch.get_rng_state(), state)
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -146,13 +146,13 @@ def test_drawing_a_graph_changes_nothing():
 def test_a_model_that_fails_is_left_as_it_was():
     model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(3, 2))
     with pytest.raises(RuntimeError):
-        graph(model, torch.randn(2, 4))
+        graph_definition(model, torch.randn(2, 4))
     assert all(module.training for module in model.modules())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
 def test_tensorboard_reads_the_graph(tmp_path):
-    definition = graph(Net(), torch.randn(2, 2, 4, 4))
+    definition = graph_definition(Net(), torch.randn(2, 2, 4, 4))
     with EventFile(tmp_path) as file:
         file.graph(definition)
     assert EventAccumulator(str(tmp_path)).Reload().Graph() == GraphDef.FromString(definition)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sweepwise.monitor.events import _EXPERIMENT_FILE, EventFile
+from sweepwise.monitor.hparams import EXPERIMENT_FILE, experiment_columns, write_experiment
 from sweepwise.system import atomic
 
 ROOT = Path(__file__).parents[1]
@@ -57,7 +57,7 @@ def test_a_description_that_another_node_writes_at_the_same_time(tmp_path, monke
     usual, between = os.replace, []
 
     def write(name):
-        EventFile.hparams_experiment(tmp_path, {name: None}, ["loss"])
+        write_experiment(tmp_path, {name: None}, ["loss"])
 
     def replace(source, target, **options):
         if not between:
@@ -67,13 +67,13 @@ def test_a_description_that_another_node_writes_at_the_same_time(tmp_path, monke
 
     monkeypatch.setattr(os, "replace", replace)
     write("mine")
-    assert list(EventFile.hparams_columns(tmp_path)) == ["mine"]
-    assert [path.name for path in tmp_path.iterdir()] == [_EXPERIMENT_FILE]
+    assert list(experiment_columns(tmp_path)) == ["mine"]
+    assert [path.name for path in tmp_path.iterdir()] == [EXPERIMENT_FILE]
 
 
 def test_what_is_written_aside_is_no_event_file(tmp_path, monkeypatch):
     """TensorBoard reads every file whose name has 'tfevents' in it, one that is not in place too."""
     seen = []
     monkeypatch.setattr(atomic, "_write", lambda path, content: seen.append(path.name) or path.touch())
-    EventFile.hparams_experiment(tmp_path, {"rate": None}, ["loss"])
+    write_experiment(tmp_path, {"rate": None}, ["loss"])
     assert len(seen) == 1 and "tfevents" not in seen[0]

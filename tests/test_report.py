@@ -81,7 +81,7 @@ def test_the_record_holds_the_whole_table(trained):
     start = record.read(folder)["start"]
     assert [layer["name"] for layer in start["layers"]] == [*(f"linear{n}" for n in range(10)), "output"]
     assert start["loss"] == pytest.approx(math.log(3), rel=1e-6) == start["expected_loss"]
-    assert start["complaints"] == ["all units of linear0 are equal: the symmetry is never broken"]
+    assert start["complaints"] == ["all units of linear0 are equal: they get equal gradients and stay equal"]
     assert "NaN" not in (folder / "record.json").read_text() and json.dumps(start)
 
 

@@ -88,7 +88,7 @@ class Late(Checkpoints):
             assert self._bytes(*then) == before
 
     def _bytes(self, weights, best, state):
-        return manifest.packed({"weights": weights, "best": best, "state": state})
+        return manifest.serialize({"weights": weights, "best": best, "state": state})
 
 
 def train(

@@ -35,7 +35,7 @@ from worlds import (
 from sweepwise import build, library, parts
 from sweepwise.data import split
 from sweepwise.data.digits import digits
-from sweepwise.distributed.join import joined
+from sweepwise.distributed.join import join_world
 from sweepwise.distributed.place import Place
 from sweepwise.distributed.ranks import Ranks
 from sweepwise.distributed.world import SINGLE_PROCESS
@@ -215,7 +215,7 @@ def test_a_process_holds_its_share_and_never_a_whole_gradient(tmp_path):
     data = split(digits(), examples=40, batch_size=4)
 
     def held() -> int:
-        with joined() as world:
+        with join_world() as world:
             built = assembled(
                 world,
                 data=doubled(data),
@@ -396,7 +396,7 @@ def relayed(folder: Path, way: list[tuple[int, str]]) -> tuple[list, dict]:
         until = 4 + 7 * number if number + 1 < len(way) else 0
 
         def train(saved=saved, home=home, parallel=parallel, until=until) -> int:
-            with joined() as world:
+            with join_world() as world:
                 found = leg(world, parallel, saved, until)
                 if world.leads:
                     (home / "found.pkl").write_bytes(pickle.dumps(found))

@@ -136,7 +136,7 @@ def test_what_is_advised_helps(overrides, complaint):
     kept = [o for o in overrides if o.split("=")[0] not in groups and not o.startswith("init.std")]
     after = start_of(*kept, *advised.split())
     assert not after.complaints
-    assert f"first loss {after.diagnosis.loss:.4g}" in start.advice
+    assert f"first loss {after.measurements.loss:.4g}" in start.advice
 
 
 def test_where_no_initialisation_helps_that_is_said():
@@ -170,7 +170,7 @@ def test_examples_that_are_not_finite_are_no_matter_of_the_initialisation():
     parts.data.train.x[0, 0] = math.nan
     start = advice.diagnose(parts)
     assert start.complaints == ["the first loss is nan: not finite from the examples themselves on"]
-    assert start.advice == "the training examples hold values that are not finite"
+    assert start.advice == "the training examples contain values that are not finite; remove or replace these"
 
 
 def test_advice_costs_no_draw_and_no_weight():

@@ -38,7 +38,7 @@ from worlds import (
 )
 
 from sweepwise import build, library, parts, run
-from sweepwise.distributed.join import joined
+from sweepwise.distributed.join import join_world
 from sweepwise.distributed.place import Place, place
 from sweepwise.distributed.world import SINGLE_PROCESS
 from sweepwise.early_stop.patience import Patience
@@ -53,7 +53,7 @@ from sweepwise.regularizer.l2 import L2
 from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.run.follow import StepSync
-from sweepwise.store.claim import claim_run
+from sweepwise.store.claim import claim
 from sweepwise.store.record import read
 from sweepwise.trainer import Settings
 from sweepwise.verify.compare import compare
@@ -125,7 +125,7 @@ def test_dropout_differs_between_the_ranks(tmp_path):
     """Else the halves of a batch would lose the same units."""
 
     def masks() -> int:
-        with joined() as world:
+        with join_world() as world:
             library.assemble = partial(parts.assemble, world=world)
             built = build(
                 data=classes(),
@@ -145,7 +145,7 @@ def test_dropout_differs_between_the_ranks(tmp_path):
 
 def test_without_variables_a_process_is_alone():
     assert place({}) == place({"WORLD_SIZE": "1", "RANK": "0"}) == Place(0, 1, 0)
-    with joined() as world:
+    with join_world() as world:
         assert world is SINGLE_PROCESS
 
 
@@ -223,7 +223,7 @@ def test_the_death_of_one_ends_all_and_they_go_on(tmp_path, rank, parallel):
     codes, told = stopped(tmp_path, rank, signal.SIGKILL, *chosen, *SLOW, "checkpoint.steps=3")
     assert codes[rank] == -signal.SIGKILL
     assert codes[1 - rank] == 1
-    assert told.count("error: another process of this training has gone") == 1
+    assert told.count("error: another process of this training is gone") == 1
     known = read(folder_of(tmp_path))
     assert known["status"] == ("interrupted" if rank else "running")  # nobody holds the folder any more
     codes, told = together(tmp_path, 2, *chosen)
@@ -318,7 +318,7 @@ def test_batch_norm_needs_an_example_in_each(tmp_path):
 
 def test_a_folder_that_another_process_holds_ends_all(tmp_path):
     asked = request(tmp_path, "trainer.max_epochs=1")
-    with claim_run(asked):
+    with claim(asked):
         codes, told = together(tmp_path, 2, "trainer.max_epochs=1")
     assert codes == [1, 1]
     assert told.count("is being trained by") == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweepwise.distributed import place as place_module
-from sweepwise.distributed.join import joined
+from sweepwise.distributed.join import join_world
 from sweepwise.distributed.place import WAY_OUT, Place, place
 from sweepwise.errors import UsageError
 
@@ -20,21 +20,21 @@ GOOD = {
     "MASTER_ADDR": "127.0.0.1",
     "MASTER_PORT": "29500",
 }
-WHOLE = "must be a whole number from"
+WHOLE = "must be a whole number"
 WRONG = [
-    ("WORLD_SIZE", "abc", f"{WHOLE} 1 on"),
-    ("WORLD_SIZE", "0", f"{WHOLE} 1 on"),
-    ("WORLD_SIZE", "-2", f"{WHOLE} 1 on"),
-    ("WORLD_SIZE", "9" * 5000, f"{WHOLE} 1 on"),  # int() itself refuses so many digits
-    ("RANK", "abc", f"{WHOLE} 0 on"),
-    ("RANK", "1.0", f"{WHOLE} 0 on"),
+    ("WORLD_SIZE", "abc", f"{WHOLE} >= 1"),
+    ("WORLD_SIZE", "0", f"{WHOLE} >= 1"),
+    ("WORLD_SIZE", "-2", f"{WHOLE} >= 1"),
+    ("WORLD_SIZE", "9" * 5000, f"{WHOLE} >= 1"),  # int() itself refuses so many digits
+    ("RANK", "abc", f"{WHOLE} >= 0"),
+    ("RANK", "1.0", f"{WHOLE} >= 0"),
     ("RANK", "2", "must be below WORLD_SIZE=2"),
-    ("LOCAL_RANK", "-1", f"{WHOLE} 0 on"),
+    ("LOCAL_RANK", "-1", f"{WHOLE} >= 0"),
     ("LOCAL_RANK", "2", "must be below WORLD_SIZE=2"),
-    ("MASTER_PORT", "abc", f"{WHOLE} 1 to 65535"),
-    ("MASTER_PORT", "0", f"{WHOLE} 1 to 65535"),
-    ("MASTER_PORT", "65536", f"{WHOLE} 1 to 65535"),
-    ("MASTER_PORT", "٢٩٥٠٠", f"{WHOLE} 1 to 65535"),
+    ("MASTER_PORT", "abc", f"{WHOLE} from 1 to 65535"),
+    ("MASTER_PORT", "0", f"{WHOLE} from 1 to 65535"),
+    ("MASTER_PORT", "65536", f"{WHOLE} from 1 to 65535"),
+    ("MASTER_PORT", "٢٩٥٠٠", f"{WHOLE} from 1 to 65535"),
     ("MASTER_ADDR", "two words", "must be the name or the address of rank 0's machine"),
     ("MASTER_ADDR", "two..dots", "must be the name or the address of rank 0's machine"),
 ]
@@ -58,7 +58,7 @@ def test_a_wrong_one_is_refused_with_its_value_its_rule_and_the_way_out(name, va
 
 @pytest.mark.parametrize("name", ["RANK", "MASTER_ADDR", "MASTER_PORT"])
 def test_a_missing_one_is_named(name):
-    with pytest.raises(UsageError, match=f"WORLD_SIZE=2: needs {name} beside it"):
+    with pytest.raises(UsageError, match=f"WORLD_SIZE=2: needs {name} to be set too"):
         place(GOOD | {name: ""})
 
 
@@ -76,8 +76,8 @@ def test_a_host_that_is_not_known_is_refused(monkeypatch):
     monkeypatch.setattr(place_module, "NAMING_SECONDS", 0.3)
     for name, value in (GOOD | {"MASTER_ADDR": "nobody.invalid"}).items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UsageError, match=r"MASTER_ADDR=nobody.invalid: .* that this machine knows \("):
-        joined()
+    with pytest.raises(UsageError, match=r"MASTER_ADDR=nobody.invalid: .* that this machine can resolve \("):
+        join_world()
 
 
 @pytest.mark.parametrize("name, value", [("MASTER_PORT", "abc"), ("RANK", "2"), ("WORLD_SIZE", "two")])

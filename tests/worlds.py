@@ -26,7 +26,7 @@ from sweepwise.data import Part, split
 from sweepwise.data.digits import digits
 from sweepwise.data.sklearn_sets import diabetes
 from sweepwise.distributed import ranks
-from sweepwise.distributed.join import joined
+from sweepwise.distributed.join import join_world
 from sweepwise.distributed.world import PeerLost
 from sweepwise.errors import UsageError
 from sweepwise.learner import Watch
@@ -196,7 +196,7 @@ def outcomes(folder: Path, size: int, cases: Mapping[str, Case]) -> list[dict[st
     """
 
     def everything() -> int:
-        with joined() as world:
+        with join_world() as world:
             found = {name: trained(case, world) for name, case in cases.items()}
             (folder / f"{world.rank}.pkl").write_bytes(pickle.dumps(found))
         return 0

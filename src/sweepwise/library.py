@@ -1,4 +1,4 @@
-"""The same parts without a config: build them, fit them, look at them, from a script or a notebook."""
+"""Builds and fits the parts of a run without a config, from a script or a notebook."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -41,10 +41,10 @@ class Fitted:
 
     Attributes:
         status: 'finished', 'stopped early' or 'diverged'.
-        reason: why it stopped; '' if it went to its end.
+        reason: why it stopped before its end; '' if it did not.
         best: metric, value, epoch and step of the best weights.
-        metrics: the last of each, by tag; 'test/...' is measured once, with the best weights.
-        final: all that the task knows to measure of the best weights, on 'val' and 'test'.
+        metrics: the last value of each, by tag; 'test/...' is measured once, with the best weights.
+        final: all metrics of the task, measured with the best weights, on 'val' and 'test'.
         history: the metrics of each epoch, by tag, with 'epoch' and 'step'.
         model: with the best weights, in evaluation mode.
 
@@ -78,27 +78,27 @@ def build(
     settings: Settings = Settings(),  # noqa: B008  # frozen
     seed: int | Seeds = 0,
 ) -> Parts:
-    """Builds a run, as `train.py` does from a config with the same parts.
+    """Builds a run as `train.py` does from a config with the same parts.
 
-    Optimizer, init and scheduler are torch's, with their options bound by `functools.partial`. They may carry
-    options of what is around them as well: `partial(FlatOptimizer, optimizer, decay="all")`,
+    Optimizer, init and scheduler are torch's, with their options bound by `functools.partial`. Options of our
+    wrappers around them can be bound too: `partial(FlatOptimizer, optimizer, decay="all")`,
     `partial(initialize_, scheme=init, output_scale=1)`, `partial(Schedule, scheduler, warmup=2)`.
 
     Args:
         data: from `split`, or a function that makes it once the seeds are set.
-        model: (features, outputs) -> network, or a network; that one is initialised and trained in place.
-        optimizer: a torch.optim class; 'lr' must be bound unless it has a default.
+        model: (features, outputs) -> network, or a network, which is initialised and trained in place.
+        optimizer: a torch.optim class; its 'lr' must be bound unless it has a default.
         init: fills a weight tensor in place, such as `torch.nn.init.xavier_normal_`.
-        scheduler: a torch scheduler's class; it moves after every epoch.
-        regularizers: act in the order given.
+        scheduler: a torch scheduler class; it is stepped after every epoch.
+        regularizers: they act in this order.
         early_stop: when to stop. The best weights are kept in any case.
-        settings: how long and on what.
-        seed: of everything, or `Seeds` apart.
+        settings: length of the training, device and precision.
+        seed: one seed for everything, or `Seeds`.
 
     Sets torch's number of threads, flushes denormal numbers and seeds the global generators, as a run does.
 
     Raises:
-        UsageError: a part refuses what it was given.
+        UsageError: a part cannot be built with its values.
 
     Example:
         >>> from sweepwise import Arrays, Settings, split
@@ -115,7 +115,7 @@ def build(
         model=(lambda features, outputs: model) if isinstance(model, nn.Module) else model,
         init=init if _is(initialize_, init) else partial(initialize_, scheme=init),
         optimizer=wrapped,
-        schedule=partial(_schedule, _within(Schedule, scheduler), _rate(wrapped.args[0])),
+        schedule=partial(_schedule, _within(Schedule, scheduler), _default_lr(wrapped.args[0])),
         regularizers=regularizers,
         early_stop=early_stop,
     )
@@ -125,13 +125,13 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
     """Trains what `build` has built.
 
     Args:
-        parts: used up by it: build again to train again.
-        folder: for TensorBoard, metrics.jsonl and checkpoints; '': nothing is written.
-        shown: whether progress is printed.
+        parts: can be trained once; build them again to train again.
+        folder: where TensorBoard's files, metrics.jsonl and checkpoints are written; '': nowhere.
+        shown: whether to print progress.
 
     Raises:
-        UsageError: it was started by torchrun as one of several processes, which only `train.py` can be.
-        OSError: the folder cannot be written. What cannot be written after another error is a note on that.
+        UsageError: torchrun has started several processes, which only `train.py` can use.
+        OSError: the folder cannot be written. After another error, this is only a note on that error.
 
     Example:
         >>> from sweepwise import Arrays, Settings, build, split
@@ -142,13 +142,15 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
         (1.0, 0.0)
     """
     if (here := place()).size > 1:
-        raise UsageError([f"WORLD_SIZE={here.size}: fit trains in one process; several train by train.py"])
+        raise UsageError(
+            [f"WORLD_SIZE={here.size}: must be 1 for fit; to train with several processes, use train.py"]
+        )
     if folder:
         atomic.make_folder(Path(folder))
     checkpoints = Checkpoints(Path(folder)) if folder else NoCheckpoints()
     monitor = Monitor(Path(folder)) if folder else NoMonitor()
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
-    with ExitStack() as closing:  # each of the two, whatever becomes of the other
+    with ExitStack() as closing:  # closes each of the two, even if closing the other fails
         closing.push(_closing(lambda: monitor.close(run.status)))
         closing.push(_closing(checkpoints.close))
         try:
@@ -163,7 +165,7 @@ def fit(parts: Parts, folder: Path | str = "", shown: bool = False) -> Fitted:
 
 
 def _closing(close: Callable[[], None]) -> Callable[[object, BaseException | None, object], None]:
-    """The end of a resource: what fails there is raised, or is a note on the error that came before it."""
+    """An exit callback that closes a file; if that fails after another error, it is a note on that one."""
 
     def end(kind: object, before: BaseException | None, trace: object) -> None:
         try:
@@ -171,7 +173,7 @@ def _closing(close: Callable[[], None]) -> Callable[[object, BaseException | Non
         except Exception as error:
             if before is None:
                 raise
-            before.add_note(f"besides, when the folder was closed: {reason(error)}")
+            before.add_note(f"also, when the folder was closed: {reason(error)}")
 
     return end
 
@@ -181,17 +183,17 @@ def _is(envelope: Callable[..., Any], given: Callable[..., Any]) -> bool:
 
 
 def _within(envelope: Callable[..., Any], given: Callable[..., Any]) -> "partial[Any]":
-    """What is given, as a partial, with the envelope around it if it has none yet."""
+    """A partial of the envelope around what is given, unless that is one already."""
     if isinstance(given, partial) and _is(envelope, given):
         return partial(envelope, *map(partial, given.args), **given.keywords)
     return partial(envelope, partial(given))
 
 
-def _rate(optimizer: Callable[..., Any]) -> float:
-    rate = inspect.signature(optimizer).parameters["lr"].default
-    if not isinstance(rate, (int, float)):
-        raise UsageError(["optimizer: must have a learning rate: partial(torch.optim.SGD, lr=0.1)"])
-    return float(rate)
+def _default_lr(optimizer: Callable[..., Any]) -> float:
+    lr = inspect.signature(optimizer).parameters["lr"].default
+    if not isinstance(lr, (int, float)):
+        raise UsageError(["optimizer: needs a learning rate: partial(torch.optim.SGD, lr=0.1)"])
+    return float(lr)
 
 
 def _schedule(make: Callable[..., Schedule], lr: float, steps: int, steps_per_epoch: int) -> Schedule:

@@ -1,6 +1,6 @@
-"""A run put together: each part is built from those before it, forwards, whoever has chosen them.
+"""Builds the parts of a run, each from those before it, and writes nothing.
 
-Nothing is written here. A config chooses the parts by `run.py`; a notebook does without one.
+`run.from_config` chooses the parts by a config, `library` without one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +30,7 @@ from sweepwise.trainer import Settings
 
 Built = TypeVar("Built")
 
-EXAMPLES = 256  # of the training part, shown to what looks at data before the training
+EXAMPLES = 256  # of the training part, for initialisation, diagnosis and monitor
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ class Parts:
     """Every part of a run, built and checked.
 
     Attributes:
-        settings: how long and on what.
-        seeds: of the run.
-        data: on its device.
+        settings: length of the training, device and precision.
+        seeds: the run's seeds.
+        data: the data set, on its device.
         task: loss and metrics.
         model: initialised, on its device; if it will be sharded, whole and on the CPU until the first step.
-        init: what filled each parameter, by name.
-        initialize: (model, examples=, seed=) did it, and can do it to a copy.
-        schedule: the rate of every step.
+        init: which rule filled each parameter, by name.
+        initialize: (model, examples=, seed=) initialises a model as this one was.
+        schedule: the learning rate of every step.
         early_stop: when to stop.
         learner: holds the model's parameters and takes steps.
-        steps: of the whole training.
-        notes: what a person should know before it starts.
+        steps: how many steps the whole training has.
+        notes: what a person should know before the training.
     """
 
     settings: Settings
@@ -66,10 +66,10 @@ class Parts:
     notes: Sequence[str]
 
     def sample(self, examples: int) -> tuple[Tensor, Tensor]:
-        """The first examples of the training part, x and y, where the model is."""
-        home = next(self.model.parameters()).device
+        """The first examples of the training part, x and y, on the model's device."""
+        device = next(self.model.parameters()).device
         x, y = self.data.sample(examples)
-        return x.to(home), y.to(home)
+        return x.to(device), y.to(device)
 
     def batch(self) -> Tensor:
         """The inputs of a batch as in training, with `TRIAL_EXAMPLES` to `EXAMPLES` examples."""
@@ -92,63 +92,72 @@ def assemble(
     """Builds all parts in the order of a run.
 
     Args:
-        settings: how long and on what.
-        seeds: of the run; applied before anything is drawn.
+        settings: length of the training, device and precision.
+        seeds: the run's; applied before any random number is drawn.
         data: loads the data set.
         model: (features, outputs) -> network.
-        init: (model, examples=, seed=) -> what filled each parameter; `initialize_` with a scheme bound.
+        init: (model, examples=, seed=) -> which rule filled each parameter; `initialize_` with a scheme
+            bound.
         optimizer: `FlatOptimizer` with the torch optimizer bound.
-        schedule: (steps, steps per epoch) -> the rates.
-        regularizers: act in the order given.
+        schedule: (steps, steps per epoch) -> the learning rates.
+        regularizers: they act in this order.
         early_stop: when to stop.
-        world: of the processes that train the run together.
+        world: the processes that train the run.
 
     Raises:
-        UsageError: a part refuses what it was given; the message begins with its group.
+        UsageError: a part cannot be built with its values; the message begins with its group.
     """
     device = _device(settings, world)
     torch.set_num_threads(settings.threads)
-    torch.set_flush_denormal(True)  # else the moments of dead units, as they die away, slow Adam down by half
+    torch.set_flush_denormal(True)  # else vanishing moments of dead units make Adam half as fast
     seeds.apply()
-    split = built("data", data)
-    torch.manual_seed(seeds.init)  # once more: the data may have drawn from it
-    network = built("model", partial(model, split.features, split.outputs))
+    split = build_part("data", data)
+    torch.manual_seed(seeds.init)  # again, since loading the data may have drawn from it
+    network = build_part("model", partial(model, split.features, split.outputs))
     examples, _ = split.sample(EXAMPLES)
-    filled = built("init", partial(init, network, examples=examples, seed=seeds.init))
+    rules = build_part("init", partial(init, network, examples=examples, seed=seeds.init))
     sharded = world.size > 1 and settings.parallel == "fsdp"
     split, network = split.to(device), network if sharded else network.to(device)
     for regularizer in regularizers:
-        built("regularizer", partial(regularizer.prepare_, network, split.features, split.classes))
-    kind = partial(task_of, split.classes, split.target_std, labels=split.train.y)
-    chosen = partial(kind, metrics=settings.metrics, class_weights=settings.class_weights)
-    task = built("trainer", chosen)
+        build_part("regularizer", partial(regularizer.prepare_, network, split.features, split.classes))
+    task = build_part(
+        "trainer",
+        partial(
+            task_of,
+            split.classes,
+            split.target_std,
+            labels=split.train.y,
+            metrics=settings.metrics,
+            class_weights=settings.class_weights,
+        ),
+    )
 
-    def stepping(**row: Any) -> FlatOptimizer:
-        found = built("optimizer", partial(optimizer, **row))
+    def flat_optimizer(**row: Any) -> FlatOptimizer:
+        flat = build_part("optimizer", partial(optimizer, **row))
         if sharded:
-            refuse_by_tensor(found)
-        return found
+            refuse_by_tensor(flat)
+        return flat
 
-    cut = partial(refuse_pieces, network, settings.accumulate, split.batch_size, len(split.train.y))
-    built("trainer", cut)
+    sizes = split.batch_size, len(split.train.y)
+    build_part("trainer", partial(refuse_pieces, network, settings.accumulate, *sizes))
     if world.size > 1:
         from sweepwise.learner.parallel.ddp import refuse_shares
 
-        shared = partial(refuse_shares, network, world.size, settings.accumulate, settings.compile)
-        built("data", partial(shared, split.batch_size, len(split.train.y)))
+        options = world.size, settings.accumulate, settings.compile
+        build_part("data", partial(refuse_shares, network, *options, *sizes))
     flatten: Callable[[nn.Module], Any] = FlatParameters
     if sharded:
         from sweepwise.learner.parallel.fsdp import ShardedParameters  # imports torch's distributed tensors
 
         refuse_unshardable(network, regularizers, settings.precision, settings.compile)
         flatten = partial(ShardedParameters, world=world, device=device)
-    learner = built(
+    learner = build_part(
         "model",
         partial(
             ModuleLearner,
             network,
             task,
-            stepping,
+            flat_optimizer,
             regularizers,
             seeds.noise,
             flatten=flatten,
@@ -160,21 +169,23 @@ def assemble(
         ),
     )
     steps = settings.steps(split.steps_per_epoch)
-    rates = built("scheduler", partial(schedule, steps, split.steps_per_epoch))
-    notes = [*split.notes, *_left_as_built(filled), *rates.notes()]
-    return Parts(
-        settings, seeds, split, task, network, filled, init, rates, early_stop, learner, steps, notes
-    )
+    rates = build_part("scheduler", partial(schedule, steps, split.steps_per_epoch))
+    notes = [*split.notes, *_without_rule(rules), *rates.notes()]
+    return Parts(settings, seeds, split, task, network, rules, init, rates, early_stop, learner, steps, notes)
 
 
-def built(key: str, build: Callable[[], Built]) -> Built:
-    """Builds a part; what its constructor refuses is a fault of its group."""
+def build_part(key: str, build: Callable[[], Built]) -> Built:
+    """Builds a part; an error of its constructor becomes a fault of its group.
+
+    Raises:
+        UsageError: the constructor raised it, or a ValueError, TypeError or ArithmeticError.
+    """
     try:
         return build()
     except UsageError:
         raise
     except (ValueError, TypeError, ArithmeticError) as error:
-        text = str(error).partition("\n")[0]  # torch appends frames of its own
+        text = str(error).partition("\n")[0]  # torch appends stack frames
         raise UsageError([text if text.startswith(key) else f"{key}: {text}"]) from error
 
 
@@ -194,21 +205,25 @@ def _device(settings: Settings, world: World) -> torch.device:
 
 
 def _own_gpu(device: torch.device, local_rank: int) -> torch.device:
-    """The GPU of one of several processes; from now on the one that torch takes where none is named."""
+    """The GPU of one of several processes, which becomes torch's default GPU in this process."""
     gpus = torch.cuda.device_count()
     if device.index is not None:
         raise UsageError(
-            [f"trainer.device={device}: must be cuda or auto, as each process takes a GPU of its own"]
+            [f"trainer.device={device}: must be cuda or auto, since each process takes a GPU of its own"]
         )
     if gpus > 1 and local_rank >= gpus:
         raise UsageError(
-            [f"LOCAL_RANK={local_rank}: needs a GPU of its own, and this machine shows {gpus}; start fewer"]
+            [
+                f"LOCAL_RANK={local_rank}: must be below the {gpus} GPUs of this machine, since each process "
+                "takes a GPU of its own; start fewer processes on it"
+            ]
         )
-    own = torch.device("cuda", local_rank % gpus)  # a cluster may show each process its own one only
+    own = torch.device("cuda", local_rank % gpus)  # a cluster may show each process only its own GPU
     torch.cuda.set_device(own)
     return own
 
 
-def _left_as_built(init: Mapping[str, str]) -> list[str]:
-    left = [name for name, rule in init.items() if "no rule" in rule]
-    return [f"init: no rule for {', '.join(left)}: left as the model built them"] if left else []
+def _without_rule(init: Mapping[str, str]) -> list[str]:
+    """A note about the parameters that initialisation did not fill."""
+    names = [name for name, rule in init.items() if "no rule" in rule]
+    return [f"init: has no rule for {', '.join(names)}, which keep the model's own values"] if names else []

@@ -31,7 +31,7 @@ class LocalLauncher(RunLauncher):
         home = Path(str(self._config.output_dir), str(self._config.name))
         # If the sweep has been started before, all its runs may have ended, and torch is not needed.
         new = not (home / SWEEP).exists()
-        requests = load.meanwhile(compose) if new and len(job_overrides) <= MAX_SENT else compose()
+        requests = load.while_torch_loads(compose) if new and len(job_overrides) <= MAX_SENT else compose()
         return [returned(request, value) for request, value in train(requests, settings)]
 
     def _job_by_job(self, jobs: Sequence[Sequence[str]], first: int) -> list[JobReturn]:

@@ -1,5 +1,5 @@
-"""Checkpoints: whole folders with checksums, from which a run continues to the bit."""
+"""Checkpoints: folders with checksums, from which a run resumes to the bit."""
 
-from sweepwise.checkpoint.checkpoints import Checkpoints, Damaged, Saved
+from sweepwise.checkpoint.checkpoints import Checkpoints, CheckpointsDamaged, Saved
 
-__all__ = ["Checkpoints", "Damaged", "Saved"]
+__all__ = ["Checkpoints", "CheckpointsDamaged", "Saved"]

@@ -1,15 +1,15 @@
-"""A run on disk: what is needed to go on as if it had never been interrupted.
+"""Writes and reads checkpoints, from which a run resumes as if it had never been interrupted.
 
     checkpoints/
-      step-00001234/   weights.safetensors   parameters and buffers after so many steps, averages as ema/NAME
-                       best.safetensors      the best ones so far; not there before the first validation
+      step-00001234/   weights.safetensors   parameters and buffers after so many steps; averages are ema/NAME
+                       best.safetensors      the best ones so far; missing before the first validation
                        state.pt              everything else; torch.load(..., weights_only=True) reads it
                        manifest.json         size and sha256 of each file, and of itself
-      step-00001234.1/ likewise, if that epoch was closed only after a checkpoint of the same step
+      step-00001234.1/ the same, of an epoch that was closed after a checkpoint at the same step
       best-00001100/   weights.safetensors and its manifest
       last, best       links to the newest of each
 
-A folder is in place as a whole or not at all (`durable`), and is believed only if its manifest holds.
+A folder appears as a whole or not at all (`system.atomic`), and is used only if it agrees with its manifest.
 """
 
 import errno
@@ -28,24 +28,32 @@ from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
 
-from sweepwise.checkpoint.manifest import MALFORMED, MANIFEST, manifest, opened, order, packed, unpacked
+from sweepwise.checkpoint.manifest import (
+    MALFORMED,
+    MANIFEST,
+    deserialize,
+    manifest,
+    order,
+    read_verified,
+    serialize,
+)
 from sweepwise.config.ranges import Range
 from sweepwise.errors import Failure
 from sweepwise.store import takeover
-from sweepwise.store.folders import CHECKPOINTS as FOLDER
+from sweepwise.store.folders import CHECKPOINTS
 from sweepwise.system import atomic
 from sweepwise.system.handle import readable
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
-AFFORDABLE = 0.01  # of the time between two checkpoints: what takes longer is written by a thread
-TOLD = 3  # checkpoints for which there is no room are named; that there is none is clear then
+AFFORDABLE = 0.01  # of the time between two checkpoints: if writing takes longer, a thread does it
+MAX_WARNINGS = 3  # about a full disk
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Weights = Mapping[str, Tensor]
 
 
-class Damaged(Failure):
-    """Checkpoints are there, and none of them can be believed."""
+class CheckpointsDamaged(Failure):
+    """A run has checkpoints, but none of them is intact."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class Saved:
         weights: parameters and buffers by name, on the CPU.
         best: the best ones so far; empty if there were none.
         state: as given to `Checkpoints.save`.
-        damaged: newer checkpoints that could not be believed, and why.
+        damaged: newer checkpoints that are damaged, and how.
     """
 
     step: int
@@ -70,21 +78,21 @@ class Saved:
 class Checkpoints:
     """The checkpoints of one run.
 
-    Whichever interval has passed first makes one due; 0 means that this interval does not count. One is made
-    at the end in any case, and when a signal ends the training.
+    A checkpoint is due as soon as one of the three intervals has passed; an interval of 0 does not count.
+    There is always one at the end, and when a signal ends the training.
 
     Args:
         folder: the run's.
         minutes: between two checkpoints, >= 0.
-        steps: likewise; also in the middle of an epoch.
-        epochs: likewise.
-        keep: how many of the newest ones stay, >= 1. With more than one an older one takes over from one that
-            was damaged.
-        full_disk: 'continue': a checkpoint for which there is no room is left out, the older ones stay and
-            the training goes on; 'stop': it ends there as failed.
+        steps: the same in steps; also within an epoch.
+        epochs: the same in epochs.
+        keep: how many of the newest ones stay, >= 1. If there are several, an older one serves when a newer
+            one is damaged.
+        full_disk: if there is no room for a checkpoint: 'continue' skips it, keeps the older ones and
+            continues the training; 'stop' ends the run as failed.
 
     Attributes:
-        failures: what could not be written, one line each.
+        failures: which checkpoints could not be written and why, one line each.
     """
 
     def __init__(
@@ -97,7 +105,7 @@ class Checkpoints:
         keep: Annotated[int, Range(1)] = 2,
         full_disk: Literal["continue", "stop"] = "continue",
     ) -> None:
-        self._folder = folder / FOLDER
+        self._folder = folder / CHECKPOINTS
         atomic.make_folder(self._folder)
         self._seconds = 60 * minutes
         self._steps, self._epochs, self._keep = steps, epochs, keep
@@ -123,17 +131,17 @@ class Checkpoints:
     def save(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
     ) -> None:
-        """Makes a checkpoint; by a thread, once that has turned out to be worth it.
+        """Writes a checkpoint; in a thread, once writing has turned out to take long (`AFFORDABLE`).
 
         Args:
             step: how many steps have been taken.
-            weights: on the CPU, not changed any more.
-            best: the best weights and how many steps had led to them.
+            weights: on the CPU; must not be changed afterwards.
+            best: after how many steps the best weights were reached, and these weights.
             state: tensors on the CPU, numbers, texts, None, in dictionaries and lists.
 
         Raises:
-            OSError: it could not be written; one for which the disk has no room only if `full_disk` says so.
-            Fenced: another process has taken the run over.
+            OSError: it could not be written; for a full disk only with full_disk='stop'.
+            TakenOver: another process has taken the run over.
         """
         takeover.refuse_lost(self._folder)
         began = time.monotonic()
@@ -141,7 +149,7 @@ class Checkpoints:
         if self._writer:
             self._writing = self._writer.submit(self._save, step, weights, best, state)
         else:
-            with self._excusing():
+            with self._tolerating_full_disk():
                 self._save(step, weights, best, state)
             if time.monotonic() - began > AFFORDABLE * (began - self._since):
                 self._writer = ThreadPoolExecutor(1)
@@ -150,17 +158,17 @@ class Checkpoints:
     def finish(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
     ) -> None:
-        """Makes a last checkpoint, with which the training ends, and waits until it is on the disk.
+        """Writes the last checkpoint of the training and waits until it is on the disk.
 
         Args:
             step: how many steps have been taken.
             weights: see `save`.
             best: see `save`.
-            state: see `save`; empty: the run cannot go on from here, so only its weights are written.
+            state: see `save`; if empty, the run cannot resume from here, and only its weights are written.
 
         Raises:
             OSError: it could not be written.
-            Fenced: another process has taken the run over.
+            TakenOver: another process has taken the run over.
         """
         takeover.refuse_lost(self._folder)
         self._wait()
@@ -168,7 +176,7 @@ class Checkpoints:
         self.close()
 
     def close(self) -> None:
-        """Waits for what a thread is still writing.
+        """Waits until the thread has written everything, and ends it.
 
         Raises:
             OSError: it could not be written.
@@ -181,13 +189,13 @@ class Checkpoints:
                 self._writer = None
 
     def load(self) -> Saved | None:
-        """The newest checkpoint that holds what its manifest says; None if none was ever made.
+        """The newest intact checkpoint; None if none was ever written.
 
-        What was written after it is no part of this run any more: damaged checkpoints are set aside as
-        'damaged-...', and best weights that are newer are removed.
+        Whatever is newer no longer belongs to the run: damaged checkpoints are renamed to 'damaged-...', and
+        newer best weights are removed.
 
         Raises:
-            Damaged: there are checkpoints, and none of them is whole.
+            CheckpointsDamaged: there are checkpoints, but none of them is intact.
         """
         atomic.clear_aside(self._folder)
         reasons: list[str] = []
@@ -195,18 +203,18 @@ class Checkpoints:
             try:
                 saved = _read(path, tuple(reasons))
             except ValueError as error:
-                reasons.append(f"{FOLDER}/{path.name}: {error}")
+                reasons.append(f"{CHECKPOINTS}/{path.name}: {error}")
                 continue
-            self._forget_after(path, saved)
+            self._discard_newer(path, saved)
             return saved
         if reasons:
-            raise Damaged(
-                f"{readable(self._folder)}: no checkpoint is whole: {'; '.join(reasons)}. Put a good copy "
-                "back, or start anew with fresh=true"
+            raise CheckpointsDamaged(
+                f"{readable(self._folder)}: no checkpoint is intact: {'; '.join(reasons)}. Restore one from "
+                "a copy, or use fresh=true to train again from the beginning"
             )
         return None
 
-    def _forget_after(self, newest: Path, saved: Saved) -> None:
+    def _discard_newer(self, newest: Path, saved: Saved) -> None:
         for path in self._folder.glob("step-*"):
             if order(path) > order(newest):
                 aside = path.with_name(f"damaged-{path.name}")
@@ -214,7 +222,7 @@ class Checkpoints:
                 path.rename(aside)
         atomic.point(self._folder / "last", newest.name)
         if saved.best:
-            self._put_best(saved.state["best_step"], to_bytes(dict(saved.best)))
+            self._write_best(saved.state["best_step"], to_bytes(dict(saved.best)))
         else:
             (self._folder / "best").unlink(missing_ok=True)
             for path in self._folder.glob("best-*"):
@@ -223,51 +231,51 @@ class Checkpoints:
     def _wait(self) -> None:
         if self._writing:
             writing, self._writing = self._writing, None
-            with self._excusing():
+            with self._tolerating_full_disk():
                 writing.result()
 
     @contextmanager
-    def _excusing(self) -> Iterator[None]:
-        """Only a full disk can be lived with, and only if that was wanted."""
+    def _tolerating_full_disk(self) -> Iterator[None]:
+        """Turns an error about a full disk into a warning, unless full_disk='stop'."""
         try:
             yield
         except OSError as error:
             if error.errno not in DISK_FULL or self._full_disk == "stop":
                 raise
             self.failures.append(str(error.strerror))
-            if len(self.failures) <= TOLD:
-                print(f"warning: {error.strerror}; the training goes on", file=sys.stderr)
+            if len(self.failures) <= MAX_WARNINGS:
+                print(f"warning: {error.strerror}; the training continues", file=sys.stderr)
 
     def _save(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
     ) -> None:
         files = {WEIGHTS: to_bytes(dict(weights))}
         if best:
-            kept = to_bytes(dict(best[1]))
-            self._put_best(best[0], kept)
+            best_weights = to_bytes(dict(best[1]))
+            self._write_best(best[0], best_weights)
         if state:
-            files |= {BEST: kept} if best else {}
-            told = {"step": step, "best_step": best[0] if best else None, **state}
-            files |= {STATE: packed(told)}
-        name = self._put(f"{'step' if state else 'ended'}-{step:08d}", step, files)
+            files |= {BEST: best_weights} if best else {}
+            full_state = {"step": step, "best_step": best[0] if best else None, **state}
+            files |= {STATE: serialize(full_state)}
+        name = self._write_folder(f"{'step' if state else 'ended'}-{step:08d}", step, files)
         atomic.point(self._folder / "last", name)
         for old in sorted(self._folder.glob("step-*"), key=order)[: -self._keep]:
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
 
-    def _put_best(self, step: int, weights: bytes) -> None:
+    def _write_best(self, step: int, weights: bytes) -> None:
         """Writes the best weights, and removes the others."""
-        name = self._put(f"best-{step:08d}", step, {WEIGHTS: weights})
+        name = self._write_folder(f"best-{step:08d}", step, {WEIGHTS: weights})
         atomic.point(self._folder / "best", name)
         for other in self._folder.glob("best-*"):
             if other.name != name:
                 shutil.rmtree(other, ignore_errors=True)
 
-    def _put(self, name: str, step: int, files: Mapping[str, bytes]) -> str:
-        """Writes a folder with its manifest, unless it is there and whole; returns its name.
+    def _write_folder(self, name: str, step: int, files: Mapping[str, bytes]) -> str:
+        """Writes a folder with its manifest, unless it exists and is intact; returns its name.
 
-        One of the same step with other content stays, and the new one gets a number behind the step: a run
-        that was stopped by the last step of an epoch closes that epoch without another step.
+        A folder of the same step with other content stays, and the new one gets a number behind the step: a
+        run that was stopped after the last step of an epoch closes that epoch without another step.
         """
         content = {**files, MANIFEST: manifest(step, files)}
         for number in itertools.count():
@@ -275,7 +283,7 @@ class Checkpoints:
             if not folder.exists():
                 break
             try:
-                opened(folder)
+                read_verified(folder)
             except ValueError:
                 shutil.rmtree(folder)
                 break
@@ -291,27 +299,29 @@ class Checkpoints:
             if error.errno not in DISK_FULL:
                 raise
             free = shutil.disk_usage(self._folder).free
-            text = f"no room for {FOLDER}/{folder.name}: it needs {needed:,} bytes, {free:,} are free"
+            text = f"no room for {CHECKPOINTS}/{folder.name}: it needs {needed:,} bytes, {free:,} are free"
             if free > needed:
-                text += ", so it is the number of files or a quota that is exhausted"
-            raise OSError(error.errno, f"{text}; the checkpoints before it are kept") from error
+                text += ", so the limit is the number of files or a quota"
+            raise OSError(error.errno, f"{text}; the earlier checkpoints are kept") from error
         return folder.name
 
 
 def _read(folder: Path, damaged: tuple[str, ...]) -> Saved:
-    """A checkpoint.
+    """Reads a checkpoint.
 
     Raises:
-        ValueError: it is not what its manifest says, and how.
+        ValueError: it is damaged; says how.
     """
-    files = opened(folder)
+    files = read_verified(folder)
     if not {STATE, WEIGHTS} <= files.keys() <= {STATE, WEIGHTS, BEST}:
         raise ValueError(f"{MANIFEST} names {', '.join(files) or 'no files'}")
     try:
-        state = unpacked(files[STATE])
+        state = deserialize(files[STATE])
         if state["step"] != order(folder)[0] or isinstance(state["best_step"], int) != (BEST in files):
-            raise ValueError(f"{STATE} is of another checkpoint")
+            raise ValueError(f"{STATE} belongs to another checkpoint")
         best = from_bytes(files[BEST]) if BEST in files else {}
         return Saved(state["step"], from_bytes(files[WEIGHTS]), best, state, damaged)
     except MALFORMED as error:
-        raise ValueError(f"holds what no checkpoint does ({str(error).partition(chr(10))[0]})") from error
+        raise ValueError(
+            f"has content that no checkpoint has ({str(error).partition(chr(10))[0]})"
+        ) from error

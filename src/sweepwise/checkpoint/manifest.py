@@ -1,7 +1,7 @@
-"""Folders that are believed only if every byte is as their manifest says.
+"""Folders with a manifest, which are read only if every byte is as the manifest says.
 
-Their names end in the step that they belong to: `step-00001234`, or the next of that step `step-00001234.1`.
-The manifest holds size and sha256 of each file, and its own.
+Their names end in their step: `step-00001234`, or `step-00001234.1` for a second folder of the same step.
+The manifest holds the size and sha256 of each file, and its own sha256.
 """
 
 import hashlib
@@ -17,31 +17,31 @@ import torch
 from safetensors import SafetensorError
 
 MANIFEST = "manifest.json"
-# What readers say of content that is not theirs.
+# What the readers raise for content of another format.
 MALFORMED = (UnpicklingError, zipfile.BadZipFile, SafetensorError, RuntimeError, LookupError, TypeError)
 
 
 def order(folder: Path) -> tuple[int, ...]:
-    """The numbers in a folder's name, by which the newest comes last; the first is the step. (-1,): none."""
+    """The sort key of a folder: the numbers in its name, the step first; (-1,) if it has none."""
     digits = folder.name.partition("-")[2].split(".")
     return tuple(map(int, digits)) if all(map(str.isdecimal, digits)) else (-1,)
 
 
 def manifest(step: int, files: Mapping[str, bytes]) -> bytes:
-    """What vouches for the files of a step."""
+    """The content of the manifest for the files of a step."""
     about = {name: {"bytes": len(content), "sha256": _digest(content)} for name, content in files.items()}
-    told = {"step": step, "files": about}
-    return _json(told | {"sha256": _digest(_json(told))})
+    fields = {"step": step, "files": about}
+    return _json(fields | {"sha256": _digest(_json(fields))})
 
 
-def opened(folder: Path) -> dict[str, bytes]:
-    """The files of a folder, each as its manifest says.
+def read_verified(folder: Path) -> dict[str, bytes]:
+    """Reads the files of a folder and compares each with the manifest.
 
     Raises:
-        ValueError: one is missing or differs, or the manifest does.
+        ValueError: a file, or the manifest itself, is missing or damaged.
     """
     files = {}
-    for name, about in _vouched(folder).items():
+    for name, about in _listed(folder).items():
         path = folder / name
         try:
             size = path.stat().st_size
@@ -55,41 +55,42 @@ def opened(folder: Path) -> dict[str, bytes]:
     return files
 
 
-def _vouched(folder: Path) -> dict[str, dict[str, Any]]:
-    """Size and sha256 of each file that a manifest names, if it is whole and of this folder."""
+def _listed(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size and sha256 of each file that a manifest names, if it is intact and belongs to this folder."""
     try:
         content = (folder / MANIFEST).read_bytes()
-        told = json.loads(content)
-        own = told.pop("sha256")
-        whole = content == _json(told | {"sha256": own}) and own == _digest(_json(told))
-        whole = whole and told["step"] == order(folder)[0]
-        whole = whole and all("/" not in name and about.keys() for name, about in told["files"].items())
+        fields = json.loads(content)
+        own = fields.pop("sha256")
+        intact = content == _json(fields | {"sha256": own}) and own == _digest(_json(fields))
+        intact = intact and fields["step"] == order(folder)[0]
+        intact = intact and all("/" not in name and about.keys() for name, about in fields["files"].items())
     except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"{MANIFEST} is missing or damaged") from error
-    if not whole:
+    if not intact:
         raise ValueError(f"{MANIFEST} is damaged")
-    return dict(told["files"])
+    return dict(fields["files"])
 
 
-def packed(state: Mapping[str, Any]) -> bytes:
+def serialize(state: Mapping[str, Any]) -> bytes:
     """Tensors on the CPU, numbers, texts and None, in dictionaries and lists, as `torch.save` writes them."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     return buffer.getvalue()
 
 
-def unpacked(content: bytes) -> Any:
-    """What `packed` was given; nothing that could run code, or grow, is read.
+def deserialize(content: bytes) -> Any:
+    """The state that `serialize` was given; refuses content that could run code or grow in memory.
 
     Raises:
-        ValueError: it could grow; or one of `MALFORMED`, whatever else it is.
+        ValueError: it is compressed or claims too many bytes; other malformed content raises one of
+            `MALFORMED`.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise ValueError("the state is packed, which torch never does")
+        raise ValueError("the state is compressed, which torch never does")
     if sum(entry.file_size for entry in entries) > len(content):
-        raise ValueError("the state says that it holds more than it has bytes")
+        raise ValueError("the state claims to hold more bytes than its file has")
     return torch.load(io.BytesIO(content), weights_only=True)
 
 

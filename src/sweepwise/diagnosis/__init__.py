@@ -1,1 +1,1 @@
-"""How a network starts, and what would help."""
+"""Examines a network before its training, and advises what would help."""

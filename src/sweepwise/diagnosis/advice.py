@@ -1,4 +1,4 @@
-"""What an examined network's numbers mean, in words, and what would help: tried before it is said."""
+"""Says in words what the measurements of a network mean, and advises what helps, after trying it."""
 
 import copy
 import math
@@ -16,8 +16,8 @@ from sweepwise.init import initialize_
 from sweepwise.parts import EXAMPLES, Parts
 from sweepwise.seed import same_generators_after
 
-# Kaiming's full scale on the output layer starts ten classes at 3.17, 1.38 times ln(10); the first epochs
-# then go into shrinking the outputs.
+# With Kaiming's full scale on the output layer, the loss of ten classes starts at 3.17, 1.38 times ln(10);
+# the first epochs then only shrink the outputs.
 HIGH_LOSS = 1.25
 # Two examples' squared distance, and a squared gradient, change by a constant factor a layer, and networks
 # were found to train up to a depth where that makes e^-6: a deviation to e^-3, a twentieth (Schoenholz et
@@ -26,7 +26,7 @@ HIGH_LOSS = 1.25
 # through to a tenth, .73 if to a hundredth.
 FADED = math.exp(-3)
 KEPT = math.exp(-1)
-MOST = 0.5  # of a layer's units that are dead, or of its outputs that are saturated
+MAX_SHARE = 0.5  # of a layer's units that are dead, or of its outputs that are saturated
 SMALL_OUTPUT = 0.1  # `initialize_`'s own output_scale
 
 Initialize = Callable[..., Any]
@@ -42,18 +42,18 @@ SCHEMES: dict[str, Callable[..., torch.Tensor]] = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known of a run before its first step.
+    """What is known about a network before its first step.
 
     Attributes:
-        diagnosis: the measurements.
-        expected_loss: of outputs that are 0.
-        expected_words: what that is: ln(classes), or the variance of the training targets.
-        constant_loss: what the best constant output reaches: the entropy of the class frequencies in nats.
+        measurements: what was measured.
+        expected_loss: the loss if all outputs are 0.
+        expected_words: that loss in words: ln(classes), or the variance of the training targets.
+        constant_loss: the loss of the best constant output: the entropy of the class frequencies in nats.
         complaints: what is wrong, in words.
         advice: what helps, if something is wrong.
     """
 
-    diagnosis: Measurements
+    measurements: Measurements
     expected_loss: float
     expected_words: str
     constant_loss: float
@@ -62,12 +62,12 @@ class Diagnosis:
 
     @property
     def praise(self) -> str:
-        """How well the signal is kept where nothing is wrong; '' with fewer than two hidden layers."""
-        hidden = self.diagnosis.hidden
-        changes = forward_factor(self.diagnosis), backward_factor(self.diagnosis)
-        if not all(changes):
+        """How well the signal keeps its size; '' with fewer than two hidden layers."""
+        hidden = self.measurements.hidden
+        factors = forward_factor(self.measurements), backward_factor(self.measurements)
+        if not all(factors):
             return ""
-        ends = [change ** (len(hidden) - 1) for change in changes]
+        ends = [factor ** (len(hidden) - 1) for factor in factors]
         if all(KEPT <= end <= 1 / KEPT for end in ends):
             return f"keeps its size through {len(hidden)} hidden layers"
         return f"passes {len(hidden)} hidden layers: x {ends[0]:.2g} forwards, x {ends[1]:.2g} backwards"
@@ -75,7 +75,7 @@ class Diagnosis:
     def table(self) -> dict[str, Any]:
         """As plain values, for a record."""
         return {
-            **self.diagnosis.table(),
+            **self.measurements.table(),
             "expected_loss": self.expected_loss,
             "complaints": list(self.complaints),
             "advice": self.advice,
@@ -83,22 +83,22 @@ class Diagnosis:
 
 
 def diagnose(parts: Parts) -> Diagnosis:
-    """Examines the network of a run on training examples, and tries what would help; changes nothing."""
+    """Examines a run's network on training examples; tries what helps if something is wrong."""
     expected, constant = expected_losses(parts.data)
-    found = _examined(parts, parts.model)
-    wrong = complaints(found, expected)
-    advice = _advice(parts, expected, wrong) if wrong else ""
+    measured = _examine(parts, parts.model)
+    wrong = complaints(measured, expected)
+    advice = _advice(parts, expected) if wrong else ""
     classes = parts.data.classes
     words = f"ln({classes})" if classes else "the variance of the targets"
-    return Diagnosis(found, expected, words, constant, wrong, advice)
+    return Diagnosis(measured, expected, words, constant, wrong, advice)
 
 
-def _examined(parts: Parts, model: nn.Module) -> Measurements:
+def _examine(parts: Parts, model: nn.Module) -> Measurements:
     return examine(model, parts.task.loss, *parts.sample(examples_for(math.prod(parts.data.features))))
 
 
 def expected_losses(data: Data) -> tuple[float, float]:
-    """The loss of outputs that are 0, and that of the best constant output, over the training part."""
+    """The loss if all outputs are 0, and the loss of the best constant output, on the training part."""
     targets = data.train.y
     if not data.classes:
         variance = targets.double().var(correction=0).item()
@@ -107,50 +107,49 @@ def expected_losses(data: Data) -> tuple[float, float]:
     return math.log(data.classes), -torch.special.xlogy(shares, shares).sum().item()
 
 
-def complaints(found: Measurements, expected_loss: float) -> list[str]:
-    """What is wrong with a network that was examined, in words; nothing if it is fine or was not seen."""
-    if found.failed:
+def complaints(measured: Measurements, expected_loss: float) -> list[str]:
+    """What is wrong with a network, in words; empty if nothing is, or if it could not be examined."""
+    if measured.failed:
         return []
-    if not math.isfinite(found.loss):
-        where = found.first_bad
-        return [f"the first loss is {found.loss}: not finite from {where} on"]
-    said = []
-    if found.loss > HIGH_LOSS * expected_loss > 0:  # 0: targets that are all the same
-        said.append(
-            f"the first loss is {found.loss / expected_loss:.2g} times that of outputs of 0: the first steps "
-            "will only shrink the outputs"
+    if not math.isfinite(measured.loss):
+        return [f"the first loss is {measured.loss}: not finite from {measured.first_bad} on"]
+    faults = []
+    if measured.loss > HIGH_LOSS * expected_loss > 0:  # 0: targets that are all the same
+        faults.append(
+            f"the first loss is {measured.loss / expected_loss:.2g} times that of outputs of 0: the first "
+            "steps will only shrink the outputs"
         )
-    hidden = found.hidden
+    hidden = measured.hidden
     equal = [layer.name for layer in hidden if layer.equal and layer.received > 0]
     if equal:
-        return [*said, f"all units of {equal[0]} are equal: the symmetry is never broken"]
-    return said + _forwards(found) + _backwards(hidden) + _units(hidden)
+        return [*faults, f"all units of {equal[0]} are equal: they get equal gradients and stay equal"]
+    return faults + _forwards(measured) + _backwards(hidden) + _units(hidden)
 
 
-def _forwards(found: Measurements) -> list[str]:
-    """Whether the examples can still be told apart when the signal comes to the output layer."""
-    if len(found.hidden) < 2:
+def _forwards(measured: Measurements) -> list[str]:
+    """What is wrong forwards: the examples must still differ when the signal reaches the output layer."""
+    if len(measured.hidden) < 2:
         return []
-    first, *later = found.hidden
+    first, *later = measured.hidden
     if not first.between > 0:
         return []
-    # Inside a residual branch the signal may be as small as it likes: what counts is what arrives.
-    arrives = [later[-1].between / first.between, found.layers[-1].received / first.between]
+    # Inside a residual branch the signal may be small: what counts is what arrives at the output layer.
+    arrives = [later[-1].between / first.between, measured.layers[-1].received / first.between]
     if max(arrives) < FADED:
         start = _last_run([layer.between < FADED * first.between for layer in later])
         alike = later[start].std > FADED * first.std
-        where = _place(found, later[start])
+        where = _position(measured, later[start])
         if alike:
             return [f"all examples look alike from {where} on"]
         return [f"activations vanish from {where} on"]
     if min(arrives) > 1 / FADED:
         start = _last_run([layer.between > first.between / FADED for layer in later])
-        return [f"activations explode from {_place(found, later[start])} on"]
+        return [f"activations explode from {_position(measured, later[start])} on"]
     return []
 
 
 def _backwards(hidden: Sequence[Layer]) -> list[str]:
-    """Whether the first layer learns at a rate comparable to the last hidden one's."""
+    """What is wrong backwards: the gradients of the first and the last hidden layer must be comparable."""
     if len(hidden) < 2 or not hidden[-1].gradient_norm > 0:
         return []
     ratio = hidden[0].gradient_norm / hidden[-1].gradient_norm
@@ -161,17 +160,18 @@ def _backwards(hidden: Sequence[Layer]) -> list[str]:
 
 
 def _units(hidden: Sequence[Layer]) -> list[str]:
-    said = []
-    dead = max(hidden, key=lambda layer: _known(layer.dead), default=None)
-    if dead and dead.dead > MOST:
-        said.append(f"{dead.dead:.0%} of the units of {dead.name} are dead: 0 for every example")
-    saturated = max(hidden, key=lambda layer: _known(layer.saturated), default=None)
-    if saturated and saturated.saturated > MOST:
-        said.append(f"{saturated.saturated:.0%} of the outputs of {saturated.name} are saturated")
-    return said
+    """What is wrong with units: too many are dead or saturated."""
+    faults = []
+    dead = max(hidden, key=lambda layer: _or_negative(layer.dead), default=None)
+    if dead and dead.dead > MAX_SHARE:
+        faults.append(f"{dead.dead:.0%} of the units of {dead.name} are dead: 0 for every example")
+    saturated = max(hidden, key=lambda layer: _or_negative(layer.saturated), default=None)
+    if saturated and saturated.saturated > MAX_SHARE:
+        faults.append(f"{saturated.saturated:.0%} of the outputs of {saturated.name} are saturated")
+    return faults
 
 
-def _known(share: float) -> float:
+def _or_negative(share: float) -> float:
     return -1.0 if math.isnan(share) else share
 
 
@@ -183,15 +183,15 @@ def _last_run(flags: Sequence[bool]) -> int:
     return min(start, len(flags) - 1)
 
 
-def _place(found: Measurements, layer: Layer) -> str:
-    return f"{layer.name} (layer {found.layers.index(layer) + 1} of {len(found.layers)})"
+def _position(measured: Measurements, layer: Layer) -> str:
+    return f"{layer.name} (layer {measured.layers.index(layer) + 1} of {len(measured.layers)})"
 
 
-def _advice(parts: Parts, expected: float, wrong: Sequence[str]) -> str:
-    """An initialisation under which nothing is wrong with this very model, found by trying."""
+def _advice(parts: Parts, expected: float) -> str:
+    """The first initialisation with which nothing is wrong with this model; each is tried on a copy of it."""
     examples, _ = parts.sample(EXAMPLES)
     if not torch.isfinite(examples).all():
-        return "the training examples hold values that are not finite"
+        return "the training examples contain values that are not finite; remove or replace these"
     for text, initialize in _candidates(parts):
         try:
             model = copy.deepcopy(parts.model)
@@ -199,16 +199,16 @@ def _advice(parts: Parts, expected: float, wrong: Sequence[str]) -> str:
                 initialize(model, examples=examples, seed=parts.seeds.init)
         except Exception:  # a scheme that cannot fill this model is no candidate
             continue
-        found = _examined(parts, model)
-        if not found.failed and not complaints(found, expected):
-            kept = f", x {change:.2g} a layer" if (change := forward_factor(found)) else ""
-            return f"{text} helps (tried: first loss {found.loss:.4g}{kept})"
+        measured = _examine(parts, model)
+        if not measured.failed and not complaints(measured, expected):
+            kept = f", x {change:.2g} a layer" if (change := forward_factor(measured)) else ""
+            return f"{text} helps (tried: first loss {measured.loss:.4g}{kept})"
     tried = ", ".join(dict.fromkeys(text.split()[0].removeprefix("init=") for text in SCHEMES))
-    return f"none of {tried} helps (tried); normalisation between the layers (model.norm) may"
+    return f"none of {tried} helps (tried); normalisation between the layers (model.norm) may help"
 
 
 def _candidates(parts: Parts) -> Iterator[tuple[str, Initialize]]:
-    """What to try, as it would be said on the command line."""
+    """What to try: its command-line overrides and the initialisation."""
     scale = getattr(parts.initialize, "keywords", {}).get("output_scale")
     smaller = f"init.output_scale={SMALL_OUTPUT:g}"
     if scale is not None and scale > SMALL_OUTPUT:
@@ -224,34 +224,34 @@ def _candidates(parts: Parts) -> Iterator[tuple[str, Initialize]]:
                 yield f"{text} {smaller}", initialize
 
 
-def forward_factor(found: Measurements) -> float:
-    """By what the spread between the examples changes from one hidden layer to the next; 0: not known."""
-    return factor([layer.between for layer in found.hidden])
+def forward_factor(measured: Measurements) -> float:
+    """The mean factor of the spread between examples from one hidden layer to the next; 0: unknown."""
+    return factor([layer.between for layer in measured.hidden])
 
 
-def backward_factor(found: Measurements) -> float:
-    """By what the norm of the gradient changes from one hidden layer to the one before; 0: not known."""
-    return factor([layer.gradient_norm for layer in reversed(found.hidden)])
+def backward_factor(measured: Measurements) -> float:
+    """The mean factor of the gradient norm from one hidden layer to the one before; 0: unknown."""
+    return factor([layer.gradient_norm for layer in reversed(measured.hidden)])
 
 
 def factor(sizes: Sequence[float]) -> float:
-    """By what sizes change from one to the next, in the geometric mean; 0: not known."""
+    """The geometric mean of the factors from each size to the next; 0: unknown."""
     if len(sizes) < 2 or not sizes[0] > 0 or not sizes[-1] > 0:
         return 0.0
     return (sizes[-1] / sizes[0]) ** (1 / (len(sizes) - 1))
 
 
-def start_lines(start: "Diagnosis") -> list[tuple[str, str]]:
-    """How a network starts: its first loss, the signal through its hidden layers and what is wrong."""
-    found = start.diagnosis
-    if found.failed:
-        return [("signal", f"not examined: {found.failed}")]
+def start_lines(start: Diagnosis) -> list[tuple[str, str]]:
+    """What is printed about a network before its training: first loss, signal, and what is wrong."""
+    measured = start.measurements
+    if measured.failed:
+        return [("signal", f"not examined: {measured.failed}")]
     zero = f"outputs of 0 have {start.expected_loss:.4g}, {start.expected_words}"
     if start.constant_loss < 0.98 * start.expected_loss:
         zero += f"; the class frequencies alone {start.constant_loss:.4g}"
-    lines = [("first loss", f"{found.loss:.4g}; {zero}")]
-    hidden = found.hidden
-    if len(hidden) > 1 and math.isfinite(found.loss):
+    lines = [("first loss", f"{measured.loss:.4g}; {zero}")]
+    hidden = measured.hidden
+    if len(hidden) > 1 and math.isfinite(measured.loss):
         lines.append(("forward", "std " + _passage([(layer.name, layer.std) for layer in hidden])))
         back = [(layer.name, layer.gradient) for layer in reversed(hidden)]
         lines.append(("backward", "std " + _passage(back)))
@@ -264,7 +264,7 @@ def start_lines(start: "Diagnosis") -> list[tuple[str, str]]:
 
 
 def _passage(layers: Sequence[tuple[str, float]]) -> str:
-    """From the first size to the last, and by what factor a layer."""
+    """The first size, the last one, and the mean factor per layer."""
     (start, first), (end, last) = layers[0], layers[-1]
     change = (last / first) ** (1 / (len(layers) - 1)) if first > 0 else 0.0
     return f"{first:.2g} in {start} -> {last:.2g} in {end}" + (f", x {change:.2g} a layer" if change else "")

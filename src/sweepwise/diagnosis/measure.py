@@ -1,7 +1,7 @@
-"""What an initialised network does with a signal, before it is trained: layer by layer, in both directions.
+"""Measures how a signal passes through an untrained network, layer by layer, forwards and backwards.
 
-Forwards it is the spread of a layer's outputs, backwards that of the gradient of one example's loss with
-respect to them. Everything is measured on a copy, and the generators are put back: a training is the same to
+Forwards it measures the spread of each layer's outputs, backwards the spread of the gradient of one example's
+loss with respect to them. It works on a copy and restores the random generators: a training is the same to
 the bit whether its network was examined or not.
 """
 
@@ -20,28 +20,28 @@ from sweepwise.learner.units import BOUNDED, alive, axis_of_units, has_weights, 
 from sweepwise.seed import same_generators_after
 
 EXAMPLES = 256  # at most
-LEAST_EXAMPLES = 32  # few, but enough to see whether a unit is dead
+MIN_EXAMPLES = 32  # few, but enough to see whether a unit is dead
 INPUTS = 2**18  # numbers in all examples together, so that large images cost no more than 256 small ones
 ROUNDING = 100  # units in the last place by which sums of equal numbers may differ
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What was seen of one layer with weights. All numbers are NaN where there was nothing to see.
+    """What was measured of one layer with weights; a number is NaN if there was nothing to measure.
 
     Attributes:
         name: of the module.
         kind: its class.
-        received: spread between the examples of its input: the deviation of a unit over the examples, as a
-            root mean square over the units.
-        std: standard deviation of its outputs, all units and examples together, behind the norm and the
+        received: spread of its input between the examples: the standard deviation of a unit over the
+            examples, as a root mean square over the units.
+        std: standard deviation of its outputs, all units and examples together, after the norm and the
             activation that follow the layer as modules.
-        between: the same outputs' spread between the examples, 0 if all examples look alike.
-        gradient: standard deviation of the gradient that arrives there, of one example's loss.
-        gradient_norm: its Euclidean norm, as a root mean square over the examples; unlike the deviation it
-            does not depend on how many units share it.
-        dead: share of units that are 0 for all examples, behind a ReLU.
-        saturated: share of outputs near their limits, behind a tanh or a sigmoid.
+        between: the spread of the same outputs between the examples, 0 if all examples look alike.
+        gradient: standard deviation of the gradient of one example's loss with respect to these outputs.
+        gradient_norm: its Euclidean norm, as a root mean square over the examples; unlike the standard
+            deviation it does not depend on the number of units.
+        dead: share of units that are 0 for all examples, after a ReLU.
+        saturated: share of outputs near their limits, after a tanh or a sigmoid.
         equal: whether all units have the same outputs and the same gradient, so that they stay equal.
     """
 
@@ -59,14 +59,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was seen of a network.
+    """What was measured of a network.
 
     Attributes:
-        examples: how many were looked at.
+        examples: how many were used.
         loss: their mean loss.
         layers: those with weights, in the order of the forward pass; the last one is the output layer.
-        first_bad: where the loss comes from if it is not finite: the first module whose output is not.
-        failed: why nothing could be seen; then there are no layers and the loss is NaN.
+        first_bad: if the loss is not finite, the first module whose output is not.
+        failed: why nothing could be measured; then there are no layers and the loss is NaN.
     """
 
     examples: int
@@ -86,15 +86,15 @@ class Measurements:
 
 
 def examples_for(features: int) -> int:
-    """How many examples are looked at, if each holds so many numbers."""
-    return max(LEAST_EXAMPLES, min(EXAMPLES, INPUTS // max(features, 1)))
+    """How many examples are used, if each has so many features."""
+    return max(MIN_EXAMPLES, min(EXAMPLES, INPUTS // max(features, 1)))
 
 
 def examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Measurements:
-    """Passes examples through a copy of the model, forwards and backwards, in the mode that it is in.
+    """Passes examples forwards and backwards through a copy of the model, in its present mode.
 
-    A layer with weights that is called several times is seen at its last call. An activation that the model
-    applies as a function, not as a module, is not seen: then the layer's own output is measured.
+    A layer with weights that is called several times is measured at its last call. An activation that the
+    model applies as a function and not as a module cannot be found: then the layer's own output is measured.
 
     Args:
         model: initialised, on its device; not changed.
@@ -103,13 +103,13 @@ def examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tenso
         y: (examples,).
 
     Returns:
-        What was seen. A model that cannot be copied or run gives the reason instead; its training will raise
-        what there is to raise.
+        The measurements. If the model cannot be copied or run, they give the reason; the training will raise
+        the error.
     """
     with same_generators_after(x.device):
         try:
             return _examine(copy.deepcopy(model), loss, x, y)
-        except Exception as error:  # the examination must never be what stops a training
+        except Exception as error:  # an examination must never stop a training
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             return Measurements(len(x), math.nan, failed=reason)
 
@@ -117,14 +117,14 @@ def examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tenso
 def _examine(
     model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor
 ) -> Measurements:
-    seen = _Seen(len(x))
-    with torch.enable_grad(), _hooked(model, seen.of), closing(seen):
+    recorder = _Recorder(len(x))
+    with torch.enable_grad(), _hooked(model, recorder.hook_for), closing(recorder):
         value = loss(model(x), y)
         if value.requires_grad:
             value.backward()
-    found = float(value.detach())
-    first_bad = "" if math.isfinite(found) else _first_bad(model, x)
-    return Measurements(len(x), found, tuple(seen.layers()), first_bad)
+    mean_loss = float(value.detach())
+    first_bad = "" if math.isfinite(mean_loss) else _first_bad(model, x)
+    return Measurements(len(x), mean_loss, tuple(recorder.layers()), first_bad)
 
 
 @contextmanager
@@ -139,52 +139,52 @@ def _hooked(model: nn.Module, hook_of: Callable[[str, nn.Module], Any]) -> Itera
 
 @dataclass
 class _Row:
-    """A layer while it is looked at."""
+    """The measurements of a layer while they are taken."""
 
     name: str
     module: nn.Module
     units: int  # the axis of its units
     numbers: dict[str, float] = field(default_factory=dict)
     equal: list[bool] = field(default_factory=list)
-    listening: list[torch.utils.hooks.RemovableHandle] = field(default_factory=list)
+    gradient_hooks: list[torch.utils.hooks.RemovableHandle] = field(default_factory=list)
 
 
-class _Seen:
-    """Gathers what hooks see of the layers, each with the norm and activation that directly follow it."""
+class _Recorder:
+    """Measures layers by hooks, each with the norm and activation that directly follow it."""
 
     def __init__(self, examples: int) -> None:
         self._examples = examples
         self._rows: dict[str, _Row] = {}  # in the order of the last calls
-        self._behind: dict[int, _Row] = {}  # by the identity of the tensor that leaves it
-        self._held: list[Tensor] = []  # so that an identity is not given again
+        self._row_of: dict[int, _Row] = {}  # by the id of a tensor, the layer that it comes from
+        self._tensors: list[Tensor] = []  # keeps these tensors, so that no id is used twice
 
-    def of(self, name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], None]:
-        """The hook of a module."""
+    def hook_for(self, name: str, module: nn.Module) -> Callable[[nn.Module, Any, Any], None]:
+        """The forward hook for a module."""
         weights = has_weights(module)
         follows = not weights and not any(True for _ in module.children())
         follows &= not isinstance(module, _DropoutNd)
 
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            came, left = _tensor(inputs), _tensor(output)
-            if left is None or not left.is_floating_point():
+            x, y = _tensor(inputs), _tensor(output)
+            if y is None or not y.is_floating_point():
                 return
             if weights:
                 self._rows.pop(name, None)
                 row = self._rows[name] = _Row(name, module, axis_of_units(module))
-                if id(came) in self._behind:
-                    row.numbers["received"] = self._behind[id(came)].numbers["between"]
-                elif came is not None and came.is_floating_point():
-                    row.numbers["received"] = _spread(came.detach(), self._axis(came))[1]
-                self._look(row, module, left)
-            elif follows and came is not None and came.shape == left.shape and id(came) in self._behind:
-                self._look(self._behind[id(came)], module, left)
+                if id(x) in self._row_of:
+                    row.numbers["received"] = self._row_of[id(x)].numbers["between"]
+                elif x is not None and x.is_floating_point():
+                    row.numbers["received"] = _spread(x.detach(), self._axis(x))[1]
+                self._measure_output(row, module, y)
+            elif follows and x is not None and x.shape == y.shape and id(x) in self._row_of:
+                self._measure_output(self._row_of[id(x)], module, y)
 
         return hook
 
-    def _look(self, row: _Row, module: nn.Module, output: Tensor) -> None:
-        """Takes a layer's output, or what the module behind it has made of it."""
-        self._behind[id(output)] = row
-        self._held.append(output)
+    def _measure_output(self, row: _Row, module: nn.Module, output: Tensor) -> None:
+        """Measures a layer's output, or what a norm or activation after it has made of it."""
+        self._row_of[id(output)] = row
+        self._tensors.append(output)
         values, kind = output.detach(), type(module).__name__
         row.numbers["std"], row.numbers["between"] = _spread(values, self._axis(values))
         row.equal = [_all_equal(values, row.units)]
@@ -193,56 +193,56 @@ class _Seen:
             row.numbers["dead"] = 1 - living.item() / units
         if kind in BOUNDED:
             row.numbers["saturated"] = saturated(values, kind).item()
-        for handle in row.listening:
+        for handle in row.gradient_hooks:
             handle.remove()
-        row.listening = [output.register_hook(self._arrives(row))] if output.requires_grad else []
+        row.gradient_hooks = [output.register_hook(self._gradient_hook(row))] if output.requires_grad else []
 
-    def _arrives(self, row: _Row) -> Callable[[Tensor], None]:
-        def arrives(gradient: Tensor) -> None:
+    def _gradient_hook(self, row: _Row) -> Callable[[Tensor], None]:
+        def measure(gradient: Tensor) -> None:
             values = gradient.detach()
             scale = _largest(values)
             norm = _norm(values / scale) * scale if scale else 0.0
-            # The loss is a mean: times the number of examples it is one example's again.
+            # The loss is a mean over the examples: multiplied by their number, it is the gradient for one.
             row.numbers["gradient"] = _spread(values, self._axis(values))[0] * self._examples
             row.numbers["gradient_norm"] = norm * math.sqrt(self._examples)
             row.equal.append(_all_equal(values, row.units))
 
-        return arrives
+        return measure
 
     def _axis(self, values: Tensor) -> int:
-        """The axis of the examples: recurrent layers and attention may have it second."""
+        """The axis of the examples, which is the second one in some recurrent layers and attention."""
         shape = list(values.shape)
         return shape.index(self._examples) if self._examples in shape else 0
 
     def close(self) -> None:
-        """Lets go of the tensors, which hold us by their hooks: a circle that nobody else would ever see."""
+        """Releases the tensors: their hooks refer to this object, in a cycle that is never collected."""
         for row in self._rows.values():
-            for handle in row.listening:
+            for handle in row.gradient_hooks:
                 handle.remove()
-        self._behind.clear()
-        self._held.clear()
+        self._row_of.clear()
+        self._tensors.clear()
 
     def layers(self) -> Iterator[Layer]:
-        """What was seen."""
-        wanted = [name for name, kind in Layer.__annotations__.items() if kind is float]
+        """The measurements of all layers, in the order of the forward pass."""
+        names = [name for name, kind in Layer.__annotations__.items() if kind is float]
         for row in self._rows.values():
-            numbers = {name: row.numbers.get(name, math.nan) for name in wanted}
+            numbers = {name: row.numbers.get(name, math.nan) for name in names}
             equal = len(row.equal) == 2 and all(row.equal)
             yield Layer(row.name or "model", type(row.module).__name__, equal=equal, **numbers)
 
 
 def _tensor(value: Any) -> Tensor | None:
-    """The tensor that a module has been given or returns: of several, the first."""
+    """The first tensor among a module's inputs or outputs."""
     while isinstance(value, (tuple, list)) and value:
         value = value[0]
     return value if isinstance(value, Tensor) else None
 
 
 def _spread(values: Tensor, examples: int) -> tuple[float, float]:
-    """Deviation of all values together; deviation over the examples, as a root mean square over the rest.
+    """Standard deviation of all values; and over the examples, as a root mean square over the other axes.
 
-    By the law of total variance, from the differences to the first example, so that nothing cancels; a tenth
-    of the time of `Tensor.var` along the first axis.
+    Computed by the law of total variance from the differences to the first example, so that nothing cancels;
+    in a tenth of the time of `Tensor.var` along the first axis.
     """
     first = values.narrow(examples, 0, 1)
     apart = values - first
@@ -259,7 +259,7 @@ def _spread(values: Tensor, examples: int) -> tuple[float, float]:
 
 
 def _norm(values: Tensor) -> float:
-    """Euclidean norm; the values are at most 1."""
+    """Euclidean norm of values of at most 1."""
     return torch.linalg.vector_norm(values, dtype=_accurate(values.dtype)).item()
 
 

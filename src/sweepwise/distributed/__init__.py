@@ -1,1 +1,1 @@
-"""The processes that train one run: where this one stands, and what they agree on."""
+"""The processes that train one run: which of them this one is, and what they exchange."""

@@ -1,4 +1,4 @@
-"""How a process joins the others that train the same run."""
+"""Joins this process to the others that train the same run, if there are any."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from sweepwise.distributed.place import await_name, place
 from sweepwise.distributed.world import SINGLE_PROCESS, World
 
 
-def joined() -> AbstractContextManager[World]:
-    """The world of this process, left at the end.
+def join_world() -> AbstractContextManager[World]:
+    """A context that joins the world of this process and leaves it at the end.
 
     Raises:
-        UsageError: its variables are wrong.
-        Lost: the others do not come, or go before the end.
+        UsageError: torchrun's variables are wrong.
+        PeerLost: the other processes do not start in time, or one is gone before the end.
     """
     here = place()
     if here.size == 1:
         return nullcontext(SINGLE_PROCESS)
     await_name(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-    from sweepwise.distributed.ranks import met
+    from sweepwise.distributed.ranks import rendezvous
 
-    return met(here)
+    return rendezvous(here)

@@ -1,10 +1,10 @@
-"""Whether all processes of a training are at the same place: each place has a number and a label.
+"""Checks that all processes of a training make the same exchanges in the same order.
 
-A place is an exchange, or a part of a step in which torch exchanges something by itself. Processes count
-alike, so one that makes an exchange more than the others gives a number to another label than they do. Two
-that meet in an exchange see that from what they exchange. Where one is in an exchange and the other in one
-of torch's own, both wait in vain: so who waits for long leaves its label at its number in the store that all
-have.
+An exchange has a number and a label; a part of a step in which torch itself exchanges data, such as DDP's
+backward pass, counts as one. If a process makes one exchange more than the others, the same number stands for
+different labels. Processes that are both in an exchange of ours see this from the numbers and labels that
+they exchange. If one of them is in an exchange of torch's own, both would wait for ever: so a process that
+has waited for `LOOK_SECONDS` writes its label under its number into the shared store, and compares.
 """
 
 import threading
@@ -19,53 +19,53 @@ import torch.distributed as dist
 
 from sweepwise.errors import Failure
 
-LOOK_SECONDS = 1.0  # at one place, before a process looks where the others are
-WRONG = "out of step"  # the key in the store: what one of the processes has seen
+LOOK_SECONDS = 1.0  # in one exchange, before a process checks which one the others are in
+MISMATCH_KEY = "out of step"  # in the store: the mismatch that a process has found
 
 
 class OutOfStep(Failure):
-    """The processes of one training do not do the same any more."""
+    """The processes of one training do not make the same exchanges."""
 
     status = "failed"
 
-    def __init__(self, places: Sequence[str]) -> None:
+    def __init__(self, positions: Sequence[str]) -> None:
         super().__init__(
-            f"the processes of this training are out of step: {'; '.join(places)}. A part of the program "
-            "exchanges something in one process and not in all: every process must make the same exchanges "
-            "in the same order"
+            f"the processes of this training are out of step: {'; '.join(positions)}. Some part of the "
+            "program exchanges data in one process but not in all; every process must make the same "
+            "exchanges in the same order"
         )
 
 
 class Lockstep:
-    """Counts the places of this process and compares them with those of the others.
+    """Counts the exchanges of this process and compares them with those of the others.
 
     Args:
-        rank: of this process.
-        patience: for one that is silent.
+        rank: this process's.
+        patience: how long to wait for the others in one exchange.
     """
 
     def __init__(self, rank: int, patience: timedelta) -> None:
         self._rank, self._patience = rank, patience.total_seconds()
-        self._place = (0, "the beginning")
-        self._wrong = ""  # what the thread has seen
+        self._position = (0, "the beginning")
+        self._mismatch = ""  # as found by the thread
         self._store: dist.Store | None = None
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
     def enter(self, label: str) -> None:
-        """This process comes to its next place."""
-        self._place = (self._place[0] + 1, label)
+        """Begins the next exchange."""
+        self._position = (self._position[0] + 1, label)
 
     def meet(self, label: str, numbers: Sequence[int] = ()) -> list[int]:
-        """Together: comes to an exchange; returns the greatest of each number over the processes.
+        """Together: begins an exchange, and returns the maximum of each number over the processes.
 
         Raises:
-            OutOfStep: the others are in another exchange.
+            OutOfStep: another process is in another exchange.
         """
         self.enter(label)
-        number, code = self._place[0], zlib.crc32(label.encode())
-        # Of what is alike in all, the greatest is the least as well.
-        agreed = torch.tensor([number, -number, code, -code, len(numbers), -len(numbers), *_filled(numbers)])
+        number, code = self._position[0], zlib.crc32(label.encode())
+        # Where all processes agree, the maximum of x equals the minimum, which is -max(-x).
+        agreed = torch.tensor([number, -number, code, -code, len(numbers), -len(numbers), *_padded(numbers)])
         self._wait(dist.all_reduce(agreed, dist.ReduceOp.MAX, async_op=True))
         values = agreed.tolist()
         if any(values[i] != -values[i + 1] for i in (0, 2, 4)):
@@ -73,66 +73,66 @@ class Lockstep:
         return values[6 : 6 + len(numbers)]
 
     def _wait(self, work: dist.Work) -> None:
-        """Waits in pieces, for the thread may see meanwhile that it is in vain."""
+        """Waits in short intervals, since the thread may find a mismatch in between."""
         deadline = time.monotonic() + self._patience
         while True:
             try:
                 work.wait(timedelta(seconds=LOOK_SECONDS))
                 return
             except RuntimeError:
-                if self._wrong:
-                    raise OutOfStep([self._wrong]) from None
+                if self._mismatch:
+                    raise OutOfStep([self._mismatch]) from None
                 if work.is_completed() or time.monotonic() > deadline:
                     raise
 
     def _raise_everywhere(self) -> None:
-        places: list[str] = [""] * dist.get_world_size()
-        number, label = self._place
-        dist.all_gather_object(places, f"rank {self._rank} is at exchange {number}, {label!r}")
-        raise OutOfStep(places)
+        positions: list[str] = [""] * dist.get_world_size()
+        number, label = self._position
+        dist.all_gather_object(positions, f"rank {self._rank} is at exchange {number}, {label!r}")
+        raise OutOfStep(positions)
 
     def watch(self, store: dist.Store) -> None:
-        """Begins to look, in a thread, where the others are while this process waits."""
+        """Starts a thread that checks which exchange the others are in while this process waits."""
         self._store = store
         self._thread = threading.Thread(target=self._look, args=(store,), daemon=True, name="lockstep")
         self._thread.start()
 
-    def wrong(self) -> OutOfStep | None:
-        """Whether the processes have gone out of step while this one waited in an exchange of torch's own."""
-        with suppress(RuntimeError, dist.DistError):  # the store has gone
-            if not self._wrong and self._store and self._store.check([WRONG]):
-                self._wrong = self._store.get(WRONG).decode()
-        return OutOfStep([self._wrong]) if self._wrong else None
+    def mismatch(self) -> OutOfStep | None:
+        """The mismatch that some process has found while this one waited in an exchange of torch's own."""
+        with suppress(RuntimeError, dist.DistError):  # the store is gone
+            if not self._mismatch and self._store and self._store.check([MISMATCH_KEY]):
+                self._mismatch = self._store.get(MISMATCH_KEY).decode()
+        return OutOfStep([self._mismatch]) if self._mismatch else None
 
     def stop(self) -> None:
-        """Looks no more; a thread that is in the store while Python ends would abort the process."""
+        """Ends the thread: one that uses the store while Python exits would abort the process."""
         self._over.set()
         if self._thread:
             self._thread.join(LOOK_SECONDS)
 
     def _look(self, store: dist.Store) -> None:
-        before, left = self._place, ""
-        with suppress(RuntimeError, dist.DistError):  # the store has gone, and so has the training
+        before, key = self._position, ""
+        with suppress(RuntimeError, dist.DistError):  # the store is gone, so the training has ended
             while not self._over.wait(LOOK_SECONDS):
-                number, label = self._place
+                number, label = self._position
                 if (number, label) != before:
                     before = number, label
-                    if left:
-                        store.delete_key(left)
-                        left = ""
+                    if key:
+                        store.delete_key(key)
+                        key = ""
                     continue
-                if not left:
-                    left = f"place {number}"
+                if not key:
+                    key = f"exchange {number}"
                     own = f"rank {self._rank} is at exchange {number}, {label!r}"
-                    other = store.compare_set(left, "", own).decode()
+                    other = store.compare_set(key, "", own).decode()
                     if other.partition(",")[2] != own.partition(",")[2]:
-                        store.set(WRONG, f"{other}; {own}")
-                if store.check([WRONG]):
-                    self._wrong = store.get(WRONG).decode()
+                        store.set(MISMATCH_KEY, f"{other}; {own}")
+                if store.check([MISMATCH_KEY]):
+                    self._mismatch = store.get(MISMATCH_KEY).decode()
                     return
 
 
-def _filled(numbers: Sequence[int], length: int = 3) -> list[int]:
-    """As many numbers in every exchange, for those of different lengths would not meet."""
+def _padded(numbers: Sequence[int], length: int = 3) -> list[int]:
+    """The numbers with zeros behind them: torch exchanges only tensors of the same length."""
     assert len(numbers) <= length
     return [*map(int, numbers), *[0] * (length - len(numbers))]

@@ -1,4 +1,4 @@
-"""Where this process stands among those that train one run, from torchrun's variables; needs no torch."""
+"""Which of the processes that train one run this one is, by torchrun's variables; needs no torch."""
 
 from __future__ import annotations
 
@@ -12,30 +12,20 @@ from typing import NamedTuple
 from sweepwise.errors import UsageError
 
 NEEDED = ("MASTER_ADDR", "MASTER_PORT")
-
-
 WHOLE_NUMBER = re.compile(r"[0-9]{1,9}")
-
-
 PORTS = range(1, 65536)
-
-
-WAY_OUT = "torchrun sets these variables; for a process alone, unset WORLD_SIZE"
-
-
-LINGER_SECONDS = 1.0  # for rank 0 to say what all have found before they know of each other
-
-
-NAMING_SECONDS = 30.0  # for the name of rank 0's machine to become known: a cluster may still be starting it
+WAY_OUT = "torchrun sets these variables; to train in a single process, unset WORLD_SIZE"
+LINGER_SECONDS = 1.0  # for rank 0 to print an error that all processes found before they were connected
+NAMING_SECONDS = 30.0  # until the name of rank 0's machine resolves: a cluster may still be starting it
 
 
 class Place(NamedTuple):
     """Which of the processes this one is.
 
     Attributes:
-        rank: 0 leads: it has the folder, writes and prints.
-        size: processes.
-        local_rank: among those of this machine.
+        rank: its number; rank 0 has the folder, writes and prints.
+        size: how many processes there are.
+        local_rank: its number among those of this machine.
     """
 
     rank: int
@@ -44,11 +34,11 @@ class Place(NamedTuple):
 
 
 def place(variables: Mapping[str, str] = os.environ) -> Place:
-    """Where this process stands by RANK, WORLD_SIZE and LOCAL_RANK; without WORLD_SIZE it is alone.
+    """This process's place by RANK, WORLD_SIZE and LOCAL_RANK; without WORLD_SIZE it is a single process.
 
     Raises:
-        UsageError: with every variable that is wrong: no number, out of its range, or missing. Whether
-            MASTER_ADDR is known to this machine is asked in `joined`, for that may take time.
+        UsageError: lists every variable that is not a number, out of its range or missing. Whether
+            MASTER_ADDR resolves is checked in `join_world`, since that may take time.
     """
     faults: list[str] = []
     size = _number(variables, "WORLD_SIZE", 1, faults, least=1)
@@ -69,7 +59,7 @@ def place(variables: Mapping[str, str] = os.environ) -> Place:
         ]
     missing = [name for name in ("RANK", *NEEDED) if size > 1 and not variables.get(name)]
     if missing:
-        faults.append(f"WORLD_SIZE={size}: needs {', '.join(missing)} beside it")
+        faults.append(f"WORLD_SIZE={size}: needs {', '.join(missing)} to be set too")
     if faults:
         raise UsageError([f"{fault}; {WAY_OUT}" for fault in faults])
     return Place(rank, size, local_rank) if size > 1 else Place(0, 1, 0)
@@ -84,19 +74,19 @@ def _number(
     least: int = 0,
     most: int | None = None,
 ) -> int:
-    """A variable's value; its default where it is missing or, with a fault more, where it is wrong."""
+    """A variable's value; the default if it is missing or wrong, and wrong ones are added to `faults`."""
     text = variables.get(name, "")
     if not text:
         return default
     if WHOLE_NUMBER.fullmatch(text) and least <= int(text) <= (int(text) if most is None else most):
         return int(text)
-    span = f"from {least} on" if most is None else f"from {least} to {most}"
+    span = f">= {least}" if most is None else f"from {least} to {most}"
     faults.append(f"{name}={text}: must be a whole number {span}")
     return default
 
 
 def _is_host(text: str) -> bool:
-    """Whether a text can be a host's name or address at all."""
+    """Whether a text has the form of a host name or an address."""
     try:
         text.encode("idna")
     except UnicodeError:  # such as two dots in a row
@@ -105,12 +95,12 @@ def _is_host(text: str) -> bool:
 
 
 def await_name(host: str, port: int) -> None:
-    """Waits until this machine knows rank 0's by its name.
+    """Waits until the name of rank 0's machine resolves on this one.
 
     Raises:
-        UsageError: it never does.
+        UsageError: it does not within `NAMING_SECONDS`.
     """
-    import socket  # 10 ms, that a process alone need not spend
+    import socket  # takes 10 ms, which a single process need not spend
 
     deadline = time.monotonic() + NAMING_SECONDS
     while True:
@@ -121,7 +111,7 @@ def await_name(host: str, port: int) -> None:
             if time.monotonic() > deadline:
                 raise UsageError(
                     [
-                        f"MASTER_ADDR={host}: must be a name or an address that this machine knows "
+                        f"MASTER_ADDR={host}: must be a name or an address that this machine can resolve "
                         f"({error.strerror}); {WAY_OUT}"
                     ]
                 ) from error
@@ -129,26 +119,26 @@ def await_name(host: str, port: int) -> None:
 
 
 def is_led() -> bool:
-    """Whether another process says what all of them find."""
+    """Whether this is not rank 0, so that rank 0 prints an error that all processes find."""
     try:
         return place().rank > 0
-    except UsageError:  # each finds that by itself
+    except UsageError:  # the variables differ from process to process, so each prints its own error
         return False
 
 
 def quieten() -> None:
-    """Several processes: torch's C++ tells of broken connections at length, and one line of ours does.
+    """Silences torch's C++ warnings where several processes train: our own line reports a lost process.
 
-    To be called before torch is imported.
+    Call it before torch is imported.
     """
     if os.environ.get("WORLD_SIZE", "1") != "1":
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
 
 def linger() -> None:
-    """Lets rank 0 say what all have found before they have met.
+    """Gives rank 0 time to print an error that all processes found before they were connected.
 
-    A launcher ends all processes once one has ended.
+    A launcher kills all processes once one has ended.
     """
     with suppress(KeyboardInterrupt):
         time.sleep(LINGER_SECONDS)

@@ -1,7 +1,7 @@
-"""A world of several processes: torch.distributed, with gloo between CPUs and nccl between GPUs.
+"""A `World` of several processes, connected by torch.distributed.
 
-What is agreed on goes over gloo, whatever the device: it never waits for a GPU, and it breaks at once when a
-process dies, as the kernel closes its connections.
+All exchanges here go over gloo, whatever the device: gloo never waits for a GPU, and fails at once when a
+process dies, since the kernel closes its connections.
 """
 
 import os
@@ -27,27 +27,27 @@ from sweepwise.distributed.world import GONE, PeerFailed, PeerLost
 from sweepwise.errors import BAD_USAGE, UsageError, reason
 from sweepwise.system import signals
 
-MEETING_SECONDS = 600.0  # for all processes to start
-LEAVING_SECONDS = 5.0  # for torch to end the group of processes
-LETTING_GO_SECONDS = 0.1  # microseconds, unless the machine is very busy
-LOOK = timedelta(seconds=2)  # for rank 0, whose store may not be there yet
-PATIENCE = timedelta(minutes=30)  # for one that is silent but whose machine lives: it may load data
-BROKEN = ("gloo", "connection closed by peer", "connection reset by peer", "broken pipe")
-SAID = "sweepwise/said"  # a counter in the store that all have: who is first says why the world ended
-WHY = "sweepwise/why"
-GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"
+RENDEZVOUS_SECONDS = 600.0  # for all processes to start
+LEAVING_SECONDS = 5.0  # for torch to end the process group
+RELEASE_SECONDS = 0.1  # gloo's threads need microseconds, more on a very busy machine
+ATTEMPT = timedelta(seconds=2)  # to connect: rank 0's store may not be there yet
+PATIENCE = timedelta(minutes=30)  # for a process that is silent but alive: it may be loading data
+DISCONNECTED = ("gloo", "connection closed by peer", "connection reset by peer", "broken pipe")
+# In the store that all share: how many have reported an end, and why the first one ended.
+REPORTS_KEY, REASON_KEY = "sweepwise/reports", "sweepwise/reason"
+GLOO_INTERFACE = "GLOO_SOCKET_IFNAME"  # the environment variable with the network interface of gloo
 
 Result = TypeVar("Result")
 
 
 class Ranks:
-    """See `sweepwise.world.World`.
+    """Several processes; the methods are described in `World`.
 
     Args:
         here: which of the processes this one is.
 
     Attributes:
-        lockstep: that it does what the others do.
+        lockstep: checks that all make the same exchanges.
     """
 
     def __init__(self, here: Place) -> None:
@@ -60,31 +60,31 @@ class Ranks:
         self.lockstep.enter(label)
 
     def on_all(self, label: str, do: Callable[[], Result]) -> Result:
-        """See `World.on_all`; the first rank that failed says why."""
-        result, failed = _tried(do)
+        """See `World.on_all`; the lowest rank that failed raises its own error."""
+        result, failed = _result_or_error(do)
         self.lockstep.meet(label)
         ends: list[int | None] = [None] * self.size
-        dist.all_gather_object(ends, None if failed is None else _end(failed))
+        dist.all_gather_object(ends, None if failed is None else _end_code(failed))
         first = next((rank for rank, end in enumerate(ends) if end is not None), None)
         if first is None:
             return result
-        _part()
-        raise failed if failed is not None and first == self.rank else _ended(ends[first])
+        _leave_group()
+        raise failed if failed is not None and first == self.rank else _error_of(ends[first])
 
     def on_rank_0(
-        self, label: str, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None
+        self, label: str, do: Callable[[], Result], to_others: Callable[[Result], Any] = lambda result: None
     ) -> Any:
         """See `World.on_rank_0`."""
         result: Any
         failed: BaseException | None
-        result, failed = _tried(do) if self.leads else (None, None)
-        end = None if failed is None else _end(failed)
+        result, failed = _result_or_error(do) if self.leads else (None, None)
+        end = None if failed is None else _end_code(failed)
         self.lockstep.meet(label)
-        message = [end, told(result) if self.leads and failed is None else None]
+        message = [end, to_others(result) if self.leads and failed is None else None]
         dist.broadcast_object_list(message)
         if message[0] is not None:
-            _part()
-            raise failed or _ended(message[0])
+            _leave_group()
+            raise failed or _error_of(message[0])
         return result if self.leads else message[1]
 
     def max(self, label: str, numbers: Sequence[int]) -> list[int]:
@@ -154,17 +154,17 @@ class Ranks:
             tensor.copy_(leading)
 
     def lost(self, error: BaseException) -> "PeerLost | PeerFailed | OutOfStep | None":
-        """See `World.lost`; of all processes that are left the first one says it."""
+        """See `World.lost`; of the remaining processes the first one reports it."""
         text = str(error).lower()
-        if not isinstance(error, (RuntimeError, dist.DistError)) or not any(word in text for word in BROKEN):
+        if not isinstance(error, (RuntimeError, dist.DistError)) or not any(t in text for t in DISCONNECTED):
             return None
-        if wrong := self.lockstep.wrong():
-            return wrong
-        return PeerLost(GONE) if _first_to_speak() else PeerFailed(1, _told())
+        if mismatch := self.lockstep.mismatch():
+            return mismatch
+        return PeerLost(GONE) if _is_first_to_report() else PeerFailed(1, _reported_reason())
 
 
 def exit_code(error: BaseException) -> int:
-    """What a process exits with after an error."""
+    """The exit code of a process after an error."""
     if isinstance(error, signals.Stopped):
         return signals.exit_code(error.signal)
     if isinstance(error, UsageError):
@@ -172,17 +172,17 @@ def exit_code(error: BaseException) -> int:
     return int(getattr(error, "exit_code", 1))
 
 
-def _part() -> None:
-    """All have agreed to end: each takes its leave, as threads of gloo may abort without the others.
+def _leave_group() -> None:
+    """Leaves the process group once all processes end; if one left alone, gloo's threads could abort it.
 
-    They live on where a learner still holds the group. What they have sent belongs to Python, too: they need
-    the interpreter once more to let go of it, and abort the process if that is ending.
+    The threads live on where a learner still holds the group. They have also sent Python objects, which they
+    release through the interpreter: if that is shutting down, they abort the process. So this waits for them.
     """
     # In a thread: it waits for exchanges that are open, and one that the others do not make stays open.
     leaving = threading.Thread(target=_destroy, daemon=True)
     leaving.start()
     leaving.join(LEAVING_SECONDS)
-    time.sleep(LETTING_GO_SECONDS)
+    time.sleep(RELEASE_SECONDS)
 
 
 def _destroy() -> None:
@@ -190,17 +190,17 @@ def _destroy() -> None:
         dist.destroy_process_group()
 
 
-def _end(error: BaseException) -> int:
-    """How a process ends, for the others: its exit code, or below 0 the signal that it was asked by."""
+def _end_code(error: BaseException) -> int:
+    """How a process ends, as one number: its exit code, or minus the signal that stopped it."""
     return -error.signal if isinstance(error, signals.Stopped) else exit_code(error)
 
 
-def _ended(end: int | None) -> BaseException:
-    """What the others raise: a signal at one of them is a signal to all."""
+def _error_of(end: int | None) -> BaseException:
+    """What the other processes raise: a signal to one of them is a signal to all."""
     return signals.Stopped(-end) if end is not None and end < 0 else PeerFailed(end)
 
 
-def _tried(do: Callable[[], Result]) -> tuple[Any, BaseException | None]:
+def _result_or_error(do: Callable[[], Result]) -> tuple[Any, BaseException | None]:
     try:
         return do(), None
     except BaseException as error:
@@ -208,103 +208,104 @@ def _tried(do: Callable[[], Result]) -> tuple[Any, BaseException | None]:
 
 
 @contextmanager
-def met(here: Place) -> Iterator[Ranks]:
-    """Meets the other processes, and leaves them at the end.
+def rendezvous(here: Place) -> Iterator[Ranks]:
+    """Connects to the other processes, and leaves them at the end.
 
     Raises:
-        Lost: they do not come, or one goes before the end.
+        PeerLost: they do not all start in time, or one is gone before the end.
         OutOfStep: they do not make the same exchanges.
     """
     _choose_interface(os.environ["MASTER_ADDR"])
     try:
-        store = _meeting(here)
+        store = _shared_store(here)
         dist.init_process_group("gloo", store=store, rank=here.rank, world_size=here.size, timeout=PATIENCE)
     except (RuntimeError, dist.DistError) as error:
         why = str(error).strip().partition("\n")[0]
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise PeerLost(
-            f"the {here.size} processes of this training do not meet at {address}: {why}"
+            f"the {here.size} processes of this training could not connect at {address}: {why}; start all of "
+            "them, with the same MASTER_ADDR and MASTER_PORT"
         ) from error
     world = Ranks(here)
     world.lockstep.watch(store)
     try:
         yield world
     except OutOfStep as error:
-        _first_to_speak()
-        _tell(f"rank {here.rank}: {reason(error)}")
-        _part()
+        _is_first_to_report()
+        _report_reason(f"rank {here.rank}: {reason(error)}")
+        _leave_group()
         raise
     except (PeerLost, PeerFailed):
         raise
     except BaseException as error:
         if instead := world.lost(error):
             raise instead from error
-        _first_to_speak()  # the others need not: this process does
-        _tell(f"rank {here.rank}: {reason(error)}" if isinstance(error, Exception) else "")
+        _is_first_to_report()  # so that the others stay silent: this process reports
+        _report_reason(f"rank {here.rank}: {reason(error)}" if isinstance(error, Exception) else "")
         raise
     finally:
         world.lockstep.stop()
-    _part()
+    _leave_group()
 
 
-def _meeting(here: Place) -> dist.Store:
-    """The store at MASTER_ADDR, which torchrun or rank 0 keeps, once all processes have come there.
+def _shared_store(here: Place) -> dist.Store:
+    """The store at MASTER_ADDR, served by torchrun or rank 0, once all processes have connected to it.
 
-    They are waited for here and not by torch, whose waiting no signal ends.
+    The waiting is done here and not in torch, where no signal could end it.
     """
-    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    deadline = time.monotonic() + MEETING_SECONDS
-    came = False
+    deadline = time.monotonic() + RENDEZVOUS_SECONDS
+    connected = False
     while True:
         try:
-            if not came:
-                host = here.rank == 0 and not kept
+            if not connected:
+                host = here.rank == 0 and not by_torchrun
                 store: dist.Store = dist.TCPStore(
-                    address, port, here.size, host, timeout=LOOK, wait_for_workers=False, multi_tenant=True
+                    address, port, here.size, host, timeout=ATTEMPT, wait_for_workers=False, multi_tenant=True
                 )
                 store = dist.PrefixStore(f"sweepwise/{attempt}", store)
-            count = store.add("came", 0 if came else 1)
-            came = True
+            count = store.add("connected", 0 if connected else 1)
+            connected = True
             if count >= here.size:
                 store.set_timeout(PATIENCE)
                 return store
         except dist.DistError:
-            if came or time.monotonic() > deadline:
+            if connected or time.monotonic() > deadline:
                 raise
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{count} of them have come within {MEETING_SECONDS:.0f} s")
+            raise RuntimeError(f"only {count} of them have started within {RENDEZVOUS_SECONDS:.0f} s")
         time.sleep(0.02)
 
 
-def _first_to_speak() -> bool:
-    """Whether no other process has said yet why the world ended; True if that cannot be known."""
+def _is_first_to_report() -> bool:
+    """Whether no other process has reported the end of the training yet; True if that cannot be known."""
     try:
         store = dist.distributed_c10d._get_default_store()
         store.set_timeout(timedelta(seconds=2))
-        return store.add(SAID, 1) == 1
+        return store.add(REPORTS_KEY, 1) == 1
     except (RuntimeError, ValueError, dist.DistError):
         return True
 
 
-def _tell(why: str) -> None:
-    """Leaves for the others why this process ends."""
+def _report_reason(why: str) -> None:
+    """Leaves the reason why this process ends in the store, for the others."""
     with suppress(RuntimeError, ValueError, dist.DistError):
-        dist.distributed_c10d._get_default_store().set(WHY, why)
+        dist.distributed_c10d._get_default_store().set(REASON_KEY, why)
 
 
-def _told() -> str:
-    """Why another process has ended, if it had the time to say so."""
+def _reported_reason() -> str:
+    """Why another process has ended, if it has reported that in time; else an empty text."""
     try:
         store = dist.distributed_c10d._get_default_store()
-        return store.get(WHY).decode() if store.check([WHY]) else ""
+        return store.get(REASON_KEY).decode() if store.check([REASON_KEY]) else ""
     except (RuntimeError, ValueError, dist.DistError):
         return ""
 
 
 def _choose_interface(master: str) -> None:
-    """Where this machine's own name leads to itself alone, gloo takes the network that leads to rank 0."""
+    """Lets gloo use the network interface that reaches rank 0, if this machine's name resolves to 127.x."""
     if GLOO_INTERFACE in os.environ:
         return
     with suppress(OSError):
@@ -320,14 +321,14 @@ def _choose_interface(master: str) -> None:
 
 
 def _address(interface: str) -> str:
-    """The IPv4 address of a network interface; '' if it has none, or where that cannot be asked."""
+    """The IPv4 address of a network interface; '' if it has none or the system cannot tell."""
     if sys.platform != "linux":
         return ""
     import fcntl
 
     request = interface.encode()[:15].ljust(256, b"\0")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            return socket.inet_ntoa(fcntl.ioctl(asking.fileno(), 0x8915, request)[20:24])  # SIOCGIFADDR
+            return socket.inet_ntoa(fcntl.ioctl(probe.fileno(), 0x8915, request)[20:24])  # SIOCGIFADDR
         except OSError:
             return ""

@@ -1,6 +1,7 @@
-"""What a process knows of the others that train the same run: from torchrun's variables, or alone.
+"""What a process can do with the others that train the same run; and the world of a single process.
 
-Nothing here imports torch: a command line that only answers needs none. `ranks.py` is the world of several.
+Nothing here imports torch, so that commands that train nothing need none. `ranks.py` has the world of
+several.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ if TYPE_CHECKING:
 
     from sweepwise.distributed.lockstep import OutOfStep
 
-
 Result = TypeVar("Result")
 
 
 class World(Protocol):
     """The processes that train one run together. Rank 0 leads.
 
-    What all must call alike, in the same order, is marked 'together'. Each such exchange has a label that
-    says what it is for: if one process makes another exchange than the others, all end with both labels.
+    All processes must call the methods marked 'Together' in the same order. Each of these exchanges has a
+    label that says what it is for: if one process makes another exchange than the others, all end with an
+    error that names both labels.
 
     Attributes:
-        rank: of this process.
-        size: of the world.
+        rank: this process's number.
+        size: how many processes there are.
         leads: whether this is rank 0.
     """
 
@@ -49,25 +50,30 @@ class World(Protocol):
         ...
 
     def enter(self, label: str) -> None:
-        """Together: what follows is exchanged by torch itself."""
+        """Together: announces that torch itself exchanges data next."""
         ...
 
     def on_all(self, label: str, do: Callable[[], Result]) -> Result:
-        """Together: does something in every process. If it fails in one, it fails in all."""
+        """Together: calls a function in every process. If it fails in one, it fails in all."""
         ...
 
-    def on_rank_0(self, label: str, do: Callable[[], Result], told: Callable[[Result], Any] = ...) -> Any:
-        """Together: does something in rank 0 alone. If it fails, it fails in all.
+    def on_rank_0(
+        self, label: str, do: Callable[[], Result], to_others: Callable[[Result], Any] = ...
+    ) -> Any:
+        """Together: calls a function in rank 0 only. If it fails, it fails in all.
 
         Args:
-            label: what for.
-            do: what.
-            told: of its result, what the others get instead.
+            label: says what for.
+            do: the function.
+            to_others: makes of its result what is sent to the other ranks.
+
+        Returns:
+            In rank 0 the result, in the others what they were sent.
         """
         ...
 
     def max(self, label: str, numbers: Sequence[int]) -> list[int]:
-        """Together: the greatest of each number, of at most 3, over the processes."""
+        """Together: the maximum of each number, of at most 3, over the processes."""
         ...
 
     def sum(self, label: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -79,50 +85,50 @@ class World(Protocol):
         ...
 
     def steps(self, label: str, steps: Sequence[Sequence[Tensor]]) -> Sequence[Sequence[Tensor]]:
-        """Together: of each step (loss, outputs, targets) of the whole batch, in rank 0."""
+        """Together: in rank 0 (loss, outputs, targets) of the whole batch for each step."""
         ...
 
     def shard(self, rows: Tensor) -> Tensor:
-        """This process's part of what belongs to all, such as a batch; it may be empty."""
+        """This process's part of rows that all have, such as a batch; it may be empty."""
         ...
 
     def padded_shard(self, rows: Tensor) -> Tensor:
-        """`shard`, but never empty: the first row stands for none."""
+        """As `shard`, but never empty: the first row takes the place of no rows."""
         ...
 
     def all_gather(self, label: str, own: Tensor, rows: int) -> Tensor:
-        """Together: all rows, of which every process has its share."""
+        """Together: all rows, of which every process has its shard."""
         ...
 
     def gather(self, label: str, own: Tensor) -> Sequence[Tensor]:
-        """Together: what each process has, of one shape, on the CPU of rank 0; elsewhere nothing."""
+        """Together: in rank 0 the tensors of all processes, of one shape, on the CPU; elsewhere nothing."""
         ...
 
     def align_(self, label: str, tensors: Sequence[Tensor]) -> None:
-        """Together: rank 0's values for all."""
+        """Together: overwrites the tensors with rank 0's values."""
         ...
 
     def lost(self, error: BaseException) -> PeerLost | PeerFailed | OutOfStep | None:
-        """What to raise instead of an error that only says that another process has gone."""
+        """What to raise instead of an error that only says that another process is gone; else None."""
         ...
 
 
 class SingleProcess:
-    """The world of one process: nothing is to be agreed on."""
+    """The world of a single process, which has nobody to exchange with."""
 
     rank, size, leads = 0, 1, True
 
     def enter(self, label: str) -> None:
-        """Nobody else is anywhere."""
+        """Nothing."""
 
     def on_all(self, label: str, do: Callable[[], Result]) -> Result:
-        """Does it."""
+        """Calls the function."""
         return do()
 
     def on_rank_0(
-        self, label: str, do: Callable[[], Result], told: Callable[[Result], Any] = lambda result: None
+        self, label: str, do: Callable[[], Result], to_others: Callable[[Result], Any] = lambda result: None
     ) -> Result:
-        """Does it."""
+        """Calls the function."""
         return do()
 
     def max(self, label: str, numbers: Sequence[int]) -> list[int]:
@@ -154,40 +160,38 @@ class SingleProcess:
         return own
 
     def gather(self, label: str, own: Tensor) -> Sequence[Tensor]:
-        """What it has."""
+        """The tensor."""
         return [own.cpu()]
 
     def align_(self, label: str, tensors: Sequence[Tensor]) -> None:
         """Nothing."""
 
     def lost(self, error: BaseException) -> None:
-        """Nobody can be lost."""
+        """None: no other process can be gone."""
 
 
 SINGLE_PROCESS = SingleProcess()
-
-
 GONE = (
-    "another process of this training has gone: killed, or its own output says why; the same command goes on "
-    "from the last checkpoint"
+    "another process of this training is gone: it was killed, or its own output says why; the same command "
+    "resumes from the last checkpoint"
 )
 
 
 class PeerLost(Failure):
-    """Another process of this training has gone."""
+    """Another process of this training is gone."""
 
     status = "interrupted"
 
 
 class PeerFailed(SystemExit):
-    """This process ends as another one does, which says why.
+    """This process ends because another one has failed; that one prints the reason.
 
     Args:
-        code: the exit code.
-        why: what it says, if that is known.
+        code: the other's exit code.
+        why: the other's reason, if it is known.
 
     Attributes:
-        status: what that makes of the run.
+        status: the run's.
     """
 
     def __init__(self, code: int | None, why: str = "") -> None:

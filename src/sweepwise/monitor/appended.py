@@ -1,4 +1,4 @@
-"""A file that grows while a run trains, and whose failures do not end the training."""
+"""A file to which a run appends while it trains; if that fails, the training continues."""
 
 import errno
 import os
@@ -11,26 +11,27 @@ from sweepwise.store import takeover
 from sweepwise.system import atomic
 
 FLUSH_SECONDS = 2.0
-LEFT_FREE = 2**17  # bytes, for the record of how the run ended
-MOST_PENDING = 2**26  # bytes kept for a disk that is full; what comes after them is lost
+MIN_FREE = 2**17  # bytes of the disk that stay free for record.json
+MAX_PENDING = 2**26  # bytes that wait in memory while the disk is full; any more are lost
 
 
 class AppendedFile:
-    """Gathers what is written and appends it to the file.
+    """Gathers records in memory and appends them to the file.
 
-    That happens at a `flush`, and at the first write that comes `FLUSH_SECONDS` or more after the last one.
-    The file is open only then, so the number of runs trained together is not limited by that of open files.
-    An append is whole or undone: one that fails (full disk) is tried again with what has come meanwhile.
+    It appends at a `flush`, and at the first `add` that comes `FLUSH_SECONDS` or more after the last append.
+    The file is open only then, so the limit of open files does not limit how many runs are trained together.
+    An append is complete or undone: one that fails (full disk) is tried again, with what was added since.
 
     Args:
-        path: of the file, made if missing.
-        size: bytes that stay of what is there; more are cut off. None: all.
-        end: one byte that ends every record: of a file that has lost bytes a torn last record is cut off too.
+        path: the file's path; it is created if missing.
+        size: how many bytes of an existing file stay; the rest is cut off. None: all.
+        end: the byte that ends every record: if an existing file is shorter than `size`, its incomplete last
+            record is cut off too.
 
     Attributes:
-        path: of the file.
+        path: the file's path.
         size: bytes in the file.
-        lost: the first and the last step whose records were given up, of each such time.
+        lost: for each period in which records were lost, the first and the last step.
     """
 
     def __init__(self, path: Path, size: int | None = None, end: bytes = b"") -> None:
@@ -46,35 +47,35 @@ class AppendedFile:
                 self.size = path.stat().st_size
         self.lost: list[tuple[int, int]] = []
         self._pending: list[tuple[int, bytes]] = []  # step and record
-        self._held = 0  # bytes of them
+        self._pending_bytes = 0
         self._overflowing = False
         self._failure = ""
-        self._named = False  # whether its name is known to be on the disk
+        self._name_synced = False  # whether the folder's entry of the file is on the disk
         self._appended = time.monotonic()
 
     def add(self, step: int, content: bytes) -> None:
-        """Writes something that belongs to a step."""
+        """Adds a record of a step."""
         before, self._overflowing = self._overflowing, self._full(content)
         if self._overflowing:
             first = self.lost.pop()[0] if before else step
             self.lost.append((min(first, step), max(first, step)))
         else:
             self._pending.append((step, content))
-            self._held += len(content)
+            self._pending_bytes += len(content)
         if time.monotonic() - self._appended >= FLUSH_SECONDS:
             self.flush()
 
     def _full(self, content: bytes) -> bool:
-        return bool(self._failure) and self._held + len(content) > MOST_PENDING
+        return bool(self._failure) and self._pending_bytes + len(content) > MAX_PENDING
 
     def flush(self, *, sync: bool = False) -> bool:
-        """Appends what is pending; returns whether that succeeded.
+        """Appends all pending records; returns whether that succeeded.
 
         Args:
             sync: whether to wait until it is on the disk.
 
         Raises:
-            Fenced: it failed, as another process has taken the run over.
+            TakenOver: it failed because another process has taken the run over.
         """
         self._appended = time.monotonic()
         try:
@@ -83,7 +84,7 @@ class AppendedFile:
             takeover.refuse_taken(self.path)
             if not self._failure:
                 print(
-                    f"warning: {self.path.name} cannot be written ({error.strerror}); the training goes on",
+                    f"warning: {self.path.name} cannot be written ({error.strerror}); the training continues",
                     file=sys.stderr,
                 )
             self._failure = str(error.strerror)
@@ -92,28 +93,28 @@ class AppendedFile:
         return True
 
     def close(self) -> None:
-        """Appends what is pending, as much of it as there is room for; the rest is lost."""
+        """Appends as many pending records as the disk has room for; the rest is lost."""
         failed = self._failure
         try:
-            whole = self.flush(sync=True)
-        except takeover.TakenOver:  # others write it now, and this process ends with that anyway
+            succeeded = self.flush(sync=True)
+        except takeover.TakenOver:  # another process writes it now, and this one ends with this error anyway
             return
-        if not whole:
+        if not succeeded:
             failed = self._failure
-            self._squeeze()
+            self._append_what_fits()
             if self._pending:
                 steps = [step for step, _ in self._pending]
                 self.lost.append((min(steps), max(steps)))
         for first, last in _merged(self.lost):
             print(f"warning: {self.path.name} lacks steps {first} to {last} ({failed})", file=sys.stderr)
 
-    def _squeeze(self) -> None:
-        """Appends the first of the pending records until no more finds room, of which some stays free."""
+    def _append_what_fits(self) -> None:
+        """Appends pending records in order until no more fit; `MIN_FREE` bytes of the disk stay free."""
         records = len(self._pending) // 2
         while records and self._pending:
             try:
                 size = sum(len(content) for _, content in self._pending[:records])
-                if shutil.disk_usage(self.path.parent).free < size + LEFT_FREE:
+                if shutil.disk_usage(self.path.parent).free < size + MIN_FREE:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 self._append(records, sync=True)
             except OSError:
@@ -122,11 +123,11 @@ class AppendedFile:
     def _append(self, records: int, sync: bool) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
-            if os.fstat(handle).st_size > self.size:  # what an append that failed could not take back
+            if os.fstat(handle).st_size > self.size:  # a failed append that could not be undone
                 os.ftruncate(handle, self.size)
-            left = content = b"".join(content for _, content in self._pending[:records])
-            while left:
-                left = left[os.write(handle, left) :]
+            rest = content = b"".join(content for _, content in self._pending[:records])
+            while rest:
+                rest = rest[os.write(handle, rest) :]
             if sync:
                 os.fsync(handle)
         except BaseException:
@@ -135,15 +136,15 @@ class AppendedFile:
         finally:
             os.close(handle)
         self.size += len(content)
-        self._held -= len(content)
+        self._pending_bytes -= len(content)
         del self._pending[:records]
-        if sync and not self._named:
+        if sync and not self._name_synced:
             atomic.sync(self.path.parent)
-            self._named = True
+            self._name_synced = True
 
 
 def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same steps in order, each range once."""
+    """The same steps as sorted ranges that neither overlap nor touch."""
     merged: list[tuple[int, int]] = []
     for first, last in sorted(ranges):
         if merged and first <= merged[-1][1] + 1:

@@ -1,28 +1,30 @@
-"""Precision over recall, as TensorBoard's PR Curves tab takes it."""
+"""Computes precision over recall, for TensorBoard's PR Curves tab."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-THRESHOLDS = 101  # every hundredth
+THRESHOLDS = 101  # 0, 0.01, ..., 1
 
 
-def precision_recall(shares: NDArray[np.floating], positive: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Counts, precision and recall if every example with a share of at least a threshold is called positive.
+def precision_recall(probabilities: NDArray[np.floating], positive: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Counts, precision and recall if examples with at least a threshold's probability are called positive.
 
     Args:
-        shares: (examples,) the probability that a model gives, in [0, 1].
-        positive: (examples,) whether it is so.
+        probabilities: (examples,) the model's, in [0, 1].
+        positive: (examples,) whether the example is positive.
 
     Returns:
         (6, thresholds): true positives, false positives, true negatives, false negatives, precision, recall;
-        0 where a denominator is.
+        0 where the denominator is 0.
     """
-    cells = np.floor(np.clip(shares, 0, 1) * (THRESHOLDS - 1)).astype(np.int64)
-    hits, alarms = (
-        np.bincount(cells[those], minlength=THRESHOLDS)[::-1].cumsum()[::-1].astype(np.float64)
-        for those in (positive, ~positive)
+    cells = np.floor(np.clip(probabilities, 0, 1) * (THRESHOLDS - 1)).astype(np.int64)
+    true_positives, false_positives = (
+        np.bincount(cells[subset], minlength=THRESHOLDS)[::-1].cumsum()[::-1].astype(np.float64)
+        for subset in (positive, ~positive)
     )
-    misses, quiet = hits[0] - hits, alarms[0] - alarms
-    precision = hits / np.maximum(hits + alarms, 1)
-    recall = hits / np.maximum(hits + misses, 1)
-    return np.stack([hits, alarms, quiet, misses, precision, recall]).astype(np.float32)
+    false_negatives = true_positives[0] - true_positives
+    true_negatives = false_positives[0] - false_positives
+    precision = true_positives / np.maximum(true_positives + false_positives, 1)
+    recall = true_positives / np.maximum(true_positives + false_negatives, 1)
+    counts = [true_positives, false_positives, true_negatives, false_negatives]
+    return np.stack([*counts, precision, recall]).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Histograms and moments of many tensors at once.
+"""Computes histograms and moments of many tensors at once.
 
-The bin of a float32 is its upper twelve bits: sign, exponent and three bits of the mantissa. So there are
-eight bins an octave (TensorFlow has seven), symmetric about zero, the same for every tensor and step, and
-found by one shift.
+The bin of a float32 is given by its upper twelve bits: sign, exponent and three bits of the mantissa. So
+there are eight bins per octave (TensorFlow has seven), symmetric about zero, the same for every tensor and
+step, and found by one shift.
 """
 
 import math
@@ -78,7 +78,7 @@ class Histogram:
 
 
 @torch.no_grad()
-@np.errstate(over="ignore", invalid="ignore")  # such moments are taken again
+@np.errstate(over="ignore", invalid="ignore")  # such moments are computed again in float64
 def histograms(tensors: Mapping[str, Tensor]) -> dict[str, Histogram]:
     """Count and summarise all tensors on their device; two transfers, however many they are.
 
@@ -98,7 +98,7 @@ def histograms(tensors: Mapping[str, Tensor]) -> dict[str, Histogram]:
 
 
 def _histogram(size: int, moments: Sequence[float], counts: np.ndarray, finite: int) -> Histogram:
-    """The limits are the edges that touch a cell with elements, but for the leftmost."""
+    """A histogram whose limits are the edges of cells with elements, without the leftmost edge."""
     zeros = counts.item(0) + counts.item(_NEGATIVE)
     counts[0] = zeros
     filled = counts.astype(bool)
@@ -110,7 +110,7 @@ def _histogram(size: int, moments: Sequence[float], counts: np.ndarray, finite: 
 
 
 def _on_the_cpu(parts: Sequence[Tensor]) -> Iterator[_Summary]:
-    """Small tensors one after the other, each while it is in the cache."""
+    """The summaries of tensors one after the other, each while it is in the cache."""
     keys = np.empty(min(max(map(len, parts)), _PIECE), np.uint32)
     for part in parts:
         values = part.numpy()
@@ -125,10 +125,10 @@ def _on_the_cpu(parts: Sequence[Tensor]) -> Iterator[_Summary]:
 
 
 def _moments_float32(part: Tensor, values: np.ndarray) -> Sequence[float]:
-    """`_moments` of one part in a fraction of the time; nothing where float32 does not do.
+    """`_moments` of one part in a fraction of the time; empty if float32 is not accurate enough.
 
-    That is where an element is not finite, squares overflow or vanish, or the mean is over twice the standard
-    deviation, as the variance is a difference then.
+    That is so if an element is not finite, squares overflow or underflow, or the mean is over twice the
+    standard deviation, since the variance would then be a small difference of large numbers.
     """
     size = len(values)
     total, squares = part.sum().item(), 0.0
@@ -150,7 +150,7 @@ def _count(values: np.ndarray, keys: np.ndarray) -> np.ndarray:
 
 
 def _on_the_device(parts: Sequence[Tensor]) -> Iterator[_Summary]:
-    """All tensors at once, as each transfer has to wait for the device."""
+    """The summaries of all tensors at once, since each transfer waits for the device."""
     parts, rows = list(parts), _moments(parts).tolist()
     for index, (_, _, total, *_) in enumerate(rows):
         if not math.isfinite(total):
@@ -166,7 +166,7 @@ def _on_the_device(parts: Sequence[Tensor]) -> Iterator[_Summary]:
 def _moments(parts: Sequence[Tensor]) -> Tensor:
     """Minimum, maximum, sum, sum of squares and variance of each part, (len(parts), 5) float64.
 
-    The variance is taken about the mean: as a difference of sums it would lose what small deviations hold.
+    The variance is computed about the mean: as a difference of sums it would lose small deviations.
     """
     nothing = parts[0].new_full((), math.nan, dtype=torch.float64)
     rows: list[Tensor] = []

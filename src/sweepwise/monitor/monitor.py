@@ -1,6 +1,6 @@
-"""What is written of a run while it trains: metrics.jsonl and, for TensorBoard, one event file.
+"""Logs a run while it trains: to metrics.jsonl and, for TensorBoard, to one event file.
 
-A step that is not logged costs one comparison: nothing is attached to the model and nothing computed.
+A step that is not logged costs one comparison: no hook is attached to the model and nothing is computed.
 """
 
 import json
@@ -18,32 +18,33 @@ from sweepwise.learner import Watch, Watched
 from sweepwise.learner.units import BOUNDED, alive, saturated
 from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.curves import precision_recall
-from sweepwise.monitor.events import EventFile, NoEvents, cut
-from sweepwise.monitor.graph import graph as graph_of
+from sweepwise.monitor.events import EventFile, NoEvents, truncate_events
+from sweepwise.monitor.graph import graph_definition
 from sweepwise.monitor.histogram import histograms
 from sweepwise.monitor.picture import drawable, examples, matrix
 from sweepwise.store.folders import LINES
 from sweepwise.store.record import jsonable
 
 _STRICT = json.JSONEncoder(allow_nan=False).encode
-START: Mapping[str, Any] = {"step": 0, "log": {}}  # of a run that begins
+START: Mapping[str, Any] = {"step": 0, "log": {}}  # of a run that starts
 
 
 class Monitor:
-    """Writes one run's metrics.
+    """Logs one run.
 
     Args:
         folder: the run's; must exist.
-        begin: where the run goes on: its 'step', and what `mark` said then as 'log'.
+        begin: where the run resumes: its 'step', and under 'log' what `mark` returned there.
         scalars_every: steps between two logs of batch loss, learning rate, gradient norm and update-to-weight
             ratios; 0: never.
         histograms_every: steps between two logs of all weights, gradients and activations; 0: never.
         tensorboard: whether to write an event file. metrics.jsonl is written in any case.
         graph: whether to write the structure of the model, before the training.
-        images: how many training examples to show, where they are images of 1 or 3 channels, or signals
+        images: how many training examples to show, if they are images of 1 or 3 channels, or signals
             (channels, length); 0: none.
         confusion: whether to write the confusion matrix of the best weights on the validation part.
-        curves: of how many classes, the first ones, to write precision over recall of the same; 0: none.
+        curves: for how many classes, the first ones, to write precision over recall of the same weights; 0:
+            none.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class Monitor:
         self._scalars_every = scalars_every
         self._histograms_every = histograms_every
         self._lines = AppendedFile(folder / LINES, begin["log"].get(LINES, 0), b"\n")
-        again = begin["step"] if begin["log"] else None
-        self._events: EventFile | NoEvents = EventFile(folder, again) if tensorboard else NoEvents()
-        cut(folder, begin["log"], self._events.path)  # only now: its name must follow those that go
-        left = (folder / name for name in begin["log"])
-        self._before = {path.name: path.stat().st_size for path in left if path.exists()}
+        resume_step = begin["step"] if begin["log"] else None
+        self._events: EventFile | NoEvents = EventFile(folder, resume_step) if tensorboard else NoEvents()
+        # Only now, since the new file's name must come after the names of those that are removed.
+        truncate_events(folder, begin["log"], self._events.path)
+        earlier = (folder / name for name in begin["log"])
+        self._sizes = {path.name: path.stat().st_size for path in earlier if path.exists()}
         self._graph = graph and tensorboard
         self._images = images * tensorboard
         self._confusion = confusion and tensorboard
@@ -81,7 +83,7 @@ class Monitor:
         return Watch.NOTHING
 
     def step(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
-        """Logs what was seen of a step, as far as `watch` asked for it."""
+        """Logs a step, with as much detail as `watch` asked for."""
         watch = self.watch(step)
         if not watch:
             return
@@ -95,7 +97,7 @@ class Monitor:
         for name, ratio in watched.update_ratio.items():
             values[f"update_ratio/{name.removesuffix('.weight')}"] = ratio
         if watch >= Watch.TENSORS:
-            values |= self._tensors(step, watched)
+            values |= self._log_tensors(step, watched)
         self._log(step, epoch, values)
 
     def epoch(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
@@ -111,18 +113,18 @@ class Monitor:
             text = _STRICT(jsonable(line))
         self._lines.add(step, text.encode() + b"\n")
 
-    def _tensors(self, step: int, watched: Watched) -> dict[str, float]:
-        """Writes the histograms; returns the compact scalars that go with them."""
+    def _log_tensors(self, step: int, watched: Watched) -> dict[str, float]:
+        """Writes the histograms of a step; returns the scalars that summarise them."""
         families = {
             "weights": watched.weights,
             "gradients": watched.gradients,
             "activations": watched.activations,
         }
         tensors = {f"{family}/{name}": t for family, named in families.items() for name, t in named.items()}
-        found = histograms(tensors)
-        self._events.histograms(step, found)
+        by_tag = histograms(tensors)
+        self._events.histograms(step, by_tag)
         values = {}
-        for tag, histogram in found.items():
+        for tag, histogram in by_tag.items():
             values[f"{tag}/mean"] = histogram.mean
             values[f"{tag}/std"] = histogram.std
             values[f"{tag}/zeros"] = histogram.zero_share
@@ -135,23 +137,24 @@ class Monitor:
         metrics: Sequence[str],
         shown: Collection[str] = (),
     ) -> None:
-        """Writes what does not change.
+        """Writes what stays the same throughout the run.
 
         Args:
             texts: markdown by tag.
             hparams: the settings for the HParams tab.
             metrics: each gets its training and validation curve in one chart of the custom-scalars tab.
-            shown: the settings that the HParams tab shows first.
+            shown: the settings that come first in the HParams tab.
         """
         for tag, text in texts.items():
             self._events.text(tag, text)
         self._events.hparams(hparams)
-        self._events.tab(hparams, [f"{part}/{name}" for part in ("val", "train") for name in metrics], shown)
+        tags = [f"{part}/{name}" for part in ("val", "train") for name in metrics]
+        self._events.hparams_tab(hparams, tags, shown)
         charts = {name: [f"train/{name}$", f"val/{name}$"] for name in metrics}
         self._events.layout({"train and validation": charts, "learning rate": {"lr": ["lr/lr"]}})
 
     def begin(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
-        """Writes the structure of the model, and some examples if they can be drawn; leaves it as it is.
+        """Writes the structure of the model, and some examples if they can be drawn; changes nothing in it.
 
         Args:
             model: features -> outputs.
@@ -159,27 +162,27 @@ class Monitor:
             y: (examples,).
         """
         if self._graph:
-            self._events.graph(graph_of(model, x[:2]))
+            self._events.graph(graph_definition(model, x[:2]))
         if self._images and drawable(x.shape[1:]):
             labels = "" if y.is_floating_point() else f"classes: {y[: self._images].tolist()}, row by row"
             picture = examples(x[: self._images].numpy(force=True))
             self._events.image("inputs/examples", picture, description=labels)
 
     def mark(self) -> dict[str, int]:
-        """Brings both files to the disk; returns how many bytes they and those of earlier attempts have."""
+        """Syncs both files to the disk; returns their sizes, and those of earlier attempts, in bytes."""
         self._lines.flush(sync=True)
-        self._before |= {LINES: self._lines.size} | self._events.mark()
-        return dict(self._before)
+        self._sizes |= {LINES: self._lines.size} | self._events.mark()
+        return dict(self._sizes)
 
     def final(
         self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
     ) -> None:
-        """Writes the answers of the best weights to the validation part, if they are classes.
+        """Writes confusion matrix and precision-recall curves of the best weights, for a classification.
 
         Args:
-            step: that the best weights come from; -1: there are none.
-            part: 'val', else nothing is written.
-            values: what was measured; a 'confusion' matrix among them is drawn.
+            step: the step of the best weights; -1: there are none.
+            part: nothing is written unless it is 'val'.
+            values: what was measured; its 'confusion' matrix is drawn, if it has one.
             outputs: (examples, classes) logits.
             targets: (examples,).
         """
@@ -198,7 +201,7 @@ class Monitor:
                 self._events.curve(f"pr/class_{label}", curve, step, "best weights, validation part")
 
     def close(self, status: str) -> None:
-        """Writes how the run ended, unless it may go on, and closes both files."""
+        """Writes the run's final status, unless it was interrupted and may resume, and closes both files."""
         if status != "interrupted":
             self._events.hparams_end("SUCCESS" if status in ("finished", "stopped early") else "FAILURE")
         self._events.close()
@@ -220,7 +223,7 @@ def _table(counts: NDArray[np.integer]) -> str:
 
 
 def _unit_health(watched: Watched) -> dict[str, Tensor]:
-    """Shares of ReLU units that are 0 for the whole batch, and of bounded activations near their limits."""
+    """The share of dead units (0 for the whole batch) and of saturated outputs, by tag."""
     shares = {}
     for name, values in watched.activations.items():
         kind = watched.kinds[name]

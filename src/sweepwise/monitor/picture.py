@@ -1,4 +1,4 @@
-"""Small pictures, drawn and written as PNG without a drawing library, whose import would take longer.
+"""Draws small pictures and writes them as PNG, without a drawing library, whose import would take long.
 
 A picture is an array (height, width, 3) uint8.
 """
@@ -16,7 +16,7 @@ Picture = NDArray[np.uint8]
 TILE = 64  # pixels at least, the edge of an example
 PLOT = (64, 160)  # height and width of a signal
 GAP = 2  # between them
-PAPER, INK = 255, 0
+PAPER, INK = 255, 0  # white and black
 DEEP_BLUE = np.array([8, 48, 107])  # of the largest share
 LARGEST = 1024  # pixels, the edge of a confusion matrix without numbers
 
@@ -47,12 +47,12 @@ def png(picture: Picture) -> bytes:
 
 
 def drawable(features: Sequence[int]) -> bool:
-    """Whether `examples` can draw it: an image (1 or 3, height, width) or signals (channels, length)."""
+    """Whether `examples` can draw examples of this shape: (1 or 3, height, width) or (channels, length)."""
     return len(features) == 2 or (len(features) == 3 and features[0] in (1, 3))
 
 
 def examples(x: NDArray[np.floating]) -> Picture:
-    """Examples in a square, row by row; the lowest value of them all is black, the highest white.
+    """Draws examples in a square grid, row by row; the lowest value of all is black, the highest white.
 
     Args:
         x: (examples, 1 or 3, height, width), or (examples, channels, length), which is drawn as lines.
@@ -68,15 +68,15 @@ def examples(x: NDArray[np.floating]) -> Picture:
 
 
 def _plot(signals: NDArray[np.float64]) -> Picture:
-    """Lines over the time, (channels, length) in [0, 1]."""
+    """Draws signals as lines over time, (channels, length) in [0, 1]."""
     height, width = PLOT
     picture = np.full((height, width, 3), PAPER, np.uint8)
     times = np.linspace(0, signals.shape[1] - 1, width)
     for signal in signals:
         line = np.interp(times, np.arange(len(signal)), signal)
         rows = np.rint((height - 1) * (1 - line)).astype(int)
-        for column, (here, there) in enumerate(zip(rows, [*rows[1:], rows[-1]], strict=True)):
-            picture[min(here, there) : max(here, there) + 2, column] = INK  # two pixels thick
+        for column, (start, end) in enumerate(zip(rows, [*rows[1:], rows[-1]], strict=True)):
+            picture[min(start, end) : max(start, end) + 2, column] = INK  # two pixels thick
     return picture
 
 
@@ -92,12 +92,12 @@ def _grid(tiles: Sequence[Picture]) -> Picture:
 
 
 def matrix(counts: NDArray[np.integer]) -> Picture:
-    """A confusion matrix: a row for each true class, shaded by the share of its examples, with the counts.
+    """Draws a confusion matrix: a row for each true class, shaded by the share of its examples, with counts.
 
-    Counts and the numbers of the classes, at the left and on top, are left out where they would not fit.
+    Counts, and class numbers at the left and the top, are left out if they do not fit.
 
     Args:
-        counts: (classes, classes), true class by answer.
+        counts: (classes, classes), true class by predicted class.
     """
     classes = len(counts)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -120,7 +120,7 @@ def matrix(counts: NDArray[np.integer]) -> Picture:
 
 
 def _write(picture: Picture, number: int, top: int, left: int, edge: int, tone: int) -> None:
-    """A whole number in the middle of a square cell."""
+    """Draws a whole number in the middle of a square cell."""
     shape = np.concatenate([_DIGITS[int(digit)] for digit in str(number)], 1)[:, :-_SCALE]
     top, left = top + (edge - shape.shape[0]) // 2, left + (edge - shape.shape[1]) // 2
     picture[top : top + shape.shape[0], left : left + shape.shape[1]][shape] = tone

@@ -1,6 +1,6 @@
-"""One run, or a group of runs, from a request to a record.
+"""Trains one run, or a group of runs, from a request to a record.
 
-Names are loaded when they are asked for, since what only answers needs no torch.
+Each name is imported when it is first used, so that commands that train nothing load no torch.
 """
 
 import importlib

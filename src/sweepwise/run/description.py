@@ -1,7 +1,8 @@
-"""What is written down of a run: its config, and what TensorBoard shows of it."""
+"""How a run's settings are written down: as YAML, and for TensorBoard's Text and HParams tabs."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -12,29 +13,49 @@ from sweepwise.store.request import Request
 Hparam = bool | int | float | str
 
 
+@dataclass(frozen=True)
+class Description:
+    """A run's settings in the forms in which they are written once, when the run starts.
+
+    Attributes:
+        yaml: the config, for config.yaml.
+        texts: config, overrides and environment in Markdown, by tag, for the Text tab.
+        hparams: the settings for the HParams tab.
+    """
+
+    yaml: str
+    texts: Mapping[str, str]
+    hparams: Mapping[str, Hparam]
+
+
+def describe(request: Request, environment: Mapping[str, Any]) -> Description:
+    """Describes a run.
+
+    Args:
+        request: the run.
+        environment: see `provenance.environment`.
+    """
+    text = config_text(request.config)
+    return Description(yaml=text, texts=_texts(request, text, environment), hparams=_hparams(request))
+
+
 class _Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
-    """libyaml's, ten times as fast as OmegaConf's; quotes what OmegaConf would read as a number or a bool."""
+    """libyaml's dumper, ten times as fast as OmegaConf's; quotes texts that look like numbers or booleans."""
 
 
 _Dumper.add_representer(str, OmegaConfDumper.str_representer)
 
 
 def config_text(config: Mapping[str, Any]) -> str:
-    """A config of plain values as yaml, as OmegaConf.to_yaml would write it."""
+    """A config of plain values as YAML, exactly as OmegaConf.to_yaml would write it."""
     text: str = yaml.dump(
         dict(config), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
     )
     return text
 
 
-def texts(request: Request, config: str, environment: Mapping[str, Any]) -> dict[str, str]:
-    """What TensorBoard's text tab shows: config, overrides, environment.
-
-    Args:
-        request: the run.
-        config: its own, as yaml.
-        environment: see `provenance.environment`.
-    """
+def _texts(request: Request, config: str, environment: Mapping[str, Any]) -> dict[str, str]:
+    """Config (already YAML), overrides and environment for TensorBoard's Text tab."""
     return {
         "run/config": f"```yaml\n{config}```",
         "run/overrides": "\n".join(f"- `{override}`" for override in request.overrides) or "none",
@@ -42,13 +63,13 @@ def texts(request: Request, config: str, environment: Mapping[str, Any]) -> dict
     }
 
 
-def hparams(request: Request) -> dict[str, Hparam]:
-    """The settings as TensorBoard's HParams tab takes them: no nulls, no lists."""
-    chosen: dict[str, Hparam] = {group: str(option) for group, option in request.choices.items()}
+def _hparams(request: Request) -> dict[str, Hparam]:
+    """The settings for TensorBoard's HParams tab, which takes no nulls and no lists."""
+    hparams: dict[str, Hparam] = {group: str(option) for group, option in request.choices.items()}
     for group, node in request.config.items():
         if isinstance(node, Mapping) and group != "monitor":
-            chosen |= dict(_leaves(group, node))
-    return chosen
+            hparams |= dict(_leaves(group, node))
+    return hparams
 
 
 def _leaves(path: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Hparam]]:

@@ -1,7 +1,7 @@
-"""A run whose processes train together: what is agreed on at every step, and what all but rank 0 do.
+"""A run that several processes train: what they exchange at each step, and what all ranks but 0 do.
 
-Rank 0 alone has the folder, writes and prints. The others take the same steps and the same decisions, for
-they see the same losses and metrics; what depends on a clock, a signal or a monitor they are told.
+Only rank 0 has the folder, writes and prints. The others take the same steps and make the same decisions,
+since they see the same losses and metrics; rank 0 sends them what depends on a clock, a signal or a monitor.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,33 +16,33 @@ from sweepwise.trainer import Run, fit
 from sweepwise.trainer.protocols import Checkpoints, Monitor, NoCheckpoints, NoMonitor, Weights
 
 ECHO_SECONDS = 5.0
-# What rank 0 finds and the others are told, here and in `run`.
-FOLDER = "the run's folder"
-BEGINNING = "where the run goes on"
+# Labels of what rank 0 alone does while the others wait for its result: all must name them alike.
+CLAIMING = "claiming the run's folder"
+RESUMING = "finding where the run resumes"
 ENDING = "how the run has ended"
 
 
-def _never(step: int) -> bool:
+def _never_due(step: int) -> bool:
     return False
 
 
-def _nothing(step: int) -> int:
+def _watch_nothing(step: int) -> int:
     return 0
 
 
 class StepSync:
-    """One exchange after every step: has a signal come, is a checkpoint due, how much is watched of the next.
+    """One exchange after every step: of signals, due checkpoints, and how much of the next step is logged.
 
     Args:
-        world: of the processes.
-        interrupts: of this one; learn of a signal that another has got.
-        step: that comes next.
+        world: the processes.
+        interrupts: this process's stop flag; it is set if another process has received a signal.
+        step: the next step.
         due: in rank 0, whether a checkpoint is due after so many steps.
-        watch: in rank 0, how much its monitor wants to see of a step.
+        watch: in rank 0, how much its monitor logs of a step.
 
     Attributes:
         due: whether a checkpoint is due now.
-        watched: how much of the next step is.
+        watched: how much of the next step is logged.
     """
 
     def __init__(
@@ -50,21 +50,21 @@ class StepSync:
         world: World,
         interrupts: StopFlag,
         step: int,
-        due: Callable[[int], bool] = _never,
-        watch: Callable[[int], int] = _nothing,
+        due: Callable[[int], bool] = _never_due,
+        watch: Callable[[int], int] = _watch_nothing,
     ) -> None:
         self._world, self._interrupts = world, interrupts
         self._step, self._due, self._watch = step, due, watch
         self.due = False
-        (self.watched,) = world.max("what is watched of the first step", [watch(step)])
+        (self.watched,) = world.max("what is logged of the first step", [watch(step)])
 
     def __call__(self) -> bool:
-        """Whether a signal has come to any of them; to be asked after each step, once."""
+        """Whether any process has received a signal; call it once after each step."""
         self._step += 1
         own = [self._interrupts.signal, self._due(self._step), self._watch(self._step)]
         signal, due, self.watched = self._world.max("what comes after a step", own)
         self.due = bool(due)
-        # One that came during the exchange waits for the next: all must stop at the same step.
+        # A signal during the exchange waits for the next one: all must stop at the same step.
         self._interrupts.signal = signal or self._interrupts.signal
         return signal != 0
 
@@ -73,18 +73,18 @@ class SyncedCheckpoints:
     """Checkpoints that all processes take at the same step.
 
     Args:
-        world: of the processes.
-        pulse: knows what is due in the middle of an epoch.
-        own: rank 0's checkpoints; of the others those that keep nothing.
+        world: the processes.
+        sync: says what is due within an epoch.
+        own: rank 0's checkpoints; in the other ranks `Unsaved`.
     """
 
-    def __init__(self, world: World, pulse: StepSync, own: Checkpoints) -> None:
-        self._world, self._pulse, self._own = world, pulse, own
+    def __init__(self, world: World, sync: StepSync, own: Checkpoints) -> None:
+        self._world, self._sync, self._own = world, sync, own
 
     def due(self, step: int, epochs: int = 0) -> bool:
         """See `Checkpoints.due`."""
         if not epochs:
-            return self._pulse.due
+            return self._sync.due
         (due,) = self._world.max("whether a checkpoint is due after an epoch", [self._own.due(step, epochs)])
         return bool(due)
 
@@ -101,66 +101,66 @@ class SyncedCheckpoints:
         self._own.finish(step, weights, best, state)
 
 
-def together(
+def synchronised(
     world: World, interrupts: StopFlag, step: int, checkpoints: Checkpoints, monitor: Monitor
 ) -> tuple[Callable[[], bool], Checkpoints]:
-    """What rank 0 asks after each step, and its checkpoints; in a world of one they stay as they are.
+    """Rank 0's stop flag and checkpoints, synchronised with the other ranks; unchanged in a single process.
 
     Args:
-        world: of the processes.
-        interrupts: of this one.
-        step: that comes next.
-        checkpoints: of the run.
-        monitor: of the run.
+        world: the processes.
+        interrupts: this process's stop flag.
+        step: the next step.
+        checkpoints: the run's.
+        monitor: the run's.
     """
     if world.size == 1:
         return interrupts, checkpoints
-    pulse = StepSync(world, interrupts, step, checkpoints.due, monitor.watch)
-    return pulse, SyncedCheckpoints(world, pulse, checkpoints)
+    sync = StepSync(world, interrupts, step, checkpoints.due, monitor.watch)
+    return sync, SyncedCheckpoints(world, sync, checkpoints)
 
 
 class FollowerMonitor(NoMonitor):
-    """Sees what rank 0's monitor sees, and writes nothing."""
+    """Watches the same steps as rank 0's monitor, and writes nothing."""
 
-    def __init__(self, pulse: StepSync) -> None:
-        self._pulse = pulse
+    def __init__(self, sync: StepSync) -> None:
+        self._sync = sync
 
     def watch(self, step: int) -> Watch:
-        """What rank 0 watches of this step."""
-        return Watch(self._pulse.watched)
+        """How much rank 0 logs of this step."""
+        return Watch(self._sync.watched)
 
 
 def echo_seconds(world: World) -> float:
-    """For how long a signal may come again from the launcher; alone, the second one is a person's."""
+    """For how long the launcher may repeat a signal; in a single process a second one comes from a person."""
     return ECHO_SECONDS if world.size > 1 else 0.0
 
 
 def follow(parts: Parts, world: World) -> tuple[Run, int, int]:
-    """Trains as one of the processes that rank 0 leads; returns the run, the exit code and the signal.
+    """Trains in a rank other than 0; returns the run, the exit code and the signal (0: none).
 
     Raises:
-        Lost: another process has gone.
-        SystemExit: another process has failed, and says why.
+        PeerLost: another process is gone.
+        PeerFailed: another process has failed; its output says why.
     """
-    world.on_rank_0(FOLDER, _unasked)  # it is rank 0's
-    saved = world.on_rank_0(BEGINNING, _unasked)
+    world.on_rank_0(CLAIMING, _only_in_rank_0)
+    saved = world.on_rank_0(RESUMING, _only_in_rank_0)
     interrupts = StopFlag(echo_seconds(world))
     with interrupts:
-        pulse = StepSync(world, interrupts, saved.step if saved else 0)
+        sync = StepSync(world, interrupts, saved.step if saved else 0)
         run = Run(
             parts.schedule,
             parts.early_stop,
             parts.seeds.data,
-            FollowerMonitor(pulse),
-            SyncedCheckpoints(world, pulse, NoCheckpoints()),
+            FollowerMonitor(sync),
+            SyncedCheckpoints(world, sync, NoCheckpoints()),
         )
         if saved:
             parts.learner.load_state_dict(0, saved.weights, saved.best, saved.state["learner"])
             run.load_state_dict(saved.state)
-        del saved  # a whole model with its optimizer
-        fit(parts.learner, parts.data, parts.task, [run], parts.settings, Silent(), pulse, world)
-        return run, *world.on_rank_0(ENDING, _unasked)
+        del saved  # frees a whole model and its optimizer state
+        fit(parts.learner, parts.data, parts.task, [run], parts.settings, Silent(), sync, world)
+        return run, *world.on_rank_0(ENDING, _only_in_rank_0)
 
 
-def _unasked() -> None:
-    """Rank 0 does something else instead."""
+def _only_in_rank_0() -> None:
+    """Stands for what rank 0 does; the other ranks never call it."""

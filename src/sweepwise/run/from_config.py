@@ -1,4 +1,4 @@
-"""From a config to the parts of a run; nothing is written."""
+"""Builds the parts of a run from its config; writes nothing."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -13,14 +13,13 @@ from sweepwise.errors import UsageError
 from sweepwise.init import initialize_
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.parts import Parts, assemble
-from sweepwise.run.conflicts import refuse_impossible
+from sweepwise.run.conflicts import refuse_conflicts
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
 from sweepwise.store.request import Request
 
-LONG = 10**6  # stands for the horizon where only types and ranges are looked at
+LONG = 10**6  # stands for the horizon where only types and ranges are checked
 
-
-# What the parts of a run are given by those before them, and no yaml can set.
+# The arguments that a part gets from the parts built before it; no YAML can set them.
 GIVEN = {
     "model": {"features", "outputs"},
     "init": {"tensor", "generator"},
@@ -30,8 +29,7 @@ GIVEN = {
     "checkpoint": {"folder"},
 }
 
-
-# What stands around a group's target, whose keywords its yaml may set too.
+# What wraps a group's target; its YAML may set the wrapper's keywords too.
 ENVELOPES: dict[str, Callable[..., Any]] = {
     "data": split,
     "init": initialize_,
@@ -41,15 +39,15 @@ ENVELOPES: dict[str, Callable[..., Any]] = {
 
 
 def build(request: Request, world: World = SINGLE_PROCESS, shared: Data | None = None) -> Parts:
-    """Builds all parts that a config has chosen; writes nothing.
+    """Builds all parts that a config chooses; writes nothing.
 
     Args:
         request: the run.
-        world: of the processes that will train it together.
-        shared: its data, if they have been loaded before.
+        world: the processes that train it.
+        shared: its data, if they are already loaded.
 
     Raises:
-        UsageError: with every fault of the config that could be found.
+        UsageError: lists every fault of the config that was found.
     """
     config = request.config
     bound = bind_all(config)
@@ -66,25 +64,27 @@ def build(request: Request, world: World = SINGLE_PROCESS, shared: Data | None =
         early_stop=bound["early_stop"].target(),
         world=world,
     )
-    return replace(parts, notes=[*parts.notes, *refuse_impossible(request, parts)])
+    return replace(parts, notes=[*parts.notes, *refuse_conflicts(request, parts)])
 
 
 def bind_all(config: Mapping[str, Any]) -> dict[str, Bound]:
-    """Each group's target with its values bound; a regularizer's by 'regularizer.NAME'.
+    """Each group's target with its values bound, by group; a regularizer's key is 'regularizer.NAME'.
 
     Raises:
-        UsageError: with the faults of all groups.
+        UsageError: lists the faults of all groups.
     """
     faults: list[str] = []
     nodes = {key: config[key] for key in GROUPS if key not in ("scheduler", "regularizer")}
-    nodes["scheduler"] = _with_horizon(config["scheduler"], LONG)  # how long it is is known later
+    nodes["scheduler"] = _with_horizon(
+        config["scheduler"], LONG
+    )  # the real horizon is known once the data are
     nodes |= {f"regularizer.{name}": node for name, node in config["regularizer"].items()}
     bound = {
         key: bind(key, node, faults, given=GIVEN.get(key, ()), envelope=ENVELOPES.get(key))
         for key, node in nodes.items()
     }
     if not isinstance(config["optimizer"].get("lr"), (int, float)) and not faults:
-        faults.append("optimizer.lr: must be given")
+        faults.append("optimizer.lr: must be given; set it to a number, such as optimizer.lr=0.01")
     if faults:
         raise UsageError(faults)
     return bound
@@ -95,10 +95,10 @@ def _with_horizon(node: Mapping[str, Any], horizon: int) -> dict[str, Any]:
 
 
 def schedule(config: Mapping[str, Any], steps: int, steps_per_epoch: int) -> Schedule:
-    """The schedule that a config has chosen, for a training of so many steps.
+    """The schedule that a config chooses, for a training of so many steps.
 
     Raises:
-        UsageError: a value that only fits another length.
+        UsageError: a value does not fit this number of steps.
         ValueError: see `Schedule`.
     """
     node = config["scheduler"]

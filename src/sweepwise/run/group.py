@@ -1,4 +1,4 @@
-"""Runs that differ in numbers only, trained as one program."""
+"""Trains several runs that differ only in numbers as one program."""
 
 import contextlib
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from sweepwise.trainer import fit
 
 
 class FoldersRemoved(Failure):
-    """Runs cannot go on together, since the folders of some were removed.
+    """Runs cannot be trained together any longer, since the folders of some were removed.
 
     Attributes:
         removed: ids of those runs.
@@ -31,72 +31,70 @@ class FoldersRemoved(Failure):
 
 
 def train_together(requests: Sequence[Request]) -> int:
-    """Trains runs that differ in numbers only as one program, each in its folder as if it were alone.
+    """Trains runs that differ only in numbers as one program, each in its folder as if it were alone.
 
-    Those that are refused are left out, and nothing is made for them.
+    Runs whose config is refused are left out, and no folder is made for them.
 
     Args:
-        requests: two or more, all at the same step.
+        requests: two or more runs, all at the same step.
 
     Returns:
-        The signal that ended the training; 0.
+        The number of the signal that ended the training; 0 if none did.
 
     Raises:
-        UsageError: less than two of them can be built.
-        Apart: folders of some were removed meanwhile.
-        Unfusable: they cannot be trained so. This and all that `train` raises of any of them ends all, as
-            interrupted where they had begun: each can be trained alone.
+        UsageError: fewer than two of them can be built.
+        FoldersRemoved: folders of some were removed during the training.
+        Unfusable: they cannot be trained as one program. After this, and after whatever `train` raises for
+            one of them, all runs that have started are interrupted: each can then be trained alone.
     """
     requests, members = _members(requests)
     data, task, settings = members[0].data, members[0].task, members[0].settings
     learner = FusedLearner([parts.learner for parts in members], members[0].batch())
     interrupts = StopFlag()
     with contextlib.ExitStack() as open_folders:
-        claims = [open_folders.enter_context(claim_run(request)) for request in requests]
-        begun: list[Session] = []
+        claimed = [open_folders.enter_context(claim_run(request)) for request in requests]
+        sessions: list[Session] = []
         try:
-            for request, parts, claim in zip(requests, members, claims, strict=True):
-                begun.append(open_folders.enter_context(open_session(request, parts, claim, fused=True)))
-            if len({one.step for one in begun}) > 1:
+            for request, parts, own in zip(requests, members, claimed, strict=True):
+                sessions.append(open_folders.enter_context(open_session(request, parts, own, fused=True)))
+            step, *other_steps = (session.step for session in sessions)
+            if any(other != step for other in other_steps):
                 raise Unfusable("they are not all at the same step")
-            messages.opening_together(requests, members[0], [claim.folder for claim in claims], begun[0].step)
-            with (
-                interrupts,
-                progress(members[0].steps, requests[0].config["progress"], begun[0].step) as shown,
-            ):
-                fit(learner, data, task, [one.run for one in begun], settings, shown, interrupts)
+            messages.opening_together(requests, members[0], [own.folder for own in claimed], step)
+            with interrupts, progress(members[0].steps, requests[0].config["progress"], step) as bar:
+                fit(learner, data, task, [session.run for session in sessions], settings, bar, interrupts)
         except Exception as error:
-            for one in begun:
-                one.run.end("interrupted", f"not together with others: {reason(error)}")
-            folders = zip(requests, claims, strict=True)
-            if removed := [request.id for request, claim in folders if not claim.folder.exists()]:
+            for session in sessions:
+                session.run.end("interrupted", f"could not be trained together with others: {reason(error)}")
+            folders = zip(requests, claimed, strict=True)
+            if removed := [request.id for request, own in folders if not own.folder.exists()]:
                 raise FoldersRemoved(error, removed) from error
             raise
-    for claim, one in zip(claims, begun, strict=True):
-        messages.closing_together(claim.folder, one.ended)
+    for own, session in zip(claimed, sessions, strict=True):
+        messages.closing_together(own.folder, session.ended)
     return interrupts.signal
 
 
 def _members(requests: Sequence[Request]) -> tuple[list[Request], list[Parts]]:
-    """Those of the runs that can be built, and their parts, which share the data.
+    """The runs that can be built, and their parts, which share the data.
 
     Raises:
-        UsageError: less than two can; of one that cannot.
-        Unfusable: the data depend on the run.
+        UsageError: fewer than two can be built; says why one cannot.
+        Unfusable: the data differ from run to run.
     """
-    able: list[Request] = []
+    buildable: list[Request] = []
     members: list[Parts] = []
-    fault = UsageError([])
+    refused = UsageError([])
     for request in requests:
         try:
             parts = from_config.build(request, shared=members[0].data if len(members) > 1 else None)
         except UsageError as error:
-            fault = error
+            refused = error
             continue
         if members and parts.data.sha256 != members[0].data.sha256:
-            raise Unfusable("the data depend on the run")
-        able.append(request)
+            raise Unfusable("their data differ")
+        buildable.append(request)
         members.append(replace(parts, data=members[0].data) if members else parts)
-    if len(able) < 2:
-        raise fault
-    return able, members
+    if len(buildable) < 2:
+        raise refused
+    return buildable, members

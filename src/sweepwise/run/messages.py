@@ -1,4 +1,4 @@
-"""What a person reads of a run: a few lines before it and after it, and its description in TensorBoard."""
+"""The lines that are printed when a run starts and when it ends."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from sweepwise.parts import Parts
 
 
-def opening(request: Request, parts: "Parts", folder: Path, said: Sequence[tuple[str, str]]) -> None:
-    """Says what will be trained, where it is written and how to look at it.
+def opening(request: Request, parts: "Parts", folder: Path, start: Sequence[tuple[str, str]]) -> None:
+    """Prints what will be trained, where it is written and how to look at it.
 
     Args:
         request: the run.
-        parts: of it.
-        folder: of it.
-        said: how it starts, or goes on: texts with their keys.
+        parts: its parts.
+        folder: its folder.
+        start: how it starts or resumes, as (key, text).
     """
     data, settings = parts.data, parts.settings
     target = f"{data.classes} classes" if data.classes else "regression"
@@ -38,7 +38,7 @@ def opening(request: Request, parts: "Parts", folder: Path, said: Sequence[tuple
             f"{parts.steps} steps of batch {data.batch_size}, lr {request.config['optimizer']['lr']:g}, "
             f"{data.train.y.device}, {parallel}, {_seeds(parts)}",
         ),
-        *said,
+        *start,
         ("folder", str(folder)),
         ("look", f"tensorboard --logdir {request.config['output_dir']}"),
         *(("note", note) for note in parts.notes),
@@ -48,44 +48,44 @@ def opening(request: Request, parts: "Parts", folder: Path, said: Sequence[tuple
 
 
 def opening_together(requests: Sequence[Request], parts: "Parts", folders: Sequence[Path], step: int) -> None:
-    """Says which runs are trained as one program.
+    """Prints which runs are trained as one program.
 
     Args:
         requests: the runs.
-        parts: of the first.
-        folders: of all.
-        step: that comes next.
+        parts: the first run's.
+        folders: the folder of each run.
+        step: the next step.
     """
     data = parts.data
     print(wrapped("together", f"{len(requests)} runs as one program"))
     for request in requests:
         print(wrapped("", " ".join(request.overrides)))
-    told = f"{parts.steps} steps of batch {data.batch_size}, {data.train.y.device}"
-    print(wrapped("train", told + (f", from step {step}" if step else "")))
+    training = f"{parts.steps} steps of batch {data.batch_size}, {data.train.y.device}"
+    print(wrapped("train", training + (f", from step {step}" if step else "")))
     print(wrapped("folder", str(folders[0].parent)), flush=True)
 
 
 def closing_together(folder: Path, ended: Mapping[str, Any]) -> None:
-    """Says in one line how a run of several has ended."""
+    """Prints in one line how a run of a group has ended."""
     best = ended.get("best") or {}
-    told = (
+    result = (
         f"best {best['metric']} {best['value']:.6g} at epoch {best['epoch']}"
         if best.get("epoch", -1) >= 0
         else ""
     )
-    print_line(ended["status"], f"{folder.name}: {told}" if told else folder.name)
+    print_line(ended["status"], f"{folder.name}: {result}" if result else folder.name)
 
 
 def _seeds(parts: "Parts") -> str:
-    """The run's seed, and those of its streams that differ from it."""
+    """The run's seed, and the seeds of its random streams that differ from it."""
     seeds = parts.seeds
-    own = {name: getattr(seeds, name) for name in ("data", "init", "noise")}
-    apart = ", ".join(f"{name} {seed}" for name, seed in own.items() if seed != seeds.value)
-    return f"seed {seeds.value}" + (f" ({apart})" if apart else "")
+    streams = {name: getattr(seeds, name) for name in ("data", "init", "noise")}
+    differing = ", ".join(f"{name} {seed}" for name, seed in streams.items() if seed != seeds.value)
+    return f"seed {seeds.value}" + (f" ({differing})" if differing else "")
 
 
 def closing(folder: object, ended: Mapping[str, Any]) -> None:
-    """Says how a run ended and what its best result is, from its record."""
+    """Prints from a run's record how it ended and what its best result is."""
     if "seconds" in ended:
         stopped = ended["stopped"]
         where = f"after epoch {stopped['epoch']}, step {stopped['step']}" if stopped["step"] >= 0 else ""
@@ -99,6 +99,6 @@ def closing(folder: object, ended: Mapping[str, Any]) -> None:
         print_line("best", f"{best['metric']} {best['value']:.6g} at epoch {best['epoch']} ({metrics})")
         print_line("weights", f"{folder}/{record.BEST_WEIGHTS}")
     if ended.get("not_bit_exact"):
-        print(wrapped("note", f"not bit-exact: went on although {'; '.join(ended['not_bit_exact'])}"))
+        print(wrapped("note", f"not bit-exact: resumed after changes: {'; '.join(ended['not_bit_exact'])}"))
     if ended["status"] == "interrupted":
         print_line("to go on", command_to_continue() if place().size == 1 else "the same command")

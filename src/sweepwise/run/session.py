@@ -1,4 +1,4 @@
-"""A run whose folder is open: it starts or continues, and leaves a record however it ends."""
+"""A run whose folder is open: it starts or resumes there, and its record is written however it ends."""
 
 import contextlib
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,12 @@ from sweepwise.config.schema import Bound, bind
 from sweepwise.diagnosis import advice
 from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.errors import Failure, explained, reason
-from sweepwise.monitor import START as BEGINNING
-from sweepwise.monitor import Monitor
+from sweepwise.monitor import START, Monitor
 from sweepwise.parts import EXAMPLES, Parts
-from sweepwise.provenance import changes, origin
-from sweepwise.provenance.changes import made_by, refuse_changed
-from sweepwise.provenance.environment import current_environment
-from sweepwise.run import description
-from sweepwise.run.follow import BEGINNING as GOING_ON
+from sweepwise.provenance.changes import differences, refuse_changed
+from sweepwise.provenance.gather import Provenance, gather
+from sweepwise.run.description import describe
+from sweepwise.run.follow import RESUMING
 from sweepwise.run.from_config import GIVEN
 from sweepwise.store import record
 from sweepwise.store.claim import Claim
@@ -30,7 +29,7 @@ from sweepwise.store.record import Record
 from sweepwise.store.request import Request, keys
 from sweepwise.store.status import ENDED, Ended, ended
 from sweepwise.store.takeover import TakenOver
-from sweepwise.system import atomic
+from sweepwise.system.atomic import write_atomic
 from sweepwise.system.signals import swallowed_signal
 from sweepwise.trainer import Run
 
@@ -40,15 +39,15 @@ class Session:
     """A run whose folder is open.
 
     Attributes:
-        run: what steers and watches it.
-        step: that comes next.
-        said: how it starts, or goes on: texts with their keys.
-        ended: its record, once it has ended.
+        run: its training state, monitor and checkpoints.
+        step: the next optimizer step.
+        lines: how it starts or resumes, for a person: (key, text).
+        ended: its record, once the run has ended.
     """
 
     run: Run
     step: int
-    said: list[tuple[str, str]]
+    lines: list[tuple[str, str]]
     ended: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -56,122 +55,144 @@ class Session:
 def open_session(
     request: Request, parts: Parts, claim: Claim, world: World = SINGLE_PROCESS, *, fused: bool
 ) -> Iterator[Session]:
-    """Opens a run's folder: within, the run stands where it was left; at the end its record says what came.
+    """Opens a run's folder and brings the run to where it starts or resumes; records at the end how it ended.
 
     Raises:
-        Ended: there is nothing left to do.
-        Changed: it was begun by other code.
-        Failure: no checkpoint of it is whole.
+        Ended: the run has ended already.
+        Changed: it was produced with different code, inputs, versions or data.
+        Failure: it has started, and no intact checkpoint is left.
     """
-    config, inside = request.config, claim.inside
-    environment = current_environment(request.targets) | {"fused": fused}
-    if world.size > 1:
-        environment |= {"parallel": parts.settings.parallel}
-    made = made_by(request, environment)
-    made |= {"data_sha256": parts.data.sha256}
-    saved, said, changed = world.on_rank_0(
-        GOING_ON, partial(_left_off, request, claim, made), told=lambda left: left[0]
-    )
-    made |= {"not_bit_exact": changed}
-    about = {"id": request.id, "overrides": list(request.overrides), "init": parts.init, "notes": parts.notes}
+    config, folder = request.config, claim.inside
+    settings = {"fused": fused} | ({"parallel": parts.settings.parallel} if world.size > 1 else {})
+    provenance = gather(request, settings)
+    now = provenance.fields() | {"data_sha256": parts.data.sha256}
+    find_resume_point = partial(_resume_point, request, claim, now)
+    saved, lines, changed = world.on_rank_0(RESUMING, find_resume_point, to_others=itemgetter(0))
+    fields = {
+        "id": request.id,
+        "overrides": list(request.overrides),
+        "init": parts.init,
+        "notes": parts.notes,
+    }
     if not saved:
-        start = advice.diagnose(parts)
-        about |= {"start": start.table()}
-        said += advice.start_lines(start)
-    checkpoints: Checkpoints = _own("checkpoint", config).target(inside)
-    monitor: Monitor = _own("monitor", config).target(inside, saved.state if saved else BEGINNING)
-    begin = saved.step if saved else 0
+        diagnosis = advice.diagnose(parts)
+        fields |= {"start": diagnosis.table()}
+        lines += advice.start_lines(diagnosis)
+    fields |= now | {"not_bit_exact": changed}
+    checkpoints: Checkpoints = _in_folder("checkpoint", config).target(folder)
+    monitor: Monitor = _in_folder("monitor", config).target(folder, saved.state if saved else START)
+    step = saved.step if saved else 0
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
-    begun = Session(run, begin, said)
-    with Record(inside, going_on=saved is not None, from_step=begin, **about, **made) as log:
-        try:
-            if saved:
-                parts.learner.load_state_dict(0, saved.weights, saved.best, saved.state["learner"])
-                run.load_state_dict(saved.state)
-                del saved  # a whole model with its optimizer
-            else:
-                _describe(request, parts, inside, made["environment"], monitor)
-            yield begun
-        except KeyboardInterrupt as error:
-            begun.run.end("interrupted", str(error))
-            raise
-        except Exception as error:
-            if lost := world.lost(error):
-                begun.run.end(lost.status, str(lost))
-                raise lost from error
-            if stopped := swallowed_signal():
-                begun.run.end("interrupted", str(stopped))
-                raise stopped from error
-            begun.run.end("failed", reason(error))
-            if failure := explained(error):
-                raise failure from error
-            raise
-        finally:
-            # If the run fails for a reason of its own, that is said, and not what fails after it.
-            spared = contextlib.suppress(OSError, TakenOver) if sys.exception() else contextlib.nullcontext()
-            with spared, contextlib.closing(checkpoints):  # that has a thread, so it ends in any case
-                monitor.close(begun.run.status)
-            with spared:
-                log.end(begun.run.status, begun.run.reason, **begun.run.outcome())
-    begun.ended = log.fields
+    session = Session(run, step, lines)
+    with (
+        Record(folder, going_on=saved is not None, from_step=step, **fields) as log,
+        _recording_the_end(run, world, log, monitor, checkpoints),
+    ):
+        if saved:
+            parts.learner.load_state_dict(0, saved.weights, saved.best, saved.state["learner"])
+            run.load_state_dict(saved.state)
+            del saved  # frees a whole model and its optimizer state
+        else:
+            _write_description(request, parts, folder, provenance, monitor)
+        yield session
+    session.ended = log.fields
 
 
-def _own(group: str, config: Mapping[str, Any]) -> Bound:
-    """The target of a group that is built in the run's folder; `bind_all` has checked it."""
-    return bind(group, config[group], [], given=GIVEN[group])
-
-
-def _describe(
-    request: Request, parts: Parts, folder: Path, environment: Mapping[str, Any], monitor: Monitor
-) -> None:
-    """Writes what does not change in a run."""
-    config = description.config_text(request.config)
-    atomic.write_atomic(folder / "config.yaml", config.encode())
-    atomic.write_atomic(folder / "code.diff", origin.diff(request.targets).encode())
-    settings, first = description.hparams(request), keys(request.overrides)
-    monitor.describe(description.texts(request, config, environment), settings, parts.task.metrics, first)
-    monitor.begin(parts.model, *parts.sample(EXAMPLES))
-
-
-def _left_off(
-    request: Request, claim: Claim, made: Mapping[str, Any]
+def _resume_point(
+    request: Request, claim: Claim, now: Mapping[str, Any]
 ) -> tuple[Saved | None, list[tuple[str, str]], list[str]]:
-    """Where a run goes on, what there is to say about that, and what has changed since it began.
+    """Finds where a run resumes; if it starts from the beginning, its folder is emptied.
 
-    If it begins, its folder is empty now.
+    Args:
+        request: the run.
+        claim: the claim of its folder.
+        now: what produces the run now, as the fields of `record.json`.
+
+    Returns:
+        The checkpoint or None, lines about it for a person, and what has changed since the run started.
 
     Raises:
-        Ended: there is nothing left to do.
-        Changed: it was begun by other code, or on other data.
-        Failure: it had begun, and nothing that can be believed is left of it.
+        Ended: the run has ended already.
+        Changed: it was produced with different code, inputs, versions or data.
+        Failure: it has started, and no intact checkpoint is left.
     """
     folder, inside = claim.folder, claim.inside
     if request.config["fresh"]:
-        said = [("fresh", "over what was here")] if (inside / RECORD).exists() else []
+        lines = [("fresh", "replaces the earlier run in this folder")] if (inside / RECORD).exists() else []
         clear(inside)
-        return None, said, []
-    known = record.read(inside)
-    if not known and any((inside / CHECKPOINTS).glob("step-*")):
+        return None, lines, []
+    before = record.read(inside)
+    if not before and any((inside / CHECKPOINTS).glob("step-*")):
         raise Failure(
-            f"{folder}: has checkpoints but no {RECORD}, so it is unknown what they are; put it back, or "
-            "fresh=true trains the run anew, over what is there"
+            f"{folder}: has checkpoints but no {RECORD}, which says what produced them; put {RECORD} back, "
+            "or use fresh=true to train again from the beginning, which replaces this folder's content"
         )
-    if not known:
+    if not before:
         clear(inside)
         return None, [], []
-    differs = changes.differences(known, made)
+    differs = differences(before, now)
     changed = [*differs.code, *differs.inputs]
-    if ended(known):
-        refuse_changed(folder, known, request, [*changed, *differs.versions])
-        raise Ended(folder, ENDED[known["status"]])
-    changed += ["the data are not the same"] if known["data_sha256"] != made["data_sha256"] else []
-    refuse_changed(folder, known, request, changed)
+    if ended(before):
+        refuse_changed(folder, before, request, [*changed, *differs.versions])
+        raise Ended(folder, ENDED[before["status"]])
+    changed += ["the data changed"] if before["data_sha256"] != now["data_sha256"] else []
+    refuse_changed(folder, before, request, changed)
     saved = Checkpoints(inside).load()
     if saved is None:
         clear(inside)
-        return None, [("resume", "no checkpoint is there: from the beginning")], []
-    said = [("damaged", text) for text in saved.damaged]
-    said += [("resume", f"from step {saved.step}, epoch {saved.state['epoch']}")]
-    changed = [*known["not_bit_exact"], *changed, *differs.versions, *differs.machine]
-    said += [("", f"not bit-exact: {'; '.join(changed)}")] if changed else []
-    return saved, said, changed
+        return None, [("resume", "there is no checkpoint yet: starts from the beginning")], []
+    lines = [("damaged", text) for text in saved.damaged]
+    lines += [("resume", f"from step {saved.step}, epoch {saved.state['epoch']}")]
+    changed = [*before["not_bit_exact"], *changed, *differs.versions, *differs.machine]
+    lines += [("", f"not bit-exact: {'; '.join(changed)}")] if changed else []
+    return saved, lines, changed
+
+
+def _in_folder(group: str, config: Mapping[str, Any]) -> Bound:
+    """The target of a group whose object is built in the run's folder; `bind_all` has checked its values."""
+    return bind(group, config[group], [], given=GIVEN[group])
+
+
+def _write_description(
+    request: Request, parts: Parts, folder: Path, provenance: Provenance, monitor: Monitor
+) -> None:
+    """Writes what a run keeps to its end: config, uncommitted changes, hparams, graph and examples."""
+    description = describe(request, provenance.environment)
+    write_atomic(folder / "config.yaml", description.yaml.encode())
+    write_atomic(folder / "code.diff", provenance.diff.encode())
+    shown_first = keys(request.overrides)
+    monitor.describe(description.texts, description.hparams, parts.task.metrics, shown_first)
+    monitor.begin(parts.model, *parts.sample(EXAMPLES))
+
+
+@contextmanager
+def _recording_the_end(
+    run: Run, world: World, log: Record, monitor: Monitor, checkpoints: Checkpoints
+) -> Iterator[None]:
+    """Gives the run its final status, closes its files and writes its record, whether it fails or not.
+
+    An error that only says that another process is gone, or that hides a signal, is replaced by that.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        run.end("interrupted", str(error))
+        raise
+    except Exception as error:
+        if lost := world.lost(error):
+            run.end(lost.status, str(lost))
+            raise lost from error
+        if stopped := swallowed_signal():
+            run.end("interrupted", str(stopped))
+            raise stopped from error
+        run.end("failed", reason(error))
+        if failure := explained(error):
+            raise failure from error
+        raise
+    finally:
+        # After an error of the run, errors of closing are dropped: a person must see the first one.
+        dropped = contextlib.suppress(OSError, TakenOver) if sys.exception() else contextlib.nullcontext()
+        with dropped, contextlib.closing(checkpoints):  # closed in any case, since it has a thread
+            monitor.close(run.status)
+        with dropped:
+            log.end(run.status, run.reason, **run.outcome())

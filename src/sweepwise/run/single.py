@@ -1,12 +1,12 @@
-"""From a composed config to a run in its folder.
+"""Trains one run from its composed config, in its folder.
 
-Everything that can be wrong with a config is found before a folder is made.
+All faults of a config are found before a folder is made.
 """
 
 from dataclasses import dataclass
 from functools import partial
 
-from sweepwise.distributed.join import joined
+from sweepwise.distributed.join import join_world
 from sweepwise.distributed.world import World
 from sweepwise.errors import UsageError, explained
 from sweepwise.learner import Learner
@@ -14,7 +14,7 @@ from sweepwise.learner.fused import FusedLearner
 from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.parts import Parts
 from sweepwise.run import from_config, messages
-from sweepwise.run.follow import ENDING, FOLDER, echo_seconds, follow, together
+from sweepwise.run.follow import CLAIMING, ENDING, echo_seconds, follow, synchronised
 from sweepwise.run.session import open_session
 from sweepwise.store import record, status
 from sweepwise.store.claim import Claim, claim_run
@@ -31,9 +31,9 @@ class Result:
     """A run that has ended.
 
     Attributes:
-        run: what became of it.
-        exit_code: that says so to a shell.
-        signal: that ended it; 0.
+        run: its final state.
+        exit_code: the process's, for its status.
+        signal: the number of the signal that ended it; 0 if none did.
     """
 
     run: Run
@@ -42,35 +42,38 @@ class Result:
 
 
 def train(request: Request, *, fused: bool = False) -> Result:
-    """Trains one run, from where it was left if it had begun, and returns what became of it.
+    """Trains one run, resuming it if it has started before, and returns its result.
 
     Args:
         request: the run.
-        fused: whether it takes its steps as one of a group does, to the bit; what was begun so goes on so.
+        fused: whether it computes its steps as in a group of runs, to the bit. A run that started in one way
+            resumes in that way.
 
     Raises:
-        UsageError: the config asks for what cannot be; nothing was written.
-        record.Busy: another process trains this run.
-        Ended: another process has trained it meanwhile.
-        Changed: it was begun by other code.
-        Failure: it was begun, and no checkpoint of it is whole; or it ended for want of memory.
-        Fenced: a later attempt of the same Slurm job has taken it over.
+        UsageError: the config cannot be used; nothing was written.
+        Busy: another process trains this run.
+        Ended: the run has ended already, perhaps in another process just now.
+        Changed: it was produced with different code, inputs, versions or data.
+        Failure: it has started and no intact checkpoint is left; or it ran out of memory.
+        TakenOver: a later attempt of the same Slurm job has taken it over.
         OSError: the folder cannot be written.
     """
-    with joined() as world:
-        parts = world.on_all("building the parts", partial(_built, request, world))
+    with join_world() as world:
+        parts = world.on_all("building the parts", partial(_build, request, world))
         if not world.leads:
             return Result(*follow(parts, world))
-        with world.on_rank_0(FOLDER, partial(claim_run, request)) as claim:
-            going_on = not request.config["fresh"] and steps_taken(claim.inside) > 0
-            fused = status.is_fused(record.read(claim.inside)) if going_on else fused
-            return _train(request, parts, claim, world, fused and world.size == 1)
+        with world.on_rank_0(CLAIMING, partial(claim_run, request)) as claimed:
+            resumes = not request.config["fresh"] and steps_taken(claimed.inside) > 0
+            fused = status.is_fused(record.read(claimed.inside)) if resumes else fused
+            return _train(request, parts, claimed, world, fused and world.size == 1)
 
 
-def _built(request: Request, world: World) -> Parts:
-    """As `build`; all processes must want the same run."""
-    if request.id != world.on_rank_0("which run is trained", lambda: request.id, told=str):
-        raise UsageError([f"RANK={world.rank}: was started with another config than rank 0; start all alike"])
+def _build(request: Request, world: World) -> Parts:
+    """As `from_config.build`; refuses if not all processes were given the same run."""
+    if request.id != world.on_rank_0("which run is trained", lambda: request.id, to_others=str):
+        raise UsageError(
+            [f"RANK={world.rank}: has another config than rank 0; start all processes with the same command"]
+        )
     try:
         return from_config.build(request, world)
     except Exception as error:
@@ -79,22 +82,21 @@ def _built(request: Request, world: World) -> Parts:
         raise
 
 
-def _train(request: Request, parts: Parts, claim: Claim, world: World, fused: bool) -> Result:
-    """Trains in a folder that is this process's own, and leaves a record however it ends."""
+def _train(request: Request, parts: Parts, claimed: Claim, world: World, fused: bool) -> Result:
+    """Trains in a folder that this process has claimed."""
     interrupts = StopFlag(echo_seconds(world))
     learner: Learner = parts.learner
     if fused:
         try:
             learner = FusedLearner([parts.learner], parts.batch())
-        except Unfusable:  # on another device than it was tried on
+        except Unfusable:  # on this device, though not on the one where it was tried
             fused = False
-    with open_session(request, parts, claim, world, fused=fused) as begun:
-        interrupted, kept = together(world, interrupts, begun.step, begun.run.checkpoints, begun.run.monitor)
-        run = begun.run
-        run.checkpoints = kept
-        messages.opening(request, parts, claim.folder, begun.said)
-        with interrupts, progress(parts.steps, request.config["progress"], begun.step) as shown:
-            fit(learner, parts.data, parts.task, [run], parts.settings, shown, interrupted, world)
-    messages.closing(claim.folder, begun.ended)
+    with open_session(request, parts, claimed, world, fused=fused) as session:
+        run, step = session.run, session.step
+        stop, run.checkpoints = synchronised(world, interrupts, step, run.checkpoints, run.monitor)
+        messages.opening(request, parts, claimed.folder, session.lines)
+        with interrupts, progress(parts.steps, request.config["progress"], step) as bar:
+            fit(learner, parts.data, parts.task, [run], parts.settings, bar, stop, world)
+    messages.closing(claimed.folder, session.ended)
     code = exit_code(interrupts.signal) if interrupts() else ENDED[run.status]
-    return Result(run, *world.on_rank_0(ENDING, lambda: (code, interrupts.signal), told=tuple))
+    return Result(run, *world.on_rank_0(ENDING, lambda: (code, interrupts.signal), to_others=tuple))

@@ -21,7 +21,7 @@ from safetensors.torch import load as from_bytes
 from torch import Tensor
 
 from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS
-from sweepwise.monitor.read import Entry, events, lines, told
+from sweepwise.monitor.read import Entry, difference_text, events, lines
 from sweepwise.store.folders import CHECKPOINTS, LINES, RECORD
 
 EVENTS = "events"
@@ -72,7 +72,7 @@ def _logs(kind: str, one: Path, other: Path, read: Callable[[Path], Iterator[Ent
         return Difference(kind, "", str(error))
     for a, b in zip(first, second, strict=False):
         if a.key == b.key and a.content != b.content:
-            return Difference(kind, _place(a), told(a, b))
+            return Difference(kind, _place(a), difference_text(a, b))
         if a.key != b.key:
             return _misplaced(kind, (a, b), first, second)
     rest = (first[len(second) :] or second[len(first) :])[:1]
