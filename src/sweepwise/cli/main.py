@@ -8,7 +8,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,11 +28,10 @@ from sweepwise.cli.help import page, show
 from sweepwise.config import allowlist
 from sweepwise.distributed import place
 from sweepwise.errors import BAD_USAGE, FAILED, TOLD, Failure, UsageError
-from sweepwise.provenance.changes import refuse_made_otherwise
+from sweepwise.provenance.changes import already_ended
 from sweepwise.run import load
 from sweepwise.store import claim, folders, record
-from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED, Ended, ended
+from sweepwise.store.status import ENDED, Ended
 from sweepwise.system import console, signals
 
 _ours: set[Callable[..., Any]] = set()  # functions that `main` was given
@@ -157,25 +156,19 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
             raise
         raise SystemExit(_found_by_all(str(error))) from None
     # Of several processes rank 0 alone asks the disk, once they have met.
-    if place.place().size == 1 and not request.config["fresh"] and ended(record.read(request.folder)):
-        return _as_before(request.folder, request)
+    if place.place().size == 1 and (known := already_ended(request)):
+        return _earlier_result(request.folder, known)
     try:
         result = load.trainer()(request)
-    except Ended as meanwhile:  # in another process
-        return _as_before(meanwhile.folder, request)
+    except Ended as error:  # another process has trained it in the meantime
+        return _earlier_result(error.folder, record.read(error.folder))
     return result.exit_code, result.run.best.value
 
 
-def _as_before(folder: Path, request: Request) -> tuple[int, float | None]:
-    """Says what became of a run that has ended; its exit code and its best value.
-
-    Raises:
-        Changed: by other code.
-    """
+def _earlier_result(folder: Path, known: Mapping[str, Any]) -> tuple[int, float | None]:
+    """Prints how a run ended before; returns its exit code and its best value."""
     from sweepwise.run.messages import closing
 
-    known = record.read(folder)
-    refuse_made_otherwise(folder, known, request)
     print(f"{known['status']} before, in {folder}; fresh=true trains again")
     closing(folder, known)
     return ENDED[known["status"]], known["best"]["value"]

@@ -10,8 +10,9 @@ from typing import Any
 from sweepwise.errors import Failure
 from sweepwise.provenance import sources
 from sweepwise.provenance.environment import PACKAGES, versions
+from sweepwise.store import record
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED
+from sweepwise.store.status import ENDED, ended
 
 # What of a machine can change the last bits of a result.
 COMPARED = {
@@ -126,3 +127,24 @@ def refuse_made_otherwise(folder: Path, known: Mapping[str, Any], request: Reque
     """
     differs = differences(known, made_by(request, versions()))
     refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
+
+
+def already_ended(request: Request, folder: Path | None = None) -> dict[str, Any] | None:
+    """The record of a run that has ended and can be taken as it is; None if there is something to train.
+
+    Args:
+        request: the run.
+        folder: the run's folder, if it is known; else it is looked up.
+
+    Raises:
+        Changed: the run has ended, but was produced with different code, inputs or versions.
+        Damaged: the record cannot be read.
+    """
+    if request.config["fresh"]:
+        return None
+    folder = folder or request.folder
+    known = record.read(folder)
+    if not ended(known):
+        return None
+    refuse_made_otherwise(folder, known, request)
+    return known
