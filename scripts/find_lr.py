@@ -1,4 +1,4 @@
-"""Finds a learning rate: a short training whose learning rate grows until the loss diverges.
+"""Finds a learning rate: trains while the rate grows until the loss diverges.
 
   python scripts/find_lr.py                             the defaults of train.py
   python scripts/find_lr.py optimizer=sgd init=xavier   any of its overrides

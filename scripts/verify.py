@@ -1,4 +1,4 @@
-"""Tests that a run resumes to the bit: kills it again and again, and compares it with an uninterrupted one.
+"""Tests that a run resumes to the bit: kills it again and again, and compares.
 
   python scripts/verify.py RUN                     RUN is the folder of a run
   python scripts/verify.py RUN kills=100 seed=1

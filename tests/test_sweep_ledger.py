@@ -67,7 +67,7 @@ def test_only_one_holds_it(tmp_path):
     ledger = Ledger(tmp_path)
     told = tmp_path / "told"
     code = (
-        "import sys, pathlib; from sweepwise.sweep.ledger import Ledger\n"
+        "import sys, pathlib; from sweepwise.sweep.cluster.ledger import Ledger\n"
         f"print('waits', flush=True)\nwith Ledger(pathlib.Path({str(tmp_path)!r})).held():\n"
         f"    pathlib.Path({str(told)!r}).touch()"
     )
