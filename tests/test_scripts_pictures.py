@@ -330,7 +330,7 @@ def test_a_folder_of_runs_becomes_curves_and_a_table(command, empty_folder):
         ("draw_symmetry", ["init=xavier", "model.hidden=[]", "data=wine"], "choose model=mlp"),
         ("draw_curves", [], "runs=FOLDER: must be given"),
         ("draw_curves", ["runs=nowhere"], "must hold a run that has ended"),
-        ("draw_early_stopping", ["run=nowhere"], "0 folders fit"),
+        ("draw_early_stopping", ["run=nowhere"], "must match one folder, but 0 match"),
         ("draw_early_stopping", ["run=."], "has ended and has a best epoch"),
         ("draw_early_stopping", ["run=.", "early_stop.patience=3"], "does not go with run="),
         ("show_seed", ["seed.value=-1"], "seed.value=-1: must be in [0, 4294967295]"),
