@@ -1,8 +1,8 @@
-"""Ends all jobs of a sweep for good. Runs that have begun keep their last checkpoint.
+"""Cancels all jobs of a sweep. Runs that have begun keep their last checkpoint.
 
   python scripts/cancel.py SWEEP         SWEEP is an experiment's folder, such as outputs/main
 
-The command that started the sweep goes on with what was cancelled.
+The command that started the sweep resumes what was cancelled.
 
 Exit codes: 0, also if no job was left, 1 if the cluster refuses, 2 bad usage.
 """
@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     ledger = Ledger(home)
     if not ledger.folder.is_dir():
         raise UsageError(
-            [f"{home}: must be the folder of a sweep that was sent to a cluster; no job is known of it"]
+            [f"{home}: must be the folder of a sweep that was submitted to a cluster, but no job is known"]
         )
     with ledger.held():
         adopt(ledger)
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> None:
             if live:
                 CANCEL[cluster](live)
             ended += live
-    print(wrapped("cancelled", ", ".join(ended) or "nothing: no job of it is queued or running"))
+    print(wrapped("cancelled", ", ".join(ended) or "nothing: it has no job that is queued or running"))
 
 
 if __name__ == "__main__":

@@ -101,10 +101,10 @@ def compositions(overrides: Sequence[str]) -> tuple[str, dict[str, list[str]]]:
         chosen = [override.partition("=")[2] for override in given if override.startswith("init=")]
         return "init", {chosen[-1] if chosen else "default": given}
     key, _, values = swept[0].partition("=")
-    found = [value.strip() for value in values.split(",") if value.strip()]
-    if not found:
+    items = [value.strip() for value in values.split(",") if value.strip()]
+    if not items:
         raise UsageError([f"{swept[0]}: has no value"])
-    return key, {value: [f"{key}={value}" if o == swept[0] else o for o in given] for value in found}
+    return key, {value: [f"{key}={value}" if o == swept[0] else o for o in given] for value in items}
 
 
 def comparison(key: str, starts: "Mapping[str, Diagnosis]") -> list[str]:
@@ -128,14 +128,14 @@ def comparison(key: str, starts: "Mapping[str, Diagnosis]") -> list[str]:
 
 def layers(start: "Diagnosis") -> list[str]:
     """A line for each layer of one network."""
-    found = start.measurements
-    width = max(8, *(len(layer.name) for layer in found.layers))
+    diagnosis = start.measurements
+    width = max(8, *(len(layer.name) for layer in diagnosis.layers))
     lines = [
-        f"first loss {found.loss:.4g}",
+        f"first loss {diagnosis.loss:.4g}",
         "",
         f"{'layer':<{width}}{'forward':>10}{'backward':>10}  dead  sat.",
     ]
-    for layer in found.layers:
+    for layer in diagnosis.layers:
         shares = "".join(f" {share([value])}" for value in (layer.dead, layer.saturated))
         lines.append(f"{layer.name:<{width}}{layer.std:10.2g}{layer.gradient:10.2g}{shares}")
     return lines

@@ -25,7 +25,7 @@ ELSE = "-"  # of a run that did not override the key
 
 
 class Run(NamedTuple):
-    """A run that has ended: what its command said, its record and its metrics after each epoch."""
+    """A run that has ended: its overrides, its record and its metrics after each epoch."""
 
     overrides: Mapping[str, str]
     known: Mapping[str, Any]
@@ -38,37 +38,38 @@ def read(home: Path) -> list[Run]:
     Raises:
         UsageError: there is none.
     """
-    found = []
+    runs = []
     for path in sorted(home.rglob("[!.]*/record.json")):
         known = record.read(path.parent)
         if known.get("status") in ("finished", "stopped early"):
             overrides = dict(zip(request.keys(known["overrides"]), known["overrides"], strict=True))
-            told = {key: override.partition("=")[2] for key, override in overrides.items()}
-            found.append(Run(told, known, history.history(path.parent)))
-    if not found:
-        raise UsageError([f"runs={home}: holds no run that has ended"])
-    return found
+            values = {key: override.partition("=")[2] for key, override in overrides.items()}
+            runs.append(Run(values, known, history.history(path.parent)))
+    if not runs:
+        raise UsageError([f"runs={home}: must hold a run that has ended, but holds none"])
+    return runs
 
 
 def grouped(runs: Sequence[Run], by: Sequence[str]) -> dict[str, list[Run]]:
-    """The runs by what they were told: by these keys, or else by all that differ but the seed."""
+    """Groups runs by their overrides of these keys; without keys, by all that differ but the seed."""
     every = dict.fromkeys(key for run in runs for key in run.overrides)
     if unknown := [key for key in by if key not in every]:
-        raise UsageError([f"by={unknown[0]}: no run was told that; there is {', '.join(every) or 'nothing'}"])
+        rule = f"no run overrides this key; there is {', '.join(every) or 'none'}"
+        raise UsageError([f"by={unknown[0]}: {rule}"])
     keys = by or [
         key
         for key in every
         if key.split(".")[0] not in ("seed", "output_dir", "fresh", "progress", "monitor", "name")
         and len({run.overrides.get(key) for run in runs}) > 1
     ]
-    found: dict[str, list[Run]] = {}
+    groups: dict[str, list[Run]] = {}
     for run in runs:
-        told = [run.overrides.get(key, ELSE) for key in keys]
+        values = [run.overrides.get(key, ELSE) for key in keys]
         short = [key.removesuffix(".coefficient").rpartition(".")[2] for key in keys]
         alone = len(keys) == 1 and "." not in keys[0]  # an option speaks for itself, a number does not
-        name = told[0] if alone else ", ".join(map("=".join, zip(short, told, strict=True)))
-        found.setdefault(name or "all", []).append(run)
-    return {name: found[name] for name in sorted(found, key=in_order)}
+        name = values[0] if alone else ", ".join(map("=".join, zip(short, values, strict=True)))
+        groups.setdefault(name or "all", []).append(run)
+    return {name: groups[name] for name in sorted(groups, key=in_order)}
 
 
 def in_order(name: str) -> list[tuple[bool, float, str]]:

@@ -86,8 +86,10 @@ def requests(inits: Sequence[str], deviations: Sequence[str], overrides: Sequenc
     compose = partial(cli.composed, conf=CONF)
     every = len(inits) == len(scripting.options(CONF, "init", "all"))
     shared = ["model=deep_tanh", *overrides]
-    found = {f"normal, std {std}": compose([*shared, "init=normal", f"init.std={std}"]) for std in deviations}
-    return found | (
+    by_name = {
+        f"normal, std {std}": compose([*shared, "init=normal", f"init.std={std}"]) for std in deviations
+    }
+    return by_name | (
         scripting.beside_each_other(compose, "init", inits, shared, leave_out=every) if inits else {}
     )
 
@@ -101,8 +103,8 @@ def draw(drawn: Mapping[str, Signal], path: Path) -> None:
     }
     for place, (direction, title) in enumerate(titles.items(), 1):
         axes = picture.add_subplot(1, 2, place)
-        for number, (name, found) in enumerate(drawn.items()):
-            values = getattr(found, direction)
+        for number, (name, result) in enumerate(drawn.items()):
+            values = getattr(result, direction)
             shown = [value if value > 0 else math.nan for value in values]  # a log axis has no zero
             size = 4 + 2 * (len(drawn) - number)  # lines may lie on each other
             look = {"marker": MARKERS[number % len(MARKERS)], "markersize": size, "fillstyle": "none"}
@@ -132,10 +134,10 @@ def main(arguments: list[str]) -> None:
         raise UsageError(["std=none init=none: one of them must name something"])
     networks = partial(signal, nets=int(own["nets"]))
     drawn = scripting.each(requests(inits, deviations, overrides), networks, leave_out=own["init"] == "all")
-    for name, found in drawn.items():
+    for name, result in drawn.items():
         print(
-            f"{name:<18}output: mean {found.output:9.6f}, std {found.forwards[-1]:.4g}"
-            f"   gradient at the first layer: std {found.backwards[0]:.4g}"
+            f"{name:<18}output: mean {result.output:9.6f}, std {result.forwards[-1]:.4g}"
+            f"   gradient at the first layer: std {result.backwards[0]:.4g}"
         )
     draw(drawn, Path(own["figure"]))
 

@@ -42,7 +42,7 @@ def passes(request: Request) -> "dict[str, NDArray[Any]]":
     parts = build(request)
     network, (x, _) = parts.model, parts.data.sample(1)
     noise = Noise(parts.seeds.noise, network, x.device)
-    found = {}
+    passes = {}
     for mode in PANELS:
         network.train(mode == "train")
         rows = []
@@ -50,8 +50,8 @@ def passes(request: Request) -> "dict[str, NDArray[Any]]":
             noise.begin(step)
             with torch.no_grad():
                 rows.append(network(x)[0].cpu())
-        found[mode] = torch.stack(rows).numpy()
-    return found
+        passes[mode] = torch.stack(rows).numpy()
+    return passes
 
 
 def curves(requests: Mapping[str, Sequence[Request]]) -> dict[str, list[list[dict[str, Any]]]]:
@@ -65,7 +65,7 @@ def curves(requests: Mapping[str, Sequence[Request]]) -> dict[str, list[list[dic
 
 
 def draw(
-    outputs: "Mapping[str, NDArray[Any]]", found: Mapping[str, list[list[dict[str, Any]]]], path: Path
+    outputs: "Mapping[str, NDArray[Any]]", histories: Mapping[str, list[list[dict[str, Any]]]], path: Path
 ) -> None:
     """Four panels: the outputs in each mode, the loss of each part."""
     picture = figure.new(2, 2, width=4.8, height=3.1)
@@ -83,7 +83,7 @@ def draw(
         axes.grid(True, alpha=0.3)
     for place, tag in enumerate(("train/loss", "val/loss"), 3):
         axes = picture.add_subplot(2, 2, place)
-        scripting.draw_curves(axes, found, tag)
+        scripting.draw_curves(axes, histories, tag)
         axes.set_xlabel(figure.label("epoch", "轮次 (epoch)"))
         axes.set_ylabel(tag)
     axes.legend()
@@ -108,12 +108,12 @@ def main(arguments: list[str]) -> None:
         same = bool((rows == rows[0]).all())
         print(f"{mode:<14}{PASSES} passes of the same input are equal: {same}")
     without, with_dropout = figure.label("no dropout", "无 Dropout"), f"dropout p={rate:g}"
-    found = curves({without: plain, with_dropout: dropped})
-    for name, runs in zip(("without", "with"), found.values(), strict=True):
+    histories = curves({without: plain, with_dropout: dropped})
+    for name, runs in zip(("without", "with"), histories.values(), strict=True):
         losses = [[run[-1][tag] for run in runs] for tag in ("train/loss", "val/loss")]
-        told = [" ".join(f"{loss:.3f}" for loss in part) for part in losses]
-        print(f"{name:<14}last train/loss {told[0]}   val/loss {told[1]}")
-    draw(outputs, found, Path(own["figure"]))
+        texts = [" ".join(f"{loss:.3f}" for loss in part) for part in losses]
+        print(f"{name:<14}last train/loss {texts[0]}   val/loss {texts[1]}")
+    draw(outputs, histories, Path(own["figure"]))
 
 
 if __name__ == "__main__":

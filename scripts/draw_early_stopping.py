@@ -63,8 +63,8 @@ def valley(overrides: Sequence[str]) -> Curve:
         if why := rule.update(epoch, loss):
             break
     seen = epoch + 1
-    told = why or "the last epoch"
-    return Curve(rule.metric, range(seen), losses[:seen], losses[epoch:], [], best.epoch, epoch, told)
+    reason = why or "the last epoch"
+    return Curve(rule.metric, range(seen), losses[:seen], losses[epoch:], [], best.epoch, epoch, reason)
 
 
 def trained(pattern: str) -> Curve:
@@ -79,7 +79,7 @@ def trained(pattern: str) -> Curve:
     folders = sorted(glob.glob(pattern))
     if len(folders) != 1:
         named = f": {', '.join(folders[:3])} ..." if folders else ""
-        raise UsageError([f"run={pattern}: {len(folders)} folders fit, must be one{named}"])
+        raise UsageError([f"run={pattern}: must match one folder, but {len(folders)} match{named}"])
     folder = Path(folders[0])
     known = record.read(folder)
     if "stopped" not in known or known["best"]["epoch"] < 0:

@@ -67,16 +67,16 @@ def weights(request: Request) -> Weights:
 def draw(drawn: Mapping[str, Weights], path: Path) -> None:
     """One histogram for each regularizer, on common axes."""
     picture = figure.new(1, len(drawn), width=3.6, height=3.2)
-    limit = max(abs(found.values).max() for found in drawn.values())
+    limit = max(abs(weights.values).max() for weights in drawn.values())
     first = None
     for place, (name, (values, zero, accuracy)) in enumerate(drawn.items(), 1):
         axes = picture.add_subplot(1, len(drawn), place, sharex=first, sharey=first)
         first = first or axes
         axes.hist(values, bins=81, range=(-limit, limit), log=True)
-        told = figure.label(
+        text = figure.label(
             f"{zero:.0%} exactly 0, accuracy {accuracy:.3f}", f"恰为 0 的占 {zero:.0%}，准确率 {accuracy:.3f}"
         )
-        axes.set_title(f"{name}\n{told}", fontsize=10)
+        axes.set_title(f"{name}\n{text}", fontsize=10)
         axes.set_xlabel(figure.label("weight", "权重"))
     picture.axes[0].set_ylabel(figure.label("count", "个数"))
     figure.finish(picture, path)

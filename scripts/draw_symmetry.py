@@ -67,11 +67,11 @@ def draw(drawn: Mapping[str, Layer], path: Path) -> None:
         limit = abs(weights).max() or 1
         axes.imshow(weights, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         units = len(weights)
-        told = figure.label(
+        text = figure.label(
             f"{distinct} of {units} units distinct, accuracy {accuracy:.2f}",
             f"{units} 个单元共 {distinct} 种，准确率 {accuracy:.2f}",
         )
-        axes.set_title(f"{name}\n{told}", fontsize=10)
+        axes.set_title(f"{name}\n{text}", fontsize=10)
         axes.set_xlabel(figure.label("input", "输入"))
         axes.set_ylabel(figure.label("unit", "单元"))
     figure.finish(picture, path)
@@ -86,10 +86,10 @@ def main(arguments: list[str]) -> None:
     compose = partial(cli.composed, conf=CONF)
     requests = scripting.beside_each_other(compose, "init", names, [*SMALL, *overrides])
     drawn = scripting.each(requests, layer, leave_out=False)
-    for name, found in drawn.items():
+    for name, trained in drawn.items():
         print(
-            f"{name:<14}{found.distinct:>4} of {len(found.weights)} units distinct   "
-            f"val/accuracy {found.accuracy:.4f}"
+            f"{name:<14}{trained.distinct:>4} of {len(trained.weights)} units distinct   "
+            f"val/accuracy {trained.accuracy:.4f}"
         )
     draw(drawn, Path(own["figure"]))
 

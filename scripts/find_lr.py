@@ -1,4 +1,4 @@
-"""Finds a learning rate: a short training whose rate grows until the loss breaks.
+"""Finds a learning rate: trains while the rate grows until the loss diverges.
 
   python scripts/find_lr.py                             the defaults of train.py
   python scripts/find_lr.py optimizer=sgd init=xavier   any of its overrides
@@ -36,7 +36,7 @@ ROWS, BAR = 14, 40  # of the curve on the terminal
 
 
 def main(arguments: list[str]) -> None:
-    """Tests the rates on the run that was asked for, and says which to take."""
+    """Runs the test and prints the suggested learning rates."""
     own = OWN | {key: value for key, _, value in (a.partition("=") for a in arguments) if key in OWN}
     overrides = [argument for argument in arguments if argument.partition("=")[0] not in OWN]
     low, high, steps = number(own, "min"), number(own, "max"), number(own, "steps")
@@ -57,19 +57,19 @@ def main(arguments: list[str]) -> None:
         print("\n".join(lines(curve)))
         where = f"at lr {curve.rates[-1]:.2g}: {curve.ended}" if curve.ended else "at the last rate"
         print(f"stopped       {where}")
-        found = suggestions(curve)
+        suggested = suggestions(curve)
     except ValueError as error:
         raise UsageError([str(error)]) from error
-    (rule, rate), *others = found.items()
+    (rule, rate), *others = suggested.items()
     print(f"suggestion    lr {rate:.2g} ({rule})")
     print(f"others        {', '.join(f'{value:.2g} ({name})' for name, value in others)}")
     kept = [override for override in overrides if not override.startswith("optimizer.lr=")]
     print(f"train         {' '.join(['python train.py', *map(quoted, kept), f'optimizer.lr={rate:.2g}'])}")
-    draw(curve, found, Path(own["figure"]))
+    draw(curve, suggested, Path(own["figure"]))
 
 
 def number(own: dict[str, str], key: str) -> float:
-    """A finite number that was given on the command line."""
+    """Reads a finite number from the command line."""
     try:
         value = float(own[key])
     except ValueError:
@@ -96,7 +96,7 @@ def lines(curve: "Curve") -> list[str]:
     return shown
 
 
-def draw(curve: "Curve", found: dict[str, float], path: Path) -> None:
+def draw(curve: "Curve", suggested: dict[str, float], path: Path) -> None:
     """Draws the loss over the rate, with the suggestions."""
     drawing = figure.new()
     axes = drawing.add_subplot()
@@ -104,7 +104,7 @@ def draw(curve: "Curve", found: dict[str, float], path: Path) -> None:
     axes.plot(curve.rates, curve.smoothed, label=figure.label("smoothed", "平滑后"))
     chinese = {"minimum / 10": "最低点 / 10", "steepest": "下降最快", "valley": "最长下降段中点"}
     colours = {"minimum / 10": "C2", "steepest": "C1", "valley": "C3"}
-    for rule, rate in found.items():
+    for rule, rate in suggested.items():
         name, colour = figure.label(rule, chinese[rule]), colours[rule]
         axes.axvline(rate, color=colour, linestyle="--", label=f"{name}: {rate:.2g}")
     start = float(curve.smoothed[0])

@@ -1,4 +1,4 @@
-"""Trains a run again from its record, and says whether the result is the same to the bit.
+"""Trains a run again from its record, and checks whether the result is the same to the bit.
 
   python scripts/reproduce.py RUN        RUN is the folder of a run that has ended
 
@@ -25,7 +25,7 @@ from sweepwise.tools import scripting
 
 
 def main(arguments: list[str]) -> int:
-    """Trains it again and compares."""
+    """Trains the run again and compares the two."""
     folder, _ = scripting.run_and_settings(arguments)
     request = cli.recorded(folder)
     before = record.read(folder)
@@ -37,29 +37,29 @@ def main(arguments: list[str]) -> int:
     from sweepwise.verify.compare import compare
 
     scratch = Path(tempfile.mkdtemp(prefix="sweepwise-reproduce-"))
-    request = crash_recovery.elsewhere(request, scratch)
+    request = crash_recovery.in_folder(request, scratch)
     with (scratch / crash_recovery.OUTPUT).open("w") as output, contextlib.redirect_stdout(output):
         train(request, fused=status.is_fused(before))
     after = record.read(request.folder)
-    found = compare(folder, request.folder)
+    differing = compare(folder, request.folder)
     print(f"run           {folder}: {before['status']}, {before['best']['metric']} {before['best']['value']}")
     print(f"again         {after['seconds']:.1f} s, {after['best']['metric']} {after['best']['value']}")
-    if not found:
+    if not differing:
         shutil.rmtree(scratch)
         print("identical to the bit")
         return 0
-    for difference in found:
+    for difference in differing:
         print(f"differs       {difference}")
     differs = changes.differences(before, after)
     changed = [*differs.code, *differs.inputs, *differs.versions, *differs.machine]
     if before.get("data_sha256") != after["data_sha256"]:
         changed.append("the data are not the same")
     changed += [f"{line}, while it was trained" for line in before.get("not_bit_exact", [])]
-    for line in changed or ["nothing of what is recorded"]:
+    for line in changed or ["nothing that the record names"]:
         print(f"changed       {line}")
     if differs.code and before["environment"].get("git_commit"):
-        told = "" if before["environment"].get("git_clean") else f" and {folder / 'code.diff'}"
-        print(f"made by       commit {before['environment']['git_commit']}{told}")
+        diff = "" if before["environment"].get("git_clean") else f" and {folder / 'code.diff'}"
+        print(f"made by       commit {before['environment']['git_commit']}{diff}")
     print(f"kept          {request.folder}")
     return 1
 

@@ -1,11 +1,12 @@
-"""Shows how the runs of a sweep stand, wherever they were sent.
+"""Shows the status of each run of a sweep, wherever it is trained.
 
   python scripts/status.py SWEEP         SWEEP is an experiment's folder, such as outputs/main
 
-A line a run: its status, its job and node, how far it is. Then each failed run
-with what it has printed at last. Any machine that sees the folder and the
-cluster can ask; Slurm is asked once for all jobs, its controller first and its
-accounting, if there is one, for those that the controller has forgotten.
+It prints a line for each run: its status, its job and node, its best value.
+Then it prints each failed run with the last lines of its output. It works on
+any machine that has the folder and the cluster's commands. Slurm is asked once
+for all jobs: first its controller, then its accounting, if there is one, for
+jobs that the controller has forgotten.
 
 Exit codes: 0, 1 if a run has failed, 2 bad usage.
 """
@@ -15,22 +16,22 @@ from sweepwise.errors import UsageError
 from sweepwise.sweep.cluster import overview
 from sweepwise.sweep.cluster.ledger import Ledger
 from sweepwise.sweep.cluster.overview import Row
-from sweepwise.sweep.cluster.submission import adopted
-from sweepwise.sweep.summary import STATUS_LETTERS, best, line, told_of
+from sweepwise.sweep.cluster.submission import adopt_if_possible
+from sweepwise.sweep.summary import STATUS_LETTERS, best, described, line
 from sweepwise.system.console import wrapped
 from sweepwise.tools import scripting
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the state of a sweep."""
+    """Prints the status of a sweep's runs."""
     home = scripting.sweep(arguments)
-    adopted(Ledger(home))
+    adopt_if_possible(Ledger(home))
     rows = overview.look(home)
     if not rows:
         raise UsageError(
-            [f"{home}: must be an experiment's folder, but no run lies in it and none was sent away"]
+            [f"{home}: must be an experiment's folder, but it holds no run and none was submitted from it"]
         )
-    print(wrapped("sweep", told_of(home, [row.status for row in rows])))
+    print(wrapped("sweep", described(home, [row.status for row in rows])))
     for row in rows:
         print(_line(row))
     overview.tell_failures(rows)

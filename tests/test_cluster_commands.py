@@ -67,7 +67,7 @@ def sweep(home: Path, *known: Submission) -> Ledger:
         for one in known:
             ledger.announce(one)
             if one.jobs:
-                ledger.learned(one)
+                ledger.add_result(one)
     return ledger
 
 
@@ -158,7 +158,7 @@ def test_an_sbatch_that_hangs_leaves_the_submission_open_until_it_is_known(clust
     cluster("srun")
     cluster("sbatch", HANGS)
     asked_for = order(tmp_path)
-    with pytest.raises(Failure, match="not known whether it was submitted"), asked_for.ledger.held():
+    with pytest.raises(Failure, match="not known whether this was submitted"), asked_for.ledger.held():
         submission.submit(asked_for)
     assert "error: sbatch: gave no answer within 1 s" in capfd.readouterr().err
     assert is_free(asked_for.ledger) and cluster.left() == []

@@ -101,7 +101,7 @@ def test_a_folder_that_is_not_there(runs):
         ([0, 1, 3, 4, 5], "step 2, {}: there and missing"),
         ([0, 1, 2, 3, 4], "step 5, {}: there and missing"),
         ([0, 1, 2, 3, 4, 5, 6], "step 6, {}: missing and there"),
-        ([0, 2, 1, 3, 4, 5], "step 1, {}: comes in another order"),
+        ([0, 2, 1, 3, 4, 5], "step 1, {}: is in another order"),
     ],
 )
 def test_steps(runs, steps, place):

@@ -21,6 +21,7 @@ from sweepwise.run import group, load, single
 from sweepwise.store import claim, record
 from sweepwise.sweep.cluster.ledger import Ledger, Submission
 from sweepwise.sweep.local import launch, machine, pool
+from sweepwise.sweep.local.observer import Unobserved
 from sweepwise.sweep.outcome import status
 from sweepwise.sweep.summary import best, tell
 from sweepwise.system import signals
@@ -92,7 +93,7 @@ def test_runs_that_have_ended_are_taken_without_a_process(monkeypatch, capfd):
     requests = [asked(f"seed.value={seed}", "progress=true") for seed in (0, 1)]
     first = list(launch.train(requests, APART))
     logs = {path: path.stat().st_mtime_ns for path in LOGS.iterdir()}
-    monkeypatch.setattr(pool, "forked", None)
+    monkeypatch.setattr(pool, "start_child", None)
     capfd.readouterr()
     assert list(launch.train(requests, APART)) == first
     told = capfd.readouterr().out
@@ -101,10 +102,15 @@ def test_runs_that_have_ended_are_taken_without_a_process(monkeypatch, capfd):
 
 
 def test_a_run_that_is_asked_for_twice_is_trained_once():
-    told = []
+    ended = []
+
+    class Listener(Unobserved):
+        def ended(self, outcome):
+            ended.append(outcome)
+
     requests = asked("seed.value=0"), asked("seed.value=0", "monitor=scalars"), asked("seed.value=1")
-    outcomes = trained(*requests, told=told.append)
-    assert [outcome.exit_code for outcome in outcomes] == [0, 0, 0] and len(told) == 2
+    outcomes = trained(*requests, observer=Listener())
+    assert [outcome.exit_code for outcome in outcomes] == [0, 0, 0] and len(ended) == 2
     assert value(outcomes[0]) == value(outcomes[1]) != value(outcomes[2])
     assert len(list(Path("outputs/main").glob("*/record.json"))) == 2
 
@@ -119,8 +125,8 @@ def test_a_run_that_diverges_is_a_result():
     [
         (lambda: os.kill(os.getpid(), signal.SIGKILL), -9, "killed by SIGKILL; perhaps the memory was full"),
         (lambda: (faulthandler.disable(), os.abort()), -6, "killed by SIGABRT"),
-        (lambda: os._exit(0), 1, "its process was left with exit code 0"),
-        (lambda: os._exit(7), 7, "its process was left with exit code 7"),
+        (lambda: os._exit(0), 1, "its process exited with code 0"),
+        (lambda: os._exit(7), 7, "its process exited with code 7"),
         (lambda: 1 / 0, 1, "ZeroDivisionError: division by zero"),
         (lambda: (_ for _ in ()).throw(Failure("it is so")), 1, "it is so"),
         (lambda: (_ for _ in ()).throw(OSError(28, "No space left on device")), 1, "No space left on device"),
@@ -187,14 +193,14 @@ def test_a_run_that_a_cluster_has_in_its_queue_is_elsewhere(tmp_path, monkeypatc
     with ledger.held():
         given = Submission("main-1", "slurm", [[request.id]], {request.id: "a-run"})
         ledger.announce(given)
-        ledger.learned(replace(given, jobs=["17"]))
+        ledger.add_result(replace(given, jobs=["17"]))
     squeue = tmp_path / "bin" / "squeue"
     squeue.parent.mkdir()
     squeue.write_text("#!/bin/sh\necho '17|PENDING||Priority|main-1'\n")
     squeue.chmod(0o755)
     monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
     (_, best_value), (_, error) = launch.train([asked("seed.value=0"), request], APART)
-    assert isinstance(best_value, float) and "is to be trained by the cluster's job 17" in str(error)
+    assert isinstance(best_value, float) and "will be trained by the cluster's job 17" in str(error)
     squeue.write_text("#!/bin/sh\nexit 1\n")  # nobody knows, and there may be no cluster
     assert all(isinstance(found, float) for _, found in launch.train([request], APART))
 
@@ -237,7 +243,7 @@ def test_a_log_keeps_what_earlier_attempts_have_printed():
     assert second.log.stat().st_size > len(before)
 
 
-@pytest.mark.parametrize("moment", ["told", "tick"])
+@pytest.mark.parametrize("moment", ["ended", "tick"])
 def test_an_error_of_the_pool_itself_leaves_nobody_behind(moment):
     seen = []
 
@@ -246,9 +252,11 @@ def test_an_error_of_the_pool_itself_leaves_nobody_behind(moment):
         if len(seen) == 2:
             raise ArithmeticError("of a caller's own")
 
+    observer = Unobserved()
+    setattr(observer, moment, fail)
     requests = [asked(f"seed.value={seed}", short=moment != "tick") for seed in range(3)]
     with pytest.raises(ArithmeticError):
-        trained(*requests, max_parallel=2, **{moment: fail})
+        trained(*requests, max_parallel=2, observer=observer)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)  # there is none
 

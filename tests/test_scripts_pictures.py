@@ -297,7 +297,7 @@ def test_a_folder_of_runs_becomes_curves_and_a_table(command, empty_folder):
     assert float(rows["zeros"][4]) == pytest.approx(np.std(best, ddof=1), abs=6e-5)
     by_seed = command("draw_curves", "runs=outputs/main", "by=seed.value", "metric=val/loss")[1]
     assert [line.split()[0] for line in by_seed.splitlines()[1:-1]] == ["value=0", "value=1"]
-    for bad, told in (("by=model", "no run was told that"), ("metric=val/r2", "there is train/loss")):
+    for bad, told in (("by=model", "no run overrides this key"), ("metric=val/r2", "there is train/loss")):
         code, out, err = command("draw_curves", "runs=outputs/main", bad)
         assert code == 2 and told in err
     one = next((empty_folder / "outputs/main").glob("*init=xavier*seed=0*"))
@@ -305,7 +305,7 @@ def test_a_folder_of_runs_becomes_curves_and_a_table(command, empty_folder):
     assert (code, err) == (0, "") and is_picture(empty_folder / "e.png")
     assert out.splitlines()[1] == "stopped       after epoch 2: the last epoch"
     code, _, err = command("draw_early_stopping", f"run={one.parent}/*seed=0*")
-    assert code == 2 and "2 folders fit, must be one" in err
+    assert code == 2 and "must match one folder, but 2 match" in err
 
 
 @pytest.mark.parametrize(
@@ -329,8 +329,8 @@ def test_a_folder_of_runs_becomes_curves_and_a_table(command, empty_folder):
         ("draw_sparsity", ["regularizer=l3"], "l3"),
         ("draw_symmetry", ["init=xavier", "model.hidden=[]", "data=wine"], "choose model=mlp"),
         ("draw_curves", [], "runs=FOLDER: must be given"),
-        ("draw_curves", ["runs=nowhere"], "holds no run that has ended"),
-        ("draw_early_stopping", ["run=nowhere"], "0 folders fit"),
+        ("draw_curves", ["runs=nowhere"], "must hold a run that has ended"),
+        ("draw_early_stopping", ["run=nowhere"], "must match one folder, but 0 match"),
         ("draw_early_stopping", ["run=."], "has ended and has a best epoch"),
         ("draw_early_stopping", ["run=.", "early_stop.patience=3"], "does not go with run="),
         ("show_seed", ["seed.value=-1"], "seed.value=-1: must be in [0, 4294967295]"),

@@ -1,4 +1,4 @@
-"""Whole trainings that are killed, started again until they end, and compared with one that was left alone.
+"""Whole trainings that are killed, started again until they end, and compared with an uninterrupted one.
 
 SWEEPWISE_KILLS says how many deaths each of the four trainings of `test_killed_again_and_again` gets. 750
 of them, 3,000 in all, take a quarter of an hour: SWEEPWISE_KILLS=750 pytest -m slow tests/test_survival.py
@@ -21,7 +21,7 @@ from sweepwise import cli, run
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.store import record
 from sweepwise.verify import crash_recovery
-from sweepwise.verify.crash_recovery import Alone, Unexpected, deaths, leave_alone, survive
+from sweepwise.verify.crash_recovery import Reference, Unexpected, deaths, survive, train_reference
 from sweepwise.verify.fault_injection import Death
 
 KILLS = int(os.environ.get("SWEEPWISE_KILLS", "25"))
@@ -105,10 +105,10 @@ def test_verify(tmp_path):
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     first, *trainings, together, last = done.stdout.splitlines()
     assert re.fullmatch(
-        r"left alone    [\d.]+ s, \d+ operations on the disk, a checkpoint every 1 steps", first
+        r"reference     [\d.]+ s, \d+ operations on the disk, a checkpoint every 1 steps", first
     )
     assert all(re.match(r"training \d+ +identical: (SIG|no death)", line) for line in trainings)
-    assert re.fullmatch(rf"together      {len(trainings)} trainings, 3 kills, \d+ starts", together)
+    assert re.fullmatch(rf"in total      {len(trainings)} trainings, 3 kills, \d+ starts", together)
     assert last == "identical to the bit"
 
 
@@ -139,7 +139,7 @@ def test_verify_finds_what_is_not_remembered(tmp_path):
     [
         ([], "RUN: must be given"),
         (["nowhere"], "nowhere: is not the folder of a run"),
-        ([".", "epochs=3"], "epochs=3: is no setting here"),
+        ([".", "epochs=3"], "epochs=3: is not a setting of this script"),
         ([".", "word"], "word: must be KEY=VALUE"),
     ],
 )
@@ -212,7 +212,7 @@ def scratch(tmp_path):
 
 def test_every_kind_of_signal(request_, scratch):
     """A killed training and one that was asked to end leave their exit codes, and both go on."""
-    alone = leave_alone(run.train, request_, scratch("alone"))
+    alone = train_reference(run.train, request_, scratch("alone"))
     assert alone.operations > 100
     middle = alone.operations // 2
     coming = [
@@ -228,7 +228,7 @@ def test_every_kind_of_signal(request_, scratch):
 
 
 def test_what_is_not_remembered_is_found(request_, scratch, monkeypatch):
-    alone = leave_alone(run.train, request_, scratch("alone"))
+    alone = train_reference(run.train, request_, scratch("alone"))
     monkeypatch.setattr(FlatOptimizer, "load_state_dict", lambda self, memory, own: None)
     coming = iter([Death(operation=alone.operations * 2 // 3)])
     survivor = survive(run.train, request_, scratch("other"), alone, coming)
@@ -241,20 +241,20 @@ def test_an_attempt_that_fails_is_unexpected(request_, scratch):
     def train(request):
         raise RuntimeError("out of order")
 
-    with pytest.raises(Unexpected, match=r"(?s)exit code 1:.*RuntimeError: out of order"):
-        leave_alone(train, request_, scratch("alone"))
-    alone = Alone(scratch("nothing"), 1.0, 1)
-    with pytest.raises(Unexpected, match=r"(?s)exit code 1 after no death:.*out of order"):
+    with pytest.raises(Unexpected, match=r"(?s)exited with code 1:.*RuntimeError: out of order"):
+        train_reference(train, request_, scratch("alone"))
+    alone = Reference(scratch("nothing"), 1.0, 1)
+    with pytest.raises(Unexpected, match=r"(?s)exited with code 1 after no death:.*out of order"):
         survive(train, request_, scratch("other"), alone, iter([]))
 
 
 def test_deaths():
-    some = list(islice(deaths(random.Random(0), Alone(Path(), 2.0, 50)), 1000))
+    some = list(islice(deaths(random.Random(0), Reference(Path(), 2.0, 50)), 1000))
     assert {death.signal for death in some} == {signal.SIGKILL, *crash_recovery.SIGNALS}
     timed = [death for death in some if death.operation < 0]
     assert 400 < len(timed) < 600
     assert max(death.seconds for death in timed) < 2.2
     assert {death.operation for death in some if death.operation >= 0} == set(range(50))
-    assert some == list(islice(deaths(random.Random(0), Alone(Path(), 2.0, 50)), 1000))
+    assert some == list(islice(deaths(random.Random(0), Reference(Path(), 2.0, 50)), 1000))
     assert str(Death(signal.SIGTERM, 0.5)) == "SIGTERM after 0.50 s"
     assert str(Death(operation=3, when="half")) == "SIGKILL in the middle of operation 3"

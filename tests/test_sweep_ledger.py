@@ -27,30 +27,30 @@ def test_a_sweep_that_was_never_sent_has_nothing(tmp_path):
 def test_announced_before_its_jobs_are_known(tmp_path):
     ledger = announced(tmp_path)
     assert ledger.submissions() == [ONE] and ledger.placed() == {}
-    ledger.learned(replace(ONE, jobs=["7_0", "7_1"]))
+    ledger.add_result(replace(ONE, jobs=["7_0", "7_1"]))
     assert ledger.submissions() == [replace(ONE, jobs=["7_0", "7_1"])]
     assert {run: place.job for run, place in ledger.placed().items()} == {"a": "7_0", "b": "7_0", "c": "7_1"}
 
 
 def test_the_latest_job_of_a_run_counts(tmp_path):
     ledger = announced(tmp_path)
-    ledger.learned(replace(ONE, jobs=["7_0", "7_1"]))
+    ledger.add_result(replace(ONE, jobs=["7_0", "7_1"]))
     again = Submission("main-2", "slurm", [["b"]], {"b": "run-b"})
     ledger.announce(again)
     assert ledger.placed()["b"].job == "7_0"  # not known yet
-    ledger.learned(replace(again, jobs=["9"]))
+    ledger.add_result(replace(again, jobs=["9"]))
     assert {run: place.job for run, place in ledger.placed().items()} == {"a": "7_0", "b": "9", "c": "7_1"}
 
 
 def test_a_refused_submission_has_no_jobs(tmp_path):
     ledger = announced(tmp_path)
-    ledger.learned(replace(ONE, void="no such partition"))
+    ledger.add_result(replace(ONE, void="no such partition"))
     assert ledger.submissions() == [replace(ONE, void="no such partition")] and ledger.placed() == {}
 
 
 def test_torn_anywhere_it_holds_what_was_written_before(tmp_path):
     ledger = announced(tmp_path)
-    ledger.learned(replace(ONE, jobs=["7_0", "7_1"]))
+    ledger.add_result(replace(ONE, jobs=["7_0", "7_1"]))
     path = ledger.folder / "ledger.jsonl"
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
@@ -83,6 +83,6 @@ def test_only_one_holds_it(tmp_path):
 
 def test_lines_are_json(tmp_path):
     ledger = announced(tmp_path)
-    ledger.learned(replace(ONE, jobs=["7_0", "7_1"]))
+    ledger.add_result(replace(ONE, jobs=["7_0", "7_1"]))
     lines = (ledger.folder / "ledger.jsonl").read_text().splitlines()
     assert [json.loads(line)["submission"] for line in lines] == ["main-1", "main-1"]

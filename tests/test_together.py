@@ -21,6 +21,7 @@ from sweepwise.store import claim, record
 from sweepwise.store.status import current_status
 from sweepwise.sweep.local import group_size, groups, launch, machine, pool
 from sweepwise.sweep.local.fork import run_in_child
+from sweepwise.sweep.local.observer import Unobserved
 from sweepwise.sweep.outcome import status
 
 SMALL = [*TINY, *PLAIN, "monitor=scalars", "trainer.max_epochs=3"]
@@ -38,6 +39,16 @@ def torch_is_here():
 def always_faster(monkeypatch):
     """Groups of any width, whatever the machine is busy with."""
     monkeypatch.setattr(group_size, "_seconds", lambda learner, x, y: 1.0)
+
+
+class News(Unobserved):
+    """Collects what the pool says of the sweep."""
+
+    def __init__(self, lines):
+        self.lines = lines
+
+    def say(self, key, text):
+        self.lines.append((key, text))
 
 
 def asked(*overrides):
@@ -128,7 +139,7 @@ def test_any_optimizer_is_stacked(name):
 def test_a_single_run_has_no_other():
     assert (
         grouped(asked("seed.value=0"))[1]
-        == "fused 0 of 1 runs in 0 groups; 1 alone: no other differs from it in numbers only"
+        == "fused 0 of 1 runs in 0 groups; 1 alone: no other run differs from it in numbers only"
     )
 
 
@@ -164,11 +175,11 @@ def test_a_group_on_a_gpu_has_room_in_its_memory():
     # and input, and outputs of the two linear layers and the ReLU, with gradients.
     numbers = 8 * 13 + 8 + 3 * 8 + 3
     bytes_of_a_run = 4 * (6 * numbers + 1 + 2 * 32 * (13 + 8 + 8 + 3))
-    assert group_size.taken(one) == bytes_of_a_run
+    assert group_size.run_bytes(one) == bytes_of_a_run
     for memory, sizes in ((3.5, [2, 2, 2, 2]), (9, [4, 4]), (100, [8])):
         found = groups.groups(requests, 1, None, int(memory * bytes_of_a_run))
         assert [len(unit.requests) for unit in found.units] == sizes
-    assert "the GPU has no memory for two" in str(groups.groups(requests, 1, None, bytes_of_a_run))
+    assert "the GPU's memory does not hold two" in str(groups.groups(requests, 1, None, bytes_of_a_run))
 
 
 def test_free_memory_of_gpus(tmp_path, monkeypatch):
@@ -203,7 +214,10 @@ def test_runs_at_different_steps_are_apart():
     requests.append(asked("seed.value=4"))
     units, told = grouped(*requests)
     assert units == [[0, 1], [3, 4], [2]]
-    assert told == "fused 4 of 5 runs in 2 groups; 1 alone: begun alone, and so it goes on to the bit"
+    assert (
+        told
+        == "fused 4 of 5 runs in 2 groups; 1 alone: begun alone; in a group it would not resume to the bit"
+    )
 
 
 @pytest.mark.usefixtures("always_faster")
@@ -286,7 +300,7 @@ def test_why_a_group_goes_on_in_smaller_ones_is_said(monkeypatch):
 
     before_fit(monkeypatch, end)
     said = []
-    pool.train_all(requests, max_parallel=1, said=lambda *words: said.append(words))
+    pool.train_all(requests, max_parallel=1, observer=News(said))
     assert said == [
         ("plan", "fused 4 of 4 runs in 1 group"),
         ("again", "4 runs, in smaller groups: killed by SIGKILL; perhaps the memory was full"),
@@ -326,7 +340,7 @@ def test_a_group_that_dies_anew_is_not_taken_for_what_was_there(late, monkeypatc
     else:
         monkeypatch.setattr(group, "train_together", train_or_die)
     said = []
-    outcomes = pool.train_all(requests, max_parallel=1, said=lambda *words: said.append(words))
+    outcomes = pool.train_all(requests, max_parallel=1, observer=News(said))
     assert said[1] == ("again", "4 runs, in smaller groups: killed by SIGKILL; perhaps the memory was full")
     assert [status(outcome) for outcome in outcomes] == ["finished"] * 4
     begun = [[attempt["from_step"] for attempt in record.read(one.folder)["attempts"]] for one in requests]
@@ -355,7 +369,7 @@ def test_a_process_that_is_left_without_a_word_has_failed(code, monkeypatch):
     anew = [asked(f"seed.value={seed}", "fresh=true") for seed in range(2)]
     outcomes = pool.train_all(anew, max_parallel=1, fuse=False)
     assert [status(outcome) for outcome in outcomes] == ["failed"] * 2
-    assert outcomes[0].last[-1] == f"error: its process was left with exit code {code}"
+    assert outcomes[0].last[-1] == f"error: its process exited with code {code}"
 
 
 def test_what_a_model_starts_when_it_is_tried_ends_with_that():
@@ -425,8 +439,8 @@ def test_what_is_wrong_with_one_is_said_by_it_alone():
     sets = [long, [*long, "optimizer.lr=0.1"], bad, [], ["optimizer.lr=-2"], ["optimizer.lr=0.1"]]
     requests = [asked(f"seed.value={seed}", *extra) for seed, extra in enumerate(sets)]
     said = []
-    outcomes = pool.train_all(requests, max_parallel=1, said=lambda *words: said.append(words))
-    assert said == [("plan", "fused 4 of 6 runs in 1 group; 2 alone: what it asks for is refused")]
+    outcomes = pool.train_all(requests, max_parallel=1, observer=News(said))
+    assert said == [("plan", "fused 4 of 6 runs in 1 group; 2 alone: its configuration is refused")]
     assert [status(outcome) for outcome in outcomes] == [*["refused"] * 3, "finished", "refused", "finished"]
     for place, wrong in [(0, "patience=99"), (1, "patience=99"), (2, "lr=-1"), (4, "lr=-2")]:
         assert [wrong in line for line in outcomes[place].last] == [True]
@@ -437,7 +451,7 @@ def test_no_run_answers_for_the_fault_of_another():
     sets = [["early_stop=patience", "early_stop.patience=99"], [], ["optimizer.lr=-2"]]
     requests = [asked(f"seed.value={seed}", *extra) for seed, extra in enumerate(sets)]
     assert grouped(*requests)[1] == (
-        "fused 0 of 3 runs in 0 groups; 3 alone: what it asks for is refused (1), it or the others like it "
+        "fused 0 of 3 runs in 0 groups; 3 alone: its configuration is refused (1), it or the others like it "
         "are refused (2)"
     )
 
@@ -461,7 +475,7 @@ def test_a_process_for_each_is_no_group(always_faster):
     requests = [asked(f"seed.value={seed}") for seed in range(2)]
     found = groups.groups(requests, 2, None)
     assert [(len(unit.requests), unit.fused) for unit in found.units] == [(1, True), (1, True)]
-    assert str(found) == "fused 0 of 2 runs in 0 groups; 2 alone: there is a process for it"
+    assert str(found) == "fused 0 of 2 runs in 0 groups; 2 alone: every run has a process of its own"
 
 
 DANGEROUS = """
@@ -488,7 +502,7 @@ class Locks(nn.Linear):
     def __deepcopy__(self, memo):
         raise TypeError("cannot pickle '_thread.lock' object. Or so.")
 """
-NO_COPY = "no copy of its model can be made (TypeError: cannot pickle '_thread.lock' object)"
+NO_COPY = "its model cannot be copied (TypeError: cannot pickle '_thread.lock' object)"
 
 
 @pytest.mark.usefixtures("always_faster")
@@ -497,7 +511,7 @@ NO_COPY = "no copy of its model can be made (TypeError: cannot pickle '_thread.l
     [
         ("Counts", ""),
         ("Dies", "killed by SIGKILL"),
-        ("Leaves", "left with exit code 1"),
+        ("Leaves", "exited with code 1"),
         ("Locks", NO_COPY),
     ],
 )

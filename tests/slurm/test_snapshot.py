@@ -26,7 +26,7 @@ def checkout(sweep, tmp_path):
 
 def edit(checkout):
     """Breaks the code, and gives a yaml another value."""
-    path = checkout.source / "src" / "sweepwise" / "trainer.py"
+    path = checkout.source / "src" / "sweepwise" / "trainer" / "loop.py"
     path.write_text(f"{path.read_text()}\nraise SystemExit('edited')\n")
     path = checkout.source / "conf" / "data" / "blobs.yaml"
     text = path.read_text()

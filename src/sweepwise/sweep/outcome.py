@@ -1,4 +1,4 @@
-"""What has become of the runs of a sweep."""
+"""The outcome of a run of a sweep: its exit code, status and last lines."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ LAST_LINES = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run of a sweep.
+    """How a run of a sweep has ended.
 
     Attributes:
         request: the run.
-        exit_code: of its process, as train.py's, or one of `UNTRIED`; below 0: it was killed by that signal.
-        log: what it printed; None: it was not begun.
-        last: the last lines of that; or why it was not begun.
+        exit_code: of its process, as train.py's, or one of `UNTRIED`; below 0: minus the signal it died of.
+        log: the file into which it printed; None: it was not started.
+        last: the last lines of that file; or why the run was not started.
     """
 
     request: Request
@@ -33,18 +33,18 @@ class Outcome:
 
 
 def status(outcome: Outcome) -> str:
-    """What became of a run of this machine's, in a word."""
+    """The status of a run that this machine trained, in a word."""
     if outcome.exit_code in UNTRIED:
         return UNTRIED[outcome.exit_code]
-    with contextlib.suppress(OSError):  # the run itself says what is wrong with its record
-        told = current_status(outcome.request.folder)
-        if outcome.exit_code == ENDED.get(told):  # else something is to be asked about it
-            return told
+    with contextlib.suppress(OSError):  # the run itself reports what is wrong with its record
+        recorded = current_status(outcome.request.folder)
+        if outcome.exit_code == ENDED.get(recorded):  # else the process failed after the run had ended
+            return recorded
     return "interrupted" if outcome.exit_code > signals.SIGNALLED else "failed"
 
 
 def last_lines(log: Path) -> list[str]:
-    """What was printed into a log at last."""
+    """The last lines of a log; none if it cannot be read."""
     try:
         return last_of(log.read_text(errors="replace"))
     except OSError:
@@ -52,5 +52,5 @@ def last_lines(log: Path) -> list[str]:
 
 
 def last_of(text: str) -> list[str]:
-    """The last lines of a text that say something."""
+    """The last lines of a text that are more than blanks and markers."""
     return [line for line in text.splitlines() if line.strip(" ^~")][-LAST_LINES:]

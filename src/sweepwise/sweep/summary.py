@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a line for each run that ends, and at the end what became of all."""
+"""What a person sees of a sweep: a line for each run that ends, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 NOT_BEGUN = "not begun"
-ORDER = (  # in which they are told
+ORDER = (  # in which statuses are listed
     *ENDED,
     *("running", "queued", "ending", "interrupted", NOT_BEGUN),
     *("failed", *UNTRIED.values()),
 )
 STATUS_LETTERS = max(map(len, ORDER)) + 1
-NAME_LETTERS = 24  # that a run's name keeps at least, where it shares a line
+NAME_LETTERS = 24  # that at least remain of a run's name on a line
 
 
 class Shown:
-    """Tells of runs as they end; on a terminal with a bar below that shows how far the sweep is.
+    """Prints a line for each run that ends; on a terminal with a progress bar of the sweep below.
 
     Args:
         requests: the runs of the sweep, each once.
@@ -54,30 +54,30 @@ class Shown:
             self._bar.close()
 
     def say(self, key: str, text: str) -> None:
-        """Tells of the sweep as a whole: what is trained together, and what becomes of that."""
+        """Prints news about the whole sweep, under a keyword: see `Observer.say`."""
         if self._wanted:
             print(wrapped(key, text), flush=True)
 
     def ended(self, outcome: Outcome) -> None:
-        """Tells of a run that has ended."""
+        """Prints a line for a run that has ended."""
         self._ended += 1
         if self._wanted:
             total = len(self._names)
             head = f"{self._ended:>{len(str(total))}}/{total}  {status(outcome):<{STATUS_LETTERS}}"
             name = self._names[outcome.request.home, outcome.request.id]
-            print(line(head, name, _found(outcome)), flush=True)
+            print(line(head, name, _result(outcome)), flush=True)
         self.tick()
 
     def tick(self) -> None:
-        """Moves the bar on."""
+        """Redraws the progress bar."""
         if self._bar:
             self._bar.show(self._ended)
 
 
 class _Bar:
-    """rich's progress bar, drawn only when we say so: no thread draws while processes are forked.
+    """rich's progress bar, drawn only on request: no other thread may run when processes are forked.
 
-    What is printed meanwhile stays above it.
+    Lines that are printed appear above it.
     """
 
     def __init__(self, total: int) -> None:
@@ -102,7 +102,7 @@ class _Bar:
 
 
 def names(requests: Sequence[Request]) -> dict[tuple[Path, str], str]:
-    """What tells the runs of a sweep apart: overrides that not all have; of a single one its folder."""
+    """A short name for each run: the overrides that not all runs have; the folder of a single run."""
     common = set.intersection(*(set(request.overrides) for request in requests)) if requests[1:] else set()
     return {
         (request.home, request.id): ",".join(
@@ -114,9 +114,9 @@ def names(requests: Sequence[Request]) -> dict[tuple[Path, str], str]:
 
 
 def line(head: str, name: str, tail: str) -> str:
-    """A run in one line; on a terminal of its width, where the name gives way at its beginning.
+    """A run in one line. Where that is wider than the terminal, the beginning of the name is left out.
 
-    On a narrow one it takes several, and nothing is left out.
+    On a narrow terminal it takes several lines instead, and nothing is left out.
     """
     whole = f"{head}{name}  {tail}".rstrip()
     columns = shutil.get_terminal_size().columns
@@ -129,57 +129,58 @@ def line(head: str, name: str, tail: str) -> str:
 
 
 def best(known: Mapping[str, Any]) -> str:
-    """The best value that a record tells, and when."""
-    found = known.get("best")
-    if not found or found["value"] is None:
+    """The best value in a record, and its epoch; '' if there is none."""
+    entry = known.get("best")
+    if not entry or entry["value"] is None:
         return ""
-    return f"{found['metric']} {found['value']:.4g} at epoch {found['epoch']}"
+    return f"{entry['metric']} {entry['value']:.4g} at epoch {entry['epoch']}"
 
 
-def _found(outcome: Outcome) -> str:
+def _result(outcome: Outcome) -> str:
+    """The best value of a run that has ended, and how long it took."""
     known = record.read(outcome.request.folder) if status(outcome) in ENDED else {}
     seconds = f"{known['seconds']:.1f} s" if outcome.log and "seconds" in known else "before"
     return "  ".join(filter(None, [best(known), seconds if known else ""]))
 
 
 def number(runs: int) -> str:
-    """So many runs, in words."""
+    """A number of runs, as text: '1 run', '2,000 runs'."""
     return f"{runs:,} run{'s' if runs != 1 else ''}"
 
 
 def counts(statuses: Sequence[str]) -> str:
     """How many runs have each status."""
-    found = Counter(statuses)
-    return ", ".join(f"{found[word]:,} {word}" for word in ORDER if found[word])
+    count = Counter(statuses)
+    return ", ".join(f"{count[word]:,} {word}" for word in ORDER if count[word])
 
 
-def told_of(sweep: object, statuses: Sequence[str]) -> str:
+def described(sweep: object, statuses: Sequence[str]) -> str:
     """A sweep in one line."""
     return f"{sweep}: {number(len(statuses))}: {counts(statuses)}"
 
 
 def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
-    """Says what became of a sweep on this machine; failures go to the standard error output.
+    """Prints how a sweep on this machine has ended; failures go to the standard error output.
 
     Args:
-        outcomes: of the runs that were begun, or had ended before.
+        outcomes: of the runs that were started, or had ended before.
         requests: all runs of the sweep, each once.
     """
     homes = ", ".join(dict.fromkeys(str(request.home) for request in requests))
     statuses = [status(outcome) for outcome in outcomes]
-    left = [NOT_BEGUN] * (len(requests) - len(outcomes))
-    print(wrapped("sweep", told_of(homes, [*statuses, *left])), flush=True)
-    named = names(requests)
-    alike: dict[tuple[str, ...], list[Outcome]] = {}
+    not_begun = [NOT_BEGUN] * (len(requests) - len(outcomes))
+    print(wrapped("sweep", described(homes, [*statuses, *not_begun])), flush=True)
+    run_names = names(requests)
+    failures: dict[tuple[str, ...], list[Outcome]] = {}  # by status and last lines, which many may share
     for word, outcome in zip(statuses, outcomes, strict=True):
         if word == "failed" or outcome.exit_code in UNTRIED:
-            alike.setdefault((word, *outcome.last), []).append(outcome)
-    for (word, *said), found in alike.items():
-        name = named[found[0].request.home, found[0].request.id]
-        more = f" and {len(found) - 1:,} more" if found[1:] else ""
-        for key, text in [(word, f"{name}{more}"), *(("", f"  {text}") for text in said)]:
+            failures.setdefault((word, *outcome.last), []).append(outcome)
+    for (word, *last), alike in failures.items():
+        name = run_names[alike[0].request.home, alike[0].request.id]
+        more = f" and {len(alike) - 1:,} more" if alike[1:] else ""
+        for key, text in [(word, f"{name}{more}"), *(("", f"  {text}") for text in last)]:
             print(wrapped(key, text), file=sys.stderr)
-        if found[0].log:
-            print(wrapped("", f"  in {found[0].log}"), file=sys.stderr, flush=True)
-    if left or "interrupted" in statuses:
+        if alike[0].log:
+            print(wrapped("", f"  in {alike[0].log}"), file=sys.stderr, flush=True)
+    if not_begun or "interrupted" in statuses:
         print(wrapped("to go on", command_to_continue()), flush=True)

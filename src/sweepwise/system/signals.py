@@ -123,3 +123,22 @@ def deferred() -> Iterator[None]:
         yield
     if flag():
         raise Stopped(flag.signal)
+
+
+@contextmanager
+def blocked() -> Iterator[None]:
+    """While entered, a signal waits in the kernel until the end, also in a process that is forked meanwhile.
+
+    So none comes between the fork and the moment when the parent knows the process, or the process its
+    handlers; a forked process unblocks the signals itself.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock() -> None:
+    """Lets signals come in a process that was forked while they were `blocked`."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

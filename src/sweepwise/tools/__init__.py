@@ -1,1 +1,1 @@
-"""What scripts share."""
+"""Code that scripts share, and the learning rate range test."""

@@ -1,4 +1,4 @@
-"""Figures that a person looks at: PNG files, shown where there is a display, in the reader's language.
+"""Figures of the scripts: saved as a PNG file, and shown where there is a display, in the reader's language.
 
 Labels are English. Where the locale asks for Chinese and a font for it is installed, they are Chinese.
 """
@@ -37,7 +37,7 @@ def _known_font() -> str:
 
 
 def _new_font() -> str:
-    """One that was installed after matplotlib had made its list, which it keeps for good."""
+    """A font that was installed after matplotlib had made its list of fonts, which it never renews."""
     from matplotlib import font_manager
 
     listed = {font.fname for font in font_manager.fontManager.ttflist}

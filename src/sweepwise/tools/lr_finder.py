@@ -1,4 +1,4 @@
-"""The learning-rate range test: a short training whose rate grows until it breaks.
+"""The learning rate range test: a short training whose learning rate grows until the loss diverges.
 
 Source: Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186, section 3.3.
 """
@@ -14,11 +14,11 @@ from sweepwise.data.loading import Batches
 from sweepwise.learner import Watch
 from sweepwise.parts import Parts
 
-BROKEN = 4.0  # times the best smoothed loss
+BROKEN = 4.0  # the test ends when the smoothed loss is this many times its best value
 SMOOTHED = 20  # time constants of the smoothing in the whole test
-FALL = 0.01  # of the loss at the smallest rates: less is no fall
-NOISE = 4.0  # standard errors of the smoothed loss: less is no fall
-FALLING = 0.1  # of the whole fall: where the fall has begun
+FALL = 0.01  # a smaller fall, as a share of the loss at the smallest rates, does not count
+NOISE = 4.0  # a smaller fall, in standard errors of the smoothed loss, does not count
+FALLING = 0.1  # the fall has begun when this share of it is done
 LEAST_STEPS = 20
 
 Values = NDArray[np.float64]
@@ -26,14 +26,14 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Curve:
-    """What a range test has seen.
+    """The losses of a range test.
 
     Attributes:
-        rates: (steps,) that were used, growing by a constant factor.
-        losses: (steps,) of each batch, before its step.
+        rates: (steps,) the learning rates, growing by a constant factor.
+        losses: (steps,) the loss of each batch, before its step.
         smoothed: (steps,) see `smooth`.
         memory: the decay of the smoothing.
-        ended: why it stopped before its last rate; '' if it did not.
+        ended: why the test stopped before its last rate; '' if it did not.
     """
 
     rates: Values
@@ -44,18 +44,18 @@ class Curve:
 
 
 def range_test(
-    parts: Parts, low: float, high: float, steps: int, seen: Callable[[int], None] = lambda step: None
+    parts: Parts, low: float, high: float, steps: int, after_step: Callable[[int], None] = lambda step: None
 ) -> Curve:
-    """Trains a run's own learner on its own batches, with a rate that grows from step to step.
+    """Trains a run's learner on its batches, with a learning rate that grows from step to step.
 
-    The weights are of no use afterwards.
+    The weights cannot be used afterwards.
 
     Args:
         parts: of the run, freshly built.
         low: first rate, > 0.
         high: last rate, > low.
         steps: at least `LEAST_STEPS`.
-        seen: is told every step.
+        after_step: called with the number of each step when it is done.
 
     Raises:
         ValueError: the rates or the number of steps are out of range.
@@ -79,15 +79,14 @@ def range_test(
                 ended = f"the loss is {losses[-1]}"
             elif now > BROKEN * best:
                 ended = f"the loss is {now / best:.2g} times its best"
-            seen(step)
+            after_step(step)
             if ended or len(losses) == steps:
                 break
-    found = np.array(losses)
-    return Curve(rates[: len(found)], found, smooth(losses, memory), memory, ended)
+    return Curve(rates[: len(losses)], np.array(losses), smooth(losses, memory), memory, ended)
 
 
 def smooth(losses: Sequence[float], memory: float) -> Values:
-    """Exponential mean without the pull towards a start at 0.
+    """Exponential moving average, corrected for its start at 0.
 
     s_t = (1 - memory) sum_i memory^(t - i) loss_i / (1 - memory^(t + 1)), as in Adam's correction of its bias
     (Kingma & Ba, arXiv:1412.6980, section 3).
@@ -104,7 +103,7 @@ def smooth(losses: Sequence[float], memory: float) -> Values:
 
 
 def suggestions(curve: Curve) -> dict[str, float]:
-    """Rates by three rules, the one to take first.
+    """Learning rates by three rules; the first is the one to take.
 
     minimum / 10: a tenth of the rate at which the smoothed loss is lowest. steepest: where it falls fastest
     per decade of the rate. valley: half-way down its longest fall. The smaller of the first two is the one to
@@ -130,14 +129,14 @@ def suggestions(curve: Curve) -> dict[str, float]:
         )
     high = smoothed[: lowest + 1] >= start - FALLING * (start - smoothed[lowest])
     begun = int(np.flatnonzero(high)[-1]) if high.any() else 0
-    slopes = np.gradient(smoothed)[begun : lowest + 1]  # before, the steepest place is one of the noise
+    slopes = np.gradient(smoothed)[begun : lowest + 1]  # before it, the steepest place is noise
     found = {"minimum / 10": float(rates[lowest]) / 10, "steepest": float(rates[begun + slopes.argmin()])}
     found = dict(sorted(found.items(), key=lambda item: item[1]))
     return found | {"valley": float(rates[_valley(smoothed)])}
 
 
 def _valley(losses: Values) -> int:
-    """Half-way down the longest row of ever smaller losses, gaps allowed.
+    """The step half-way down the longest decreasing subsequence of the losses.
 
     Source: fastai, `callback/schedule.py`, `valley`.
     """

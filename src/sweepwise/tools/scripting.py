@@ -1,4 +1,4 @@
-"""What scripts share: their own settings among the arguments, and options of a group beside each other."""
+"""Functions that scripts share: they parse arguments, compose runs of several options, train and draw."""
 
 import contextlib
 import io
@@ -24,17 +24,17 @@ FIGURES = (".png", ".pdf", ".svg")
 
 
 def settings(arguments: Sequence[str], **defaults: str) -> tuple[dict[str, str], list[str]]:
-    """Takes a script's own settings out of its arguments.
+    """Separates a script's own settings from its other arguments.
 
     Args:
         arguments: of the command line, each KEY=VALUE.
-        defaults: the script's own keys, with what each is if it is not given; a 'figure' is a path.
+        defaults: the script's own keys with their default values; 'figure' is a path.
 
     Returns:
         The value of each own key, and the other arguments: overrides, as train.py takes them.
 
     Raises:
-        UsageError: an argument is no KEY=VALUE, an own key comes twice, or the figure is no picture.
+        UsageError: an argument is not KEY=VALUE, an own key is given twice, or the figure is not a picture.
     """
     faults = []
     given: dict[str, str] = {}
@@ -60,49 +60,51 @@ def settings(arguments: Sequence[str], **defaults: str) -> tuple[dict[str, str],
 
 
 def run_and_settings(arguments: Sequence[str], **defaults: str) -> tuple[Path, dict[str, str]]:
-    """The folder of a run, which comes first among the arguments, and a script's own settings.
+    """The folder of a run, which is the first argument, and a script's own settings.
 
     Raises:
-        UsageError: it is missing, or what follows is no setting of the script.
+        UsageError: the folder is missing, or another argument is not a setting of the script.
     """
     if not arguments or arguments[0].partition("=")[0] in defaults:
         raise UsageError(["RUN: must be given, the folder of a run; --help shows examples"])
     chosen, rest = settings(arguments[1:], **defaults)
     if rest:
-        known = ", ".join(f"{key}=" for key in defaults) or "nothing else"
-        raise UsageError([f"{argument}: is no setting here; there is {known}" for argument in rest])
+        known = ", ".join(f"{key}=" for key in defaults) or "none"
+        raise UsageError(
+            [f"{argument}: is not a setting of this script; it takes {known}" for argument in rest]
+        )
     return Path(arguments[0]), chosen
 
 
 def sweep(arguments: Sequence[str]) -> Path:
-    """The folder of a sweep, which is all that a script is given.
+    """The folder of a sweep, which is the only argument of a script.
 
     Raises:
-        UsageError: it is missing, not alone, or not there.
+        UsageError: it is missing, is not the only argument, or does not exist.
     """
     if len(arguments) != 1:
-        rule = "must be given, and nothing else: an experiment's folder, such as outputs/main"
+        rule = "must be the only argument: an experiment's folder, such as outputs/main"
         raise UsageError([f"SWEEP: {rule}"])
     home = Path(arguments[0])
     if not home.is_dir():
-        raise UsageError([f"{home}: must be an experiment's folder, such as outputs/main, but there is none"])
+        raise UsageError([f"{home}: must be an experiment's folder, such as outputs/main, but is missing"])
     return home
 
 
 def words(key: str, text: str) -> list[str]:
-    """The items of a list that is written with commas, each once.
+    """The items of a list that is written with commas.
 
     Raises:
-        UsageError: nothing, or the same twice.
+        UsageError: an item is empty or is given twice.
     """
-    found = [word.strip() for word in text.split(",")]
-    if not all(found) or len(set(found)) < len(found):
+    items = [word.strip() for word in text.split(",")]
+    if not all(items) or len(set(items)) < len(items):
         raise UsageError([f"{key}={text}: must be a list such as a,b,c, each named once"])
-    return found
+    return items
 
 
 def options(conf: Path, group: str, text: str) -> list[str]:
-    """The options of a group that 'a,b,c' names; 'all' names every one.
+    """The options of a group that a text names: 'a,b,c', or 'all'.
 
     Raises:
         UsageError: see `words`.
@@ -122,15 +124,15 @@ def beside_each_other(
 ) -> dict[str, Request]:
     """The same run with each of several options of a group.
 
-    An override of the group's own keys goes to those options that have the key: 'scheduler.gamma=0.5' to
+    An override of the group's keys applies to the options that have the key: 'scheduler.gamma=0.5' to
     step and exponential, not to cosine.
 
     Args:
-        compose: makes a run of overrides.
+        compose: composes a run from overrides.
         group: such as 'scheduler'.
-        names: of its options.
-        overrides: for all of them.
-        leave_out: mention an option that cannot be composed alone, such as one that needs a path, and go on.
+        names: the options.
+        overrides: of all the runs.
+        leave_out: whether to skip and print options that cannot be composed, such as one that needs a path.
 
     Raises:
         UsageError: an override cannot be composed, or none of the options has its key.
@@ -138,7 +140,7 @@ def beside_each_other(
     own = [override for override in overrides if override.startswith(f"{group}.")]
     shared = [override for override in overrides if override not in own]
     unused = list(own)
-    found = {}
+    requests = {}
     for name in names:
         try:
             plain = compose([f"{group}={name}", *shared])
@@ -149,10 +151,10 @@ def beside_each_other(
             continue
         fitting = [override for override in own if _has(plain.config, override.partition("=")[0])]
         unused = [override for override in unused if override not in fitting]
-        found[name] = compose([f"{group}={name}", *shared, *fitting]) if fitting else plain
-    if unused or not found:
-        compose([f"{group}={names[0]}", *shared, *unused])  # says what is wrong with it
-    return found
+        requests[name] = compose([f"{group}={name}", *shared, *fitting]) if fitting else plain
+    if unused or not requests:
+        compose([f"{group}={names[0]}", *shared, *unused])  # raises the error
+    return requests
 
 
 def _has(config: Mapping[str, Any], key: str) -> bool:
@@ -167,15 +169,15 @@ def _has(config: Mapping[str, Any], key: str) -> bool:
 def each(
     requests: Mapping[str, Request], draw: Callable[[Request], Drawn], *, leave_out: bool
 ) -> dict[str, Drawn]:
-    """What is drawn of each run, by name.
+    """The result of a function for each run, by name.
 
     Args:
         requests: the runs.
-        draw: makes it.
-        leave_out: mention a run that cannot be drawn and go on, as long as one can be.
+        draw: the function; it returns what is drawn of a run.
+        leave_out: whether to skip runs that cannot be drawn; each is printed.
 
     Raises:
-        UsageError: one, or with `leave_out` all, cannot be drawn.
+        UsageError: a run cannot be drawn; with `leave_out`, none can.
     """
     drawn: dict[str, Drawn] = {}
     faults: list[str] = []
@@ -194,13 +196,13 @@ def each(
 
 
 def grid(panels: int) -> tuple[int, int]:
-    """Rows and columns for so many panels, more wide than high from five on."""
+    """Rows and columns of the grid for a number of panels."""
     columns = min(panels, 2 if panels <= 4 else 3 if panels <= 9 else 4)
     return -(-panels // columns), columns
 
 
 def trained(request: Request, train: Callable[[Request], Any]) -> Path:
-    """The folder of a run that has ended, which is trained now unless it was before.
+    """Trains a run, unless it has ended before; returns its folder.
 
     Args:
         request: the run.
@@ -219,7 +221,7 @@ def trained(request: Request, train: Callable[[Request], Any]) -> Path:
 
 
 def draw_curves(axes: "Axes", groups: Mapping[str, Sequence[Sequence[dict[str, Any]]]], tag: str) -> None:
-    """Draws a metric by epoch: each run thin to its end, and a group's mean as far as all of its runs go.
+    """Draws a metric by epoch: a thin line for each run, and a group's mean to the end of its shortest run.
 
     Args:
         axes: to draw on.

@@ -1,8 +1,8 @@
-"""Whether two folders hold the same run to the bit, and where they first differ if not.
+"""Compares two runs' folders to the bit, and names the first differences.
 
-What has to differ is left out: wall times, the texts 'run/...' and the settings for the HParams tab (folder,
-command and host are among them), where TensorBoard's event files begin, and how long the logs were when a
-checkpoint was made.
+Not compared is what must differ: wall times, the texts 'run/...' and the settings for the HParams tab
+(folder, command and host are among them), where TensorBoard's event files begin, and how long the logs were
+when a checkpoint was made.
 """
 
 import io
@@ -31,13 +31,13 @@ LOG = "log"  # in a state: how long the logs were
 
 @dataclass(frozen=True)
 class Difference:
-    """Something that two runs do not have in common.
+    """A difference between two runs.
 
     Attributes:
         kind: 'metrics.jsonl', 'events', 'record.json', or a file of a checkpoint such as
             'last/weights.safetensors'.
-        where: in it.
-        text: what the first run has, and what the second.
+        where: the place in that file.
+        text: what the first run has there, and what the second has.
     """
 
     kind: str
@@ -57,11 +57,11 @@ def compare(one: Path, other: Path) -> list[Difference]:
     for folder in (one, other):
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: is not a folder")
-    found = [_logs(LINES, one, other, lines), _logs(EVENTS, one, other, events)]
+    differences = [_logs(LINES, one, other, lines), _logs(EVENTS, one, other, events)]
     for name, read in READERS.items():
-        found.append(_files(name, one / CHECKPOINTS / name, other / CHECKPOINTS / name, read))
-    found.append(_files(RECORD, one / RECORD, other / RECORD, _results))
-    return [difference for difference in found if difference]
+        differences.append(_files(name, one / CHECKPOINTS / name, other / CHECKPOINTS / name, read))
+    differences.append(_files(RECORD, one / RECORD, other / RECORD, _results))
+    return [difference for difference in differences if difference]
 
 
 def _logs(kind: str, one: Path, other: Path, read: Callable[[Path], Iterator[Entry]]) -> Difference | None:
@@ -87,7 +87,7 @@ def _misplaced(
         here, there = counts[entry.key], others[entry.key]
         if here != there:
             return Difference(kind, _place(entry), f"{_times(here)} and {_times(there)}")
-    return Difference(kind, _place(differing[0]), "comes in another order")
+    return Difference(kind, _place(differing[0]), "is in another order")
 
 
 def _place(entry: Entry) -> str:
@@ -109,10 +109,10 @@ def _files(kind: str, one: Path, other: Path, read: Callable[[bytes], Any]) -> D
             contents.append(read(path.read_bytes()))
         except (ValueError, OSError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as error:
             return Difference(kind, "", f"{path} cannot be read ({str(error).partition(chr(10))[0]})")
-    found = list(_differing(contents[0], contents[1], ""))
-    if not found:
+    differing = list(_differing(contents[0], contents[1], ""))
+    if not differing:
         return None
-    (where, text), more = found[0], len(found) - 1
+    (where, text), more = differing[0], len(differing) - 1
     return Difference(kind, where, text + (f"; and {more} more" if more else ""))
 
 
@@ -131,8 +131,8 @@ def _differing(one: Any, other: Any, where: str) -> Iterator[tuple[str, str]]:
     elif isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
         if len(one) != len(other):
             yield where, f"{len(one)} and {len(other)} entries"
-        for place, (a, b) in enumerate(zip(one, other, strict=False)):
-            yield from _differing(a, b, f"{where}[{place}]")
+        for index, (a, b) in enumerate(zip(one, other, strict=False)):
+            yield from _differing(a, b, f"{where}[{index}]")
     elif type(one) is not type(other) or _plain(one) != _plain(other):
         yield where, f"{one!r:.80} and {other!r:.80}"
 
@@ -154,7 +154,7 @@ def _between(one: Tensor, other: Tensor) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value for which equal means alike to the bit."""
+    """A value that is equal to another only if both are the same to the bit."""
     return struct.pack("<d", value) if isinstance(value, float) else value
 
 
@@ -168,7 +168,7 @@ def _state(content: bytes) -> dict[str, Any]:
 
 
 def _weights(content: bytes) -> dict[str, Tensor]:
-    """By name, whose order in a file is left to chance."""
+    """The tensors of a file, sorted by name: their order in a file is arbitrary."""
     return dict(sorted(from_bytes(content).items()))
 
 

@@ -1,7 +1,7 @@
-"""Trainings that die again and again, at random times or at one operation on the disk.
+"""Trains a run that is killed again and again, at random times or at single operations on the disk.
 
-Whatever an attempt left in its folder the next one goes on from, until the run has ended; then it is compared
-with one that was left alone.
+Each attempt resumes from what the last one left in the run's folder. When the run has ended, it is compared
+with a reference: the same run, trained without interruption.
 """
 
 import random
@@ -25,13 +25,13 @@ OUTPUT = "output.txt"
 
 
 @dataclass(frozen=True)
-class Alone:
-    """A training that was left alone.
+class Reference:
+    """A training that was not interrupted.
 
     Attributes:
         folder: of its run.
-        seconds: that it took.
-        operations: by which it changed the disk.
+        seconds: how long it took.
+        operations: how many operations changed the disk.
     """
 
     folder: Path
@@ -41,13 +41,13 @@ class Alone:
 
 @dataclass
 class Survivor:
-    """A training that was not.
+    """A training that was killed again and again.
 
     Attributes:
         folder: of its run.
-        deaths: those that came before it had ended.
-        starts: attempts until then.
-        differences: from the one that was left alone.
+        deaths: those before it had ended.
+        starts: number of attempts until then.
+        differences: from the reference.
     """
 
     folder: Path
@@ -57,77 +57,81 @@ class Survivor:
 
 
 class Unexpected(Failure):
-    """An attempt has ended as none should."""
+    """An attempt has ended neither by itself nor by its death."""
 
 
-def deaths(draw: random.Random, alone: Alone) -> Iterator[Death]:
-    """Deaths of every kind, without end: half of them by time, a third by a signal that can be answered."""
+def deaths(draw: random.Random, reference: Reference) -> Iterator[Death]:
+    """Draws deaths for ever: half of them by time, a third by a signal that a training answers."""
     while True:
         kind = draw.choice(SIGNALS) if draw.random() < 1 / 3 else signal.SIGKILL
         if draw.random() < 0.5:
-            yield Death(kind, seconds=draw.uniform(0, 1.1 * alone.seconds))
+            yield Death(kind, seconds=draw.uniform(0, 1.1 * reference.seconds))
         else:
             when: When = draw.choice(("before", "half", "after"))
-            yield Death(kind, operation=draw.randrange(alone.operations), when=when)
+            yield Death(kind, operation=draw.randrange(reference.operations), when=when)
 
 
-def leave_alone(train: Callable[[Request], Any], request: Request, scratch: Path) -> Alone:
-    """Trains a run without a disturbance.
+def train_reference(train: Callable[[Request], Any], request: Request, scratch: Path) -> Reference:
+    """Trains a run without interruption.
 
     Args:
-        train: trains it and returns what has an exit code; `sweepwise.run.train`.
+        train: trains it and returns an object with an `exit_code`; `sweepwise.run.train`.
         request: the run.
         scratch: an empty folder to train in.
 
     Raises:
-        Unexpected: it did not come to an end.
+        Unexpected: it has failed.
     """
-    request = elsewhere(request, scratch)
-    told = scratch / "operations"
+    request = in_folder(request, scratch)
+    count = scratch / "operations"
 
     def counted() -> None:
         counter = die_at(Death())
         train(request)
-        told.write_text(str(next(counter)))
+        count.write_text(str(next(counter)))
 
     code = forked(counted, output=scratch / OUTPUT)
     known = record.read(request.folder)
     if code or not ended(known):
-        raise Unexpected(f"left alone it ends with exit code {code}:\n{_last(scratch)}")
-    return Alone(request.folder, known["seconds"], int(told.read_text()))
+        raise Unexpected(f"without interruption it exited with code {code}:\n{_last(scratch)}")
+    return Reference(request.folder, known["seconds"], int(count.read_text()))
 
 
 def survive(
-    train: Callable[[Request], Any], request: Request, scratch: Path, alone: Alone, coming: Iterator[Death]
+    train: Callable[[Request], Any],
+    request: Request,
+    scratch: Path,
+    reference: Reference,
+    coming: Iterator[Death],
 ) -> Survivor:
-    """Trains a run through deaths, and compares it with the one that was left alone.
+    """Trains a run that is killed and started again until it ends, and compares it with the reference.
 
     Args:
-        train: see `leave_alone`.
+        train: see `train_reference`.
         request: the run.
         scratch: an empty folder to train in.
-        alone: the same run, left alone.
-        coming: one for each attempt; when they are used up, it is left alone.
+        reference: the same run, trained without interruption.
+        coming: a death for each attempt; when they are used up, the run is not killed any more.
 
     Raises:
-        Unexpected: an attempt ended neither by its death nor by itself.
+        Unexpected: an attempt has ended neither by its death nor by itself.
     """
-    request = elsewhere(request, scratch)
+    request = in_folder(request, scratch)
     survivor = Survivor(request.folder)
     while not ended(record.read(request.folder)):
         death = next(coming, None)
         code = forked(lambda: sys.exit(train(request).exit_code), death, scratch / OUTPUT)
         survivor.folder, survivor.starts = request.folder, survivor.starts + 1
         if code not in _expected(death):
-            raise Unexpected(f"exit code {code} after {death or 'no death'}:\n{_last(scratch)}")
+            raise Unexpected(f"exited with code {code} after {death or 'no death'}:\n{_last(scratch)}")
         if death and code:
             survivor.deaths.append(death)
-    survivor.differences = compare(alone.folder, survivor.folder)
+    survivor.differences = compare(reference.folder, survivor.folder)
     return survivor
 
 
 def _expected(death: Death | None) -> tuple[int, ...]:
-    """The exit codes of an attempt: a signal that can be answered is, and a run may end before it comes."""
+    """The exit codes that an attempt may have: the run may also end before the signal comes."""
     if death is None:
         return (0,)
     if death.signal == signal.SIGKILL:
@@ -135,13 +139,13 @@ def _expected(death: Death | None) -> tuple[int, ...]:
     return 0, signals.exit_code(death.signal)
 
 
-def elsewhere(request: Request, folder: Path, **settings: Mapping[str, Any]) -> Request:
-    """The same run in the folder of another.
+def in_folder(request: Request, folder: Path, **settings: Mapping[str, Any]) -> Request:
+    """The same run in another folder.
 
     Args:
         request: the run.
-        folder: to train in.
-        settings: keys of groups, by group, that get another value.
+        folder: where it is trained.
+        settings: by group, keys that get another value.
     """
     quiet = {"output_dir": str(folder), "fresh": False, "accept_changes": False, "progress": False}
     changed = {group: {**request.config[group], **values} for group, values in settings.items()}
@@ -149,6 +153,6 @@ def elsewhere(request: Request, folder: Path, **settings: Mapping[str, Any]) -> 
 
 
 def _last(scratch: Path, lines: int = 20) -> str:
-    """What an attempt has said at last."""
-    said = (scratch / OUTPUT).read_text(errors="replace").splitlines()
-    return "\n".join([*said[-lines:], f"(in {scratch})"])
+    """The last lines that an attempt has printed."""
+    printed = (scratch / OUTPUT).read_text(errors="replace").splitlines()
+    return "\n".join([*printed[-lines:], f"(in {scratch})"])

@@ -1,4 +1,4 @@
-"""Processes that die at a moment of choice: children, forked after all imports, so that they cost little."""
+"""Child processes that are killed at a chosen moment; forked after all imports, so that they start fast."""
 
 import functools
 import itertools
@@ -14,7 +14,7 @@ from typing import Any, Literal, NoReturn
 
 from sweepwise.system import signals
 
-# How a process changes a disk, by the names of `os`; pathlib and shutil go through them too.
+# The functions of `os` that change a disk; pathlib and shutil call them too.
 CHANGING = (
     *("open", "write", "pwrite", "fsync", "ftruncate", "truncate"),
     *("mkdir", "rename", "replace", "link", "symlink", "unlink", "rmdir"),
@@ -26,12 +26,12 @@ When = Literal["before", "half", "after"]
 
 @dataclass(frozen=True)
 class Death:
-    """How a process ends before its time.
+    """When and by which signal a process is killed.
 
     Attributes:
-        signal: that it gets.
-        seconds: after its start; or
-        operation: the number of the operation by which it changes a disk, counted from 0; -1: by time.
+        signal: the signal.
+        seconds: after its start, if `operation` is -1.
+        operation: at which of its operations that change a disk, counted from 0; -1: by time.
         when: 'before' the operation; 'half': after the first half of its bytes, if it is a write; or 'after'.
     """
 
@@ -49,23 +49,22 @@ class Death:
 
 
 def forked(do: Callable[[], Any], death: Death | None = None, output: Path | None = None) -> int:
-    """Does something in a child process, which begins with all that this one has imported.
+    """Calls a function in a child process, in which everything is imported that is in this one.
 
     Args:
-        do: what; `SystemExit` sets the exit code, a signal is answered as on the command line.
-        death: how it ends before that.
-        output: where it prints to; None: where this process does.
+        do: the function; `SystemExit` sets the exit code, a signal is answered as on the command line.
+        death: how the process is killed before it ends by itself; None: it is not.
+        output: the file it prints into; None: where this process prints.
 
     Returns:
-        Its exit code, or minus the signal that ended it; 1 after an exception, which it has printed.
+        The exit code, or minus the signal that ended the process; 1 after an exception, which it has printed.
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)
-    child = os.fork()
-    if not child:
-        _live(do, death, output)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with signals.blocked():
+        child = os.fork()
+        if not child:
+            _run_and_exit(do, death, output)
     if death and death.operation < 0:
         handle = os.pidfd_open(child)
         if not select.select([handle], [], [], death.seconds)[0]:
@@ -74,12 +73,12 @@ def forked(do: Callable[[], Any], death: Death | None = None, output: Path | Non
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _live(do: Callable[[], Any], death: Death | None, output: Path | None) -> NoReturn:
-    """The life of a child."""
+def _run_and_exit(do: Callable[[], Any], death: Death | None, output: Path | None) -> NoReturn:
+    """Does it in the child, and ends that process with the exit code."""
     code = 1
     try:
         with signals.handling_signals():
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP_SIGNALS)
+            signals.unblock()
             if output:
                 file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
                 os.dup2(file, 1)
@@ -103,7 +102,7 @@ def _live(do: Callable[[], Any], death: Death | None, output: Path | None) -> No
 
 
 def die_at(death: Death) -> "itertools.count[int]":
-    """From now on this process sends itself a signal at an operation that changes a disk.
+    """Makes this process send itself a signal at an operation that changes a disk.
 
     Returns:
         The counter of such operations: its next number is how many there were.
@@ -128,7 +127,7 @@ def _deadly(
         if death.when == "half" and name == "write" and len(arguments[1]) > 1:
             half = operation(arguments[0], arguments[1][: len(arguments[1]) // 2])
             os.kill(os.getpid(), death.signal)
-            return half  # as a write that was interrupted
+            return half  # as an interrupted write does
         os.kill(os.getpid(), death.signal)
         return operation(*arguments, **options)
 

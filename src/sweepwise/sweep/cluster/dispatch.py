@@ -1,4 +1,4 @@
-"""Gives what is missing of a sweep to a cluster, and looks after what is there."""
+"""Submits the runs of a sweep that are still to be trained to a cluster, and waits for them if asked to."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweepwise.errors import Failure
-from sweepwise.provenance.changes import Changed, refuse_made_otherwise
+from sweepwise.provenance.changes import Changed, already_ended
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED
 from sweepwise.sweep.cluster import overview
@@ -19,24 +19,24 @@ from sweepwise.sweep.cluster.ledger import Ledger
 from sweepwise.sweep.cluster.overview import Row, tell_failures
 from sweepwise.sweep.cluster.settings import ClusterSettings
 from sweepwise.sweep.cluster.submission import Order, adopt, submit
-from sweepwise.sweep.summary import counts, number, told_of
+from sweepwise.sweep.summary import counts, described, number
 from sweepwise.system.console import INDENT, wrapped
 
-# Why jobs wait that will run; whoever waits for a job wants to know of any other.
-ORDINARY = {"", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency", "Cleaning"}
-ENDING_SECONDS = 60  # Slurm gives a job 30 s (KillWait) from the first signal to the last
+# Usual reasons why a job waits; any other is shown, since such a job may wait for ever.
+USUAL_REASONS = {"", "Priority", "Resources", "JobArrayTaskLimit", "BeginTime", "Dependency", "Cleaning"}
+ENDING_SECONDS = 60  # Slurm kills a cancelled job after 30 s (KillWait)
 
 
 @dataclass(frozen=True)
 class Sorted:
-    """The runs of a sweep, by what is to be done about them.
+    """The runs of a sweep, sorted by what has to be done with them.
 
     Attributes:
-        ended: with nothing left to do.
-        live: in the hands of a job, or of a process.
-        missing: that have to be submitted.
-        again: those of them that were tried before.
-        changed: that have ended, but were made by something else.
+        ended: nothing is left to do.
+        live: a job or a process trains them, or will.
+        missing: they have to be submitted.
+        again: those of `missing` that were submitted or trained before.
+        changed: they have ended, but were produced with different code, inputs or versions.
     """
 
     ended: list[Row]
@@ -47,24 +47,25 @@ class Sorted:
 
 
 def dispatch(runs: Sequence[Request], settings: ClusterSettings, script: Path) -> dict[tuple[Path, str], Row]:
-    """Submits the runs that are neither ended nor in a live job; stays until all have ended, if wanted.
+    """Submits the runs that have not ended and are in no live job; waits until all have ended, if asked to.
 
     Args:
-        runs: as composed; of one sweep, or of several with folders of their own.
-        settings: how.
+        runs: of one sweep, or of several with folders of their own.
+        settings: how they are submitted.
         script: folder of the script that was started.
 
     Returns:
-        How each run stands now, by its sweep's folder and its id.
+        The state of each run, by its sweep's folder and its id.
 
     Raises:
         Failure: the cluster refuses, or does not answer.
-        UsageError: the settings cannot be.
+        UsageError: a setting is refused.
         OSError: a file cannot be written.
     """
     if settings.cluster == "slurm" and not shutil.which("sbatch"):
         raise Failure(
-            "hydra/launcher=slurm: there is no Slurm here (no sbatch); use a login node of a cluster"
+            "hydra/launcher=slurm: needs the command sbatch, which is not on this machine; use a login "
+            "node of the cluster"
         )
     homes: dict[Path, dict[str, Request]] = {}
     for run in runs:
@@ -74,55 +75,57 @@ def dispatch(runs: Sequence[Request], settings: ClusterSettings, script: Path) -
     for home, own in homes.items():
         changed |= {(home, row.run): row for row in _submit(home, list(own.values()), settings, script)}
     for home, own in homes.items():
-        found = wait(home, list(own), settings.poll_s) if settings.wait else overview.look(home, own)
-        rows |= {(home, row.run): row for row in found}
+        now = wait(home, list(own), settings.poll_s) if settings.wait else overview.look(home, own)
+        rows |= {(home, row.run): row for row in now}
     return rows | changed
 
 
 def _submit(home: Path, runs: Sequence[Request], settings: ClusterSettings, script: Path) -> list[Row]:
-    """Submits what is missing of a sweep, while no other launcher does; returns runs that have changed."""
+    """Submits the missing runs of a sweep, one launcher at a time; returns those that have changed."""
     ledger = Ledger(home)
     with ledger.held():
         adopt(ledger)
-        found = _at_rest(home, runs)
-        made = submit(Order(ledger, found.missing, script, settings)) if found.missing else None
-    told = [("sweep", f"{home}: {number(len(runs))}")]
-    told += _told("ended", found.ended) + _told("in live jobs", found.live) + _told("once more", found.again)
-    if any(run.config["fresh"] and run.id in {row.run for row in found.live} for run in runs):
-        told.append(("", "fresh=true ends no job; scripts/cancel.py does"))
-    if made:
-        first = made.jobs[0].partition("_")[0]
-        tasks = f"({len(made.tasks)} task{'s' if len(made.tasks) > 1 else ''})"
-        what = f"job {first}" if made.cluster == "slurm" else f"processes {', '.join(made.jobs)}"
-        told.append(("submitted", f"{len(found.missing)} as {what} {tasks}"))
-    if made or found.live:
-        told += _ways(home)
-    for key, text in told:
-        print(f"{key:<{INDENT}}{text}", flush=True)  # not wrapped: a command is there to be copied
-    tell_failures([*found.again, *found.changed])
-    return found.changed
+        todo = _sorted_at_rest(home, runs)
+        submission = submit(Order(ledger, todo.missing, script, settings)) if todo.missing else None
+    lines = [("sweep", f"{home}: {number(len(runs))}")]
+    lines += _counted("ended", todo.ended) + _counted("in live jobs", todo.live)
+    lines += _counted("once more", todo.again)
+    if any(run.config["fresh"] and run.id in {row.run for row in todo.live} for run in runs):
+        lines.append(("", "fresh=true ends no job; scripts/cancel.py does"))
+    if submission:
+        first = submission.jobs[0].partition("_")[0]
+        tasks = f"({len(submission.tasks)} task{'s' if len(submission.tasks) > 1 else ''})"
+        slurm = submission.cluster == "slurm"
+        jobs = f"job {first}" if slurm else f"processes {', '.join(submission.jobs)}"
+        lines.append(("submitted", f"{len(todo.missing)} as {jobs} {tasks}"))
+    if submission or todo.live:
+        lines += _commands(home)
+    for key, text in lines:
+        print(f"{key:<{INDENT}}{text}", flush=True)  # not wrapped, so that commands can be copied
+    tell_failures([*todo.again, *todo.changed])
+    return todo.changed
 
 
-def _at_rest(home: Path, runs: Sequence[Request]) -> Sorted:
-    """The runs of a sweep, once the processes of jobs that were cancelled are gone: a minute at most."""
-    until, told = time.monotonic() + ENDING_SECONDS, False
+def _sorted_at_rest(home: Path, runs: Sequence[Request]) -> Sorted:
+    """The runs, sorted once the processes of cancelled jobs have ended; waits a minute at most."""
+    until, announced = time.monotonic() + ENDING_SECONDS, False
     while True:
-        found = _sorted(home, runs)
-        ending = [row for row in found.live if row.status == "ending"]
+        todo = _sorted(home, runs)
+        ending = [row for row in todo.live if row.status == "ending"]
         if not ending or time.monotonic() > until:
-            return found
-        if not told:
+            return todo
+        if not announced:
             print(f"{'waiting':<{INDENT}}for {number(len(ending))} whose cancelled job is ending", flush=True)
-        told = True
+        announced = True
         time.sleep(1)
 
 
-def _told(key: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
+def _counted(key: str, rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(key, f"{len(rows)}: {counts([row.status for row in rows])}")] if rows else []
 
 
-def _ways(home: Path) -> list[tuple[str, str]]:
-    """What to do with a sweep that runs on a cluster."""
+def _commands(home: Path) -> list[tuple[str, str]]:
+    """Commands for a sweep that runs on a cluster."""
     return [
         (word, shlex.join(["python", f"scripts/{script}.py", str(home)]))
         for word, script in (("follow", "status"), ("cancel", "cancel"))
@@ -131,33 +134,37 @@ def _ways(home: Path) -> list[tuple[str, str]]:
 
 def _sorted(home: Path, runs: Sequence[Request]) -> Sorted:
     rows = {row.run: row for row in overview.look(home, {run.id for run in runs})}
-    found = Sorted([], [], [], [], [])
+    todo = Sorted([], [], [], [], [])
     for run in runs:
         row = rows.get(run.id)
-        if row and row.live:
-            found.live.append(row)
-        elif row and row.status in ENDED and not run.config["fresh"]:
-            try:
-                refuse_made_otherwise(home / row.name, row.known, run)
-                found.ended.append(row)
-            except Changed as error:
-                found.changed.append(replace(row, status="changed", job="", last=[str(error)]))
+        if row is None:
+            todo.missing.append(run)
+        elif row.live:
+            todo.live.append(row)
         else:
-            found.missing.append(run)
-            found.again.extend([row] if row else [])
-    return found
+            try:
+                ended = row.status in ENDED and already_ended(run, home / row.name)
+            except Changed as error:
+                todo.changed.append(replace(row, status="changed", job="", last=[str(error)]))
+                continue
+            if ended:
+                todo.ended.append(row)
+            else:
+                todo.missing.append(run)
+                todo.again.append(row)
+    return todo
 
 
 def wait(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
-    """Stays until no job of these runs is live any more; says when something changes, and how it ended.
+    """Waits until no job of these runs is live; prints each change, and at the end how the runs have ended.
 
     Args:
         home: the sweep's folder.
         runs: their ids.
-        poll_s: seconds between two looks.
+        poll_s: seconds between two questions to the cluster.
 
     Returns:
-        How each run has ended.
+        The state of each run.
 
     Raises:
         Stopped: a signal came; the jobs go on.
@@ -166,10 +173,10 @@ def wait(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
         rows = _watch(home, runs, poll_s)
     except KeyboardInterrupt:
         print(wrapped("jobs", "go on; the same command waits for them again"), file=sys.stderr)
-        for key, text in _ways(home):
+        for key, text in _commands(home):
             print(f"{key:<{INDENT}}{text}", file=sys.stderr)
         raise
-    print(wrapped("sweep", told_of(home, [row.status for row in rows])), flush=True)
+    print(wrapped("sweep", described(home, [row.status for row in rows])), flush=True)
     tell_failures(rows)
     return rows
 
@@ -181,9 +188,9 @@ def _watch(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
         try:
             rows = overview.look(home, runs)
             now = counts([row.status for row in rows])
-            reasons = {row.state.reason for row in rows if row.state.waits} - ORDINARY
+            reasons = {row.state.reason for row in rows if row.state.waits} - USUAL_REASONS
             now += f" ({', '.join(sorted(reasons))})" if reasons else ""
-        except Failure as error:  # a controller that is started again; the jobs go on
+        except Failure as error:  # such as a controller that restarts; the jobs go on
             now = str(error)
         if now != before:
             print(wrapped(time.strftime("%H:%M:%S"), now), flush=True)

@@ -1,4 +1,4 @@
-"""What a cluster says of jobs: one question for all, to Slurm's controller, then to its accounting."""
+"""Asks a cluster for the states of jobs, and cancels jobs, by the commands of the cluster."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from dataclasses import dataclass, replace
 from sweepwise.errors import Failure
 
 SECONDS = 60  # that Slurm may take to answer
-MOST_IDS = 5_000  # of one question to the accounting, whose command line has an end
+MOST_IDS = 5_000  # in one call of sacct: the length of a command line is limited
 PENDING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
 RUNNING = frozenset({"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"})
 
 
 @dataclass(frozen=True)
 class State:
-    """How a job stands.
+    """The state of a job.
 
     Attributes:
-        word: Slurm's, in capitals: 'PENDING', 'COMPLETED', 'NODE_FAIL' ...; 'GONE' if nobody knows it;
-            'ENDING' if it was cancelled, but its processes may still live.
-        node: on which it runs or ran; ''.
-        reason: why it waits; ''.
+        word: Slurm's name for it: 'PENDING', 'COMPLETED', 'NODE_FAIL' ...; 'GONE' if the cluster does not
+            know the job; 'ENDING' if it was cancelled, but its processes may still live.
+        node: on which it runs or ran; '' if there is none.
+        reason: why it waits; '' if it does not.
     """
 
     word: str
@@ -48,108 +48,109 @@ ENDING = "ENDING"
 
 
 def slurm_states(jobs: Collection[str]) -> dict[str, State]:
-    """How Slurm's jobs stand, by id; with one question, or two if some have left the controller's memory.
+    """The states of Slurm's jobs, by id.
 
-    The controller is asked first: the accounting is late, and calls a job NODE_FAIL that is being requeued.
+    The controller is asked first, the accounting then for jobs that the controller has forgotten or that are
+    COMPLETING. The accounting is late, and reports NODE_FAIL for a job that is being requeued.
 
     Args:
         jobs: ids, such as '17' and '17_3'.
 
     Raises:
-        Failure: the controller does not answer, so that nothing is known.
+        Failure: the controller does not answer.
     """
     if not jobs:
         return {}
-    found = {job: state for job, _, state in _queue() if job in jobs}
-    # To the controller a job whose processes live is COMPLETING, whether it comes back or was cancelled.
-    for job, state in _accounted([job for job in found if found[job].word == "COMPLETING"]).items():
-        found[job] = replace(found[job], word=ENDING) if state.word == "CANCELLED" else found[job]
-    missing = sorted(set(jobs) - found.keys())
-    found |= _accounted(missing)
-    return {job: found.get(job, GONE) for job in jobs}
+    states = {job: state for job, _, state in _queue() if job in jobs}
+    # To the controller a job whose processes live is COMPLETING, whether it is requeued or was cancelled.
+    for job, state in _accounted([job for job in states if states[job].word == "COMPLETING"]).items():
+        states[job] = replace(states[job], word=ENDING) if state.word == "CANCELLED" else states[job]
+    missing = sorted(set(jobs) - states.keys())
+    states |= _accounted(missing)
+    return {job: states.get(job, GONE) for job in jobs}
 
 
 def slurm_named(name: str) -> str | None:
-    """The id of the job of a name; of an array that of the whole. None if there is none.
+    """The id of the job with a name, or of the whole array; None if there is none.
 
     Raises:
-        Failure: the controller or the accounting does not answer, so that nothing is known.
+        Failure: the controller or the accounting does not answer.
     """
     for job, known, _ in _queue():
         if known == name:
             return job.partition("_")[0]
     try:
-        told = asked(
+        output = asked(
             "sacct", "--noheader", "--parsable2", "--allocations", f"--name={name}", "--format=JobID"
         )
     except NoAnswer:
         raise
     except Failure:  # there is no accounting here
         return None
-    return told.split("_")[0].split()[0] if told.strip() else None
+    return output.split("_")[0].split()[0] if output.strip() else None
 
 
 def _queue() -> list[tuple[str, str, State]]:
-    """Id, name and state of all jobs of this user's that the controller knows."""
+    """Id, name and state of each of this user's jobs that the controller knows."""
     arguments = ["--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%N|%r|%j"]
     try:
-        told = asked("squeue", *arguments)
+        output = asked("squeue", *arguments)
     except Failure as error:
         raise Failure(
             f"Slurm does not answer: {error}. Nothing was submitted or cancelled; try again later"
         ) from error
-    rows = (line.split("|", 4) for line in told.splitlines() if line.count("|") >= 4)
+    rows = (line.split("|", 4) for line in output.splitlines() if line.count("|") >= 4)
     return [(job, name, State(word, node, _reason(reason))) for job, word, node, reason, name in rows]
 
 
-def _reason(told: str) -> str:
-    return "" if told == "None" else told
+def _reason(text: str) -> str:
+    return "" if text == "None" else text
 
 
 def _accounted(jobs: Sequence[str]) -> dict[str, State]:
-    """How ended jobs stand in the accounting; nothing where there is none."""
-    found = {}
+    """The states of ended jobs in the accounting; empty where there is none."""
+    states = {}
     for job, state, node in _accounts(jobs, "State,NodeList"):
         word = (state.split() or ["GONE"])[0]  # 'CANCELLED by 1000'
-        # What has left the controller has ended, whatever the late accounting says.
-        found[job] = State(word if word not in PENDING | RUNNING else "GONE", node)
-    return found
+        # A job that the controller has forgotten has ended, even if the late accounting does not know it yet.
+        states[job] = State(word if word not in PENDING | RUNNING else "GONE", node)
+    return states
 
 
 def slurm_exits(jobs: Sequence[str]) -> dict[str, str]:
-    """How ended jobs have ended, in words, by id; nothing where there is no accounting."""
-    found = {}
-    for job, told in _accounts(jobs, "ExitCode"):
-        code, _, number = told.partition(":")
-        found[job] = f"signal {number}" if number not in ("", "0") else f"exit code {code}"
-    return found
+    """The exit code or the signal of each ended job, by id; empty where there is no accounting."""
+    exits = {}
+    for job, entry in _accounts(jobs, "ExitCode"):
+        code, _, number = entry.partition(":")
+        exits[job] = f"signal {number}" if number not in ("", "0") else f"exit code {code}"
+    return exits
 
 
 def _accounts(jobs: Sequence[str], columns: str) -> Iterator[list[str]]:
-    """Id and columns of jobs, as the accounting tells them."""
+    """Reads the ids and other columns of jobs from the accounting."""
     arguments = ["--noheader", "--parsable2", "--allocations", f"--format=JobID,{columns}"]
     for start in range(0, len(jobs), MOST_IDS):
         try:
-            told = asked("sacct", *arguments, f"--jobs={','.join(jobs[start : start + MOST_IDS])}")
-        except Failure:  # there is no accounting, or it does not answer: the next question would cost as long
+            output = asked("sacct", *arguments, f"--jobs={','.join(jobs[start : start + MOST_IDS])}")
+        except Failure:  # there is no accounting, or it does not answer; asking again would take as long
             return
-        yield from (line.split("|") for line in told.splitlines())
+        yield from (line.split("|") for line in output.splitlines())
 
 
 class NoAnswer(Failure):
-    """A command did not end within its time, so what it has done is not known."""
+    """A command did not end within its time limit, so it is not known what it has done."""
 
 
 def asked(*command: str, ends: Collection[int] = (0,)) -> str:
-    """What a command of the cluster prints; it and what it has started are ended after `SECONDS`.
+    """Runs a command of the cluster and returns its output; kills it with all its children after `SECONDS`.
 
     Args:
         command: a program and its arguments.
-        ends: exit codes that are an answer.
+        ends: exit codes that are no error.
 
     Raises:
         NoAnswer: it took too long.
-        Failure: it is not there, or refuses; in one line.
+        Failure: it does not exist, or exits with another code; the message is one line.
     """
     name = command[0]
     try:
@@ -187,7 +188,7 @@ def asked(*command: str, ends: Collection[int] = (0,)) -> str:
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """Ends a command with all that it has started; one that hangs in the kernel is left to it."""
+    """Kills a command with all its children; does not wait for one that hangs in the kernel."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -198,21 +199,21 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def local_states(jobs: Iterable[str]) -> dict[str, State]:
-    """How jobs of submitit's local executor stand: theirs are process ids.
+    """The states of jobs of submitit's local executor, whose ids are process ids.
 
     Raises:
-        Failure: ps does not answer, so that nothing is known.
+        Failure: ps does not answer.
     """
     return {job: State("RUNNING", os.uname().nodename) if _is_controller(job) else GONE for job in jobs}
 
 
 def _is_controller(job: str) -> bool:
-    """Whether a process lives that is one of submitit's, and not another that was given its number."""
+    """Whether a process of submitit's has this id, and not a later process that was given the same id."""
     return "submitit.local._local" in asked("ps", "-ww", "-o", "args=", "-p", job, ends=(0, 1))
 
 
 def cancel_slurm(jobs: Sequence[str]) -> None:
-    """Ends jobs for good; arrays as a whole, since Slurm forgets at once what is taken out of one that waits.
+    """Cancels jobs: arrays as a whole, since Slurm forgets at once a task that is cancelled while it waits.
 
     Raises:
         Failure: Slurm refuses, or does not answer.
@@ -223,17 +224,17 @@ def cancel_slurm(jobs: Sequence[str]) -> None:
     except NoAnswer as error:
         raise Failure(
             f"{error}. It is not known whether jobs {', '.join(arrays)} were cancelled: scripts/status.py "
-            "tells, and cancelling once more does no harm"
+            "shows it, and cancelling again does no harm"
         ) from error
 
 
 def cancel_local(jobs: Sequence[str]) -> None:
-    """Ends the processes of jobs of submitit's local executor, after a checkpoint.
+    """Ends the processes of jobs of submitit's local executor; they make a checkpoint first.
 
     Raises:
         Failure: pkill refuses, or does not answer.
     """
-    for job in jobs:  # a shell, whose only child passes the signal on
+    for job in jobs:  # the job is a shell, whose only child sends the signal on
         asked("pkill", "-TERM", "-P", job, ends=(0, 1))
 
 

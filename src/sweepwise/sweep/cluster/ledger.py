@@ -1,7 +1,7 @@
-"""What was given to a cluster: `ledger.jsonl` in a sweep's folder, a line for each thing that was learned.
+"""The submissions of a sweep: `ledger.jsonl` in its folder, to which each step of a submission adds a line.
 
-A submission is announced before it is made, so that one whose launcher died in between is found again by its
-job name.
+A submission is recorded before sbatch is called, so that its jobs can be found by their name if the launcher
+dies in between.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ LOGS = "logs"
 
 @dataclass(frozen=True)
 class Submission:
-    """Tasks that were given to a cluster at once.
+    """Tasks that were submitted to a cluster at once.
 
     Attributes:
         name: unique in the cluster; its jobs carry it.
         cluster: 'slurm' or 'local'.
-        tasks: the runs of each: ids.
-        names: of the runs' folders, by id.
-        fresh: runs of those that are trained anew, over what is there: ids.
+        tasks: the ids of the runs of each task.
+        names: the names of the runs' folders, by id.
+        fresh: ids of the runs that are trained anew and replace what is in their folders.
         jobs: the id of each task's job; empty as long as they are not known.
-        void: why there are none; '' if there are, or may be.
+        void: why it has no jobs; '' if it has, or may have.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Submission:
 
 @dataclass(frozen=True)
 class Placed:
-    """Where a run was given to at last.
+    """The last job of a run.
 
     Attributes:
-        job: id of the job.
-        submission: with which it went.
+        job: its id.
+        submission: to which the job belongs.
     """
 
     job: str
@@ -73,7 +73,7 @@ class Ledger:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """While entered, no other launcher gives runs of this sweep away; waits for one that does.
+        """While entered, no other launcher submits runs of this sweep; waits for one that does.
 
         Raises:
             OSError: the folder cannot be made or locked.
@@ -87,33 +87,33 @@ class Ledger:
             os.close(lock)
 
     def announce(self, submission: Submission) -> None:
-        """Writes down what is about to be submitted."""
+        """Records what is about to be submitted."""
         tasks = [list(task) for task in submission.tasks]
-        told = {"submission": submission.name, "cluster": submission.cluster}
+        head = {"submission": submission.name, "cluster": submission.cluster}
         self._append(
-            {**told, "tasks": tasks, "names": dict(submission.names), "fresh": list(submission.fresh)}
+            {**head, "tasks": tasks, "names": dict(submission.names), "fresh": list(submission.fresh)}
         )
 
-    def learned(self, submission: Submission) -> None:
-        """Writes down what became of it: `jobs`, or why it is void."""
-        what = {"void": submission.void} if submission.void else {"jobs": list(submission.jobs)}
-        self._append({"submission": submission.name, **what})
+    def add_result(self, submission: Submission) -> None:
+        """Records the result of a submission: its `jobs`, or why it is `void`."""
+        result = {"void": submission.void} if submission.void else {"jobs": list(submission.jobs)}
+        self._append({"submission": submission.name, **result})
 
     def submissions(self) -> list[Submission]:
         """All submissions, the oldest first."""
-        found: dict[str, Submission] = {}
+        submissions: dict[str, Submission] = {}
         for line in self._lines():
             name = line["submission"]
             if "tasks" in line:
-                told = {key: line[key] for key in ("cluster", "tasks", "names", "fresh") if key in line}
-                found[name] = Submission(name, **told)
-            elif name in found:
-                told = {key: line[key] for key in ("jobs", "void") if key in line}
-                found[name] = replace(found[name], **told)
-        return list(found.values())
+                values = {key: line[key] for key in ("cluster", "tasks", "names", "fresh") if key in line}
+                submissions[name] = Submission(name, **values)
+            elif name in submissions:
+                values = {key: line[key] for key in ("jobs", "void") if key in line}
+                submissions[name] = replace(submissions[name], **values)
+        return list(submissions.values())
 
     def placed(self) -> dict[str, Placed]:
-        """Where each run was given to at last, by its id; runs without a job are not there."""
+        """The last job of each run, by the run's id; without the runs that have none."""
         return {
             run: Placed(job, submission)
             for submission in self.submissions()
@@ -126,7 +126,7 @@ class Ledger:
         return self.folder / SUBMISSIONS / submission.name
 
     def _lines(self) -> Iterator[Mapping[str, Any]]:
-        """What was written; a last line that is torn was never told to anybody."""
+        """The entries. An incomplete last line is left out: its writer died, and nobody has relied on it."""
         try:
             text = self._path.read_text(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
@@ -135,14 +135,14 @@ class Ledger:
             try:
                 yield json.loads(line)
             except ValueError:
-                continue  # torn, and ended by the next one's writer
+                continue  # incomplete; the writer of the next line has ended it
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             size = os.fstat(handle).st_size
-            torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
-            line = memoryview((b"\n" if torn else b"") + json.dumps(entry).encode() + b"\n")
+            incomplete = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            line = memoryview((b"\n" if incomplete else b"") + json.dumps(entry).encode() + b"\n")
             while line:
                 line = line[os.write(handle, line) :]
             os.fsync(handle)
@@ -151,14 +151,14 @@ class Ledger:
 
 
 def sweep_of(submission: Path) -> Path:
-    """The folder of a sweep from that of one of its submissions."""
+    """The folder of the sweep to which a submission's folder belongs."""
     return submission.parents[2]
 
 
 def given_up(submission: Path) -> str:
-    """Why a submission was given up while it was made; '' if it was not.
+    """Why a submission was given up before it was submitted; '' if it was not.
 
-    A launcher that is killed may leave an sbatch behind that submits when nobody counts on it any more.
+    The sbatch of a launcher that was killed may go on, and submit jobs whose runs were submitted again since.
 
     Args:
         submission: its folder.

@@ -1,4 +1,4 @@
-"""A sweep as it stands: what each run's record says, and what the cluster says of its job."""
+"""The state of a sweep: the status of each run, from its record and from the cluster's state of its job."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sweepwise.sweep.cluster.ledger import LOGS, Ledger, Placed
 from sweepwise.sweep.outcome import last_lines
 from sweepwise.system.console import wrapped
 
-# Of jobs that have ended by themselves or by the cluster's fault, not by anybody's wish.
 LIVE = ("running", "queued", "ending")
+# Slurm's states of jobs that have failed, by their own fault or the cluster's; nobody has cancelled them.
 BROKEN = frozenset({"FAILED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"})
 
 
@@ -30,14 +30,14 @@ class Row:
 
     Attributes:
         run: its id.
-        name: of its folder, which may not be there yet.
-        status: as its record tells, or 'queued', or 'ending': cancelled with its job, whose processes may
-            still live; '' if nothing is known of it.
-        job: that it was given to at last; ''.
+        name: of its folder, which may not exist yet.
+        status: the status in its record; or 'queued'; or 'ending', if its job was cancelled but processes may
+            still live; '' if it is unknown.
+        job: the last job of the run; '' if there is none.
         state: of that job.
         known: its record.
-        last: lines that it, or its job, has printed at last; of a run that has failed.
-        cluster: to which it was given at last; ''.
+        last: the last lines of its output, or its job's, if it has failed.
+        cluster: of that job; '' if there is none.
     """
 
     run: str
@@ -51,31 +51,31 @@ class Row:
 
     @property
     def live(self) -> bool:
-        """Whether a job has it still to train, or a process trains it."""
+        """Whether a process trains it, or a job that has not ended will."""
         return self.status in LIVE or (self.state.live and self.status not in ENDED)
 
 
 def states(placed: Iterable[Placed]) -> dict[str, State]:
-    """How jobs stand, by id; each cluster is asked once.
+    """The states of jobs, by id; each cluster is asked once.
 
     Raises:
         Failure: a cluster does not answer.
     """
     by_cluster: dict[str, set[str]] = {}
-    for place in placed:
-        by_cluster.setdefault(place.submission.cluster, set()).add(place.job)
-    found: dict[str, State] = {}
+    for one in placed:
+        by_cluster.setdefault(one.submission.cluster, set()).add(one.job)
+    states: dict[str, State] = {}
     for cluster, ids in by_cluster.items():
-        found |= jobs.STATES[cluster](ids)
-    return found
+        states |= jobs.STATES[cluster](ids)
+    return states
 
 
 def look(home: Path, only: Collection[str] | None = None) -> list[Row]:
-    """All runs of a sweep, as they stand.
+    """The state of each run of a sweep.
 
     Args:
-        home: the folder that holds them.
-        only: ids of the runs that are asked for; None: all that have a folder or a job.
+        home: the folder that holds the runs.
+        only: ids of the runs to return; None: all that have a folder or a job.
 
     Raises:
         Failure: a cluster does not answer.
@@ -85,69 +85,69 @@ def look(home: Path, only: Collection[str] | None = None) -> list[Row]:
     folders = known_folders(home)
     runs = sorted({*placed, *(run for run, path in folders.items() if (path / RECORD).exists())})
     wanted = [run for run in runs if only is None or run in only]
-    standing = states(placed[run] for run in wanted if run in placed)
-    rows = [_row(run, folders.get(run), placed.get(run), standing, home) for run in wanted]
+    job_states = states(placed[run] for run in wanted if run in placed)
+    rows = [_row(run, folders.get(run), placed.get(run), job_states, home) for run in wanted]
     return sorted(rows, key=lambda row: row.name)
 
 
 def _row(
-    run: str, folder: Path | None, place: Placed | None, standing: Mapping[str, State], home: Path
+    run: str, folder: Path | None, placed: Placed | None, job_states: Mapping[str, State], home: Path
 ) -> Row:
     known = record.read(folder) if folder else {}
-    told = current_status(folder) if folder else ""
-    state = standing[place.job] if place else GONE
-    anew = bool(place and run in place.submission.fresh and environment.job(known) != place.job)
-    waits = anew and state.live and told != "running"
-    status = "queued" if waits else _status(told, state, bool(place))
-    job = place.job if place else ""
+    recorded = current_status(folder) if folder else ""
+    state = job_states[placed.job] if placed else GONE
+    anew = bool(placed and run in placed.submission.fresh and environment.job(known) != placed.job)
+    waits = anew and state.live and recorded != "running"
+    status = "queued" if waits else _status(recorded, state, bool(placed))
+    job = placed.job if placed else ""
     last: Sequence[str] = ()
     if status == "failed":
-        logs, errors = _printed(run, place, home)
-        if state == GONE and not told and not logs:  # it was cancelled before it began, and is forgotten
+        logs, errors = _output_files(run, placed, home)
+        if state == GONE and not recorded and not logs:  # cancelled before it began, and forgotten by Slurm
             status = "interrupted"
         last = _last(known, logs, errors)
-    name = folder.name if folder else place.submission.names[run] if place else run
-    cluster = place.submission.cluster if place else ""
+    name = folder.name if folder else placed.submission.names[run] if placed else run
+    cluster = placed.submission.cluster if placed else ""
     return Row(run, name, status, job, state, known, last, cluster)
 
 
-def _status(told: str, state: State, given: bool) -> str:
-    """What is true of a run whose record says `told` and whose job, if it was given to one, is in a state."""
-    if told in ENDED:
-        return told
+def _status(recorded: str, state: State, submitted: bool) -> str:
+    """The status of a run, from the status in its record and the state of its job, if it was submitted."""
+    if recorded in ENDED:
+        return recorded
     if state.word == ENDING:
         return "ending"
-    if told == "running":
-        return told
+    if recorded == "running":
+        return recorded
     if state.live:
-        return "failed" if told == "failed" and not state.waits else "queued"
-    if told == "interrupted" and state.word in BROKEN:  # it died with its job, and could not say so
+        return "failed" if recorded == "failed" and not state.waits else "queued"
+    if recorded == "interrupted" and state.word in BROKEN:  # it died with its job, and could not record it
         return "failed"
-    if told or not given:
-        return told
+    if recorded or not submitted:
+        return recorded
     return "interrupted" if state.word == "CANCELLED" else "failed"
 
 
-def _printed(run: str, place: Placed | None, home: Path) -> tuple[list[Path], list[Path]]:
-    """Files into which a run, or its job, has printed; and those for what the cluster says of the job."""
-    logs = home / SWEEP / LOGS
-    found = [*logs.glob(f"{run}.*log"), *(logs.glob(f"{place.job}.*log") if place else ())]
-    errors = Ledger(home).home_of(place.submission).glob(f"{place.job}_*_log.err") if place else ()
-    return found, list(errors)
+def _output_files(run: str, placed: Placed | None, home: Path) -> tuple[list[Path], list[Path]]:
+    """The logs of a run and its job, and the files into which the cluster writes errors of the job."""
+    folder = home / SWEEP / LOGS
+    logs = [*folder.glob(f"{run}.*log"), *(folder.glob(f"{placed.job}.*log") if placed else ())]
+    errors = Ledger(home).home_of(placed.submission).glob(f"{placed.job}_*_log.err") if placed else ()
+    return logs, list(errors)
 
 
 def _last(known: Mapping[str, Any], logs: Sequence[Path], errors: Sequence[Path]) -> list[str]:
-    """Why a run has failed: its own words, what it or its job has printed at last, the cluster's words."""
-    reason = [known["reason"]] if known.get("reason") else []
+    """Why a run has failed: the reason in its record, the last lines of its logs, the cluster's errors."""
+    lines = [known["reason"]] if known.get("reason") else []
     for paths in (logs, errors):
         if newest := max(paths, key=lambda path: path.stat().st_mtime, default=None):
-            said = last_lines(newest)
-            reason += [*said, f"in {newest}"] if said else []
-    return reason
+            printed = last_lines(newest)
+            lines += [*printed, f"in {newest}"] if printed else []
+    return lines
 
 
 def tell_failures(rows: Sequence[Row]) -> None:
-    """Names each run that has failed, with its job and its last lines, on the standard error output."""
+    """Prints each run that has failed or changed, with its job and last lines, to standard error."""
     failed = [row for row in rows if row.status in ("failed", "changed")]
     exits: dict[str, str] = {}
     for cluster, ask in jobs.EXITS.items():

@@ -1,4 +1,4 @@
-"""What a submission is to train: `plan.json`, the runs as they were composed, and which task trains which."""
+"""The plan of a submission, `plan.json`: its runs, and which task trains which of them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Plan:
     """Runs and tasks of a submission.
 
     Attributes:
-        runs: as composed.
-        tasks: of each task the places of its runs in `runs`.
-        packages: of the user's own that configs may build from.
-        command: by which they were submitted.
-        pool: how a task trains several runs: keywords of `pool.train_all`.
+        runs: the runs.
+        tasks: of each task the indices of its runs in `runs`.
+        packages: the user's own packages that configs may build from.
+        command: the command that submitted them.
+        pool: arguments of `pool.train_all`, by which a task trains several runs.
     """
 
     runs: Sequence[Request]
@@ -44,19 +44,19 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path) -> Plan:
-        """The plan that was written to a file."""
-        told = json.loads(path.read_bytes())
-        return cls(**{**told, "runs": [Request(**run) for run in told["runs"]]})
+        """Reads a plan from its file."""
+        values = json.loads(path.read_bytes())
+        return cls(**{**values, "runs": [Request(**run) for run in values["runs"]]})
 
     def of_task(self, task: int) -> list[Request]:
-        """The runs of a task, as its present attempt has to train them.
+        """The runs of a task, as this attempt of its job has to train them.
 
-        `fresh=true` holds until a run has begun in this job; an attempt after that goes on.
+        `fresh=true` applies until this job has begun the run; later attempts resume it.
 
         Args:
-            task: its place in `tasks`.
+            task: its index in `tasks`.
         """
-        runs = [self.runs[place] for place in self.tasks[task]]
+        runs = [self.runs[index] for index in self.tasks[task]]
         return [
             replace(run, config={**run.config, "fresh": run.config["fresh"] and not _begun_here(run)})
             for run in runs
@@ -64,7 +64,7 @@ class Plan:
 
 
 def _begun_here(run: Request) -> bool:
-    """Whether an attempt of this very job has begun a run: its record names the job."""
+    """Whether this job has begun a run, in this attempt or an earlier one: then its record names the job."""
     with contextlib.suppress(record.DamagedRecord):
         known = record.read(run.folder).get("environment", {}).get("places", {})
         return any(name in known and known[name] == os.environ.get(name) for name in environment.JOBS)

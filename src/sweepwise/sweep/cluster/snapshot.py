@@ -1,7 +1,7 @@
-"""The code as it was when a sweep was submitted: a copy beside the sweep, from which its jobs import.
+"""A copy of the code, made when a sweep is submitted, from which its jobs import.
 
-What is edited afterwards changes nothing in the queue. A copy is named by what is in it; who submits the same
-code again shares it.
+So later edits do not change what queued jobs do. A copy is named by the hash of its content, and submissions
+of the same code share it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ def take(sweep: Path, targets: Iterable[str], packages: Iterable[str]) -> Path:
     Args:
         sweep: the folder of the sweep's own files.
         targets: `_target_`s of the configs.
-        packages: of the user's own that configs may build from.
+        packages: the user's own packages that configs may build from.
 
     Raises:
-        OSError: the copy cannot be written; nothing is left of it.
+        OSError: the copy cannot be written; an incomplete one is removed.
     """
     names = sorted({*targets, *packages})
     homes = sources.code_folders(names)

@@ -1,4 +1,4 @@
-"""Gives runs to a cluster: a plan, a copy of the code, and one array of jobs, through submitit."""
+"""Submits runs to a cluster through submitit: writes a plan, copies the code, submits one array of jobs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from sweepwise.config import allowlist
 from sweepwise.errors import Failure
@@ -26,9 +26,9 @@ from sweepwise.sweep.cluster.plan import Plan
 from sweepwise.sweep.cluster.settings import ClusterSettings
 from sweepwise.system import atomic, signals
 
-# Python takes half a second until it answers signals, of which it would die: they are kept until then. Where
-# env cannot do that (before 2019) warnings that come so early are lost.
-PATIENTLY = (
+# A signal in the half second before Python has set its handlers would kill it, so signals are blocked until
+# then. Where env cannot block signals (before 2019), warnings that come so early are lost.
+START_WITH_SIGNALS_BLOCKED = (
     'trap "" USR1 USR2; if env --block-signal=TERM true 2>/dev/null; '
     'then exec env --block-signal=USR1,USR2,TERM "$@"; else exec "$@"; fi'
 )
@@ -42,9 +42,9 @@ class Order:
 
     Attributes:
         ledger: the sweep's.
-        runs: as composed.
-        script: folder of the script that was started, from where its modules are imported.
-        settings: how.
+        runs: the runs.
+        script: folder of the script that was started, from which its modules are imported.
+        settings: how they are submitted.
     """
 
     ledger: Ledger
@@ -67,34 +67,36 @@ def submit(order: Order) -> Submission:
     submit_all = _prepared(order, submission, folder, tasks)
     order.ledger.announce(submission)
 
-    def submit_and_tell() -> None:
+    def submit_and_record() -> None:
         try:
-            learned = replace(submission, jobs=submit_all())
-        except NoAnswer as unknown:  # it may have been submitted: `adopt` finds out by its name
-            print(f"error: {unknown}", file=sys.stderr)
+            result = replace(submission, jobs=submit_all())
+        except NoAnswer as error:  # it may have been submitted: `adopt` finds out by its name
+            print(f"error: {error}", file=sys.stderr)
             return
-        except Failure as refused:
-            learned = replace(submission, void=str(refused))
-        order.ledger.learned(learned)
+        except Failure as error:
+            result = replace(submission, void=str(error))
+        order.ledger.add_result(result)
 
-    _undisturbed(submit_and_tell)
-    made = next(one for one in order.ledger.submissions() if one.name == submission.name)
-    if made.void:
+    _call_in_own_session(submit_and_record)
+    recorded = next(one for one in order.ledger.submissions() if one.name == submission.name)
+    if recorded.void:
         shutil.rmtree(folder, ignore_errors=True)
-        raise Failure(made.void)
-    if not made.jobs:
-        raise Failure(f"{folder}: it is not known whether it was submitted; the same command finds out")
-    return made
+        raise Failure(recorded.void)
+    if not recorded.jobs:
+        raise Failure(
+            f"{folder}: it is not known whether this was submitted; run the same command to find out"
+        )
+    return recorded
 
 
 def _named(order: Order, tasks: Sequence[Sequence[int]]) -> Submission:
     runs = order.runs
-    there = known_folders(runs[0].home)
+    folders_by_id = known_folders(runs[0].home)
     return Submission(
         name=f"{runs[0].config['name']}"[:JOB_NAME_LETTERS] + f"-{secrets.token_hex(4)}",
         cluster=order.settings.cluster,
-        tasks=[[runs[place].id for place in task] for task in tasks],
-        names={run.id: (there.get(run.id) or run.new_folder).name for run in runs},
+        tasks=[[runs[index].id for index in task] for task in tasks],
+        names={run.id: (folders_by_id.get(run.id) or run.new_folder).name for run in runs},
         fresh=[run.id for run in runs if run.config["fresh"]],
     )
 
@@ -102,7 +104,7 @@ def _named(order: Order, tasks: Sequence[Sequence[int]]) -> Submission:
 def _prepared(
     order: Order, submission: Submission, folder: Path, tasks: Sequence[Sequence[int]]
 ) -> Callable[[], list[str]]:
-    """Writes all that a submission needs; returns what submits it and returns the ids of its jobs."""
+    """Writes the files of a submission; returns a function that submits it and returns its jobs' ids."""
     settings = order.settings
     atomic.make_folder(folder)
     packages = list(allowlist.own_packages())
@@ -114,18 +116,23 @@ def _prepared(
     return prepare(submission.name, folder, command, setup, len(tasks), settings)
 
 
-def _undisturbed(do: Callable[[], None]) -> None:
-    """Does something in a process of its own, which goes on if this one is killed and holds its locks."""
+def _call_in_own_session(do: Callable[[], None]) -> None:
+    """Calls a function in a forked process, which goes on and holds our locks even if this one is killed."""
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
-    if pid:
-        os.waitpid(pid, 0)
-        return
+    with signals.blocked():
+        pid = os.fork()
+        if pid == 0:
+            _call_and_exit(do)
+    os.waitpid(pid, 0)
+
+
+def _call_and_exit(do: Callable[[], None]) -> NoReturn:
     try:
         os.setsid()
         for number in signals.STOP_SIGNALS:
-            signal.signal(number, _nothing)  # which a program that is started does not inherit
+            signal.signal(number, _ignore)  # not SIG_IGN, which programs that it starts would inherit
+        signals.unblock()
         do()
     except BaseException:
         traceback.print_exc()
@@ -134,28 +141,28 @@ def _undisturbed(do: Callable[[], None]) -> None:
         os._exit(0)
 
 
-def _nothing(number: int, frame: FrameType | None) -> None:
-    """Answers a signal."""
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """Does nothing on a signal."""
 
 
 def adopt(ledger: Ledger) -> None:
-    """Finds the jobs of submissions whose launcher died before it could write down their ids.
+    """Finds the jobs of submissions whose launcher died before it could record their ids.
 
     Raises:
         Failure: Slurm does not answer.
     """
-    for lost in ledger.submissions():
-        if lost.jobs or lost.void:
+    for submission in ledger.submissions():
+        if submission.jobs or submission.void:
             continue
-        first = slurm_named(lost.name) if lost.cluster == "slurm" else None
+        first = slurm_named(submission.name) if submission.cluster == "slurm" else None
         if first:
-            ledger.learned(replace(lost, jobs=_ids(first, len(lost.tasks))))
+            ledger.add_result(replace(submission, jobs=_ids(first, len(submission.tasks))))
         else:
-            ledger.learned(replace(lost, void="its launcher died before it was submitted"))
+            ledger.add_result(replace(submission, void="its launcher died before it was submitted"))
 
 
-def adopted(ledger: Ledger) -> None:
-    """`adopt`, if that has to be done and the folder lets it be."""
+def adopt_if_possible(ledger: Ledger) -> None:
+    """Calls `adopt`, if a submission needs it and the folder can be written."""
     if any(not (one.jobs or one.void) for one in ledger.submissions()):
         with contextlib.suppress(OSError), ledger.held():
             adopt(ledger)
@@ -167,24 +174,24 @@ def _ids(first: str, tasks: int) -> list[str]:
 
 def _command(plan: Path) -> str:
     words = [sys.executable, "-u", "-P", "-m", "sweepwise.sweep.job", str(plan)]
-    return shlex.join(["sh", "-c", PATIENTLY, "sh", *words])
+    return shlex.join(["sh", "-c", START_WITH_SIGNALS_BLOCKED, "sh", *words])
 
 
 def _python_path(order: Order, packages: Sequence[str]) -> str:
-    """Where a job imports from: the copy of the code, else what this process imports from."""
-    places = [str(order.script), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    """PYTHONPATH of a job: the copy of the code, or where this process imports it from."""
+    paths = [str(order.script), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     if order.settings.snapshot:
         targets = sorted({target for run in order.runs for target in run.targets})
-        places.insert(0, str(snapshot.take(order.ledger.folder, targets, packages).resolve()))
+        paths.insert(0, str(snapshot.take(order.ledger.folder, targets, packages).resolve()))
     else:
-        places.insert(0, str(Path(snapshot.__file__).resolve().parents[3]))
-    return os.pathsep.join(dict.fromkeys(places))
+        paths.insert(0, str(Path(snapshot.__file__).resolve().parents[3]))
+    return os.pathsep.join(dict.fromkeys(paths))
 
 
 def _for_slurm(
     name: str, folder: Path, command: str, setup: Sequence[str], tasks: int, settings: ClusterSettings
 ) -> Callable[[], list[str]]:
-    """What submits to Slurm, all but submitted; it returns the jobs' ids."""
+    """Prepares a submission to Slurm; returns a function that submits it and returns the jobs' ids."""
     from submitit import SlurmExecutor
     from submitit.core.utils import FailedSubmissionError
 
@@ -194,8 +201,8 @@ def _for_slurm(
         executor.parameters["map_count"] = tasks
 
     def submit() -> list[str]:
-        # Not by submitit's own functions: that for arrays pickles each job and moves the pickles after
-        # sbatch, so a launcher that dies in between would leave jobs that find nothing.
+        # Not by submitit's own function for arrays: it pickles each job and moves the pickles after sbatch,
+        # so the jobs of a launcher that dies in between would not find them.
         script = folder / SCRIPT
         atomic.write_atomic(script, executor._make_submission_file_text(command, name).encode())
         try:
@@ -204,19 +211,19 @@ def _for_slurm(
         except NoAnswer:
             raise
         except (Failure, FailedSubmissionError) as error:
-            told = _told(error)
-            if "array" in told and tasks > 1:
-                told += (
-                    f"; {tasks:,} jobs may be more than an array can have here (scontrol show config | grep "
-                    "MaxArraySize): hydra.launcher.runs_per_job=N makes fewer of them"
+            message = _one_line(error)
+            if "array" in message and tasks > 1:
+                message += (
+                    f"; perhaps {tasks:,} jobs are more than an array may have here (scontrol show "
+                    "config | grep MaxArraySize): hydra.launcher.runs_per_job=N makes fewer of them"
                 )
-            raise Failure(f"sbatch refuses: {told}") from error
+            raise Failure(f"sbatch refuses: {message}") from error
 
     return submit
 
 
-def _told(error: Exception) -> str:
-    """What sbatch has printed, in a line."""
+def _one_line(error: Exception) -> str:
+    """The message of sbatch, in one line."""
     lines = (line.strip() for line in str(error).removeprefix("sbatch: ").splitlines())
     return "; ".join(filter(None, lines))
 
@@ -229,6 +236,6 @@ def _for_this_machine(
 
     known: Mapping[str, Any] = settings.local()
     executor = LocalExecutor(folder)
-    # Else what the launcher prints into, a pipe maybe, stays open for as long as its jobs run.
+    # Otherwise the jobs would keep the launcher's output open, which may be a pipe that somebody reads.
     executor.update_parameters(setup=["exec >/dev/null 2>&1 </dev/null", *setup], **known)
     return lambda: [executor._submit_command(f"{command} {task}").job_id for task in range(tasks)]

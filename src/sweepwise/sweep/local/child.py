@@ -1,4 +1,4 @@
-"""A process that trains one run of a sweep: forked, alone with its log, and what became of it."""
+"""A forked process that trains one run of a sweep, or a group, with a log of its own; and how it ended."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sweepwise.store import claim, record
 from sweepwise.store.folders import RECORD
 from sweepwise.store.request import Request
 from sweepwise.store.status import ENDED, Ended
-from sweepwise.sweep.local.fork import detach, died, read
+from sweepwise.sweep.local.fork import detach, ending_of, read
 from sweepwise.sweep.local.groups import Unit
 from sweepwise.sweep.outcome import Outcome, last_lines, last_of
 from sweepwise.system import console, signals
 
-SAID = 2000  # letters that a process tells its parent at most, so that it never waits for him
+REPORT_LETTERS = 2000  # that a process sends to its parent at most: they fit into the pipe, so it never waits
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
@@ -34,10 +34,10 @@ class Ending(NamedTuple):
     """How a process has ended.
 
     Attributes:
-        code: its exit code; below 0: it was killed by that signal.
-        last: what it printed at last, also where its log could not be written; '' if it could not say.
-        why: its runs were not trained together to the end; '' if they were, or if each says so itself.
-        removed: ids of its runs whose folders were removed while they trained.
+        code: its exit code; below 0: minus the signal that killed it.
+        last: the end of what it printed, also where its log could not be written; '' if it could not send it.
+        why: the reason why its runs were not trained to the end; '' if they were, or if each reports its own.
+        removed: ids of its runs whose folders were removed during the training.
     """
 
     code: int
@@ -51,11 +51,11 @@ class Child:
     """A process that trains one run, or several as one program.
 
     Attributes:
-        pid: its number.
+        pid: the process id.
         requests: the runs.
-        logs: of each what it prints; of several it is one file with several names.
-        end: of a pipe, readable once the process has ended.
-        before: by a run's id its record when it began, as `_written` tells records apart.
+        logs: the log file of each run; the runs of a group share one file, which has several names.
+        end: the pipe's reading end, readable once the process has ended.
+        before: by a run's id the version of its record when the process started; see `_record_version`.
     """
 
     pid: int
@@ -65,50 +65,49 @@ class Child:
     before: Mapping[str, object]
 
     def ended(self) -> Ending | None:
-        """How it has ended; None while it lives. It must not be asked again then."""
+        """How it has ended; None while it lives. Must not be called again once it has ended."""
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if not pid:
             return None
         code = os.waitstatus_to_exitcode(status)
-        said = read(self.end)
+        report = read(self.end)
         os.close(self.end)
-        return Ending(code, **json.loads(said)) if said else Ending(code, why=died(code))
+        return Ending(code, **json.loads(report)) if report else Ending(code, why=ending_of(code))
 
     def outcomes(self, ending: Ending) -> list[Outcome]:
-        """What became of its runs; those of several that have not ended, nor were asked to, are left out."""
+        """The outcomes of its runs; those of a group that neither ended nor were stopped are left out."""
         code = ending.code
-        statuses = [_status(request) if self._begun(request) else "" for request in self.requests]
+        statuses = [_status(request) if self._has_begun(request) else "" for request in self.requests]
         if len(self.requests) == 1:
             why = ending.why if code or statuses[0] not in ENDED else ""
             return [self._outcome(0, code or (FAILED if why else 0), ending.last, why)]
-        found = []
-        for place, (request, status) in enumerate(zip(self.requests, statuses, strict=True)):
-            own = ENDED.get(status, code if code > signals.SIGNALLED else None)
+        outcomes = []
+        for index, (request, status) in enumerate(zip(self.requests, statuses, strict=True)):
+            exit_code = ENDED.get(status, code if code > signals.SIGNALLED else None)
             if request.id in ending.removed:
-                found.append(self._outcome(place, FAILED, f"error: {ending.why}"))
-            elif own is not None:
-                found.append(self._outcome(place, own, ending.last))
-        return found
+                outcomes.append(self._outcome(index, FAILED, f"error: {ending.why}"))
+            elif exit_code is not None:
+                outcomes.append(self._outcome(index, exit_code, ending.last))
+        return outcomes
 
-    def _outcome(self, place: int, code: int, said: str, why: str = "") -> Outcome:
-        request, log = self.requests[place], self.logs[place]
-        last = (last_of(said) or last_lines(log)) if code else []
+    def _outcome(self, index: int, code: int, printed: str, why: str = "") -> Outcome:
+        request, log = self.requests[index], self.logs[index]
+        last = (last_of(printed) or last_lines(log)) if code else []
         if why:
             last = [*last, f"error: {why}"]
-            with contextlib.suppress(OSError), log.open("a") as told:
-                told.write(f"{last[-1]}\n")
+            with contextlib.suppress(OSError), log.open("a") as file:
+                file.write(f"{last[-1]}\n")
         if code == REFUSED:  # nothing has been made
             log.unlink(missing_ok=True)
         return Outcome(request, code, None if code in UNTRIED else log, last)
 
-    def _begun(self, request: Request) -> bool:
-        """Whether its record is of this training, or of one that it takes up."""
-        anew = request.config["fresh"]
-        return not anew or _written(request) != self.before[request.id]
+    def _has_begun(self, request: Request) -> bool:
+        """Whether a run's record is of this training, or of one that it resumes."""
+        return not request.config["fresh"] or _record_version(request) != self.before[request.id]
 
-    def going_on(self, request: Request) -> Request:
-        """The run for another process: if it is trained anew and this one has begun it, it goes on."""
-        if not self._begun(request):
+    def resumed(self, request: Request) -> Request:
+        """The run for the next process: with `fresh` only if this process has not begun it."""
+        if not self._has_begun(request):
             return request
         return replace(request, config={**request.config, "fresh": False})
 
@@ -118,28 +117,28 @@ class Child:
             os.kill(self.pid, number)
 
 
-def _written(request: Request) -> object:
-    """Which record a run has: each time it is written, it is another file."""
+def _record_version(request: Request) -> object:
+    """Identifies a run's record.json, which is a new file each time it is written; None if there is none."""
     with contextlib.suppress(OSError):
-        found = (request.folder / RECORD).stat()
-        return found.st_ino, found.st_mtime_ns
+        stat = (request.folder / RECORD).stat()
+        return stat.st_ino, stat.st_mtime_ns
     return None
 
 
-def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
-    """Starts a process that trains a run, or several as one program; signals must be `signals_blocked`.
+def start_child(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
+    """Starts a process that trains a run, or several as one program; call it within `signals.blocked`.
 
     Raises:
         OSError: the log cannot be written.
     """
     parent, requests = os.getpid(), unit.requests
-    before = {request.id: _written(request) for request in requests}
-    if requests[0].home.exists():  # somebody may have removed the logs meanwhile
+    before = {request.id: _record_version(request) for request in requests}
+    if requests[0].home.exists():  # the folder of logs may have been removed in the meantime
         logs[0].parent.mkdir(parents=True, exist_ok=True)
-    if logs[0].exists() and logs[0].stat().st_nlink > 1:  # of an earlier group, whose others keep it
+    if logs[0].exists() and logs[0].stat().st_nlink > 1:  # of an earlier group, whose other runs keep it
         logs[0].unlink()
     for log in logs[1:]:
-        _name_too(logs[0], log)
+        _link_log(logs[0], log)
     output = os.open(logs[0], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     end, other = os.pipe()
     console.flush()
@@ -151,7 +150,7 @@ def forked(unit: Unit, logs: Sequence[Path], gpu: str | None) -> Child:
             detach(parent, output, gpu)
             with console.tolerant_output() as printed:
                 ending = _trained(unit)
-            _say(other, ending._replace(last=printed()[-SAID:]))
+            _send_report(other, ending._replace(last=printed()[-REPORT_LETTERS:]))
             code = ending.code
         finally:
             with contextlib.suppress(OSError):
@@ -166,12 +165,12 @@ def _trained(unit: Unit) -> Ending:
     """Trains in this process, which was forked for it."""
     try:
         with signals.handling_signals():
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, signals.STOP_SIGNALS)
+            signals.unblock()
             try:
                 if len(unit.requests) == 1:
                     return Ending(train_here(unit.requests[0], unit.fused))
                 return _trained_together(unit.requests)
-            finally:  # what it has come to stands
+            finally:  # a later signal changes nothing in how it has ended
                 signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)
     except signals.Stopped as stopped:
         return Ending(signals.exit_code(stopped.signal))
@@ -180,18 +179,18 @@ def _trained(unit: Unit) -> Ending:
         return Ending(FAILED)
 
 
-def _say(end: int, ending: Ending) -> None:
-    """Tells the parent, who reads it when this process has ended."""
-    said = {key: value for key, value in ending._asdict().items() if key != "code"}
+def _send_report(end: int, ending: Ending) -> None:
+    """Writes how this process ends into a pipe, which the parent reads afterwards."""
+    report = {key: value for key, value in ending._asdict().items() if key != "code"}
     with contextlib.suppress(OSError):
-        os.write(end, json.dumps(said).encode())
+        os.write(end, json.dumps(report).encode())
 
 
-def _name_too(log: Path, other: Path) -> None:
-    """Gives a log another name, by which its run finds it."""
+def _link_log(log: Path, other: Path) -> None:
+    """Gives a log a second name, under which another of its runs finds it."""
     log.touch()
     other.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # not every file system can
+    with contextlib.suppress(OSError):  # not every file system has hard links
         os.link(log, other)
 
 
@@ -201,11 +200,11 @@ def _trained_together(requests: Sequence[Request]) -> Ending:
     keep_freed_memory()
     try:
         number = train_together(requests)
-    except UsageError:  # all but one are refused; each says itself why
+    except UsageError:  # all but one are refused; each reports its own error when it is trained alone
         return Ending(FAILED)
-    except Exception as error:  # each is trained alone then, and says itself what is wrong with it
-        why = (str(error) or type(error).__name__)[:SAID]
-        print(f"not together: {why}", file=sys.stderr)
+    except Exception as error:  # the pool trains them in smaller groups, until a run fails alone
+        why = (str(error) or type(error).__name__)[:REPORT_LETTERS]
+        print(f"could not be trained together: {why}", file=sys.stderr)
         return Ending(FAILED, why=why, removed=error.removed if isinstance(error, FoldersRemoved) else ())
     if number:
         raise signals.Stopped(number)
@@ -213,7 +212,7 @@ def _trained_together(requests: Sequence[Request]) -> Ending:
 
 
 def keep_freed_memory() -> None:
-    """Where the C library can; else it gives large tensors back to the system at every step."""
+    """Makes glibc keep freed memory; by default it returns large tensors to the system at every step."""
     with contextlib.suppress(AttributeError):
         allocator = ctypes.CDLL(None).mallopt
         for parameter in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
@@ -228,7 +227,7 @@ def _status(request: Request) -> str:
 
 
 def train_here(request: Request, fused: bool = False) -> int:
-    """Trains a run in this process; says what is wrong and returns the exit code.
+    """Trains a run in this process; prints what is wrong and returns the exit code.
 
     Args:
         request: the run.
@@ -242,19 +241,20 @@ def train_here(request: Request, fused: bool = False) -> int:
     except Ended:
         return 0
     except UsageError as error:
-        return _told(error, REFUSED)
+        return _printed_error(error, REFUSED)
     except claim.Busy as error:
-        return _told(error, ELSEWHERE)
+        return _printed_error(error, ELSEWHERE)
     except Changed as error:
-        return _told(error, CHANGED)
+        return _printed_error(error, CHANGED)
     except (Failure, OSError) as error:
-        return _told(error, FAILED)
+        return _printed_error(error, FAILED)
     if result.signal:
         raise signals.Stopped(result.signal)
     return result.exit_code
 
 
-def _told(error: Exception, code: int) -> int:
+def _printed_error(error: Exception, code: int) -> int:
+    """Prints an error; returns the code."""
     for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return code

@@ -1,5 +1,7 @@
-"""How many runs are trained together: on a CPU the number whose steps are fastest, which are timed; on a GPU,
-where a step of few small runs takes as long as its kernels are launched, as many as it has memory for.
+"""Chooses how many runs are trained together.
+
+On a CPU steps are timed, and the number with the least time a run is taken. On a GPU a step of small runs
+takes as long as it takes to launch its kernels, so as many runs are taken as its memory holds.
 """
 
 import copy
@@ -16,24 +18,24 @@ from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.parts import Parts
 
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
-ENOUGH = 8  # runs, beyond which a width that is no better than the last ends the search
+ENOUGH = 8  # runs; beyond it, the first width that is no faster ends the search
 STEPS = 4
-GAIN = 1.05  # less than this is taken for noise
-SHARE = 0.8  # of a GPU's free memory that a group may take: its kernels want some, too
-COPIES = 3  # of a run's parameters, beside the optimizer's: gradient, best values, what has moved
+GAIN = 1.05  # a smaller speedup counts as noise
+SHARE = 0.8  # of a GPU's free memory that a group may take: its kernels need some, too
+COPIES = 3  # of a run's parameters, beside the optimizer's state: gradient, best values, change
 
 
 def fastest(
     one: Parts, other: Parts, runs: int, wanted: int | None = None, memory: int | None = None
 ) -> tuple[int, str]:
-    """The number of runs whose steps take the least time a run; 1 and the reason, if that is none.
+    """The number of runs with the least time a step and run; or 1 and the reason why they are trained alone.
 
     Args:
-        one: a run's parts, on the CPU; its learner is used up.
-        other: those of another.
-        runs: that there are.
-        wanted: a number that is taken if it works.
-        memory: free bytes of the GPU that will train them; None: the CPU does.
+        one: a run's parts, on the CPU; its learner cannot be used afterwards.
+        other: those of another run.
+        runs: how many runs there are.
+        wanted: a number that is taken if the runs can be trained together; None: the fastest.
+        memory: free bytes of the GPU that will train them; None: they are trained on the CPU.
 
     Raises:
         Unfusable: these runs cannot be trained as one program.
@@ -43,13 +45,13 @@ def fastest(
     try:
         pair = copy.deepcopy([one.learner, other.learner])
     except Exception as error:
-        raise Unfusable(f"no copy of its model can be made ({reason(error).partition('. ')[0]})") from error
+        raise Unfusable(f"its model cannot be copied ({reason(error).partition('. ')[0]})") from error
     together = FusedLearner(pair, examples)
     if wanted is not None:
         return min(wanted, runs), ""
     if memory is not None:
-        fits = min(int(SHARE * memory / taken(one)), WIDTHS[-1], runs)
-        return (fits, "") if fits > 1 else (1, "the GPU has no memory for two")
+        fits = min(int(SHARE * memory / run_bytes(one)), WIDTHS[-1], runs)
+        return (fits, "") if fits > 1 else (1, "the GPU's memory does not hold two")
     alone = _seconds(copy.deepcopy(one.learner), x, y)
     best, least = 0, math.inf
     for width in dict.fromkeys(min(width, runs) for width in WIDTHS):
@@ -64,11 +66,11 @@ def fastest(
     return best, ""
 
 
-def taken(one: Parts) -> int:
-    """Bytes that a run takes in training: parameters with all that goes with them, and what a step makes.
+def run_bytes(one: Parts) -> int:
+    """Bytes that the training of a run takes: parameters, optimizer state, activations and their gradients.
 
     Args:
-        one: the run's parts, on the CPU; its learner is used up.
+        one: the run's parts, on the CPU; its learner cannot be used afterwards.
     """
     learner = one.learner
     x, y = next(iter(one.data.train.split(one.data.batch_size)))
@@ -80,7 +82,7 @@ def taken(one: Parts) -> int:
 
 
 def _seconds(learner: Learner, x: Tensor, y: Tensor) -> float:
-    """Of a step, the least of a few."""
+    """Seconds of a step: the least of a few."""
     runs = learner.runs
     x, y = x.repeat(runs, *[1] * (x.ndim - 1)), y.repeat(runs)
     rates = np.full(runs, 1e-9)

@@ -1,8 +1,8 @@
-"""Which runs of a sweep are trained together as one program, and why others are not.
+"""Decides which runs of a sweep are trained together as one program, and says why others are not.
 
-Runs that differ in numbers only: seeds, initial weights, rates and their schedule, coefficients of
-regularizers, early stopping, decay of the moving average. What they share is told by their configs; whether
-their model can be trained so, and how many at once are fastest, by trying it.
+These are runs that differ in numbers only: seeds, initial weights, learning rates and their schedule,
+coefficients of regularizers, early stopping, decay of the moving average. Their configs show whether they do.
+Whether their model can be trained so, and how many runs at once are fastest, is found by trying it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sweepwise.parts import Parts
 
 
-# Of each group of the config, the keys in which runs may not differ; of one that is not named, all.
+# By group of the config: the keys in which runs of one program may not differ. Of other groups: all keys.
 SHARED: dict[str, tuple[str, ...]] = {
     "seed": ("deterministic",),
     "init": (),
@@ -35,10 +35,10 @@ SHARED: dict[str, tuple[str, ...]] = {
     "optimizer": ("_target_",),
     "regularizer": (),
 }
-OWN = {"trainer": ("ema",)}  # keys in which they may, of a group that they share
-EACH = "there is a process for it"
-REFUSED = "what it asks for is refused"
-ONLY = "no other differs from it in numbers only"
+OWN = {"trainer": ("ema",)}  # keys in which they may differ all the same
+ONE_A_PROCESS = "every run has a process of its own"
+REFUSED = "its configuration is refused"
+UNIQUE = "no other run differs from it in numbers only"
 
 
 class Unit(NamedTuple):
@@ -46,8 +46,8 @@ class Unit(NamedTuple):
 
     Attributes:
         requests: one run, or several as one program.
-        fused: whether they take their steps as one program does; one that is left over of a group, too, so
-            that the runs of a sweep are rounded alike.
+        fused: whether the fused program trains them; it also trains a single run that is left over from a
+            group, so that all runs of the group are rounded in the same way.
     """
 
     requests: Sequence[Request]
@@ -59,8 +59,8 @@ class Groups:
     """How a sweep's runs are trained.
 
     Attributes:
-        units: of one process each.
-        reasons: why a run is alone, and how many are for that reason.
+        units: the runs of each process.
+        reasons: why runs are trained alone, with the number of runs for each reason.
     """
 
     units: Sequence[Unit]
@@ -69,14 +69,14 @@ class Groups:
     def __str__(self) -> str:
         together = [unit for unit in self.units if len(unit.requests) > 1]
         runs, alone = sum(len(unit.requests) for unit in together), len(self.units) - len(together)
-        told = (
+        fused = (
             f"fused {runs} of {runs + alone} runs in {len(together)} group{'s' if len(together) != 1 else ''}"
         )
         why = ", ".join(
             f"{reason} ({count})" if len(self.reasons) > 1 else reason
             for reason, count in self.reasons.items()
         )
-        return f"{told}; {alone} alone: {why}" if alone else told
+        return f"{fused}; {alone} alone: {why}" if alone else fused
 
 
 def groups(requests: Sequence[Request], at_once: int, width: int | None, memory: int | None = None) -> Groups:
@@ -84,8 +84,8 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None, memory:
 
     Args:
         requests: the runs.
-        at_once: processes that train.
-        width: runs of a group at most, >= 1; None: as many as are fastest.
+        at_once: processes that train at the same time.
+        width: the most runs of a group, >= 1; None: as many as are fastest.
         memory: free bytes of a GPU for each process; None: the CPU trains.
     """
     alike: dict[tuple[str, int], list[Request]] = {}
@@ -101,32 +101,32 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None, memory:
             alike.setdefault((shared, step), []).append(request)
     trained = len(requests) - reasons[REFUSED]
     kinds = Counter(shared for shared, _ in alike)
-    for (shared, _), found in alike.items():
-        alone = "the others like it are at other steps" if kinds[shared] > 1 else ONLY
-        most, why = (1, alone) if len(found) == 1 else _width(found, width, memory)
-        number = -(-len(found) // most)
-        if most > 1 and len(found) == trained:  # every process gets as many
-            number = min(len(found), -(-number // at_once) * at_once)
+    for (shared, _), runs in alike.items():
+        alone = "the others like it are at other steps" if kinds[shared] > 1 else UNIQUE
+        most, why = (1, alone) if len(runs) == 1 else _width(runs, width, memory)
+        number = -(-len(runs) // most)
+        if most > 1 and len(runs) == trained:  # every process gets as many
+            number = min(len(runs), -(-number // at_once) * at_once)
         elif most > 1:  # no process gets much more than the others
-            number = max(number, -(-len(found) // -(-trained // at_once)))
-        parts = [found[i::number] for i in range(number)]
+            number = max(number, -(-len(runs) // -(-trained // at_once)))
+        parts = [runs[i::number] for i in range(number)]
         units += [Unit(part, most > 1) for part in parts]
-        reasons[why or EACH] += sum(len(part) == 1 for part in parts)
+        reasons[why or ONE_A_PROCESS] += sum(len(part) == 1 for part in parts)
     return Groups(sorted(units, key=lambda unit: -len(unit.requests)), +reasons)
 
 
 def _kind(request: Request) -> tuple[str, str]:
-    """What runs must have in common with one; or why it is trained with no other."""
+    """A key that is equal for runs that can be trained with this one; or why no other can."""
     try:
         return _shared(request), _alone(request)
-    except UsageError:  # the run says so itself
+    except UsageError:  # the run reports it when it is trained
         return "", REFUSED
     except Exception as error:
         return "", f"it cannot be tried ({reason(error)})"
 
 
 def _alone(request: Request) -> str:
-    """Why a run can be trained with no other, as far as its config says."""
+    """The reason in its config why a run must be trained alone; '' if there is none."""
     trainer = request.config["trainer"]
     if trainer["compile"]:
         return "trainer.compile=true"
@@ -135,18 +135,20 @@ def _alone(request: Request) -> str:
     if trainer["accumulate"] > 1:
         return f"trainer.accumulate={trainer['accumulate']}"
     begun = not request.config["fresh"] and steps_taken(request.folder) > 0
-    return "begun alone, and so it goes on to the bit" if begun and not _is_fused(request) else ""
+    return (
+        "begun alone; in a group it would not resume to the bit" if begun and not _is_fused(request) else ""
+    )
 
 
 def _is_fused(request: Request) -> bool:
     try:
         return status.is_fused(record.read(request.folder))
-    except record.DamagedRecord:  # the run says so itself
+    except record.DamagedRecord:  # the run reports it when it is trained
         return False
 
 
 def _shared(request: Request) -> str:
-    """What runs must have in common.
+    """A key that is equal for runs that differ in numbers only.
 
     Raises:
         UsageError: the config is refused.
@@ -165,20 +167,20 @@ def _shared(request: Request) -> str:
 
 
 def _mixes(request: Request) -> bool:
-    """Whether regularizers change the examples that are learned from."""
+    """Whether a run's regularizers change its training examples."""
     from sweepwise.regularizer import acting
     from sweepwise.run import bind_all
 
     bound = bind_all(request.config)
-    found = [bound[f"regularizer.{name}"].target() for name in request.config["regularizer"]]
-    return bool(acting(found, "examples"))
+    regularizers = [bound[f"regularizer.{name}"].target() for name in request.config["regularizer"]]
+    return bool(acting(regularizers, "examples"))
 
 
 def _width(requests: Sequence[Request], wanted: int | None, memory: int | None) -> tuple[int, str]:
-    """How many of these runs are trained together best; 1 and the reason, if that is none."""
+    """How many of these runs are best trained together; or 1 and the reason why they are trained alone."""
     if wanted == 1:
         return 1, "hydra.launcher.group_size=1"
-    try:  # apart, since a model may do anything when it is tried
+    try:  # in another process, since a model may do anything when it is tried
         most, why = run_in_child(partial(_tried, requests, wanted, memory))
     except Failure as error:
         return 1, f"it cannot be tried ({error})"
@@ -186,7 +188,7 @@ def _width(requests: Sequence[Request], wanted: int | None, memory: int | None) 
 
 
 def _tried(requests: Sequence[Request], wanted: int | None, memory: int | None) -> tuple[int, str]:
-    """As `_width`, in this process."""
+    """Does the work of `_width`, in this process."""
     from sweepwise.learner.fused.purity import Unfusable
     from sweepwise.sweep.local.group_size import fastest
 
@@ -195,16 +197,16 @@ def _tried(requests: Sequence[Request], wanted: int | None, memory: int | None) 
         if len(parts) < 2:
             return 1, "it or the others like it are refused"
         if parts[0].data.sha256 != parts[1].data.sha256:
-            return 1, "its data depend on the run"
+            return 1, "its data differ from run to run"
         return fastest(parts[0], parts[1], len(requests), wanted, memory)
     except Unfusable as error:
         return 1, str(error)
-    except Exception as error:  # each run says itself what is wrong with it
+    except Exception as error:  # each run reports its own error when it is trained
         return 1, f"it cannot be tried ({reason(error)})"
 
 
 def _built(requests: Iterable[Request]) -> Iterator[Parts]:
-    """The parts of those runs that are not refused, each when it is asked for."""
+    """Builds the parts of each run, one at a time; skips runs that are refused."""
     from sweepwise.run import build
 
     for request in requests:
@@ -213,7 +215,7 @@ def _built(requests: Iterable[Request]) -> Iterator[Parts]:
 
 
 def _on_cpu(request: Request) -> Request:
-    """The run on a thread of the CPU: processes are forked later, and must find everything else untouched."""
+    """The run on one thread of the CPU: a process that has started CUDA or threads cannot be forked."""
     config = dict(request.config)
     config["trainer"] = {**config["trainer"], "device": "cpu", "threads": 1}
     return replace(request, config=config)

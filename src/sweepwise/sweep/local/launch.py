@@ -1,9 +1,9 @@
-"""A sweep on this machine: its runs in the pool, and what the person sees of them."""
+"""A sweep on this machine: trains its runs in the pool and shows the person how they end."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -28,7 +28,7 @@ class LocalSettings:
     Args:
         max_parallel: processes at a time; null: one a GPU, or as many as the cores have threads for.
         fuse: whether runs that differ in numbers only are trained as one program.
-        group_size: of those at most; null: as many as are fastest.
+        group_size: the most runs of such a program; null: as many as are fastest.
     """
 
     max_parallel: Annotated[int, Range(1)] | None = None
@@ -39,55 +39,73 @@ class LocalSettings:
 def train(
     requests: Sequence[Request], settings: LocalSettings
 ) -> Iterator[tuple[Request, float | Exception | None]]:
-    """Trains runs and tells of them; yields each with its best value, or why there is none.
+    """Trains runs and shows how they end; yields each with its best value, or the error why there is none.
 
     Raises:
-        Stopped: a signal came; all runs that had begun have made a checkpoint.
-        OSError: nothing can be written.
+        Stopped: a signal came; all runs that had started have made a checkpoint.
+        OSError: a log cannot be written.
     """
     distinct = list({(request.home, request.id): request for request in requests}.values())
-    outcomes: list[Outcome] = []
-
-    def ended(outcome: Outcome) -> None:
-        outcomes.append(outcome)
-        shown.ended(outcome)
-
+    observer = _Reporter(distinct)
     try:
-        with Shown(distinct) as shown:
-            found = pool.train_all(
+        with observer.shown:
+            outcomes = pool.train_all(
                 requests,
                 max_parallel=settings.max_parallel,
                 fuse=settings.fuse,
                 group_size=settings.group_size,
-                elsewhere=_elsewhere(distinct),
-                said=shown.say,
-                told=ended,
-                tick=shown.tick,
+                observer=observer,
             )
     finally:
-        if outcomes:
-            tell(outcomes, distinct)
-    for outcome in found:
+        if observer.outcomes:
+            tell(observer.outcomes, distinct)
+    for outcome in outcomes:
         yield outcome.request, _value(outcome)
 
 
-def _elsewhere(requests: Sequence[Request]) -> Callable[[Request], str]:
-    """Says who else has a run: a process that trains it, or a job of a cluster's that will."""
-    homes = {request.home for request in requests}
-    placed = {(home, run): place for home in homes for run, place in Ledger(home).placed().items()}
-    placed = {key: placed[key] for request in requests if (key := (request.home, request.id)) in placed}
-    standing: Mapping[str, State] = {}
-    with contextlib.suppress(Failure):  # there is no cluster here
-        standing = states(placed.values())
+class _Reporter:
+    """The pool's observer: shows a sweep on the terminal, and knows who else trains its runs.
 
-    def told(request: Request) -> str:
+    Args:
+        requests: the runs of the sweep, each once.
+
+    Attributes:
+        shown: what the person sees.
+        outcomes: of the runs that have ended, in that order.
+    """
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.outcomes: list[Outcome] = []
+        homes = {request.home for request in requests}
+        placed = {(home, run): job for home in homes for run, job in Ledger(home).placed().items()}
+        keys = {(request.home, request.id) for request in requests}
+        self._placed = {key: placed[key] for key in placed if key in keys}
+        self._states: Mapping[str, State] = {}
+        with contextlib.suppress(Failure):  # there is no cluster here
+            self._states = states(self._placed.values())
+        self.shown = Shown(requests)
+
+    def other_trainer(self, request: Request) -> str:
+        """Names the process that trains a run, or the cluster's job that will; '' if there is none."""
         if who := holder(request.folder):
             return f"{request.folder} is being trained by {who}"
-        place = placed.get((request.home, request.id))
-        live = place and standing.get(place.job, GONE).live
-        return f"{request.folder} is to be trained by the cluster's job {place.job}" if place and live else ""
+        placed = self._placed.get((request.home, request.id))
+        if placed and self._states.get(placed.job, GONE).live:
+            return f"{request.folder} will be trained by the cluster's job {placed.job}"
+        return ""
 
-    return told
+    def say(self, key: str, text: str) -> None:
+        """Shows news about the whole sweep."""
+        self.shown.say(key, text)
+
+    def ended(self, outcome: Outcome) -> None:
+        """Shows that a run has ended."""
+        self.outcomes.append(outcome)
+        self.shown.ended(outcome)
+
+    def tick(self) -> None:
+        """Redraws the progress bar."""
+        self.shown.tick()
 
 
 def _value(outcome: Outcome) -> float | Exception | None:

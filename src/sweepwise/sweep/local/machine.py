@@ -1,4 +1,4 @@
-"""What this machine has for the processes of a sweep: cores, GPUs and their memory."""
+"""The cores, GPUs and GPU memory that this machine has for the processes of a sweep."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from sweepwise.store.request import Request
 if TYPE_CHECKING:
     from sweepwise.trainer import Settings
 
-ANSWER_SECONDS = 30  # that the driver of a GPU may take to wake up
+ANSWER_SECONDS = 30  # that a GPU's driver may take to start
 
 
 def slots(requests: Sequence[Request], max_parallel: int | None) -> list[str | None]:
-    """For each run at a time the GPU that it is given; None: none of its own.
+    """The GPU of each process that may train at the same time; None: it has none of its own.
 
     Args:
-        requests: runs, of which some may be refused when they begin.
-        max_parallel: runs at a time; None: as many as there is room for.
+        requests: runs, of which some may be refused when they start.
+        max_parallel: processes at a time; None: one a GPU, or as many as the cores have threads for.
     """
-    known = list(filter(None, map(_trainer, requests)))
-    wants_gpu = any(trainer.device in ("auto", "cuda") for trainer in known)
+    trainers = list(filter(None, map(_trainer, requests)))
+    wants_gpu = any(trainer.device in ("auto", "cuda") for trainer in trainers)
     gpus: list[str | None] = list(_gpus()) if wants_gpu else []
-    threads = max((trainer.threads for trainer in known), default=1)
+    threads = max((trainer.threads for trainer in trainers), default=1)
     number = max_parallel or len(gpus) or max(1, _cores() // threads)
     number = min(number, len(requests))
     return [gpus[slot % len(gpus)] if gpus else None for slot in range(number)]
 
 
 def _trainer(request: Request) -> Settings | None:
-    """The settings of a run's trainer; None if they are refused, which the run says itself."""
+    """The settings of a run's trainer; None if they are refused, which the run reports when it starts."""
     from sweepwise.config.schema import filled
     from sweepwise.errors import UsageError
     from sweepwise.trainer import Settings
@@ -47,32 +47,32 @@ def _trainer(request: Request) -> Settings | None:
 
 
 def _cores() -> int:
-    """The cores that this process may use; of a Slurm job those it was given, also where none enforces it."""
-    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(here, int(os.environ.get("SLURM_CPUS_ON_NODE", here)))
+    """The cores that this process may use; in a Slurm job at most those that the job was given."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, int(os.environ.get("SLURM_CPUS_ON_NODE", available)))
 
 
 def _gpus() -> list[str]:
-    """The GPUs that this process may use; asked of the system, as a fork must find CUDA untouched."""
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if told is not None:
-        return [word for word in told.split(",") if word]
+    """The GPUs that this process may use; without torch, since CUDA must not be initialised before a fork."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [word for word in visible.split(",") if word]
     return [str(i) for i, _ in enumerate(sorted(Path("/dev").glob("nvidia[0-9]*")))]
 
 
 def free_memory(slots: Sequence[str | None]) -> int | None:
-    """Bytes of its GPU that are free for each process, of the fullest one; None if there is none to ask."""
+    """Free bytes for each process on the GPU with the least of them; None if no GPU can be asked."""
     query = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
     used = Counter(slot for slot in slots if slot is not None)
     if not used:
         return None
     try:
-        told = subprocess.run(
+        table = subprocess.run(
             query, capture_output=True, text=True, timeout=ANSWER_SECONDS, check=True
         ).stdout
         free = {
             name.strip(): int(mebibytes) * 2**20
-            for *names, mebibytes in (line.split(",") for line in told.splitlines())
+            for *names, mebibytes in (line.split(",") for line in table.splitlines())
             for name in names
         }
         return min(free[gpu] // processes for gpu, processes in used.items())

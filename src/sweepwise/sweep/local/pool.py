@@ -1,7 +1,7 @@
-"""The runs of a sweep on this machine: a process each, forked after torch's import, one a core or GPU.
+"""Trains the runs of a sweep on this machine, each in a process that is forked after torch was imported.
 
-What happens to a run happens to its process: it fails, is killed or runs out of memory alone. A signal is
-passed on to all; each makes its checkpoint, and none is begun any more.
+A run that fails, is killed or runs out of memory takes no other run with it. A signal is sent on to all
+processes: each makes its checkpoint, and no further run is started.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from types import FrameType
 
 from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, Failure
 from sweepwise.provenance import environment, origin, sources
-from sweepwise.provenance.changes import Changed, refuse_made_otherwise
+from sweepwise.provenance.changes import Changed, already_ended
 from sweepwise.run import load
-from sweepwise.store import record
 from sweepwise.store.folders import SWEEP, remove_empty
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED, ended
+from sweepwise.store.status import ENDED
 from sweepwise.sweep.cluster.ledger import LOGS
 from sweepwise.sweep.local import groups, machine
-from sweepwise.sweep.local.child import Child, Ending, forked
-from sweepwise.sweep.local.fork import BRIEF_SECONDS, TICK_SECONDS, signals_blocked
+from sweepwise.sweep.local.child import Child, Ending, start_child
+from sweepwise.sweep.local.fork import BRIEF_SECONDS, TICK_SECONDS
 from sweepwise.sweep.local.groups import Unit
+from sweepwise.sweep.local.observer import UNOBSERVED, Observer
 from sweepwise.sweep.outcome import Outcome
 from sweepwise.sweep.summary import number
 from sweepwise.system import signals
 from sweepwise.system.atomic import make_folder
 
-LATER = (  # what a training imports when it first needs it
+LATE_IMPORTS = (  # modules that a training imports when it first needs them
     "numpy.random",
     "tensorboard.compat.proto.event_pb2",
     "tensorboard.plugins.custom_scalar.layout_pb2",
@@ -52,55 +52,48 @@ def train_all(
     fuse: bool = True,
     group_size: int | None = None,
     suffix: str = "",
-    elsewhere: Callable[[Request], str] = lambda _: "",
-    said: Callable[[str, str], None] = lambda key, text: None,
-    told: Callable[[Outcome], None] = lambda _: None,
-    tick: Callable[[], None] = lambda: None,
+    observer: Observer = UNOBSERVED,
 ) -> list[Outcome]:
-    """Trains runs, as many at a time as there are cores or GPUs; the same run twice is trained once.
+    """Trains runs, as many at a time as there are cores or GPUs; a run that is given twice is trained once.
 
     Args:
         requests: the runs.
-        max_parallel: at a time, >= 1; None: one a GPU, or as many as the cores have threads for.
+        max_parallel: processes at a time, >= 1; None: one a GPU, or as many as the cores have threads for.
         fuse: whether runs that differ in numbers only are trained as one program.
-        group_size: of those at most; None: as many as are fastest.
-        said: called with a keyword and a text: before any is begun, what is trained together ('plan'); and
-            if that comes to an end, why, and how many runs go on in smaller groups ('again').
+        group_size: the most runs of such a program, >= 1; None: as many as are fastest.
         suffix: of the logs' names, which begin with the run's id.
-        elsewhere: asked when a run is about to begin: who has it, if somebody else has; then it does not.
-        told: called when a run has ended.
-        tick: called twice a second, or more often.
+        observer: is told what happens, and asked who else trains a run.
 
     Returns:
-        What became of each, in the order of `requests`.
+        The outcome of each run, in the order of `requests`.
 
     Raises:
-        Stopped: a signal came; all runs that had begun have made a checkpoint, as far as they could.
+        Stopped: a signal came; all runs that had started have made a checkpoint, as far as they could.
         OSError: a log cannot be written.
     """
     outcomes: dict[str, Outcome] = {}
     waiting: list[Request] = []
 
-    def ended_so(outcome: Outcome) -> None:
+    def end(outcome: Outcome) -> None:
         outcomes[_key(outcome.request)] = outcome
-        told(outcome)
+        observer.ended(outcome)
 
     for request in {_key(request): request for request in requests}.values():
-        if known := _before(request):
-            ended_so(known)
+        if outcome := _earlier_outcome(request):
+            end(outcome)
         else:
             waiting.append(request)
     if waiting:
         _prepare(waiting)
         made = [level for request in waiting for level in make_folder(_logs(request))]
         try:
-            slots = machine.slots(waiting, max_parallel)
+            gpus = machine.slots(waiting, max_parallel)
             units: Sequence[Unit] = [Unit([request], False) for request in waiting]
             if fuse and len(units) > 1:
-                found = groups.groups(waiting, len(slots), group_size, machine.free_memory(slots))
-                said("plan", str(found))
-                units = found.units
-            _train(deque(units), _Running(slots), suffix, elsewhere, ended_so, said, tick)
+                grouped = groups.groups(waiting, len(gpus), group_size, machine.free_memory(gpus))
+                observer.say("plan", str(grouped))
+                units = grouped.units
+            _Pool(gpus, units, suffix, observer, end).train()
         finally:
             remove_empty(made)  # as far as nothing is in them
     return [outcomes[_key(request)] for request in requests]
@@ -114,147 +107,156 @@ def _logs(request: Request) -> Path:
     return request.home / SWEEP / LOGS
 
 
-def _before(request: Request) -> Outcome | None:
-    """What became of a run that has ended before; None if there is something to do."""
+def _earlier_outcome(request: Request) -> Outcome | None:
+    """The outcome of a run that has ended before, or why it cannot be told; None if it has to be trained."""
     try:
-        folder = request.folder
-        known = record.read(folder)
-        if request.config["fresh"] or not ended(known):
-            return None
-        refuse_made_otherwise(folder, known, request)
+        known = already_ended(request)
     except (Failure, OSError) as error:
         code = CHANGED if isinstance(error, Changed) else FAILED
         return Outcome(request, code, last=str(error).splitlines())
-    return Outcome(request, ENDED[known["status"]])
+    return Outcome(request, ENDED[known["status"]]) if known else None
 
 
 def _prepare(requests: Sequence[Request]) -> None:
-    """Does once what each run would do: imports, what is known of the code, a first look at the data."""
+    """Does once what each process would do: imports, hashes of the code, loading the data."""
     load.trainer()
     import torch
 
     from sweepwise.run import bind_all
 
     torch.set_num_threads(1)  # threads of OpenMP's would not survive a fork
-    parts: dict[str, Callable[[], object]] = {}
+    steps: dict[str, Callable[[], object]] = {}
     for request in requests:
-        with contextlib.suppress(Exception):  # each run says itself what is wrong
-            parts.setdefault(str(request.config["data"]), bind_all(request.config)["data"].target)
-            parts.setdefault(str(request.targets), partial(_known, request.targets))
+        with contextlib.suppress(Exception):  # each run reports its own error
+            steps.setdefault(str(request.config["data"]), bind_all(request.config)["data"].target)
+            steps.setdefault(str(request.targets), partial(_cache_provenance, request.targets))
     with signals.deferred(), load.without_searches():
-        for name in LATER:
+        for name in LATE_IMPORTS:
             importlib.import_module(name)
-    for part in parts.values():
+    for step in steps.values():
         with contextlib.suppress(Exception):
-            part()
+            step()
     gc.collect()
     gc.freeze()
 
 
-def _known(targets: Iterable[str]) -> None:
-    """Asks what stays known."""
+def _cache_provenance(targets: Iterable[str]) -> None:
+    """Computes what is kept for later calls."""
     origin.code_origin(targets)
     sources.code(targets)
     environment.versions()
 
 
-class _Running:
-    """Processes that train runs, each in a slot of its own; a signal goes on to all of them."""
+class _Pool:
+    """Processes that train units of runs, one in each slot.
 
-    def __init__(self, gpus: Sequence[str | None]) -> None:
+    Args:
+        gpus: of each slot the GPU that its process uses; None: none of its own.
+        units: the runs of each process, in the order in which they are started.
+        suffix: of the logs' names.
+        observer: see `train_all`.
+        end: takes the outcome of each run, in the place of the observer.
+    """
+
+    def __init__(
+        self,
+        gpus: Sequence[str | None],
+        units: Iterable[Unit],
+        suffix: str,
+        observer: Observer,
+        end: Callable[[Outcome], None],
+    ) -> None:
         self._gpus = gpus
+        self._waiting = deque(units)
+        self._suffix = suffix
+        self._observer = observer
+        self._end = end
         self._children: dict[int, Child] = {}  # by slot
-        self.signal = 0
+        self._signal = 0
 
-    def __bool__(self) -> bool:
-        return bool(self._children)
+    def train(self) -> None:
+        """Trains all units.
 
-    def free(self) -> list[int]:
-        """Slots in which nobody is; none once a signal has come."""
-        return [] if self.signal else [slot for slot in range(len(self._gpus)) if slot not in self._children]
+        Raises:
+            Stopped: a signal came; see `train_all`.
+        """
+        with signals.handling_signals(self._send_all):
+            try:
+                while self._start_waiting():
+                    for child, ending in self._ended_children():
+                        self._report(child, ending)
+                    self._observer.tick()
+            except BaseException:  # raised by the observer, or for want of memory
+                self._send_all(signal.SIGTERM)
+                while self._children:
+                    self._ended_children()
+                raise
+        if self._signal:
+            raise signals.Stopped(self._signal)
 
-    def start(self, slot: int, unit: Unit, logs: Sequence[Path]) -> None:
-        """Trains a run, or several as one program, in a free slot."""
-        with signals_blocked():
-            self._children[slot] = forked(unit, logs, self._gpus[slot])
-
-    def pass_on(self, number: int, frame: FrameType | None = None) -> None:
-        """Answers a signal; the first counts."""
-        self.signal = self.signal or number
+    def _send_all(self, number: int, frame: FrameType | None = None) -> None:
+        """Sends a signal on to all processes; the first signal decides the exit code."""
+        self._signal = self._signal or number
         for child in self._children.values():
             child.send(number)
 
-    def ended(self) -> list[tuple[Child, Ending]]:
-        """Waits a little; returns those that have ended, and how."""
-        said, _, _ = select.select([child.end for child in self._children.values()], [], [], TICK_SECONDS)
-        found = {slot: ending for slot, child in self._children.items() if (ending := child.ended())}
-        if said and not found:
+    def _start_waiting(self) -> bool:
+        """Starts a process in each free slot, but none after a signal; returns whether any process runs."""
+        free = [slot for slot in range(len(self._gpus)) if slot not in self._children]
+        for slot in [] if self._signal else free:
+            if unit := self._next_unit():
+                self._start(slot, unit)
+        return bool(self._children)
+
+    def _next_unit(self) -> Unit | None:
+        """The next unit, without the runs that somebody else trains; None if nothing is left to start."""
+        while self._waiting:
+            unit = self._waiting.popleft()
+            ours = []
+            for request in unit.requests:
+                if other := self._observer.other_trainer(request):
+                    self._end(Outcome(request, ELSEWHERE, last=[other]))
+                else:
+                    ours.append(request)
+            if ours:
+                return Unit(ours, unit.fused)
+        return None
+
+    def _start(self, slot: int, unit: Unit) -> None:
+        logs = [_logs(request) / f"{request.id}{self._suffix}.log" for request in unit.requests]
+        with signals.blocked():  # each process that exists is sent the signal
+            self._children[slot] = start_child(unit, logs, self._gpus[slot])
+
+    def _ended_children(self) -> list[tuple[Child, Ending]]:
+        """Waits for a process to end, `TICK_SECONDS` at most; frees and returns those that have ended."""
+        pipes = [child.end for child in self._children.values()]
+        readable, _, _ = select.select(pipes, [], [], TICK_SECONDS)
+        endings = {slot: ending for slot, child in self._children.items() if (ending := child.ended())}
+        if readable and not endings:
             time.sleep(BRIEF_SECONDS)  # it is about to end, or lives on with its pipe closed
-        return [(self._children.pop(slot), ending) for slot, ending in found.items()]
+        return [(self._children.pop(slot), ending) for slot, ending in endings.items()]
+
+    def _report(self, child: Child, ending: Ending) -> None:
+        """Reports the runs of a process that has ended; those that it left unfinished are queued again."""
+        outcomes = child.outcomes(ending)
+        for outcome in outcomes:
+            self._end(outcome)
+        smaller = _smaller_groups(child, outcomes)
+        if smaller and ending.why:
+            self._observer.say("again", f"{_described(smaller)}: {ending.why}")
+        self._waiting.extendleft(smaller)
 
 
-def _train(
-    waiting: deque[Unit],
-    running: _Running,
-    suffix: str,
-    elsewhere: Callable[[Request], str],
-    told: Callable[[Outcome], None],
-    said: Callable[[str, str], None],
-    tick: Callable[[], None],
-) -> None:
-    with signals.handling_signals(running.pass_on):
-        try:
-            while running or (waiting and not running.signal):
-                for slot in running.free():
-                    if unit := _next(waiting, elsewhere, told):
-                        logs = [_logs(request) / f"{request.id}{suffix}.log" for request in unit.requests]
-                        running.start(slot, unit, logs)
-                if not running:
-                    break
-                for child, ending in running.ended():
-                    outcomes = child.outcomes(ending)
-                    for outcome in outcomes:
-                        told(outcome)
-                    if left := _halves(child, outcomes):
-                        if ending.why:
-                            said("again", _told_of(left, ending.why))
-                        waiting.extendleft(left)
-                tick()
-        except BaseException:  # of `told` or `tick`, or for want of memory
-            running.pass_on(signal.SIGTERM)
-            while running:
-                running.ended()
-            raise
-    if running.signal:
-        raise signals.Stopped(running.signal)
+def _smaller_groups(child: Child, outcomes: Sequence[Outcome]) -> list[Unit]:
+    """The runs of a group that have no outcome, in two smaller groups: alone, a run shows its own fault."""
+    ended = {outcome.request.id for outcome in outcomes}
+    unfinished = [child.resumed(request) for request in child.requests if request.id not in ended]
+    middle = -(-len(child.requests) // 2)
+    return [Unit(part, len(part) > 1) for part in (unfinished[:middle], unfinished[middle:]) if part]
 
 
-def _next(
-    waiting: deque[Unit], elsewhere: Callable[[Request], str], told: Callable[[Outcome], None]
-) -> Unit | None:
-    """What is to begin now, of runs that nobody else has; tells of the others. None if nothing is left."""
-    while waiting:
-        unit = waiting.popleft()
-        own = []
-        for request in unit.requests:
-            if who := elsewhere(request):
-                told(Outcome(request, ELSEWHERE, last=[who]))
-            else:
-                own.append(request)
-        if own:
-            return Unit(own, unit.fused)
-    return None
-
-
-def _told_of(units: Sequence[Unit], why: str) -> str:
+def _described(units: Sequence[Unit]) -> str:
+    """How many runs there are in units that are trained again, and how: '4 runs, in smaller groups'."""
     runs = sum(len(unit.requests) for unit in units)
     how = "in smaller groups" if runs > len(units) else "each alone" if runs > 1 else "alone"
-    return f"{number(runs)}, {how}: {why}"
-
-
-def _halves(child: Child, outcomes: Sequence[Outcome]) -> list[Unit]:
-    """The runs of a group that have not ended, in two smaller ones; alone, one says what is wrong."""
-    ended = {outcome.request.id for outcome in outcomes}
-    left = [child.going_on(request) for request in child.requests if request.id not in ended]
-    middle = -(-len(child.requests) // 2)
-    return [Unit(part, len(part) > 1) for part in (left[:middle], left[middle:]) if part]
+    return f"{number(runs)}, {how}"
