@@ -75,7 +75,7 @@ class SyncedCheckpoints:
     Args:
         world: the processes.
         sync: says what is due within an epoch.
-        own: rank 0's checkpoints; in the other ranks `Unsaved`.
+        own: rank 0's checkpoints; in the other ranks `NoCheckpoints`.
     """
 
     def __init__(self, world: World, sync: StepSync, own: Checkpoints) -> None:
