@@ -159,7 +159,7 @@ def test_history_reads_validated_epochs(tmp_path):
         history.history(tmp_path)
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"step": 3, "train/loss": 1}\n')
-    with pytest.raises(UsageError, match="no epoch"):
+    with pytest.raises(UsageError, match="not validated any epoch"):
         history.history(tmp_path)
     log.write_text('{"step": 3, "lr": 1}\n{"step": 4, "epoch": 0, "val/loss": 2}\n')
     assert history.history(tmp_path) == [{"step": 4, "epoch": 0, "val/loss": 2}]

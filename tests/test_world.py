@@ -53,7 +53,7 @@ from sweepwise.regularizer.l2 import L2
 from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.run.follow import StepSync
-from sweepwise.store.claim import claim
+from sweepwise.store.claim import claim_run
 from sweepwise.store.record import read
 from sweepwise.trainer import Settings
 from sweepwise.verify.compare import compare
@@ -318,7 +318,7 @@ def test_batch_norm_needs_an_example_in_each(tmp_path):
 
 def test_a_folder_that_another_process_holds_ends_all(tmp_path):
     asked = request(tmp_path, "trainer.max_epochs=1")
-    with claim(asked):
+    with claim_run(asked):
         codes, told = together(tmp_path, 2, "trainer.max_epochs=1")
     assert codes == [1, 1]
     assert told.count("is being trained by") == 1
