@@ -33,6 +33,7 @@ def train(place: Path, package: Path | None, *arguments: str) -> subprocess.Comp
     return subprocess.run(command, capture_output=True, text=True, cwd=place, env=environment)
 
 
+@pytest.mark.slow
 def test_parts_of_ones_own_train_as_ours_do(installed, tmp_path):
     done = train(tmp_path, installed, SEARCH, *OWN, "optimizer.lr=0.01", "trainer.max_epochs=20")
     assert (done.returncode, done.stderr) == (0, "")

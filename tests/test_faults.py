@@ -498,6 +498,7 @@ def test_a_loss_that_is_not_finite_is_divergence(start):
 # --- checkpoints that cannot be believed
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_are_never_started_over_from(start):
     first = start(*LONG)
     until(lambda: len(list(Path("outputs").glob("*/*/checkpoints/step-*"))) == 2)
@@ -546,6 +547,7 @@ def test_a_record_that_is_gone_or_damaged_is_never_started_over_from(start):
     assert "resume        from step " in going.out
 
 
+@pytest.mark.slow
 def test_logs_that_are_gone_are_named_once_and_the_run_goes_on(start):
     def killed_after_another() -> Command:
         before = {path.name for path in Path("outputs").glob("*/*/checkpoints/step-*")}

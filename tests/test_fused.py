@@ -135,6 +135,7 @@ def sets_of(option):
     return [asked, [*asked, "seed.value=1"], [*asked, "seed.value=2", "trainer.ema=0.5"]]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_double")
 @pytest.mark.parametrize(
     "sets",
@@ -272,6 +273,7 @@ def test_the_bits_of_a_run_do_not_depend_on_how_many_they_are(common):
         assert [line for other in others for line in compare_module.compare(first, other)] == []
 
 
+@pytest.mark.slow
 def test_runs_of_a_group_that_is_stopped_go_on_to_the_bit_together_or_alone(monkeypatch):
     sets = [
         ["init=xavier", "regularizer=dropout"],

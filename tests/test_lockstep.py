@@ -64,6 +64,7 @@ def test_both_end_with_both_labels(tmp_path, do, labels):
             assert f"at exchange 1, {label!r}" in output
 
 
+@pytest.mark.slow
 def test_one_exchange_more_in_the_middle_of_a_training(tmp_path, monkeypatch):
     """The other process waits for gradients meanwhile, in torch's own exchange."""
     step = ModuleLearner.step
@@ -84,6 +85,7 @@ def test_one_exchange_more_in_the_middle_of_a_training(tmp_path, monkeypatch):
         assert "are out of step" in text
 
 
+@pytest.mark.slow
 def test_one_exchange_less(tmp_path, monkeypatch):
     """Rank 0 waits for what rank 1 leaves out."""
     from sweepwise.run.follow import StepSync
@@ -99,6 +101,7 @@ def test_one_exchange_less(tmp_path, monkeypatch):
     assert "'what comes after a step'" in output and "'a training step'" in output
 
 
+@pytest.mark.slow
 def test_who_is_only_slow_is_waited_for(tmp_path):
     def slow(world):
         world.on_rank_0("the folder", lambda: time.sleep(3.5))

@@ -95,6 +95,7 @@ def test_late_imports_count_and_those_for_types_do_not(tmp_path):
     assert reached == {f"sweepwise/{name}.py" for name in ("__init__", "root", "a", "b")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "edited, words", [("tools/figure.py", "finished before"), ("trainer/loop.py", "trainer/loop.py changed")]
 )

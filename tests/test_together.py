@@ -275,6 +275,7 @@ def test_a_run_that_fails_in_a_group_fails_alone_and_no_other(monkeypatch):
     assert "no luck" in " ".join(outcomes[3].last)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_faster")
 def test_a_group_that_runs_out_of_memory_is_halved(monkeypatch):
     requests = [asked(f"seed.value={seed}") for seed in range(6)]
@@ -288,6 +289,7 @@ def test_a_group_that_runs_out_of_memory_is_halved(monkeypatch):
     assert {status(outcome) for outcome in outcomes} == {"finished"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_faster")
 def test_why_a_group_goes_on_in_smaller_ones_is_said(monkeypatch):
     requests = [asked(f"seed.value={seed}") for seed in range(4)]
@@ -308,6 +310,7 @@ def test_why_a_group_goes_on_in_smaller_ones_is_said(monkeypatch):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_faster")
 @pytest.mark.parametrize("late", [False, True], ids=["before it begins", "after a checkpoint"])
 def test_a_group_that_dies_anew_is_not_taken_for_what_was_there(late, monkeypatch):
@@ -397,6 +400,7 @@ def test_a_model_that_closes_what_it_did_not_open_is_waited_for_in_peace(monkeyp
     assert len(looks) < 100
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("always_faster")
 def test_a_run_whose_folder_is_removed_fails_and_no_other(monkeypatch):
     requests = [asked(f"seed.value={seed}", "checkpoint.steps=1") for seed in range(4)]

@@ -87,6 +87,7 @@ def test_subgradients_come_near_zero_but_do_not_stay_there(problem):
     assert (theirs == 0).any() and not (ours == 0).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coefficient", [0.01, 0.5])
 def test_ridge(problem, coefficient):
     """2/n X'(X w - y) + 2 c w = 0 with centred X and y: w = (X'X + n c I)^-1 X'y."""
