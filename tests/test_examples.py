@@ -70,7 +70,7 @@ def test_they_are_listed_and_swept_beside_ours(installed, tmp_path):
             ["hydra.searchpath=[pkg://spiral.conf]"],
             "hydra.searchpath: search path pkg://spiral.conf: must be",
         ),
-        (["hydra.searchpath=[pkg://spirals.cnf]"], "hydra.searchpath: pkg://spirals.cnf is not there"),
+        (["hydra.searchpath=[pkg://spirals.cnf]"], "hydra.searchpath: pkg://spirals.cnf does not exist"),
         ([SEARCH, "data=spirals", "data._target_=os.system"], "data._target_=os.system: must be one of"),
     ],
 )
