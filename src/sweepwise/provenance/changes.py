@@ -102,12 +102,6 @@ def _value_text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def made_by(request: Request, environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a record that say what produces a run, for `differences`."""
-    code, inputs = sources.code(request.targets), sources.inputs(request.config)
-    return {"code": code, "inputs": inputs, "environment": environment}
-
-
 def refuse_changed(folder: Path, known: Mapping[str, Any], request: Request, changes: Sequence[str]) -> None:
     """Refuses a run that was produced with something else than what is here now.
 
@@ -122,16 +116,6 @@ def refuse_changed(folder: Path, known: Mapping[str, Any], request: Request, cha
             f"{'; '.join(changes)}. fresh=true trains it again, over what is there; "
             f"accept_changes=true {effect}"
         )
-
-
-def refuse_made_otherwise(folder: Path, known: Mapping[str, Any], request: Request) -> None:
-    """Refuses a run that has ended if code, inputs or versions have changed, which is known without torch.
-
-    Raises:
-        Changed: see `refuse_changed`.
-    """
-    differs = differences(known, made_by(request, versions()))
-    refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
 
 
 def already_ended(request: Request, folder: Path | None = None) -> dict[str, Any] | None:
@@ -151,5 +135,8 @@ def already_ended(request: Request, folder: Path | None = None) -> dict[str, Any
     known = record.read(folder)
     if not ended(known):
         return None
-    refuse_made_otherwise(folder, known, request)
+    code, inputs = sources.code(request.targets), sources.inputs(request.config)
+    # What is known without torch: of the environment the versions.
+    differs = differences(known, {"code": code, "inputs": inputs, "environment": versions()})
+    refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
     return known
