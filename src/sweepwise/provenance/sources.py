@@ -79,20 +79,23 @@ def reachable(home: Path, roots: frozenset[str]) -> frozenset[str]:
         home: the folder of sweepwise, or of a copy.
         roots: names of modules.
     """
+    files = {
+        _module(name): name for path in _sources(home) if (name := str(path)[len(str(home.parent)) + 1 :])
+    }
     seen: set[str] = set()
-    left = list(roots)
+    left = set(roots)
     while left:
         name = left.pop()
-        parts = name.split(".")
-        path = home.joinpath(*parts[1:])
-        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        file_name = file.relative_to(home.parent).as_posix()
-        if file_name in seen or not file.is_file():  # or a name in a module
+        if name not in files or name in seen:  # a name within a module is no module
             continue
-        seen.add(file_name)
-        left += [".".join(parts[:end]) for end in range(1, len(parts))]
-        left += _imported(file.read_text(encoding="utf-8"))
-    return frozenset(seen)
+        seen.add(name)
+        left.add(name.rpartition(".")[0])
+        left.update(_imported((home.parent / files[name]).read_text(encoding="utf-8")))
+    return frozenset(files[name].replace(os.sep, "/") for name in seen)
+
+
+def _module(file_name: str) -> str:
+    return file_name.removesuffix(".py").removesuffix(f"{os.sep}__init__").replace(os.sep, ".")
 
 
 def _imported(text: str) -> Iterator[str]:
