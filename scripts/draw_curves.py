@@ -74,7 +74,7 @@ def grouped(runs: Sequence[Run], by: Sequence[str]) -> dict[str, list[Run]]:
 
 def in_order(name: str) -> list[tuple[bool, float, str]]:
     """Sorts numbers by their size and words by their letters."""
-    parts = re.split(r"([0-9.]+(?:e-?[0-9]+)?)", name)
+    parts = re.split(r"([0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?)", name)
     return [(place % 2 == 0, float(part) if place % 2 else 0.0, part) for place, part in enumerate(parts)]
 
 

@@ -90,7 +90,7 @@ def test_a_command_that_hangs_ends_with_all_that_it_has_started(cluster):
     cluster("squeue", HANGS)
     began = time.monotonic()
     with pytest.raises(jobs.NoAnswer, match="squeue: gave no answer within 1 s; see whether squeue answers"):
-        jobs.asked("squeue")
+        jobs.run_command("squeue")
     assert time.monotonic() - began < 20 * LIMIT
     assert cluster.left() == []
 
@@ -98,21 +98,21 @@ def test_a_command_that_hangs_ends_with_all_that_it_has_started(cluster):
 def test_a_child_that_keeps_the_pipe_open_is_no_endless_wait(cluster):
     cluster("squeue", "sleep 1000 & echo $! >>{pids}\nexit 0")
     with pytest.raises(jobs.NoAnswer):
-        jobs.asked("squeue")
+        jobs.run_command("squeue")
     assert cluster.left() == []
 
 
 def test_a_command_that_is_missing_refuses_or_prints_no_text(cluster):
     with pytest.raises(Failure, match=r"squeue: there is no such command here; .* a login node"):
-        jobs.asked("squeue")
+        jobs.run_command("squeue")
     cluster("squeue", "echo 'squeue: error: Unable to contact' >&2; exit 1")
     with pytest.raises(Failure, match=r"^squeue: Unable to contact$"):
-        jobs.asked("squeue")
+        jobs.run_command("squeue")
     cluster("squeue", "exit 3")
     with pytest.raises(Failure, match=r"^squeue: exited with code 3$"):
-        jobs.asked("squeue")
+        jobs.run_command("squeue")
     cluster("squeue", r"printf '\377 7\n'")
-    assert jobs.asked("squeue") == "\ufffd 7\n"
+    assert jobs.run_command("squeue") == "\ufffd 7\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS[:3])

@@ -41,7 +41,7 @@ def code(targets: Iterable[str]) -> dict[str, str]:
         targets: a config's `_target_`s.
 
     Returns:
-        The first 16 hex digits of the sha256 by path, which begins with the package: 'sweepwise/trainer.py'.
+        The first 16 hex digits of the sha256 by path, which begins with the package: 'sweepwise/trainer/loop.py'.
     """
     hashes: dict[str, str] = {}
     homes = code_folders(targets)
@@ -73,7 +73,7 @@ def code_folders(targets: Iterable[str]) -> dict[str, Path]:
 
 @functools.cache
 def reachable(home: Path, roots: frozenset[str]) -> frozenset[str]:
-    """The files of a package that modules of it can reach by imports, as 'sweepwise/trainer.py'.
+    """The files of a package that modules of it can reach by imports, as 'sweepwise/trainer/loop.py'.
 
     Args:
         home: the folder of sweepwise, or of a copy.

@@ -23,7 +23,7 @@ from sweepwise.errors import FAILED, Failure
 from sweepwise.store import record
 from sweepwise.store.folders import SWEEP
 from sweepwise.store.status import ended
-from sweepwise.sweep.cluster.jobs import NoAnswer, asked
+from sweepwise.sweep.cluster.jobs import NoAnswer, run_command
 from sweepwise.sweep.cluster.ledger import LOGS, given_up, sweep_of
 from sweepwise.sweep.cluster.plan import Plan
 from sweepwise.sweep.local import pool
@@ -165,7 +165,7 @@ def _requeued(task: ClusterTask) -> bool:
     """Asks Slurm to requeue this job; False if it refuses. Without an answer it may be requeued or not."""
     refused = False
     try:
-        asked("scontrol", "requeue", task.job)
+        run_command("scontrol", "requeue", task.job)
         text = "back in the queue"
     except NoAnswer as error:
         text = f"perhaps not back in the queue ({error}); if it ends, the sweep's command resumes its runs"
@@ -179,7 +179,7 @@ def _cancelled(task: ClusterTask) -> bool:
     """Whether the job was cancelled: then it does not wait any longer."""
     # The accounting is asked: for the controller every job whose processes live is COMPLETING.
     try:
-        state = asked("sacct", "--noheader", "--allocations", "--format=State", f"--jobs={task.job}")
+        state = run_command("sacct", "--noheader", "--allocations", "--format=State", f"--jobs={task.job}")
     except Failure:  # unknown: the cluster ends this process in its own time
         return False
     return state.strip().startswith("CANCELLED")

@@ -80,7 +80,7 @@ def slurm_named(name: str) -> str | None:
         if known == name:
             return job.partition("_")[0]
     try:
-        output = asked(
+        output = run_command(
             "sacct", "--noheader", "--parsable2", "--allocations", f"--name={name}", "--format=JobID"
         )
     except NoAnswer:
@@ -94,7 +94,7 @@ def _queue() -> list[tuple[str, str, State]]:
     """Id, name and state of each of this user's jobs that the controller knows."""
     arguments = ["--noheader", "--array", "--states=all", f"--user={os.getuid()}", "--format=%i|%T|%N|%r|%j"]
     try:
-        output = asked("squeue", *arguments)
+        output = run_command("squeue", *arguments)
     except Failure as error:
         raise Failure(
             f"Slurm does not answer: {error}. Nothing was submitted or cancelled; try again later"
@@ -131,7 +131,7 @@ def _accounts(jobs: Sequence[str], columns: str) -> Iterator[list[str]]:
     arguments = ["--noheader", "--parsable2", "--allocations", f"--format=JobID,{columns}"]
     for start in range(0, len(jobs), MOST_IDS):
         try:
-            output = asked("sacct", *arguments, f"--jobs={','.join(jobs[start : start + MOST_IDS])}")
+            output = run_command("sacct", *arguments, f"--jobs={','.join(jobs[start : start + MOST_IDS])}")
         except Failure:  # there is no accounting, or it does not answer; asking again would take as long
             return
         yield from (line.split("|") for line in output.splitlines())
@@ -141,7 +141,7 @@ class NoAnswer(Failure):
     """A command did not end within its time limit, so it is not known what it has done."""
 
 
-def asked(*command: str, ends: Collection[int] = (0,)) -> str:
+def run_command(*command: str, ends: Collection[int] = (0,)) -> str:
     """Runs a command of the cluster and returns its output; kills it with all its children after `SECONDS`.
 
     Args:
@@ -209,7 +209,7 @@ def local_states(jobs: Iterable[str]) -> dict[str, State]:
 
 def _is_controller(job: str) -> bool:
     """Whether a process of submitit's has this id, and not a later process that was given the same id."""
-    return "submitit.local._local" in asked("ps", "-ww", "-o", "args=", "-p", job, ends=(0, 1))
+    return "submitit.local._local" in run_command("ps", "-ww", "-o", "args=", "-p", job, ends=(0, 1))
 
 
 def cancel_slurm(jobs: Sequence[str]) -> None:
@@ -220,7 +220,7 @@ def cancel_slurm(jobs: Sequence[str]) -> None:
     """
     arrays = sorted({job.partition("_")[0] for job in jobs})
     try:
-        asked("scancel", *arrays)
+        run_command("scancel", *arrays)
     except NoAnswer as error:
         raise Failure(
             f"{error}. It is not known whether jobs {', '.join(arrays)} were cancelled: scripts/status.py "
@@ -235,7 +235,7 @@ def cancel_local(jobs: Sequence[str]) -> None:
         Failure: pkill refuses, or does not answer.
     """
     for job in jobs:  # the job is a shell, whose only child sends the signal on
-        asked("pkill", "-TERM", "-P", job, ends=(0, 1))
+        run_command("pkill", "-TERM", "-P", job, ends=(0, 1))
 
 
 STATES: Mapping[str, Callable[[Collection[str]], dict[str, State]]] = {

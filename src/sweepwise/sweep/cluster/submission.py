@@ -20,7 +20,7 @@ from sweepwise.config import allowlist
 from sweepwise.errors import Failure
 from sweepwise.store.request import Request, known_folders
 from sweepwise.sweep.cluster import snapshot
-from sweepwise.sweep.cluster.jobs import NoAnswer, asked, slurm_named
+from sweepwise.sweep.cluster.jobs import NoAnswer, run_command, slurm_named
 from sweepwise.sweep.cluster.ledger import Ledger, Submission
 from sweepwise.sweep.cluster.plan import Plan
 from sweepwise.sweep.cluster.settings import ClusterSettings
@@ -206,7 +206,7 @@ def _for_slurm(
         script = folder / SCRIPT
         atomic.write_atomic(script, executor._make_submission_file_text(command, name).encode())
         try:
-            printed = asked(*executor._make_submission_command(script))
+            printed = run_command(*executor._make_submission_command(script))
             return _ids(executor._get_job_id_from_submission_command(printed), tasks)
         except NoAnswer:
             raise
