@@ -41,7 +41,7 @@ def code(targets: Iterable[str]) -> dict[str, str]:
         targets: a config's `_target_`s.
 
     Returns:
-        The first 16 hex digits of the sha256 by path, which begins with the package: 'sweepwise/trainer/loop.py'.
+        The first 16 hex digits of the sha256 by path from the package on: 'sweepwise/trainer/loop.py'.
     """
     hashes: dict[str, str] = {}
     homes = code_folders(targets)
