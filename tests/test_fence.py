@@ -535,9 +535,14 @@ COMMAND = [sys.executable, TRAIN, *TINY, *PLAIN, "trainer.max_epochs=300", "chec
 
 
 def started(place, number):
-    attempt(number)
+    attempt(number)  # sets variables, so they are read now
     return subprocess.Popen(
-        COMMAND, cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        COMMAND,
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": ENVIRONMENT["PYTHONPATH"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

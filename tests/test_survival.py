@@ -115,7 +115,7 @@ def test_verify(tmp_path):
 BROKEN = """
 import runpy, sys
 from sweepwise.optimizer import FlatOptimizer
-FlatOptimizer.remember = lambda self, memory, own: None
+FlatOptimizer.load_state_dict = lambda self, memory, own: None
 sys.argv[0] = "scripts/verify.py"
 runpy.run_path("scripts/verify.py", run_name="__main__")
 """
