@@ -1,12 +1,12 @@
 """Whatever value a key is given: it is taken, or refused in one line with exit code 2."""
 
 import json
-from pathlib import Path
 
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
+from small import ROOT
 
 from hydra_plugins.sweepwise_plugins import _compose as compose
 from sweepwise import run
@@ -20,7 +20,6 @@ from sweepwise.sweep.cluster.settings import ClusterSettings
 from sweepwise.sweep.local import launch, machine
 from sweepwise.sweep.local.groups import _kind
 
-ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 TRAIN = str(ROOT / "train.py")
 HUGE = "1" + "0" * 30

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from small import ROOT
 
 from sweepwise import cli
 from sweepwise.errors import Failure
@@ -17,7 +18,6 @@ from sweepwise.sweep.cluster import jobs, submission
 from sweepwise.sweep.cluster.ledger import Ledger, Submission
 from sweepwise.sweep.cluster.settings import ClusterSettings
 
-ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 CANCEL = str(ROOT / "scripts" / "cancel.py")
 HANGS = (

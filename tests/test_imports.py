@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from small import ROOT
 
-ROOT = Path(__file__).parents[1]
 SRC = ROOT / "src"
 PACKAGE = SRC / "sweepwise"
 FACE = "sweepwise"

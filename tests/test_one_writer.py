@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 import pytest
+from small import ROOT
 
 from sweepwise.monitor.hparams import EXPERIMENT_FILE, experiment_columns, write_experiment
 from sweepwise.system import atomic
 
-ROOT = Path(__file__).parents[1]
 WRITER = "atomic.py"
 # Renames of folders that are there already, not of what was written aside.
 MOVES = {

@@ -1,14 +1,13 @@
 """docs/options.md is what --help prints, and every group has one name wherever it stands."""
 
 import re
-from pathlib import Path
 
 import pytest
+from small import ROOT
 
 from sweepwise.cli.help import markdown, page
 from sweepwise.config import groups
 
-ROOT = Path(__file__).parents[1]
 CONF = ROOT / "conf"
 PAGE = ROOT / "docs" / "options.md"
 FOLDERS = (*groups.GROUPS, groups.EXPERIMENT, groups.LAUNCHER)

@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from small import ROOT
 
 import sweepwise
 from sweepwise.config import allowlist
 from sweepwise.provenance import sources
 
-ROOT = Path(__file__).parents[1]
 HOME = Path(sweepwise.__file__).resolve().parent
 TARGETS = ("sweepwise.data.digits.digits", "sweepwise.model.mlp.mlp")
 

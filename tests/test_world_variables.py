@@ -3,16 +3,15 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from small import ROOT
 
 from sweepwise.distributed import place as place_module
 from sweepwise.distributed.join import join_world
 from sweepwise.distributed.place import WAY_OUT, Place, place
 from sweepwise.errors import UsageError
 
-ROOT = Path(__file__).parents[1]
 GOOD = {
     "RANK": "1",
     "LOCAL_RANK": "0",

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sweepwise.config.schema import filled
+from sweepwise.errors import UsageError
 from sweepwise.store.request import Request
 
 if TYPE_CHECKING:
@@ -35,9 +37,7 @@ def slots(requests: Sequence[Request], max_parallel: int | None) -> list[str | N
 
 def _trainer(request: Request) -> Settings | None:
     """The settings of a run's trainer; None if they are refused, which the run reports when it starts."""
-    from sweepwise.config.schema import filled
-    from sweepwise.errors import UsageError
-    from sweepwise.trainer import Settings
+    from sweepwise.trainer import Settings  # imports torch
 
     values = {key: value for key, value in request.config["trainer"].items() if key != "_target_"}
     try:
