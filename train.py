@@ -1,12 +1,15 @@
 """Trains one run, or with -m a sweep of them: python train.py init=xavier scheduler=cosine."""
 
-import hydra
-from omegaconf import DictConfig
+try:
+    import hydra
+    from omegaconf import DictConfig
 
-from sweepwise import cli
+    from sweepwise import cli
+except KeyboardInterrupt:  # later ones are answered by cli.main
+    raise SystemExit(130) from None
 
 
-@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+@hydra.main(config_path="conf", config_name="train", **cli.BASE)
 def train(config: DictConfig) -> float:
     """Hands the composed config over."""
     return cli.execute(config)

@@ -6,8 +6,8 @@
 A group holds the runs that differ in their seed only: each is drawn thin to a dot where it ended, their
 mean thick. by=KEY,KEY groups by these overrides instead. The table gives mean and standard deviation
 over the runs of a group: of the best epoch's value of the metric that chose the best weights, and of
-the last epoch's value of metric= (val/accuracy, or val/r2 for regression). figure=PATH says where the
-picture goes.
+the last epoch's value of metric= (val/accuracy, or val/r2 for regression; of the training part where
+there is no validation part). figure=PATH says where the picture goes.
 """
 
 import re
@@ -19,9 +19,12 @@ from typing import Any, NamedTuple
 from sweepwise import cli
 from sweepwise.errors import UsageError
 from sweepwise.store import history, record, request
+from sweepwise.store.shape import Damaged
+from sweepwise.system.console import wrapped
 from sweepwise.tools import figure, scripting
 
 ELSE = "-"  # of a run that did not override the key
+NOT_COMPARED = ("seed", "output_dir", "fresh", "progress", "mean_runs", "monitor", "name")
 
 
 class Run(NamedTuple):
@@ -40,11 +43,14 @@ def read(home: Path) -> list[Run]:
     """
     runs = []
     for path in sorted(home.rglob("[!.]*/record.json")):
-        known = record.read(path.parent)
-        if known.get("status") in ("finished", "stopped early"):
-            overrides = dict(zip(request.keys(known["overrides"]), known["overrides"], strict=True))
-            values = {key: override.partition("=")[2] for key, override in overrides.items()}
-            runs.append(Run(values, known, history.history(path.parent)))
+        try:
+            known = record.read(path.parent)
+            if known.get("status") in ("finished", "stopped early"):
+                overrides = dict(zip(request.keys(known["overrides"]), known["overrides"], strict=True))
+                values = {key: override.partition("=")[2] for key, override in overrides.items()}
+                runs.append(Run(values, known, history.history(path.parent)))
+        except Damaged as error:
+            print(wrapped("left out", str(error)))
     if not runs:
         raise UsageError([f"runs={home}: must hold a run that has ended, but holds none"])
     return runs
@@ -59,8 +65,7 @@ def grouped(runs: Sequence[Run], by: Sequence[str]) -> dict[str, list[Run]]:
     keys = by or [
         key
         for key in every
-        if key.split(".")[0] not in ("seed", "output_dir", "fresh", "progress", "monitor", "name")
-        and len({run.overrides.get(key) for run in runs}) > 1
+        if key.split(".")[0] not in NOT_COMPARED and len({run.overrides.get(key) for run in runs}) > 1
     ]
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -78,17 +83,21 @@ def in_order(name: str) -> list[tuple[bool, float, str]]:
     return [(place % 2 == 0, float(part) if place % 2 else 0.0, part) for place, part in enumerate(parts)]
 
 
-def spread(values: Sequence[float]) -> str:
-    """Mean and standard deviation, for a table."""
-    deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.4f}{deviation}"
+def spread(values: Sequence[float | None]) -> str:
+    """Mean and standard deviation, for a table; '-' if a run has no value."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return "-"
+    deviation = f" ± {statistics.stdev(known):.4f}" if len(known) > 1 else ""
+    return f"{statistics.mean(known):.4f}{deviation}"
 
 
 def table(groups: Mapping[str, Sequence[Run]], metric: str) -> list[str]:
     """The lines of the table."""
     wide = max(map(len, groups)) + 2
-    watched = next(iter(groups.values()))[0].known["best"]["metric"]
-    lines = [f"{'':<{wide}}runs  {'best ' + watched:<20}{'last ' + metric:<20}best epoch  epochs"]
+    every = [run.known["best"]["metric"] for runs in groups.values() for run in runs]
+    watched = f"best {next(filter(None, every), '')}"
+    lines = [f"{'':<{wide}}runs  {watched:<20}{'last ' + metric:<20}best epoch  epochs"]
     for name, runs in groups.items():
         best = spread([run.known["best"]["value"] for run in runs])
         last = spread([run.lines[-1][metric] for run in runs])
@@ -109,7 +118,8 @@ def main(arguments: list[str]) -> None:
         raise UsageError(["runs=FOLDER: must be given, such as runs=outputs/init"])
     runs = read(Path(own["runs"]))
     tags = [tag for tag in runs[0].lines[-1] if "/" in tag]
-    metric = own["metric"] or next(tag for tag in ("val/accuracy", "val/r2", "val/loss") if tag in tags)
+    usual = scripting.shown_metrics()
+    metric = own["metric"] or next((tag for tag in usual if tag in tags), usual[0])
     if any(run.lines[-1].get(metric) is None for run in runs):
         raise UsageError([f"metric={metric}: was not measured in every run; there is {', '.join(tags)}"])
     groups = grouped(runs, scripting.words("by", own["by"]) if own["by"] else [])

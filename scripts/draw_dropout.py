@@ -102,6 +102,8 @@ def main(arguments: list[str]) -> None:
         cli.composed([*RUN, "regularizer=dropout", *p, *shared, f"seed.value={seed}"], CONF) for seed in seeds
     ]
     plain = [cli.composed([*RUN, *shared, f"seed.value={seed}"], CONF) for seed in seeds]
+    if dropped[0].config["data"]["validation"] == 0:
+        raise UsageError(["data.validation=0: must be more, since the loss of the validation part is drawn"])
     rate = dropped[0].config["regularizer"]["dropout"]["p"]
     outputs = passes(dropped[0])
     for mode, rows in outputs.items():

@@ -84,6 +84,8 @@ def trained(pattern: str) -> Curve:
     known = record.read(folder)
     if "stopped" not in known or known["best"]["epoch"] < 0:
         raise UsageError([f"run={folder}: must be the folder of a run that has ended and has a best epoch"])
+    if known["best"]["metric"] is None:
+        raise UsageError([f"run={folder}: must have a metric that chose its best weights, not the last ones"])
     lines = history.history(folder)
     metric = known["best"]["metric"]
     training = [line.get(metric.replace("val/", "train/"), math.nan) for line in lines]

@@ -48,7 +48,7 @@ def rates(request: Request) -> Drawn:
 
     parts = build(request)
     schedule, steps_per_epoch = parts.schedule, parts.data.steps_per_epoch
-    follows = schedule.metric if "metric" in request.config["scheduler"] else ""
+    follows = schedule.metric or ""
     every = parts.settings.validate_every
     for epoch in range(every, -(-parts.steps // steps_per_epoch) + 1, every):
         schedule.observe(epoch * steps_per_epoch, 1.0)

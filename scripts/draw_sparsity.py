@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise import cli
-from sweepwise.store import record
+from sweepwise.errors import UsageError
 from sweepwise.store.request import Request
 from sweepwise.tools import figure, scripting
 
@@ -42,12 +42,12 @@ class Weights(NamedTuple):
     Attributes:
         values: (weights,)
         zero: share that is exactly 0, [0, 1].
-        accuracy: of the last validation.
+        score: its last metric, as `scripting.score` says it.
     """
 
     values: "NDArray[Any]"
     zero: float
-    accuracy: float
+    score: str
 
 
 def weights(request: Request) -> Weights:
@@ -60,8 +60,9 @@ def weights(request: Request) -> Weights:
     folder = scripting.trained(request, train)
     tensors = load_file(folder / "checkpoints/last/weights.safetensors").values()
     values = np.concatenate([tensor.ravel() for tensor in tensors if tensor.ndim > 1])
-    accuracy = record.read(folder)["metrics"].get("val/accuracy", float("nan"))
-    return Weights(values, float((values == 0).mean()), accuracy)
+    if not np.isfinite(values).all():
+        raise UsageError([f"{folder}: its weights are not finite; use a smaller optimizer.lr"])
+    return Weights(values, float((values == 0).mean()), scripting.score(folder))
 
 
 def draw(drawn: Mapping[str, Weights], path: Path) -> None:
@@ -69,13 +70,11 @@ def draw(drawn: Mapping[str, Weights], path: Path) -> None:
     picture = figure.new(1, len(drawn), width=3.6, height=3.2)
     limit = max(abs(weights.values).max() for weights in drawn.values())
     first = None
-    for place, (name, (values, zero, accuracy)) in enumerate(drawn.items(), 1):
+    for place, (name, (values, zero, score)) in enumerate(drawn.items(), 1):
         axes = picture.add_subplot(1, len(drawn), place, sharex=first, sharey=first)
         first = first or axes
         axes.hist(values, bins=81, range=(-limit, limit), log=True)
-        text = figure.label(
-            f"{zero:.0%} exactly 0, accuracy {accuracy:.3f}", f"恰为 0 的占 {zero:.0%}，准确率 {accuracy:.3f}"
-        )
+        text = figure.label(f"{zero:.0%} exactly 0, {score}", f"恰为 0 的占 {zero:.0%}，{score}")
         axes.set_title(f"{name}\n{text}", fontsize=10)
         axes.set_xlabel(figure.label("weight", "权重"))
     picture.axes[0].set_ylabel(figure.label("count", "个数"))
@@ -92,9 +91,9 @@ def main(arguments: list[str]) -> None:
     compose = partial(cli.composed, conf=CONF)
     requests = scripting.beside_each_other(compose, "regularizer", names, [*RUN, *overrides])
     drawn = scripting.each(requests, weights, leave_out=False)
-    for name, (values, zero, accuracy) in drawn.items():
+    for name, (values, zero, score) in drawn.items():
         size = abs(values).sum(dtype=float)
-        print(f"{name:<14}exactly 0: {zero:6.1%}   sum |w| {size:8.1f}   val/accuracy {accuracy:.4f}")
+        print(f"{name:<14}exactly 0: {zero:6.1%}   sum |w| {size:8.1f}   {score}")
     draw(drawn, Path(own["figure"]))
 
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise import cli
 from sweepwise.errors import UsageError
-from sweepwise.store import record
 from sweepwise.store.request import Request
 from sweepwise.tools import figure, scripting
 
@@ -34,12 +33,12 @@ class Layer(NamedTuple):
     Attributes:
         weights: (units, inputs)
         distinct: units that differ from each other by more than rounding.
-        accuracy: of the last validation.
+        score: its last metric, as `scripting.score` says it.
     """
 
     weights: "NDArray[Any]"
     distinct: int
-    accuracy: float
+    score: str
 
 
 def layer(request: Request) -> Layer:
@@ -53,23 +52,24 @@ def layer(request: Request) -> Layer:
     weights = load_file(folder / "checkpoints/last/weights.safetensors")
     if LAYER not in weights:
         raise UsageError([f"model: has no hidden layer {LAYER.split('.')[0]!r}; choose model=mlp"])
+    if not np.isfinite(weights[LAYER]).all():
+        raise UsageError([f"{folder}: its weights are not finite; use a smaller optimizer.lr"])
     rows = np.round(weights[LAYER], 4)
-    accuracy = record.read(folder)["metrics"].get("val/accuracy", float("nan"))
-    return Layer(weights[LAYER], len(np.unique(rows, axis=0)), accuracy)
+    return Layer(weights[LAYER], len(np.unique(rows, axis=0)), scripting.score(folder))
 
 
 def draw(drawn: Mapping[str, Layer], path: Path) -> None:
     """One image of weights for each initialisation."""
     rows, columns = 1, len(drawn)
     picture = figure.new(rows, columns, width=3.6, height=3)
-    for place, (name, (weights, distinct, accuracy)) in enumerate(drawn.items(), 1):
+    for place, (name, (weights, distinct, score)) in enumerate(drawn.items(), 1):
         axes = picture.add_subplot(rows, columns, place)
         limit = abs(weights).max() or 1
         axes.imshow(weights, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         units = len(weights)
         text = figure.label(
-            f"{distinct} of {units} units distinct, accuracy {accuracy:.2f}",
-            f"{units} 个单元共 {distinct} 种，准确率 {accuracy:.2f}",
+            f"{distinct} of {units} units distinct, {score}",
+            f"{units} 个单元共 {distinct} 种，{score}",
         )
         axes.set_title(f"{name}\n{text}", fontsize=10)
         axes.set_xlabel(figure.label("input", "输入"))
@@ -87,10 +87,7 @@ def main(arguments: list[str]) -> None:
     requests = scripting.beside_each_other(compose, "init", names, [*SMALL, *overrides])
     drawn = scripting.each(requests, layer, leave_out=False)
     for name, trained in drawn.items():
-        print(
-            f"{name:<14}{trained.distinct:>4} of {len(trained.weights)} units distinct   "
-            f"val/accuracy {trained.accuracy:.4f}"
-        )
+        print(f"{name:<14}{trained.distinct:>4} of {len(trained.weights)} units distinct   {trained.score}")
     draw(drawn, Path(own["figure"]))
 
 

@@ -42,8 +42,8 @@ def main(arguments: list[str]) -> int:
         train(request, fused=status.is_fused(before))
     after = record.read(request.folder)
     differing = compare(folder, request.folder)
-    print(f"run           {folder}: {before['status']}, {before['best']['metric']} {before['best']['value']}")
-    print(f"again         {after['seconds']:.1f} s, {after['best']['metric']} {after['best']['value']}")
+    print(f"run           {folder}: {before['status']}, {record.best(before, '')}")
+    print(f"again         {after['seconds']:.1f} s, {record.best(after, '')}")
     if not differing:
         shutil.rmtree(scratch)
         print("identical to the bit")

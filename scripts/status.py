@@ -2,49 +2,52 @@
 
   python scripts/status.py SWEEP         SWEEP is an experiment's folder, such as outputs/main
 
-It prints a line for each run: its status, its job and node, its best value.
-Then it prints each failed run with the last lines of its output. It works on
-any machine that has the folder and the cluster's commands. Slurm is asked once
-for all jobs: first its controller, then its accounting, if there is one, for
-jobs that the controller has forgotten.
+It prints a line for each run: its status, its job and node, how far it has
+come or its best value. In a sweep of more than 20 runs those that stand alike
+share a line; each=true prints all. Then it prints what the runs note of their
+settings, failed runs with the last lines of their output, and, once no run is
+left to train, what they say together. It works on any machine that has the
+folder and the cluster's commands. Slurm is asked once for all jobs: first its
+controller, then its accounting, if there is one, for jobs that the controller
+has forgotten.
 
-Exit codes: 0, 1 if a run has failed, 2 bad usage.
+Exit codes: 0, 1 if a run has failed or has a damaged record, 2 bad usage.
 """
 
 from sweepwise import cli
 from sweepwise.errors import UsageError
-from sweepwise.sweep.cluster import overview
+from sweepwise.sweep.cluster import listing, overview
 from sweepwise.sweep.cluster.ledger import Ledger
-from sweepwise.sweep.cluster.overview import Row
+from sweepwise.sweep.cluster.overview import DAMAGED
 from sweepwise.sweep.cluster.submission import adopt_if_possible
-from sweepwise.sweep.summary import STATUS_LETTERS, best, described, line
+from sweepwise.sweep.summary import answer_of, described, tell_tensorboard
 from sweepwise.system.console import wrapped
 from sweepwise.tools import scripting
 
 
 def main(arguments: list[str]) -> int:
     """Prints the status of a sweep's runs."""
-    home = scripting.sweep(arguments)
+    own = [word for word in arguments if word.startswith("each=")]
+    home = scripting.sweep([word for word in arguments if word not in own])
+    if set(own) - {"each=true", "each=false"}:
+        raise UsageError([f"{own[0]}: must be true or false; true prints a line for each run"])
     adopt_if_possible(Ledger(home))
-    rows = overview.look(home)
+    rows = listing.with_announced(home, overview.look(home))
     if not rows:
         raise UsageError(
             [f"{home}: must be an experiment's folder, but it holds no run and none was submitted from it"]
         )
     print(wrapped("sweep", described(home, [row.status for row in rows])))
-    for row in rows:
-        print(_line(row))
+    for line in listing.lines(home, rows, each="each=true" in own):
+        print(line)
+    answered = len(rows) > 1 and not any(row.live for row in rows)
+    for note in [] if answered else listing.noted(rows):
+        print(wrapped("note", note))
     overview.tell_failures(rows)
-    return 1 if any(row.status == "failed" for row in rows) else 0
-
-
-def _line(row: Row) -> str:
-    waits = row.state.reason if row.state.waits else ""
-    return line(
-        f"{row.status:<{STATUS_LETTERS}}",
-        row.name,
-        "  ".join(filter(None, [row.job, row.state.node, waits, best(row.known)])),
-    )
+    if answered:
+        answer_of([home])
+        tell_tensorboard([home])
+    return 1 if any(row.status in ("failed", DAMAGED) for row in rows) else 0
 
 
 if __name__ == "__main__":

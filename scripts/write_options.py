@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sweepwise import cli
 from sweepwise.cli.help import markdown
+from sweepwise.cli.options import of_folder
 from sweepwise.errors import UsageError
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +20,7 @@ def main(arguments: list[str]) -> None:
     if arguments:
         raise UsageError([f"{argument}: this script takes no arguments" for argument in arguments])
     page = ROOT / "docs" / "options.md"
-    page.write_text(markdown([ROOT / "conf"]))
+    page.write_text(markdown(of_folder(ROOT / "conf")))
     print(page.relative_to(ROOT))
 
 

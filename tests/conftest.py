@@ -4,18 +4,27 @@ import gc
 import gzip
 import hashlib
 import io
+import os
 import runpy
 import signal
 import sys
 import tarfile
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
 
 from sweepwise.data import cifar10, download, mnist
+from sweepwise.monitor import appended
+
+Plugins.instance()  # makes Hydra's sweeper anew, so before a test imports one of ours, which is made from it
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("untimed")
 
 TRAIN, TEST, BATCH = 90, 30, 15  # images of the small MNISTs; images in a file of the small CIFAR
 
@@ -28,6 +37,12 @@ def pytest_configure() -> None:
     for number, usual in {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """One worker more than cores: now and then each waits, for a disk or for a process of a test."""
+    chosen = os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS")
+    return None if chosen else len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_collection_finish() -> None:
@@ -58,6 +73,12 @@ def empty_folder(tmp_path, monkeypatch) -> Path:
     """Where the test works: a folder of its own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def written_soon(monkeypatch):
+    """What runs log is soon in their files; also those of processes that are forked from the test's."""
+    monkeypatch.setattr(appended, "FLUSH_SECONDS", 0.1)
 
 
 @pytest.fixture

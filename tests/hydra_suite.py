@@ -1,9 +1,11 @@
 """Hydra's own tests of launchers, as far as they apply to ours; `test_launcher.py` runs them."""
 
 import pytest
+from hydra.core.plugins import Plugins
 from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, LauncherTestSuite
 from small import CONF
 
+Plugins.instance()  # from 1.4 on a test undoes what plugins register in it
 OURS = f"hydra.searchpath=[file://{CONF}]"
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from small import CONF, ROOT
+from small import CONF, ROOT, option_of
 
 from sweepwise import cli
 from sweepwise.config import allowlist
@@ -189,7 +188,7 @@ def group_target(group: str) -> str:
 
 
 def load(path: Path) -> dict:
-    return yaml.safe_load(path.read_text()) or {}
+    return option_of(path)
 
 
 def test_there_are_more_than_forty():
@@ -323,6 +322,7 @@ def package(tmp_path, monkeypatch):
             "class Net:\n    class Inner: pass\n    @classmethod\n    def small(cls): pass\n"
             "def build(features, outputs): pass\n"
             "half = partial(build, 1)\ninstance = Net()\n_hidden = build\n"
+            "class Kept: __module__ = 'pathlib._local'\nclass Inner: __module__ = '_io'\n"
         )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(allowlist, "_allowed", set())
@@ -353,6 +353,8 @@ def test_a_package_is_allowed_by_its_name_in_code(package):
         ("system", "must be a class or a function"),
         ("Path", "is defined in pathlib, which is not allowed; wrap it in a function of your own package"),
         ("partial", "is defined in functools, which is not allowed"),
+        ("Kept", "is defined in pathlib, which is not allowed"),
+        ("Inner", "is defined in _io, which is not allowed"),
         ("half", "must be a class or a function"),
         ("instance", "must be a class or a function"),
         ("Net.Inner", "not found"),

@@ -1,12 +1,13 @@
 """Whatever value a key is given: it is taken, or refused in one line with exit code 2."""
 
+import inspect
 import json
 
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from small import ROOT
+from small import CONF, TRAIN
 
 from hydra_plugins.sweepwise_plugins import _compose as compose
 from sweepwise import run
@@ -15,13 +16,13 @@ from sweepwise.config import groups
 from sweepwise.config.schema import filled
 from sweepwise.data import download
 from sweepwise.errors import Failure, UsageError
+from sweepwise.run.from_config import ENVELOPES
 from sweepwise.store.request import Request, folder_name
 from sweepwise.sweep.cluster.settings import ClusterSettings
 from sweepwise.sweep.local import launch, machine
 from sweepwise.sweep.local.groups import _kind
 
-CONF = ROOT / "conf"
-TRAIN = str(ROOT / "train.py")
+CONFS = options.of_folder(CONF)
 HUGE = "1" + "0" * 30
 PLAIN = [
     *("0", "-1", "1", "1.5", "-0.5", HUGE, "1e400", "nan", "true", "null", "abc", "''", f"'{'x' * 300}'"),
@@ -29,6 +30,7 @@ PLAIN = [
 ]
 NESTED = ["{}", "{a: 1}", "{1: a, b: 2}", "[{a: 1}]"]  # which Hydra composes for each job anew, and slowly
 IN_A_TURN = 3  # values a key in the fast test; each key gets others
+PARTS = 4  # of the slow test, side by side
 
 
 def keys() -> list[tuple[str, str]]:
@@ -37,23 +39,42 @@ def keys() -> list[tuple[str, str]]:
         (f"{group}={path.stem}", f"{group}.{path.stem}.{key}" if group == "regularizer" else f"{group}.{key}")
         for group in groups.GROUPS
         for path in sorted((CONF / group).glob("*.yaml"))
-        for key in [*options.values_of([CONF], group, path.stem), "_target_"]
+        for key in [*options.values_of(CONFS, group, path.stem), "_target_"]
     ]
     return [*found, *(("", key) for key in groups.SETTINGS), *(("", group) for group in groups.GROUPS)]
 
 
-def jobs(values: list[str], each: int | None = None, *, defaults: bool = False) -> list[list[str]]:
-    """Overrides that give each key some of the values, or all."""
+def taker(choice: str, key: str) -> tuple[str, str]:
+    """What takes a key; one for all options of a group: of `_target_`, and of the function around them."""
+    group, _, name = key.partition(".")
+    envelope = ENVELOPES.get(group)
+    shared = name.endswith("_target_") or (envelope and name in inspect.signature(envelope).parameters)
+    return ("", f"{group}.{name.rpartition('.')[2]}") if shared else (choice, key)
+
+
+def jobs(
+    values: list[str], each: int | None = None, others: int = IN_A_TURN, *, defaults: bool = False
+) -> list[list[str]]:
+    """Overrides that give keys values.
+
+    Args:
+        values: of which each key gets others.
+        each: how many a key gets; all, if not given.
+        others: how many at most where an earlier key has the same taker.
+        defaults: only keys of the options that conf/ chooses by default.
+    """
     made = []
-    chosen = {"", *(f"{group}={option}" for group, option in options.default_options([CONF]).items())}
+    taken = set()
+    chosen = {"", *(f"{group}={option}" for group, option in options.chosen_options(CONFS).items())}
     wanted = [(choice, key) for choice, key in keys() if not defaults or choice in chosen]
     for place, (choice, key) in enumerate(wanted):
-        own = (
-            values if each is None else [values[(place * each + turn) % len(values)] for turn in range(each)]
-        )
-        base: list[str] = []
+        turns = len(values) if each is None else each
+        if taker(choice, key) in taken:
+            turns = min(turns, others)
+        taken.add(taker(choice, key))
+        own = [values[(place * turns + turn) % len(values)] for turn in range(turns)]
         cpu = [] if key in ("trainer", "trainer.device") else ["trainer.device=cpu"]
-        made += [[*base, *filter(None, [choice]), *cpu, f"{key}={value}"] for value in own]
+        made += [[*filter(None, [choice]), *cpu, f"{key}={value}"] for value in own]
     return made
 
 
@@ -107,8 +128,13 @@ def test_a_nested_value_is_refused(key, value):
 
 
 @pytest.mark.slow
-def test_any_value_is_taken_or_refused_in_every_combination():
-    assert faults_of(jobs([*PLAIN, *NESTED]), lambda request: run.bind_all(request.config)) == []
+@pytest.mark.parametrize("part", range(PARTS))
+def test_any_value_is_taken_or_refused_in_every_combination(part):
+    own = []
+    for every in (jobs(PLAIN), jobs(NESTED, 1, others=0)):
+        size = -(-len(every) // PARTS)
+        own += every[part * size : (part + 1) * size]
+    assert faults_of(own, lambda request: run.bind_all(request.config)) == []
 
 
 @pytest.mark.parametrize(
@@ -119,7 +145,7 @@ def test_any_value_is_taken_or_refused_in_every_combination():
 def test_any_value_of_a_launcher_is_taken_or_refused(launcher, value):
     kind = launch.LocalSettings if launcher == "local" else ClusterSettings
     clusters = [{}] if launcher == "local" else [{"cluster": "slurm"}, {"cluster": "local"}]
-    for key in options.values_of([CONF], "hydra/launcher", launcher):
+    for key in options.values_of(CONFS, "hydra/launcher", launcher):
         for given in clusters:
             try:
                 settings = filled("hydra.launcher", {**given, key: value}, kind)

@@ -23,7 +23,7 @@ STATE = {
     "generators": {"python": (3, (1, 2, 3), None)},
     "log": {"metrics.jsonl": 10},
 }
-RECORD = {"status": "finished", "best": {"value": 0.5}, "metrics": {"val/loss": 0.5}, "seconds": 1.25}
+RECORD = {"status": "finished", "best": {"value": 0.5}, "last": {"val/loss": 0.5}, "seconds": 1.25}
 
 
 def write_logs(folder: Path, *, steps=range(6), count=1.0, loss=0.25) -> None:
@@ -119,7 +119,7 @@ def test_a_value_of_an_epoch(runs):
     write_logs(other, loss=0.25 + 2**-24)
     assert [(found.kind, found.where) for found in compare(one, other)] == [
         ("metrics.jsonl", "step 5, val/loss"),
-        ("events", "step 5, val/loss"),
+        ("events", "step 5, Val/loss"),
     ]
 
 
@@ -259,10 +259,10 @@ def test_a_file_that_cannot_be_read(runs):
 @pytest.mark.parametrize(
     ("fields", "where"),
     [
-        ({"metrics": {"val/loss": 0.75}}, "metrics.val/loss: 0.5 and 0.75"),
+        ({"last": {"val/loss": 0.75}}, "last.val/loss: 0.5 and 0.75"),
         ({"best": {}}, "best.value: there and missing"),
         ({"status": "stopped early"}, "status: 'finished' and 'stopped early'"),
-        ({"final": {"val": {}}}, "final: missing and there"),
+        ({"best": RECORD["best"] | {"measured": {"val": {}}}}, "best.measured: missing and there"),
     ],
 )
 def test_results(runs, fields, where):

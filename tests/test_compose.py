@@ -101,7 +101,7 @@ def at_once(loader, config, jobs):
             yield error.faults
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 8))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 4))])
 def test_jobs_composed_together_are_what_hydra_composes(seed):
     with composing() as (loader, config):
         draw = random.Random(seed)
@@ -157,7 +157,7 @@ def test_they_are_what_a_single_run_composes():
         for seed in (0, 3)
     ]
     with composing() as (loader, config):
-        found = compose.requests(loader, config, jobs)
+        found, _ = compose.requests(loader, config, jobs)
     assert found == [cli.composed(job, CONF) for job in jobs]
     assert found[1].config["seed"]["data"] == 3 and found[0].config["seed"]["data"] == 0
     found[0].config["model"]["hidden"].append(1)  # nothing is shared
@@ -167,14 +167,14 @@ def test_they_are_what_a_single_run_composes():
 def test_what_depends_on_a_swept_value_follows_it():
     with composing("scheduler=onecycle") as (loader, config):
         jobs = [["scheduler=onecycle", f"optimizer.lr={rate}"] for rate in (0.1, 0.2)]
-        found = compose.requests(loader, config, jobs)
+        found, _ = compose.requests(loader, config, jobs)
     assert [run.config["scheduler"]["max_lr"] for run in found] == [0.1, 0.2]
 
 
 def test_the_number_of_a_job_is_known_to_it():
     with composing() as (loader, config):
         jobs = [["seed.value=${hydra:job.num}"]] * 2
-        found = compose.requests(loader, config, jobs, first=5)
+        found, _ = compose.requests(loader, config, jobs, first=5)
     assert [run.config["seed"]["value"] for run in found] == [5, 6]
 
 
@@ -199,7 +199,7 @@ def test_a_fault_of_all_runs_names_none_of_them():
 def cpu_of(jobs: list[list[str]]) -> float:
     with composing() as (loader, config):
         began = time.process_time()
-        assert len(compose.requests(loader, config, jobs)) == len(jobs)
+        assert len(compose.requests(loader, config, jobs)[0]) == len(jobs)
         return time.process_time() - began
 
 

@@ -15,6 +15,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import commands
 import numpy as np
 import pytest
 from small import ROOT
@@ -281,9 +282,9 @@ def test_splitting_60000_images_needs_little_more_memory_than_they_take():
 @pytest.mark.slow
 @with_debian
 def test_an_mlp_learns_fashion_mnist_in_two_epochs(tmp_path):
-    command = [sys.executable, "train.py", "data=fashion_mnist", "model=mlp", "trainer.max_epochs=2"]
+    command = ["train.py", "data=fashion_mnist", "model=mlp", "trainer.max_epochs=2"]
     options = ["progress=true", f"output_dir={tmp_path}", "trainer.device=cpu"]
-    subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, check=True)
+    commands.run([*command, *options], cwd=ROOT, check=True)
     (path,) = tmp_path.glob("main/*/record.json")
     assert json.loads(path.read_text())["best"]["metrics"]["val/accuracy"] > 0.85
 
@@ -293,8 +294,8 @@ def test_without_files_and_network_a_run_ends_with_code_2_and_no_folder(tmp_path
     proxy = refused_port()  # whatever the machine has, no request leaves it
     environment = os.environ | {"SWEEPWISE_DATA": str(tmp_path / "data"), "NO_PROXY": "", "no_proxy": ""}
     environment |= dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), proxy)
-    command = [sys.executable, "train.py", "data=mnist", f"output_dir={tmp_path}/out"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    command = ["train.py", "data=mnist", f"output_dir={tmp_path}/out"]
+    done = commands.run(command, environment, cwd=ROOT)
     assert done.returncode == 2
     (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert error.startswith("error: data=mnist: train-images-idx3-ubyte.gz could not be downloaded (https://")

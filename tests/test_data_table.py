@@ -88,7 +88,7 @@ def test_the_target_is_a_column_of_any_place(target, features, tmp_path):
 def test_columns_can_be_left_out(tmp_path):
     path = written(tmp_path, "id,a,y\nx1,,0\nx2,,1\n", "b.csv")
     assert table(path=written(tmp_path, rows(9)), drop=["a"]).x[:, 0].tolist() == [n / 2 for n in range(9)]
-    assert refusal(path, drop=["A"]) == f"data.drop=A: no column of data.path={path}; there are id, a, y"
+    assert refusal(path, drop=["A"]) == f"data.drop=A: no column of data.path={path}; there is id, a, y"
     assert "no column besides the target" in refusal(path, drop=["id", "a"])
 
 
@@ -114,8 +114,9 @@ def test_forms_of_csv(change, tmp_path):
 
 def test_commas_and_newlines_in_quotes_belong_to_the_cell(tmp_path):
     arrays = table(path=written(tmp_path, 'a,"b, c"\n1,"x, y"\n2,"x\ny"\n3,"say ""x"""\n'))
-    assert arrays.notes == (
-        "target 'b, c': 3 classes, since it holds text: 0 = say \"x\", 1 = x\ny, 2 = x, y",
+    assert arrays.labels == ('say "x"', "x\ny", "x, y")
+    assert arrays.notes[0] == (
+        "target 'b, c': 3 classes, since it holds text: 0 = say \"x\", 1 = x y, 2 = x, y"
     )
 
 
@@ -123,8 +124,12 @@ def test_other_delimiters(tmp_path):
     plain = table(path=written(tmp_path, rows(30)))
     path = written(tmp_path, rows(30).replace(",", ";"))
     assert np.array_equal(table(path=path, delimiter=";").x, plain.x)
-    assert "has only one column, 'a;b;c'; is data.delimiter=',' right?" in refusal(path)
-    assert refusal(path, delimiter=";;") == "data.delimiter=;;: must be one character, such as ';'"
+    assert np.array_equal(table(path=path, delimiter="semicolon").x, plain.x)
+    assert refusal(path).endswith("has only one column, 'a;b;c'; set data.delimiter=semicolon")
+    assert refusal(path, delimiter=";;") == (
+        "data.delimiter=;;: must be one character other than a quote, or one of comma, semicolon, tab, "
+        "space, pipe"
+    )
 
 
 def test_a_constant_column_is_fine(tmp_path):
@@ -139,15 +144,17 @@ def test_a_constant_column_is_fine(tmp_path):
         ("\n\n", "is empty"),
         ("a,b\n", "has no rows"),
         ("a,b,a\n1,2,3\n", "two columns are called 'a'"),
-        (",a,b\n0,1,2\n", "column 1 has no name; give it one, or save the table without its index"),
+        ("a,,b\n0,1,2\n", "column 2 has no name; give it one"),
         ("5.1,3.5,0\n4.9,3.0,1\n", "the first row holds numbers only (5.1, 3.5, 0, ...); it must have the"),
-        ("a,b\n1,2\n3\n", "line 3 has 1 cells, the header 2"),
-        ("a,b\n1,2\n1,2,3\n", "line 3 has 3 cells, the header 2"),
+        ("a,b\n1,2\n3\n", "row 3 has 1 cells, the header 2"),
+        ("a,b\n1,2\n1,2,3\n", "row 3 has 3 cells, the header 2"),
         ('a,b\n1,"2\n', "line 2: unexpected end of data"),
-        ("a,b,y\n1,,0\n,,1\nNA,2,1\n", "column 'a': 2 of 3 values are missing\n"),
-        ("a,b,y\n1,,0\n,,1\nNA,2,1\n", "column 'b': 2 of 3 values are missing; fill them in"),
-        ("a,y\n1,p\n2,\n", "column 'y': 1 of 2 values are missing"),
-        ("a,y\ninf,p\n2,q\n", "column 'a': 1 of 2 values are not finite"),
+        (
+            "a,b,y\n1,,0\n,,1\nNA,2,1\n",
+            "of 3 rows values are missing in column a (2), b (2); data.missing=drop",
+        ),
+        ("a,y\n1,p\n2,\n", "of 2 rows values are missing in column y (1), the target; data.missing=drop"),
+        ("a,y\ninf,p\n2,q\n", "values that are not finite in column a (1); correct them"),
         (
             "a,y\n1,p\n2,q\n?,q\n",
             "column 'a': 1 of 3 values are not numbers, such as '?'",
@@ -172,12 +179,12 @@ def test_a_header_of_the_numbers_of_columns_is_one(tmp_path):
 def test_what_is_asked_for_must_be_there(tmp_path, monkeypatch):
     path = written(tmp_path, rows(30, "width,height,kind"))
     assert refusal(path, target="hight") == (
-        f"data.target=hight: no column of {path}; did you mean 'height'?"
+        f"data.target=hight: no column of data.path={path}; did you mean data.target=height?"
     )
     monkeypatch.chdir(tmp_path)
     assert refusal("b.csv") == f"data.path=b.csv: no such file, seen from {tmp_path}"
     assert table(path="a.csv").name == "a.csv"
-    assert "must end in .csv, .parquet or .npz" in refusal(written(tmp_path, "", "a.txt"))
+    assert "must end in .csv, .tsv, .parquet or .npz" in refusal(written(tmp_path, "", "a.txt"))
 
 
 # --- what a target is
@@ -267,17 +274,17 @@ def test_arrays_keep_their_shape_and_names(tmp_path):
 def test_garbage_is_refused(tmp_path):
     for name in ("a.npz", "a.parquet"):
         assert "cannot be read" in refusal(written(tmp_path, b"garbage", name))
-    assert "an .npz file, which has no columns" in refusal(written(tmp_path, b"", "a.npz"), drop=["a"])
+    assert "data.drop: must be left as it is" in refusal(written(tmp_path, b"", "a.npz"), drop=["a"])
 
 
-def test_parquet_says_what_it_needs_and_what_is_wrong(tmp_path, monkeypatch):
+def test_parquet_says_what_is_wrong(tmp_path):
     path = str(tmp_path / "a.parquet")
     pandas.DataFrame({"a": [1.0, None], "b": ["x", None], "c": pandas.to_datetime([0, 1])}).to_parquet(path)
-    assert "column 'c': must hold numbers, text or truth values, not timestamp[ns]" in refusal(path)
+    told = "column 'c': must hold numbers, text or truth values, not timestamp[ns]; "
+    assert told + "it is the target: choose another column by data.target" in refusal(path)
+    assert told + "leave it out by 'data.drop=[c]'" in refusal(path, target="a")
     told = refusal(path, drop=["c"])
-    assert "column 'a': 1 of 2 values are missing\n" in told and "column 'b': 1 of 2" in told
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert refusal(path) == f"data.path={path}: needs pyarrow; pip install 'sweepwise[table]'"
+    assert "of 2 rows values are missing in column a (1), b (1), the target; " in told
 
 
 def test_folders_add_no_columns(tmp_path):
@@ -287,8 +294,8 @@ def test_folders_add_no_columns(tmp_path):
     assert table(path=str(path)).x.tolist() == [[1], [2], [3]]
 
 
-def test_csv_and_npz_need_no_other_library(tmp_path, monkeypatch):
-    for library in ("pandas", "pyarrow"):
+def test_a_table_needs_no_pandas_and_no_scikit_learn(tmp_path, monkeypatch):
+    for library in ("pandas", "sklearn"):
         monkeypatch.setitem(sys.modules, library, None)
     assert len(table(path=written(tmp_path, rows(30))).y) == 30
 
@@ -313,7 +320,12 @@ def test_text_of_parquet_is_the_same_in_any_number_of_row_groups(kind, tmp_path)
     found = []
     for size in (1, 7, 60):
         parquet.write_table(rows, tmp_path / "a.parquet", row_group_size=size)
-        found.append(table(path=str(tmp_path / "a.parquet")).x)
+        read = table(path=str(tmp_path / "a.parquet"))
+        coded = (
+            "categories of numbers, taken as numbers: word; 'data.categories=[word]' makes them categories"
+        )
+        assert (coded in read.notes) == (kind == "whole numbers")
+        found.append(read.x)
     frame = pandas.DataFrame({"word": [word.strip() for word in words], "a.b": [n / 2 for n in range(60)]})
     expected = pandas.get_dummies(frame, columns=["word"], dtype=float)
     expected = expected[[*sorted(set(expected) - {"a.b"}), "a.b"]].to_numpy()

@@ -1,11 +1,18 @@
 import math
+from functools import partial
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from sweepwise import Settings, build, fit, split
 from sweepwise.config.schema import bind
+from sweepwise.data.sklearn_sets import wine
 from sweepwise.early_stop import Best, sign
+from sweepwise.early_stop.after import After
 from sweepwise.early_stop.never import Never
 from sweepwise.early_stop.patience import Patience
 
@@ -243,3 +250,36 @@ def test_never_never_stops_and_still_names_the_metric():
     assert stopped(rule, [1.0, NAN, INF, *[1.0] * 500]) is None
     assert (rule.metric, rule.mode, rule.least_epochs) == ("val/accuracy", "max", 0)
     assert (Never().metric, Never().mode) == ("val/loss", "auto")
+
+
+# --- after some epochs
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 5])
+def test_after_stops_once_so_many_epochs_have_ended(epochs):
+    assert stopped(After(epochs=epochs), [NAN] * 4) == (epochs - 1 if epochs <= 4 else None)
+    assert stopped(After(epochs=epochs), [INF, -INF, 0.0]) == (epochs - 1 if epochs <= 3 else None)
+
+
+@pytest.mark.parametrize("validation", [0.0, 0.2])
+def test_after_keeps_the_rates_of_the_longer_training(validation):
+    def fitted(rule=None):
+        torch.manual_seed(0)
+        parts = build(
+            data=split(wine(), validation=validation),
+            model=nn.Linear(13, 3),
+            optimizer=partial(torch.optim.SGD, lr=0.1),
+            scheduler=partial(CosineAnnealingLR, T_max=6),
+            settings=Settings(max_epochs=6, device="cpu"),
+            **({} if rule is None else {"early_stop": rule}),
+        )
+        return fit(parts)
+
+    whole, part = fitted(), fitted(After(epochs=3))
+    assert (part.status, part.reason) == ("stopped early", "as early_stop.epochs=3 says")
+    assert list(part.history) == list(whole.history[:3])
+    assert (part.best.metric, part.best.epoch) == (None, 2)
+    enough, beyond = fitted(After(epochs=6)), fitted(After(epochs=7))
+    assert enough.status == beyond.status == "finished"
+    note = "early_stop.epochs=7 never acts: the training has 6 epochs"
+    assert note in beyond.notes and not any("never acts" in told for told in (*enough.notes, *part.notes))

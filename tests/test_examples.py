@@ -39,7 +39,7 @@ def test_parts_of_ones_own_train_as_ours_do(installed, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     (path,) = tmp_path.glob("outputs/main/*/record.json")
     found = json.loads(path.read_text())
-    assert found["status"] == "finished" and found["metrics"]["test/accuracy"] > 0.95
+    assert found["status"] == "finished" and found["best"]["metrics"]["test/accuracy"] > 0.95
     assert found["init"]["1.weight"].startswith("sine_uniform_")
     lines = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
     rates = {line["step"]: line["lr/lr"] for line in lines if "lr/lr" in line}
@@ -68,7 +68,7 @@ def test_they_are_listed_and_swept_beside_ours(installed, tmp_path):
         (["data=spirals"], "data=spirals: no such option"),
         (
             ["hydra.searchpath=[pkg://spiral.conf]"],
-            "hydra.searchpath: search path pkg://spiral.conf: must be",
+            "search path pkg://spiral.conf: must be",
         ),
         (["hydra.searchpath=[pkg://spirals.cnf]"], "hydra.searchpath: pkg://spirals.cnf does not exist"),
         ([SEARCH, "data=spirals", "data._target_=os.system"], "data._target_=os.system: must be one of"),

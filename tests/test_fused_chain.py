@@ -29,11 +29,6 @@ class Residual(nn.Module):
         return x + self.inner(x)
 
 
-class Detached(nn.Module):
-    def forward(self, x):
-        return x.detach().tanh()
-
-
 def tied():
     first, second = nn.Linear(7, 7), nn.Linear(7, 7)
     second.weight = first.weight
@@ -107,10 +102,6 @@ MODELS = {
     ),
     "residual": (
         lambda: nn.Sequential(nn.Linear(7, 7), nn.ReLU(), Residual(), nn.Linear(7, CLASSES)),
-        [LINK, SEGMENT, LINK],
-    ),
-    "detached": (
-        lambda: nn.Sequential(nn.Linear(7, 7), nn.LayerNorm(7), Detached(), nn.Linear(7, CLASSES)),
         [LINK, SEGMENT, LINK],
     ),
     "no chain": (Residual, [SEGMENT]),

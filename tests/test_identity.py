@@ -6,15 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from small import CONF, ENVIRONMENT, ROOT, TRAIN
+from small import CONF, ROOT, TRAIN, option_of
 
-from sweepwise.cli import faults
+from sweepwise.cli import checks, faults
 from sweepwise.errors import UsageError
 from sweepwise.store import claim as claim_module
 from sweepwise.store.request import (
@@ -93,7 +94,7 @@ def test_every_key_of_every_option_is_in_the_id_or_named_as_one_that_cannot_chan
 def in_files():
     """The keys of all files of conf/, as they stand there."""
     for path in [CONF / "train.yaml", *(p for group in GROUPS for p in (CONF / group).glob("*.yaml"))]:
-        content = yaml.safe_load(path.read_text())
+        content = option_of(path)
         top = "" if path.parent == CONF else f"{path.parent.name}."
         if path.parent.name == "regularizer":  # several at once, each below its own name
             top += f"{path.stem}."
@@ -164,14 +165,14 @@ ID = "1a2b3c4d"
     "overrides, name",
     [
         ([], "seed=0-1a2b3c4d"),
-        (["init=xavier", "optimizer.lr=0.01"], "init=xavier,optimizer.lr=0.01,seed=0-1a2b3c4d"),
-        (["seed.value=7", "init=xavier"], "init=xavier,seed=0-1a2b3c4d"),
+        (["init=xavier", "optimizer.lr=0.01"], "init=xavier__optimizer.lr=0.01__seed=0-1a2b3c4d"),
+        (["seed.value=7", "init=xavier"], "init=xavier__seed=0-1a2b3c4d"),
         (["name=a", "output_dir=/b", "fresh=true", "progress=false", "monitor=none"], "seed=0-1a2b3c4d"),
         (["monitor.scalars_every=1", "trainer.workers=2"], "seed=0-1a2b3c4d"),
-        (["+new.key=1"], "+new.key=1,seed=0-1a2b3c4d"),
-        (["regularizer=[l1,dropout]"], "regularizer=_l1_dropout,seed=0-1a2b3c4d"),
-        (["model.x=../../etc/passwd"], "model.x=.._.._etc_passwd,seed=0-1a2b3c4d"),
-        (["model.x='größe 学习'"], "model.x=_gr_e,seed=0-1a2b3c4d"),
+        (["+new.key=1"], "+new.key=1__seed=0-1a2b3c4d"),
+        (["regularizer=[l1,dropout]"], "regularizer=_l1_dropout__seed=0-1a2b3c4d"),
+        (["model.x=../../etc/passwd"], "model.x=.._.._etc_passwd__seed=0-1a2b3c4d"),
+        (["model.x='größe 学习'"], "model.x=_gr_e__seed=0-1a2b3c4d"),
     ],
 )
 def test_a_folder_says_what_was_overridden(overrides, name):
@@ -199,7 +200,7 @@ def test_long_names_are_cut_but_keep_seed_and_id(length):
 def test_a_run_is_found_by_its_id_however_it_was_asked_for(tmp_path):
     home = tmp_path / "main"
     new = find_folder(home, ["init=xavier"], 3, ID)
-    assert new == home / f"init=xavier,seed=3-{ID}"
+    assert new == home / f"init=xavier__seed=3-{ID}"
     assert not home.exists()  # asking makes nothing
     new.mkdir(parents=True)
     (home / "seed=3-ffffffff").mkdir()
@@ -212,14 +213,14 @@ def test_a_request_knows_its_id_and_folder(tmp_path):
     config = composed("seed.value=5", "name=trial", f"output_dir={tmp_path}", "init=xavier")
     request = Request(config, ["seed.value=5", "name=trial", "init=xavier"])
     assert request.id == identity(config)
-    assert request.folder == tmp_path / "trial" / f"init=xavier,seed=5-{request.id}"
+    assert request.folder == tmp_path / "trial" / f"init=xavier__seed=5-{request.id}"
 
 
 def test_a_folder_made_meanwhile_by_another_process_is_seen(tmp_path):
     config = composed("name=trial", f"output_dir={tmp_path}")
     request = Request(config, ["init=xavier"])
     first = request.folder
-    (request.home / f"other=1,seed=0-{request.id}").mkdir(parents=True)
+    (request.home / f"other=1__seed=0-{request.id}").mkdir(parents=True)
     assert request.folder != first and request.folder.exists()
 
 
@@ -287,32 +288,35 @@ def check_refused(key: str, value: str, fault: str) -> None:
     with pytest.raises(UsageError) as raised:
         faults.check_shape({**composed(), key: value})
     assert raised.value.faults == [fault]
-    assert faults.option_faults(["-m", f"{key}={value}"], [CONF]) == [fault]
+    assert told_of_sweep({key: value}) == [fault]
+
+
+def told_of_sweep(config: dict, *overrides: str) -> list[str]:
+    """What is said of a sweep before Hydra makes its folder."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return list(checks.home_faults(OmegaConf.create(config), parsed))
 
 
 @pytest.mark.parametrize("name", ["a", "-", "v1.2", ".hidden", "a=b,c=d".replace(",", "+"), "x" * 120, "0"])
 def test_a_good_name_is_taken(name):
-    assert name_fault(name) == "" and faults.option_faults(["-m", f"name={name}"], [CONF]) == []
+    assert name_fault(name) == "" and told_of_sweep({"name": name}) == []
 
 
-@pytest.mark.parametrize(
-    "argument", ["name=a,b", "'name=a'", "name='a'", "name=choice(a,b)", "name=${data.x}", "output_dir=a,b"]
-)
-def test_what_hydra_makes_of_a_name_is_left_to_it(argument):
-    assert faults.option_faults(["-m", argument], [CONF]) == []
+@pytest.mark.parametrize("argument", ["name=a,b", "name=choice(a,b)", "output_dir=a,b"])
+def test_a_name_that_is_swept_is_left_to_the_runs(argument):
+    key, _, value = argument.partition("=")
+    assert told_of_sweep({key: f"/{value}\0"}, argument) == []
+
+
+def test_a_name_that_is_not_known_yet_is_left_to_the_runs():
+    assert told_of_sweep({"name": "${data.x}", "output_dir": "???"}) == []
 
 
 @pytest.mark.parametrize("arguments", [["name=../../x"], ["-m", "name=../../x"], ["-m", f"name={'x' * 300}"]])
 def test_a_bad_name_leaves_nothing_on_disk(arguments, tmp_path):
     place = tmp_path / "a" / "b"
     place.mkdir(parents=True)
-    done = subprocess.run(
-        [sys.executable, TRAIN, "data=wine", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=place,
-        env=ENVIRONMENT,
-    )
+    done = commands.run([TRAIN, "data=wine", *arguments], cwd=place)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: name=") and done.stderr.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == [tmp_path / "a", place]

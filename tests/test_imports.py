@@ -22,7 +22,7 @@ ORDER = (
     "system",
     "errors",
     "config",
-    "seed",
+    "seed improvement",
     "store",
     "distributed",
     "provenance",
@@ -31,20 +31,25 @@ ORDER = (
     "trainer",
     "checkpoint monitor",
     "parts",
+    "arguments conflicts predict",
     "diagnosis library",
     "run",
+    "results",
     "sweep cli verify tools",
+    "search",
 )
 LEVEL = {name: level for level, line in enumerate(ORDER) for name in line.split()}
 # The same inside two packages: part -> level.
 INSIDE = {
-    "sweep": {"outcome": 0, "summary": 0, "cluster": 1, "local": 2, "job": 3},
+    "sweep": {"outcome": 0, "summary": 0, "cluster": 1, "local": 2, "cleaning": 2, "job": 3},
     "learner": {"fused": 1},
+    "results": {"statistics": -1, "replay": 1, "critique": 1, "tensorboard": 1, "page": 2},
 }
 HYDRA = ("cli",)
 OMEGACONF = (*HYDRA, "run.description")
-LAZY = {"sweepwise", "sweepwise.run"}  # faces whose names are loaded when they are asked for
-HEAVY = {"torch", "safetensors", "tensorboard", "sklearn"}
+# Faces whose names are loaded when they are asked for.
+LAZY = {"sweepwise", "sweepwise.run", "sweepwise.monitor"}
+HEAVY = {"torch", "safetensors", "tensorboard", "sklearn", "pyarrow"}
 
 
 def module_name(path: Path) -> str:
@@ -205,7 +210,10 @@ def reached(start: str) -> set[str]:
     return seen
 
 
-LIGHT = ("version", "system", "errors", "config", "store", "provenance", "cli", "sweep.cluster")
+LIGHT = (
+    *("version", "system", "errors", "config", "store", "provenance", "results", "cli", "sweep.cluster"),
+    "search",
+)
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,8 @@ from functools import partial
 
 import pytest
 import torch
-import yaml
 from scipy.stats import truncnorm
-from small import CONF
+from small import CONF, option_of
 from torch import Tensor, nn
 
 from sweepwise.init import initialize_, rules
@@ -35,7 +34,7 @@ NORMS = [
 
 def option(name: str) -> tuple[partial[Tensor], dict[str, float]]:
     """The scheme of a yaml, and what it sets of `initialize_`."""
-    node = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+    node = option_of(FOLDER / f"{name}.yaml")
     target = pydoc.locate(node.pop("_target_"))
     scheme = {key: value for key, value in node.items() if key in inspect.signature(target).parameters}
     return partial(target, **scheme), {key: value for key, value in node.items() if key not in scheme}

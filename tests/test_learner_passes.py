@@ -160,26 +160,9 @@ def test_batch_norm_takes_its_statistics_from_each_piece():
 def test_more_pieces_than_examples_are_refused(accumulate, batch_size, examples, told):
     if told:
         with pytest.raises(ValueError, match=told):
-            refuse_pieces(network(), accumulate, batch_size, examples)
+            refuse_pieces(accumulate, batch_size, examples)
     else:
-        refuse_pieces(network(), accumulate, batch_size, examples)
-
-
-@pytest.mark.parametrize("examples, most", [(80, 4), (85, 2), (82, 1)])
-def test_batch_norm_is_not_given_single_examples(examples, most):
-    model = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-    for accumulate in range(1, 9):
-        if accumulate <= most:
-            refuse_pieces(model, accumulate, 8, examples)
-            sizes = {
-                len(part)
-                for n in (8, examples % 8 or 8)
-                for part in torch.zeros(n, 4).tensor_split(accumulate)
-            }
-            assert min(sizes) > 1
-        else:
-            with pytest.raises(ValueError, match=f"batch norm cannot normalise; use at most {most}"):
-                refuse_pieces(model, accumulate, 8, examples)
+        refuse_pieces(accumulate, batch_size, examples)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -6,11 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from safetensors.torch import load_file
-from small import CONF, SMALL
+from small import CONF, SMALL, composed, option_of
 from torch.nn import functional
 
 from sweepwise import run
@@ -27,10 +24,7 @@ OTHER = {"accumulate": 2, "ema": 0.9, "precision": "bf16", "compile": True}
 
 
 def request(home: Path, *overrides: str) -> Request:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("train", [*SMALL, f"output_dir={home}", *overrides])
-    config = OmegaConf.to_container(composed, resolve=True)
-    return Request({str(key): value for key, value in config.items()}, list(overrides))
+    return Request(composed(*SMALL, f"output_dir={home}", *overrides).config, list(overrides))
 
 
 def train(home: Path, *overrides: str) -> tuple[Path, run.Result]:
@@ -74,7 +68,7 @@ def test_each_is_part_of_a_runs_identity(tmp_path):
     ],
 )
 def test_bad_values_are_refused(key, value, told):
-    node = yaml.safe_load((CONF / "trainer" / "default.yaml").read_text())
+    node = option_of(CONF / "trainer" / "default.yaml")
     faults: list[str] = []
     bind("trainer", node, faults)
     assert not faults
@@ -87,7 +81,10 @@ def test_bad_values_are_refused(key, value, told):
     "overrides, told",
     [
         (["trainer.accumulate=17"], "trainer.accumulate=17: must be at most 16, the examples of a batch"),
-        (["trainer.accumulate=8", "model.norm=batch"], "use at most 5"),  # the last batch has 11
+        (
+            ["trainer.accumulate=8", "model.norm=batch"],
+            "use at most trainer.accumulate=5",
+        ),  # the last batch has 11
         (["trainer.compile=true"], r"trainer.compile=true: needs a C\+\+ compiler"),
     ],
 )
@@ -132,7 +129,7 @@ def test_the_best_average_is_validated_kept_and_tested(tmp_path):
     live = {name: t for name, t in last.items() if not name.startswith("ema/")}
     assert best.keys() == live.keys() == average.keys()
     assert loss(best, parts.data.validation) == pytest.approx(min(losses), rel=1e-5)
-    assert loss(best, parts.data.test) == pytest.approx(found["metrics"]["test/loss"], rel=1e-5)
+    assert loss(best, parts.data.test) == pytest.approx(found["best"]["metrics"]["test/loss"], rel=1e-5)
     assert loss(average, parts.data.validation) == pytest.approx(losses[-1], rel=1e-5)
     assert abs(loss(live, parts.data.validation) - losses[-1]) > 1e-4 * losses[-1]
     plain, _ = train(tmp_path, *overrides, "trainer.ema=0")
@@ -179,7 +176,7 @@ def test_all_but_the_compiler_together(tmp_path):
         "trainer.max_steps=2",
     )
     assert (result.exit_code, result.run.status) == (0, "finished")
-    assert np.isfinite(record.read(folder)["metrics"]["test/loss"])
+    assert np.isfinite(record.read(folder)["best"]["metrics"]["test/loss"])
 
 
 @pytest.mark.slow

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
-from small import CONF
+from small import composed
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR
 
@@ -30,7 +28,6 @@ from sweepwise.early_stop.patience import Patience
 from sweepwise.model.mlp import mlp
 from sweepwise.regularizer.dropout import Dropout
 from sweepwise.regularizer.l1 import L1
-from sweepwise.store.request import Request
 
 ADAM = partial(torch.optim.Adam, lr=1e-2)
 SMALL = partial(mlp, hidden=[16])
@@ -44,9 +41,7 @@ def test_a_fit_is_the_run_of_the_command_line_to_the_bit(tmp_path):
     overrides = ["data=wine", "model.hidden=[16]", "init=xavier", "optimizer.lr=0.01", "scheduler=cosine"]
     overrides += ["scheduler.warmup=1", "regularizer=[l1,dropout]", "trainer.max_epochs=6", "seed.value=3"]
     overrides += ["trainer.device=cpu", "early_stop.patience=2", "progress=false", f"output_dir={tmp_path}"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", overrides), resolve=True)
-    asked = Request(config, overrides)
+    asked = composed(*overrides)
     other = run.train(asked).run
     fitted = fit(
         build(
@@ -148,6 +143,7 @@ def test_every_name_that_is_offered_is_there_and_found_by_type_checkers():
         for node in block.body
         for alias in node.names
     }
+    typed = typed - {("run", "sweepwise")}  # the package, which can be called
     assert typed == {(name, f"sweepwise.{home}") for name, home in sweepwise._HOMES.items()}
     with pytest.raises(AttributeError, match="no attribute 'fitt'"):
         _ = sweepwise.fitt

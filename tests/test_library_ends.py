@@ -6,10 +6,11 @@ from functools import partial
 import pytest
 import torch
 
-from sweepwise import Settings, build, checkpoint, fit, library, split
+from sweepwise import Settings, build, checkpoint, fit, split
 from sweepwise.checkpoint import checkpoints as checkpoints_module
 from sweepwise.data.sklearn_sets import wine
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.library import folder as folder_module
 from sweepwise.model.mlp import mlp
 from sweepwise.monitor import Monitor
 
@@ -24,7 +25,7 @@ def written_by_a_thread(monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(checkpoints_module, "AFFORDABLE", 0.0)
-    monkeypatch.setattr(library, "Checkpoints", checkpoints)
+    monkeypatch.setattr(folder_module, "Checkpoints", checkpoints)
     return made
 
 

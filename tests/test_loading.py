@@ -96,6 +96,14 @@ def test_batches_draw_nothing_from_the_global_generator_and_do_not_depend_on_it(
         assert first == again == expected(data, [0], 0)
 
 
+def test_workers_are_forked_whatever_pythons_default_is(monkeypatch):
+    """From Python 3.14 on the default pickles the whole data set."""
+    asked = {}
+    monkeypatch.setattr(loading, "DataLoader", lambda *others, **options: asked.update(options) or [])
+    list(Batches(dataset(), [0], 1).epoch(0))
+    assert asked["multiprocessing_context"] == "fork"
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_bring_the_same_batches(workers):
     data = dataset()

@@ -403,3 +403,12 @@ def test_clearing_that_is_cut_off_leaves_no_record_of_what_is_gone(tmp_path, mon
     with pytest.raises(OSError, match="Input/output"):
         clear(tmp_path)
     assert record.read(tmp_path) == {} and (tmp_path / "checkpoints").exists()
+
+
+def test_where_no_folder_can_be_made_that_is_said():
+    """In /proc a folder that is made is not there: nobody has removed it."""
+    with pytest.raises(
+        OSError, match=r"^/proc/x/main cannot be written \(no folder can be made in /proc, or"
+    ) as raised:
+        claim_module.claim_run(asked(Path("/proc/x")))
+    assert "output_dir=FOLDER names another" in str(raised.value)

@@ -7,8 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-import yaml
-from small import CONF
+from small import CONF, option_of
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -39,7 +38,7 @@ ALL = [(name, {}) for name in MODELS] + VARIANTS
 
 
 def node(name: str, **options) -> dict:
-    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) | options
+    return option_of(FOLDER / f"{name}.yaml") | options
 
 
 def build(name: str, features=None, outputs=10, seed=0, **options) -> nn.Module:

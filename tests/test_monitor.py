@@ -5,9 +5,8 @@ import io
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
-from small import CONF
+from small import CONF, option_of
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.pr_curve import metadata as curve_metadata
@@ -50,7 +49,8 @@ def plugins(accumulator):
     for tag in accumulator.Tags()["tensors"]:
         name = accumulator.SummaryMetadata(tag).plugin_data.plugin_name
         found.setdefault(name, []).append(tag)
-    found.pop("hparams", None)
+    for name in ("hparams", "scalars"):
+        found.pop(name, None)
     return found
 
 
@@ -108,6 +108,25 @@ def test_the_curves_of_the_first_classes(tmp_path, answered):
         assert found[0, 0] == 20 and found[1, 0] == 40  # all are called positive
 
 
+@pytest.mark.parametrize(
+    ("told", "written"),
+    [({}, "val"), ({"targets": torch.zeros(60)}, "val"), ({"part": "test"}, "test"), ({"step": -1}, "")],
+    ids=["classification", "regression", "test part", "no best weights"],
+)
+def test_what_the_best_weights_have_reached(tmp_path, answered, told, written):
+    accumulator, _, _ = show(tmp_path, (6,), answered, **NOTHING, **told)
+    found = {}
+    for tag in accumulator.Tags()["tensors"]:
+        if tag.startswith("best/"):
+            (event,) = accumulator.Tensors(tag)
+            assert event.step == 41
+            found[tag.removeprefix("best/")] = event.tensor_proto.float_val[0]
+    numbers = {name: value for name, value in answered[0].items() if np.ndim(value) == 0}
+    assert {"loss", "accuracy"} <= numbers.keys()
+    wanted = {f"{written}/{name}": value for name, value in numbers.items()} if written else {}
+    assert found == pytest.approx(wanted)
+
+
 @pytest.mark.parametrize("chosen", [NOTHING, {**WHAT, "tensorboard": False}], ids=["nothing", "no events"])
 def test_nothing_is_written_that_was_not_asked_for(tmp_path, answered, chosen):
     accumulator, _, _ = show(tmp_path, (1, 6, 6), answered, **chosen)
@@ -138,7 +157,7 @@ def test_there_is_no_picture_of(tmp_path, answered, told):
 
 def test_what_must_stay_small_writes_none_of_it():
     keys = NOTHING.keys()
-    chosen = {path.stem: yaml.safe_load(path.read_text()) for path in FOLDER.glob("*.yaml")}
+    chosen = {path.stem: option_of(path) for path in FOLDER.glob("*.yaml")}
     for name in ("none", "scalars"):
         assert {key: chosen[name][key] for key in keys} == NOTHING
     assert all(chosen["everything"][key] >= chosen["default"][key] > 0 for key in keys)

@@ -20,10 +20,9 @@ from tensorboard.plugins.hparams import api_pb2, get_experiment, list_session_gr
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.text.text_plugin import text_array_to_html
 
-from sweepwise.monitor import events
+from sweepwise.monitor import columns, events
 from sweepwise.monitor.events import EventFile, truncate_events
 from sweepwise.monitor.histogram import histograms
-from sweepwise.monitor.hparams import write_experiment
 
 
 def read(path):
@@ -194,14 +193,11 @@ def test_hparams(tmp_path):
     for seed, status in ((0, "SUCCESS"), (1, "FAILURE"), (2, None)):
         with EventFile(tmp_path / f"seed={seed}") as file:
             file.hparams(values | {"seed": seed})
-            file.scalars(5, {"loss/validation": seed / 2})
+            file.scalars(5, {"Train/loss": seed / 2})
             if status:
                 file.hparams_end(status)
-    write_experiment(
-        tmp_path,
-        {"seed": [2, 0, 1], "lr": None, "init": ["xavier", "he"], "flag": [False], "clip": [1.0, math.inf]},
-        ["loss/validation"],
-    )
+    for seed in (0, 1, 2):
+        columns.add(tmp_path / f"seed={seed}", values | {"seed": seed}, ["seed"], ["train/loss"], False)
     experiment, rows = hparams_tab(tmp_path)
     assert list(rows) == ["seed=0", "seed=1", "seed=2"]
     for seed, row in enumerate(rows.values()):
@@ -213,17 +209,14 @@ def test_hparams(tmp_path):
         "STATUS_FAILURE",
         "STATUS_UNKNOWN",
     ]
-    assert [metric.name.tag for metric in experiment.metric_infos] == ["loss/validation"]
+    assert [(metric.name.tag, metric.display_name) for metric in experiment.metric_infos] == [
+        ("Train/loss", "last/train/loss")
+    ]
     infos = {info.name: info for info in experiment.hparam_infos}
-    assert {key: list(info.domain_discrete) for key, info in infos.items()} == {
-        "seed": [0, 1, 2],
-        "lr": [],
-        "init": ["he", "xavier"],
-        "flag": [False],
-        "clip": [],
-    }
-    assert infos["seed"].type == api_pb2.DATA_TYPE_FLOAT64
-    assert infos["flag"].type == api_pb2.DATA_TYPE_BOOL
+    assert set(infos) == set(values) and [name for name in infos if infos[name].differs] == ["seed"]
+    interval = infos["seed"].domain_interval
+    assert (interval.min_value, interval.max_value) == (0, 2)
+    assert not any(info.HasField("domain_discrete") for info in infos.values())
 
 
 def test_hparams_tags_are_the_plugins(tmp_path):
@@ -246,15 +239,6 @@ def test_hparams_of_other_types_are_refused(tmp_path, value):
         pytest.raises(TypeError, match="bool, int, float or str, but layers is"),
     ):
         file.hparams({"seed": 0, "layers": value})
-
-
-def test_hparams_experiment_is_replaced(tmp_path):
-    for seeds in ([0], [0, 1]):
-        write_experiment(tmp_path, {"seed": seeds}, ["loss"])
-    (path,) = tmp_path.iterdir()
-    content = read(path)[1].summary.value[0].metadata.plugin_data.content
-    (info,) = metadata.parse_experiment_plugin_data(content).hparam_infos
-    assert list(info.domain_discrete) == [0, 1]
 
 
 @pytest.mark.parametrize("reader", [event_accumulator, plugin_event_accumulator])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small import ROOT
 
-from sweepwise.monitor.hparams import EXPERIMENT_FILE, experiment_columns, write_experiment
+from sweepwise.monitor import columns
 from sweepwise.system import atomic
 
 WRITER = "atomic.py"
@@ -15,6 +15,7 @@ WRITER = "atomic.py"
 MOVES = {
     "takeover.py": "a run's folder and its copy change places",
     "checkpoints.py": "a damaged one is put by",
+    "removal.py": "a run's folder gets a temporary name before it is removed",
 }
 RENAMING = ("rename", "renames", "replace", "mkstemp", "mkdtemp", "NamedTemporaryFile")
 SCRATCH = {"git.py", "verify.py", "reproduce.py"}  # folders in the system's place for them, for the process
@@ -51,29 +52,30 @@ def test_two_machines_may_have_a_process_of_the_same_number(tmp_path, monkeypatc
     assert len(names) == 100
 
 
-def test_a_description_that_another_node_writes_at_the_same_time(tmp_path, monkeypatch):
-    """Both replace the file of the experiment's folder; the other one begins and ends in between."""
-    monkeypatch.setattr(os, "getpid", lambda: 7)
-    usual, between = os.replace, []
-
-    def write(name):
-        write_experiment(tmp_path, {name: None}, ["loss"])
-
-    def replace(source, target, **options):
-        if not between:
-            between.append(target)
-            write("other")
-        usual(source, target, **options)
-
-    monkeypatch.setattr(os, "replace", replace)
-    write("mine")
-    assert list(experiment_columns(tmp_path)) == ["mine"]
-    assert [path.name for path in tmp_path.iterdir()] == [EXPERIMENT_FILE]
+def test_runs_that_begin_at_the_same_instant_lose_no_column_and_one_describes_them(tmp_path):
+    """Each in a process of its own, released together."""
+    (waits, start), names = os.pipe(), [f"run{number}" for number in range(8)]
+    children = []
+    for name in names:
+        (tmp_path / "home" / name).mkdir(parents=True)
+        if not (child := os.fork()):
+            os.close(start)
+            os.read(waits, 1)
+            columns.add(tmp_path / "home" / name, {name: 1}, [name], ["train/loss"], False)
+            os._exit(0)
+        children.append(child)
+    os.close(waits)
+    os.close(start)
+    assert {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children} == {0}
+    known = columns.read(tmp_path / "home")
+    assert sorted(known.settings) == names and known.carrier in names
+    assert [path.parent.name for path in tmp_path.rglob("*tfevents*")] == [known.carrier]
 
 
 def test_what_is_written_aside_is_no_event_file(tmp_path, monkeypatch):
     """TensorBoard reads every file whose name has 'tfevents' in it, one that is not in place too."""
     seen = []
     monkeypatch.setattr(atomic, "_write", lambda path, content: seen.append(path.name) or path.touch())
-    write_experiment(tmp_path, {"rate": None}, ["loss"])
+    (tmp_path / "run").mkdir()
+    columns.add(tmp_path / "run", {"rate": 1}, [], ["train/loss"], False)
     assert len(seen) == 1 and "tfevents" not in seen[0]

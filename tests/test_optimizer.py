@@ -483,3 +483,33 @@ def test_muon_without_hidden_weights_is_refused(first, last):
     problem = Problem(weights=LAYERS[:2])
     with pytest.raises(ValueError, match=r"optimizer=muon: must have weights between .*optimizer=adamw"):
         problem.flat(partial(Muon, first=first, last=last))
+
+
+@pytest.mark.parametrize("options", [{"foreach": True}, {"differentiable": False}, {"fused": False}])
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_ways_to_compute_that_torch_takes_one_of_are_taken(kind, options):
+    """Adam's first step is the rate against the gradient's sign, SGD's the rate times the gradient."""
+    values, gradient = torch.tensor([1.0, 2.0]), torch.tensor([0.5, -0.5])
+    optimizer = FlatOptimizer(
+        partial(kind, lr=0.1, weight_decay=0.0, **options),
+        values=values,
+        gradient=gradient,
+        weights=2,
+        shapes=[torch.Size([2])],
+    )
+    optimizer.step_(0.1)
+    moved = 0.05 if kind is torch.optim.SGD else 0.1
+    torch.testing.assert_close(values, torch.tensor([1 - moved, 2 + moved]))
+
+
+def test_a_function_is_no_optimizer():
+    with pytest.raises(
+        ValueError, match=r"^optimizer: must be a class with its options bound.* not the function <lambda>$"
+    ):
+        FlatOptimizer(
+            partial(lambda parameters: torch.optim.SGD(parameters, lr=0.1)),
+            values=torch.zeros(2),
+            gradient=torch.zeros(2),
+            weights=2,
+            shapes=[torch.Size([2])],
+        )

@@ -6,6 +6,7 @@ import pytest
 from small import ROOT
 
 from sweepwise.cli.help import markdown, page
+from sweepwise.cli.options import of_folder
 from sweepwise.config import groups
 
 CONF = ROOT / "conf"
@@ -23,7 +24,7 @@ def section(heading: str) -> str:
 
 
 def test_the_page_is_what_the_script_writes():
-    assert PAGE.read_text() == markdown([CONF]), "out of date: python scripts/write_options.py"
+    assert PAGE.read_text() == markdown(of_folder(CONF)), "out of date: python scripts/write_options.py"
 
 
 @pytest.mark.parametrize("group", FOLDERS)
@@ -54,10 +55,10 @@ def test_the_defaults_are_marked():
 
 
 def test_help_of_a_group_begins_with_its_notes_and_help_of_an_option_has_none():
-    first, *others = page([CONF], ["--help", "seed"]).split("\n\n")
+    first, *others = page(of_folder(CONF), ["--help", "seed"]).split("\n\n")
     notes = (CONF / "seed" / "README.md").read_text()
     assert [line.strip() for line in first.splitlines()] == ["seed:", *notes.splitlines()]
-    assert "\n\n".join(others) == page([CONF], ["--help", "seed=default,deterministic"])
+    assert "\n\n".join(others) == page(of_folder(CONF), ["--help", "seed=default,deterministic"])
 
 
 @pytest.mark.parametrize("group", groups.GROUPS)

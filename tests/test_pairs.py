@@ -14,10 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from safetensors.torch import save_file
-from small import CONF
+from small import CONF, composed
 
 from sweepwise import run
 from sweepwise.config import groups as groups_module
@@ -79,10 +77,10 @@ def covering_array(groups: Mapping[str, Sequence[str]], refused: set[Pair], seed
     rows = []
     while left:
         best: Row = {}
+        order = sorted(map(sorted, left))
         for _ in range(CANDIDATES):
-            best = max(
-                best, candidate(groups, refused, left, draw), key=lambda row: len(pairs_of(row) & left)
-            )
+            row = candidate(groups, refused, left, draw.choice(order), draw)
+            best = max(best, row, key=lambda row: len(pairs_of(row) & left))
         assert best, f"no row can hold any of {sorted(map(sorted, left))[:9]}"
         left -= pairs_of(best)
         rows.append(best)
@@ -90,10 +88,14 @@ def covering_array(groups: Mapping[str, Sequence[str]], refused: set[Pair], seed
 
 
 def candidate(
-    groups: Mapping[str, Sequence[str]], refused: set[Pair], left: set[Pair], draw: random.Random
+    groups: Mapping[str, Sequence[str]],
+    refused: set[Pair],
+    left: set[Pair],
+    first: Sequence[tuple[str, str]],
+    draw: random.Random,
 ) -> Row:
-    """A row that begins with a pair that is still missing; empty where the rest cannot be filled."""
-    row = dict(draw.choice(sorted(map(sorted, left))))
+    """A row that begins with this pair; empty where the rest cannot be filled."""
+    row = dict(first)
     rest = [group for group in groups if group not in row]
     draw.shuffle(rest)
     for group in rest:
@@ -134,6 +136,7 @@ NEEDS = {
     },
     "data=memmap": ["data.x=FILES/x.npy", "data.y=FILES/y.npy", "data.batch_size=7"],
     "data=table": ["data.path=FILES/table.csv"],
+    "model=transformer": ["model.width=16", "model.heads=2", "model.layers=1"],  # of 1024 tokens of CIFAR
     "init=checkpoint": ["init.path=WEIGHTS"],
     "optimizer=other": ["optimizer._target_=torch.optim.Adamax", "optimizer.lr=0.002"],
     "scheduler=other": ["scheduler._target_=torch.optim.swa_utils.SWALR", "+scheduler.swa_lr=1e-4"],
@@ -142,15 +145,13 @@ NEEDS = {
 
 
 def request(row: Row, home: Path, files: Path, *more: str) -> Request:
-    overrides = [f"{group}={option}" for group, option in row.items()]
+    overrides = [f"{group}={row[group]}" for group in GROUPS if group in row]  # in one order: composed alike
     overrides += [need for option in list(overrides) for need in NEEDS.get(option, [])]
     overrides += ["trainer.max_steps=2", "trainer.device=cpu", "progress=false", f"output_dir={home}", *more]
     overrides = [
         o.replace("FILES", str(files)).replace("WEIGHTS", str(home / "w.safetensors")) for o in overrides
     ]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", overrides), resolve=True)
-    return Request(config, overrides)
+    return composed(*overrides)
 
 
 def train(row: Row, home: Path, files: Path) -> run.Result:

@@ -1,29 +1,34 @@
 """Runs of a sweep side by side: failures stay with their run, signals reach all, nobody outlives it."""
 
 import faulthandler
+import itertools
 import json
+import math
 import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import commands
 import pytest
-from small import CONF, ENVIRONMENT, PLAIN, TINY, TRAIN
+import sweeps
+from small import PLAIN, TINY, TRAIN, composed
 
-from sweepwise import cli, run, trainer
+from sweepwise import run, trainer
 from sweepwise.errors import Failure, UsageError
 from sweepwise.provenance import changes
+from sweepwise.results.words import MOST_LINES
 from sweepwise.run import group, load, single
 from sweepwise.store import claim, record
+from sweepwise.sweep import shown
 from sweepwise.sweep.cluster.ledger import Ledger, Submission
-from sweepwise.sweep.local import launch, machine, pool
+from sweepwise.sweep.local import beforehand, launch, machine, pool
 from sweepwise.sweep.local.observer import Unobserved
 from sweepwise.sweep.outcome import status
-from sweepwise.sweep.summary import best, tell
+from sweepwise.sweep.summary import tell
 from sweepwise.system import signals
 from sweepwise.verify.compare import compare
 
@@ -32,11 +37,11 @@ SHORT = [*SMALL, "trainer.max_epochs=2"]
 LONG = [*SMALL, "trainer.max_epochs=20000"]
 LOGS = Path("outputs/main/.sweep/logs")
 
-pytestmark = pytest.mark.usefixtures("empty_folder")
+pytestmark = pytest.mark.usefixtures("empty_folder", "written_soon")
 
 
 def asked(*overrides: str, short: bool = True):
-    return cli.composed([*(SHORT if short else LONG), *overrides], CONF)
+    return composed(*(SHORT if short else LONG), *overrides)
 
 
 APART = launch.LocalSettings(fuse=False)
@@ -66,7 +71,8 @@ def failing(monkeypatch, do):
 # --- what becomes of runs
 
 
-def test_runs_are_trained_in_processes_and_told_in_order(capfd):
+def test_runs_are_trained_in_processes_and_told_in_order(capfd, monkeypatch):
+    monkeypatch.setattr(shown, "QUIET_SECONDS", math.inf)  # on a machine that is busy
     requests = [asked(f"seed.value={seed}", "progress=true") for seed in (2, 0, 1)]
     found = list(launch.train(requests, launch.LocalSettings(max_parallel=2, fuse=False)))
     assert [request for request, _ in found] == requests
@@ -76,10 +82,11 @@ def test_runs_are_trained_in_processes_and_told_in_order(capfd):
         assert known["attempts"][0]["pid"] != os.getpid()
         assert "finished" in (LOGS / f"{request.id}.log").read_text()
     lines = capfd.readouterr().out.splitlines()
-    assert len(lines) == 4 and [line[:3] for line in lines[:3]] == ["1/3", "2/3", "3/3"]
+    assert [line[:3] for line in lines[:3]] == ["1/3", "2/3", "3/3"]
     assert lines[3] == "sweep         outputs/main: 3 runs: 3 finished"
+    assert lines[4].startswith("answer        1 setting x 3 seeds; val/loss") and len(lines) <= 4 + MOST_LINES
     assert sorted(line.split()[2] for line in lines[:3]) == [f"seed.value={seed}" for seed in range(3)]
-    assert all(best(record.read(request.folder)) in " ".join(lines) for request in requests)
+    assert all(record.best(record.read(request.folder), ".4g") in " ".join(lines) for request in requests)
 
 
 def test_what_a_run_learns_does_not_depend_on_the_sweep():
@@ -97,7 +104,7 @@ def test_runs_that_have_ended_are_taken_without_a_process(monkeypatch, capfd):
     capfd.readouterr()
     assert list(launch.train(requests, APART)) == first
     told = capfd.readouterr().out
-    assert told.count("before") == 2 and told.endswith(": 2 runs: 2 finished\n")
+    assert told.count("before") == 2 and ": 2 runs: 2 finished\nanswer  " in told
     assert logs == {path: path.stat().st_mtime_ns for path in LOGS.iterdir()}
 
 
@@ -136,7 +143,9 @@ def test_a_run_that_dies_stops_no_other(do, code, said, monkeypatch, capfd):
     failing(monkeypatch, do)
     outcomes = []
     monkeypatch.setattr(
-        launch, "tell", lambda told, all_of_them: (outcomes.extend(told), tell(told, all_of_them))
+        launch,
+        "tell",
+        lambda told, *all_of_them, **how: (outcomes.extend(told), tell(told, *all_of_them, **how)),
     )
     values = list(launch.train([asked(f"seed.value={seed}") for seed in range(3)], APART))
     assert [isinstance(best_value, Failure) for _, best_value in values] == [False, True, False]
@@ -164,6 +173,57 @@ def test_a_run_that_closes_what_it_did_not_open_is_waited_for_in_peace(monkeypat
     assert len(looks) < 100
 
 
+def test_runs_that_cannot_be_built_are_told_before_the_first_is_trained(empty_folder):
+    """Whether it is the value itself, another setting or the model that refuses it."""
+    early = ["early_stop=patience", "early_stop.patience=99"]
+    small = ["model.norm=batch", "data.batch_size=53"]  # leaves one example for batch norm
+    sets = [[], small, ["optimizer.lr=0.1"], early, ["optimizer.lr=-1"], [*small, "optimizer.lr=0.1"]]
+    requests = [asked(*extra) for extra in sets]
+    ends = []
+
+    class Told(Unobserved):
+        def ended(self, outcome):
+            ends.append((requests.index(outcome.request), status(outcome)))
+
+    outcomes = pool.train_all(requests, max_parallel=1, observer=Told())
+    assert sorted(ends[:4]) == [(place, "refused") for place in (1, 3, 4, 5)]
+    assert sorted(ends[4:]) == [(0, "finished"), (2, "finished")]
+    for place, words in (
+        (1, "a last batch of 1 example"),
+        (3, "patience=99"),
+        (4, "lr=-1"),
+        (5, "batch of 1"),
+    ):
+        assert words in outcomes[place].last[0] and outcomes[place].log is None
+        assert not requests[place].folder.exists()
+
+
+def test_many_runs_that_differ_in_numbers_are_built_once(monkeypatch):
+    requests = [asked(f"seed.value={seed}", f"optimizer.lr=0.{seed + 1}") for seed in range(40)]
+    built = []
+    build = beforehand._build
+    monkeypatch.setattr(beforehand, "_build", lambda request: [built.append(request), build(request)][1])
+    monkeypatch.setattr(beforehand, "run_in_child", lambda ask: json.loads(json.dumps(ask())))
+    assert beforehand.look(requests).faults == {} and built == requests[:1]
+
+
+@pytest.mark.parametrize("patient", [True, False])
+def test_what_runs_note_is_known_before_the_first_is_trained(monkeypatch, patient):
+    """Those that are not built note what they would note alone; of the other seeds also without a look."""
+    unread = ["optimizer.momentum=0", "optimizer.dampening=0.1"]
+    numbers = [[], ["optimizer.lr=0.01"], ["scheduler.step_size=1"], unread]
+    late = ["scheduler=step", "scheduler.step_size=30", "optimizer=sgd"]
+    sets = [[*late, *extra] for extra in numbers] + [["init=xavier"]]
+    requests = [asked(f"seed.value={seed}", *extra) for extra in sets for seed in (0, 1)]
+    if not patient:  # one look at each setting is all there is time for
+        looked = itertools.count()
+        monkeypatch.setattr(beforehand, "run_in_child", lambda ask: json.loads(json.dumps(ask())))
+        monkeypatch.setattr(beforehand.time, "process_time", lambda: next(looked) / (len(sets) + 1))
+    alone = [list(run.build(request).notes) for request in requests]
+    assert beforehand.look(requests).notes == dict(enumerate(alone))
+    assert any("stays at 0.01" in note for note in alone[2]) and alone[4] != alone[2]
+
+
 def test_refused_runs_leave_nothing_and_are_told_once(empty_folder, capfd):
     requests = [asked(f"seed.value={seed}", "optimizer.lr=-1") for seed in range(3)]
     for _, error in launch.train(requests, APART):
@@ -174,6 +234,22 @@ def test_refused_runs_leave_nothing_and_are_told_once(empty_folder, capfd):
     assert out.endswith(": 3 refused\n") and err.startswith("refused       seed.value=")
     assert err.count(" and 2 more\n") == err.count("must be in") == 1
     assert list(empty_folder.iterdir()) == []
+
+
+def test_runs_that_began_with_other_code_are_told_before_a_process_starts(monkeypatch, empty_folder, capfd):
+    monkeypatch.setattr(pool, "start_child", None)
+    given = [f"output_dir={empty_folder}/outputs", "name=main"]
+    requests = [composed(f"seed.value={seed}", *given, "progress=true") for seed in range(3)]
+    for seed in range(3):
+        sweeps.run(empty_folder / "outputs" / "main", f"seed.value={seed}", value=None, status="interrupted")
+    outcomes = pool.train_all(requests)
+    assert [status(outcome) for outcome in outcomes] == ["changed"] * 3
+    tell(outcomes, requests)
+    out, err = capfd.readouterr()
+    assert out.startswith("sweep         ") and ": 3 runs: 3 changed" in " ".join(out.split())
+    assert err.count("accept_changes=true continues it") == err.count(" and 2 more\n") == 1
+    accepted = composed("seed.value=0", *given, "accept_changes=true")
+    assert changes.already_ended(accepted) is None
 
 
 def test_a_run_that_another_process_trains_is_elsewhere(capfd):
@@ -331,7 +407,6 @@ def begun() -> list[Path]:
 
 def sweep(*arguments: str) -> subprocess.Popen:
     command = [
-        sys.executable,
         TRAIN,
         "-m",
         *LONG,
@@ -339,12 +414,11 @@ def sweep(*arguments: str) -> subprocess.Popen:
         "hydra.launcher.max_parallel=2",
         "hydra.launcher.fuse=false",
     ]
-    return subprocess.Popen(
+    return commands.popen(
         [*command, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=ENVIRONMENT,
         start_new_session=True,
     )
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -101,9 +102,9 @@ def test_a_file_that_is_edited_during_a_process_is_told_as_it_was_loaded(own):
 def test_code_and_versions_are_known_at_once_and_without_torch():
     told = in_process(
         "import json, sys, time\nfrom sweepwise.provenance import environment, sources\n"
-        "start = time.perf_counter()\ncode = sources.code(['torch.nn.Linear', 'sweepwise.x'])\n"
-        "first = time.perf_counter()\nversions = environment.versions()\n"
-        "second = time.perf_counter()\n"
+        "start = time.process_time()\ncode = sources.code(['torch.nn.Linear', 'sweepwise.x'])\n"
+        "first = time.process_time()\nversions = environment.versions()\n"
+        "second = time.process_time()\n"
         "loaded = sorted({'torch', 'numpy'} & set(sys.modules))\n"
         "print(json.dumps([first - start, second - first, versions, loaded]))"
     )
@@ -241,7 +242,7 @@ def test_the_environment_names_what_a_result_depends_on(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     monkeypatch.setenv("SECRET_TOKEN", "s")
     found = environment.current_environment()
-    assert (found["torch"], found["numpy"]) == (torch.__version__, numpy.__version__)
+    assert (found["torch"], found["numpy"]) == (version("torch"), numpy.__version__)
     assert found["python"] == ".".join(map(str, sys.version_info[:3]))
     assert found["threads"] == torch.get_num_threads()
     assert found["pid"] == os.getpid() and found["command"] == sys.argv
@@ -304,6 +305,21 @@ def test_a_diff_with_edited_staged_removed_and_new_files_makes_the_code_again(ch
         if not {".hidden", "__pycache__"} & set(path.parts):
             assert (again / path.relative_to(checkout)).read_bytes() == path.read_bytes()
     assert not (again / "mine_of_test" / "__init__.py").exists()
+
+
+def test_an_edit_within_the_second_of_the_commit_is_in_the_diff_beside_a_new_file(checkout, own):
+    # Such an edit, of the same size, is known only by the time of the index.
+    edited, index = own / "deep" / "net.py", checkout / ".git" / "index"
+    subprocess.run(["git", "-C", str(checkout), "config", "core.trustctime", "false"], check=True)
+    moment = (1_700_000_000, 1_700_000_000)
+    os.utime(edited, moment)
+    subprocess.run(["git", "-C", str(checkout), "add", "-A"], check=True)
+    os.utime(index, moment)
+    edited.write_text(edited.read_text().replace("2", "3").replace("1", "3"))
+    os.utime(edited, moment)
+    (own / "new.py").write_text("x = 5\n")
+    told = origin.diff()
+    assert "+x = 5" in told and "3" in edited.read_text() and "deep/net.py" in told
 
 
 def test_a_long_diff_is_cut_and_says_so(checkout, own, monkeypatch):

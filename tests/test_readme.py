@@ -12,7 +12,7 @@ from sweepwise.store.request import Request
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text().replace("\\\n", " ")
-    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md"))
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md"))
 }
 README = PAGES["README.md"]
 COMMANDS = {

@@ -7,10 +7,11 @@ import sys
 import time
 from datetime import datetime
 
+import commands
 import pytest
-from small import ENVIRONMENT, ROOT, TRAIN
+from small import ROOT, TRAIN
 
-from sweepwise.store import claim, record, status
+from sweepwise.store import claim, record, shape, status
 from sweepwise.store.record import DamagedRecord, Record
 from sweepwise.store.status import current_status
 
@@ -40,7 +41,7 @@ def test_a_record_that_goes_on_keeps_its_start_and_adds_its_attempts_up(tmp_path
     second.end("interrupted", "after step 60")
     third = Record(tmp_path, going_on=True, from_step=61)
     clock[0] += 3
-    third.end("finished", "", best={"epoch": 1})
+    third.end("finished", "", notes=["c"])
     found = record.read(tmp_path)
     assert (found["status"], found["seconds"], found["started"]) == ("finished", 10.0, before["started"])
     assert [attempt["seconds"] for attempt in found["attempts"]] == [5.0, 2.0, 3.0]
@@ -153,13 +154,7 @@ def test_a_damaged_record_is_told_with_its_name_and_the_way_out(content, tmp_pat
 def test_a_damaged_record_ends_the_command_unless_the_run_is_trained_anew(tmp_path):
     def command(*more: str) -> subprocess.CompletedProcess:
         small = ["data=wine", "model.hidden=[4]", "monitor=none", "early_stop=none", "trainer.max_epochs=1"]
-        return subprocess.run(
-            [sys.executable, TRAIN, *small, "trainer.device=cpu", *more],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=ENVIRONMENT,
-        )
+        return commands.run([TRAIN, *small, "trainer.device=cpu", *more], cwd=tmp_path)
 
     assert command().returncode == 0
     (path,) = tmp_path.glob("outputs/main/*/record.json")
@@ -170,3 +165,18 @@ def test_a_damaged_record_ends_the_command_unless_the_run_is_trained_anew(tmp_pa
     assert f"{path.relative_to(tmp_path)} is damaged" in done.stderr and path.read_bytes() == content[:-20]
     assert command("fresh=true").returncode == 0
     assert record.read(path.parent)["status"] == "finished"
+
+
+def test_the_metrics_of_the_best_weights_and_the_last_ones_are_apart_also_in_earlier_records():
+    best = {"metric": "val/loss", "value": 0.25, "epoch": 3, "step": 9}
+    kept, tested, last = {"val/loss": 0.25}, {"test/loss": 0.5}, {"train/loss": 0.125, "val/loss": 0.375}
+    parts = {"val": {"loss": 0.25}, "test": {"loss": 0.5}}
+    now = {"best": best | {"metrics": kept | tested, "measured": parts}, "last": last}
+    earlier = {"best": best | {"metrics": kept}, "metrics": last | tested, "final": parts}
+    for known in (now, earlier):
+        assert shape.record({"status": "finished", **known}) == ""
+        assert record.best_metrics(known) == {"val/loss": 0.25, "test/loss": 0.5}
+        assert record.last_metrics(known) == last
+        assert record.measured(known) == parts
+    for known in ({}, {"best": None}, {"status": "running"}):
+        assert record.best_metrics(known) == record.last_metrics(known) == record.measured(known) == {}

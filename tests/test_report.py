@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from small import CONF, PLAIN, WINE
+from small import PLAIN, WINE, composed
 
-from sweepwise import cli, run
+from sweepwise import run
 from sweepwise.diagnosis import advice
 from sweepwise.diagnosis.measure import Measurements
 from sweepwise.run import description, from_config
@@ -24,7 +24,7 @@ def trained(tmp_path, capsys):
     """Trains a run; returns its folder and the lines that it printed."""
 
     def train(*overrides: str) -> tuple[Path, list[str]]:
-        asked = cli.composed([*SMALL, f"output_dir={tmp_path}", "trainer.max_epochs=2", *overrides], CONF)
+        asked = composed(*SMALL, f"output_dir={tmp_path}", "trainer.max_epochs=2", *overrides)
         capsys.readouterr()
         run.train(asked)
         return asked.folder, capsys.readouterr().out.splitlines()

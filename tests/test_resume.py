@@ -16,8 +16,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-import yaml
-from small import CONF
+from small import CONF, option_of
 from tensorboard.backend.event_processing import event_accumulator, plugin_event_accumulator
 from torch import nn
 from torch.optim import lr_scheduler
@@ -171,7 +170,7 @@ def assert_same(one, other, *folders):
 
 def optimizer(name):
     """As a config has it."""
-    options = yaml.safe_load((CONF / f"optimizer/{name}.yaml").read_text())
+    options = option_of(CONF / f"optimizer/{name}.yaml")
     decay, kind = options.pop("decay"), pydoc.locate(options.pop("_target_"))
     return partial(FlatOptimizer, partial(kind, **options), decay=decay)
 
@@ -225,6 +224,12 @@ SCHEDULERS = {
 def test_schedules(tmp_path, name):
     run = survives(tmp_path, scheduler=SCHEDULERS[name])
     assert len(set(run.schedule.rates)) > 1
+
+
+def test_without_a_validation_part(tmp_path):
+    everything = split(digits(), examples=120, batch_size=24, validation=0, test=0)
+    run = survives(tmp_path, data=everything, settings={"ema": 0.9}, stops=(2, 5))
+    assert (run.best.metric, run.best.step, run.final) == (None, STEPS - 1, {})
 
 
 def test_early_stopping(tmp_path):

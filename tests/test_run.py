@@ -2,17 +2,16 @@
 
 import hashlib
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix, recall_score
-from small import CONF, SMALL
+from small import CONF, SMALL, composed
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 
@@ -58,10 +57,7 @@ def torch_settings():
 
 def request(home: Path, *overrides: str, small: bool = True) -> Request:
     given = [*(SMALL if small else []), f"output_dir={home}", *overrides]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("train", given), resolve=True)
-    assert isinstance(config, dict)
-    return Request({str(key): value for key, value in config.items()}, list(overrides))
+    return Request(composed(*given).config, list(overrides))
 
 
 def train(home: Path, *overrides: str, small: bool = True) -> tuple[Path, run.Result]:
@@ -107,7 +103,8 @@ def test_every_option_binds_and_trains_two_steps(option, tmp_path, data_files):
     assert (result.exit_code, result.run.status) == (0, "finished")
     found = record.read(folder)
     assert found["stopped"]["step"] == 1 and found["best"]["step"] == 1
-    assert np.isfinite([found["metrics"][f"{part}/loss"] for part in ("train", "val", "test")]).all()
+    assert np.isfinite([found["last"][f"{part}/loss"] for part in ("train", "val")]).all()
+    assert np.isfinite([found["best"]["metrics"][f"{part}/loss"] for part in ("val", "test")]).all()
     assert weights(folder)["best"] == weights(folder)["last"]
 
 
@@ -196,7 +193,16 @@ def test_a_folder_holds_what_other_tools_rely_on(trained):
     home, overrides, folder, _ = trained
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     (event_file,) = {name for name in names if name.startswith("events.out.tfevents.")}
-    wanted = {"config.yaml", "record.json", "code.diff", "metrics.jsonl", ".lock", event_file}
+    wanted = {
+        "config.yaml",
+        "record.json",
+        "code.diff",
+        "columns.tfevents",
+        "metrics.jsonl",
+        "prediction.json",
+        ".lock",
+        event_file,
+    }
     found = record.read(folder)
     best, last = f"best-{found['best']['step'] + 1:08d}", f"step-{found['stopped']['step'] + 1:08d}"
     wanted |= {f"checkpoints/{best}/{name}" for name in ("weights.safetensors", "manifest.json")}
@@ -206,7 +212,7 @@ def test_a_folder_holds_what_other_tools_rely_on(trained):
     links = {name: (folder / "checkpoints" / name).readlink() for name in ("best", "last")}
     assert links == {"best": Path(best), "last": Path(last)}
     assert folder.parent == home / "main"
-    assert folder.name.startswith("trainer.max_epochs=12,optimizer.lr=0.05,early_stop=patience")
+    assert folder.name.startswith("max_epochs=12__lr=0.05__early_stop=patience__patience=2__")
     assert folder.name.endswith(f"seed=3-{request(home, *overrides).id}")
 
 
@@ -226,7 +232,7 @@ def test_a_record_says_what_the_run_was_and_became(trained):
     assert found["status"] == result.run.status == "stopped early" and found["reason"]
     assert found["stopped"]["why"] == found["reason"] and "val/loss" in found["reason"]
     assert found["seconds"] > 0 and found["started"] <= found["ended"]
-    assert found["environment"]["torch"] == torch.__version__ and found["environment"]["threads"] == 1
+    assert found["environment"]["torch"] == version("torch") and found["environment"]["threads"] == 1
     assert found["init"]["linear0.weight"].startswith("xavier_normal_")
     assert found["data_sha256"] == run.build(asked).data.sha256
     assert result.exit_code == 0
@@ -243,8 +249,8 @@ def test_best_and_stopped_follow_from_the_logged_metrics(trained):
     assert (found["stopped"]["epoch"], found["stopped"]["step"]) == (best + 2, 7 * (best + 3) - 1)
     assert epochs[-1]["epoch"] == best + 2
     last = {tag: value for tag, value in epochs[-1].items() if tag not in ("step", "epoch")}
-    assert {tag: found["metrics"][tag] for tag in last} == last
-    assert found["metrics"].keys() - last.keys() == {"test/loss", "test/accuracy"}
+    assert found["last"] == last
+    assert found["last"]["val/loss"] > found["best"]["metrics"]["val/loss"] == losses[best]
 
 
 def test_checkpoints_are_the_weights_behind_the_recorded_numbers(trained):
@@ -252,8 +258,8 @@ def test_checkpoints_are_the_weights_behind_the_recorded_numbers(trained):
     found = record.read(folder)
     built = run.build(request(home, *overrides))
     parts = {"val": built.data.validation, "test": built.data.test}
-    wanted = {"best": {"val": found["best"]["value"], "test": found["metrics"]["test/loss"]}}
-    wanted["last"] = {"val": found["metrics"]["val/loss"]}
+    wanted = {"best": {"val": found["best"]["value"], "test": found["best"]["metrics"]["test/loss"]}}
+    wanted["last"] = {"val": found["last"]["val/loss"]}
     for name, losses in wanted.items():
         built.model.load_state_dict(load_file(folder / "checkpoints" / name / "weights.safetensors"))
         built.model.eval()
@@ -270,9 +276,9 @@ def test_a_record_has_every_metric_of_the_best_weights(trained):
     parts = {"val": built.data.validation, "test": built.data.test}
     built.model.load_state_dict(load_file(folder / record.BEST_WEIGHTS))
     built.model.eval()
-    assert list(found["final"]) == ["val", "test"]
+    assert list(found["best"]["measured"]) == ["val", "test"]
     for name, part in parts.items():
-        final = found["final"][name]
+        final = found["best"]["measured"][name]
         with torch.no_grad():
             answer = built.model(part.x).argmax(1)
         assert final["confusion"] == confusion_matrix(part.y, answer, labels=range(3)).tolist()
@@ -280,9 +286,11 @@ def test_a_record_has_every_metric_of_the_best_weights(trained):
         assert final["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(part.y, answer))
         assert 0 <= final["ece"] <= 1 and "top5" not in final
     best = found["best"]["metrics"]
-    assert {f"val/{name}": found["final"]["val"][name] for name in ("loss", "accuracy")} == best
-    tested = {tag: value for tag, value in found["metrics"].items() if tag.startswith("test/")}
-    assert tested == {f"test/{name}": found["final"]["test"][name] for name in ("loss", "accuracy")}
+    assert best == {
+        f"{part}/{name}": found["best"]["measured"][part][name]
+        for part in parts
+        for name in ("loss", "accuracy")
+    }
 
 
 def test_metrics_that_were_chosen_are_logged_and_can_stop_a_run(tmp_path):
@@ -298,7 +306,9 @@ def test_metrics_that_were_chosen_are_logged_and_can_stop_a_run(tmp_path):
     assert (best["metric"], best["value"]) == ("val/balanced_accuracy", max(values))
     assert best["epoch"] == values.index(max(values))
     assert result.run.status in ("stopped early", "finished")
-    assert record.read(folder)["metrics"].keys() >= {f"test/{name}" for name in names}
+    assert record.read(folder)["best"]["metrics"].keys() == {
+        f"{part}/{name}" for part in ("val", "test") for name in names
+    }
 
 
 def test_class_weights_weigh_in_training_and_validation(tmp_path):
@@ -309,7 +319,8 @@ def test_class_weights_weigh_in_training_and_validation(tmp_path):
         name: train(tmp_path / name, f"trainer.class_weights={said}", "trainer.max_epochs=2")[0]
         for name, said in asked.items()
     }
-    found = {name: record.read(folder)["metrics"] for name, folder in folders.items()}
+    known = {name: record.read(folder) for name, folder in folders.items()}
+    found = {name: record.last_metrics(one) | record.best_metrics(one) for name, one in known.items()}
     assert found["balanced"] == found["listed"]
     for tag in ("train/loss", "val/loss", "test/loss"):
         assert found["ones"][tag] == pytest.approx(found["none"][tag], rel=1e-4)
@@ -340,8 +351,13 @@ def test_metrics_lines_hold_what_the_event_file_holds(trained):
     scalars: dict[tuple[int, str], float] = {
         (step, tag): value for step, tag, kind, value in events(folder) if kind == "simple_value"
     }
+    best = {tag: (step, scalars.pop((step, tag))) for step, tag in list(scalars) if tag.startswith("best/")}
+    known = record.read(folder)["best"]
+    for key, value in known["metrics"].items():
+        assert best[f"best/{key}"] == (known["step"], np.float32(value))
+    assert {"best/val/accuracy", "best/test/loss"} <= best.keys()
     told = {
-        (line["step"], tag): value
+        (line["step"], tag[0].upper() + tag[1:] if tag.startswith(("train/", "val/")) else tag): value
         for line in lines(folder)
         for tag, value in line.items()
         if tag not in ("step", "epoch")

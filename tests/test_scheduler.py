@@ -8,10 +8,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
-from small import CONF
+from small import CONF, option_of
 from torch import nn
 from torch.optim import lr_scheduler as torchs
 
+from sweepwise.early_stop.patience import Patience
 from sweepwise.run import schedule as schedule_of
 from sweepwise.scheduler import HORIZON, Schedule, warmup_steps
 
@@ -29,7 +30,7 @@ def composed(name: str, *, steps: int, steps_per_epoch: int, lr: float = 0.1, **
 
 
 def config_of(name: str, lr: float = 0.1, **changes) -> dict:
-    node = yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) | changes
+    node = option_of(FOLDER / f"{name}.yaml") | changes
     config = OmegaConf.create({"scheduler": node, "optimizer": {"lr": lr}})
     return OmegaConf.to_container(config, resolve=True)
 
@@ -231,6 +232,12 @@ def test_notes_of_a_schedule_that_never_changes(size):
     ]
 
 
+def test_notes_of_a_schedule_that_changes_only_long_after():
+    (note,) = schedule(partial(torchs.StepLR, step_size=500)).notes()
+    assert note == "the rate stays at 0.1 in all 10 epochs of the training, and long after"
+    assert schedule(partial(torchs.ConstantLR, factor=1.0, total_iters=0)).notes() == []
+
+
 def test_a_warmup_hides_no_schedule_that_never_changes():
     (note,) = schedule(partial(torchs.StepLR, step_size=9), warmup=2).notes()
     assert note == "the rate first changes after 9 epochs, the training has 8: it stays at 0.1"
@@ -305,16 +312,98 @@ def test_plateau_with_factor_zero_ends_at_zero():
     assert driven(schedule(plateau(patience=0, factor=0.0)), [1.0] * 4)[::2] == [0.1, 0.1, 0.0, 0.0]
 
 
-def test_plateau_leaves_past_rates_and_rescales_what_is_left_of_the_warmup():
-    rule = schedule(plateau(patience=0), warmup=4)
-    ramp = 0.1 * np.arange(1, 9) / 9
-    driven(rule, [1.0, 1.0])
-    np.testing.assert_allclose(rule.rates, [*ramp[:4], *(ramp[4:] / 2), *[0.05] * 12], rtol=1e-12)
+@pytest.mark.parametrize("warmup", [0, 2, 5])
+@pytest.mark.parametrize("patience", [0, 1, 3])
+def test_plateau_begins_after_the_warmup(patience, warmup):
+    values = [1.0, 1.0, 0.5, 0.5, 0.5, 0.7, 0.4, 0.4, 0.4, 0.4]
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    theirs, expected = plateau(patience=patience)(optimizer), []
+    for value in values[warmup:]:
+        expected += [optimizer.param_groups[0]["lr"]] * 2
+        theirs.step(value)
+    used = driven(schedule(plateau(patience=patience), warmup=warmup), values)
+    ramp = 0.1 * np.arange(1, 2 * warmup + 1) / (2 * warmup + 1)
+    np.testing.assert_allclose(used, [*ramp, *expected], rtol=1e-12)
 
 
-def test_plateau_after_its_warmup():
-    used = driven(schedule(plateau(patience=3), warmup=2), [1.0] * 6)
-    np.testing.assert_allclose(used, [0.02, 0.04, 0.06, 0.08, *[0.1] * 6, *[0.05] * 2], rtol=1e-12)
+def test_plateau_leaves_a_warmup_that_ends_within_an_epoch_as_it_is():
+    rule = schedule(plateau(patience=0), warmup=2.5)
+    used = driven(rule, [1.0] * 5)
+    ramp = 0.1 * np.arange(1, 6) / 6
+    np.testing.assert_allclose(used, [*ramp, 0.1, 0.1, 0.1, 0.05, 0.05], rtol=1e-12)
+
+
+@pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
+@pytest.mark.parametrize(("mode", "values"), [("max", [-0.5, -0.4, -0.3]), ("min", [-0.3, -0.4, -0.5])])
+def test_plateau_and_early_stopping_have_one_rule_for_negative_metrics(mode, values, threshold_mode):
+    """torch's own relative rule takes an equal negative value for an improvement, and never acts."""
+    values = [*values, *[values[-1]] * 6]
+    rule = schedule(plateau(mode=mode, patience=2, threshold_mode=threshold_mode), metric="val/score")
+    used = driven(rule, values)
+    stop = Patience(metric="val/score", mode=mode, patience=3)
+    stopped = [bool(stop.update(epoch, value)) for epoch, value in enumerate(values)]
+    assert stopped.index(True) == 5  # the third epoch without improvement
+    np.testing.assert_allclose(used[::2], [0.1] * 6 + [0.05] * 3, rtol=1e-12)
+
+
+def test_what_improves_a_negative_metric_by_less_than_the_threshold_is_none():
+    values = [-1.0, -0.99, -0.98, -0.97]
+    rule = schedule(plateau(mode="max", patience=1, threshold=0.05), metric="val/r2")
+    assert driven(rule, values)[::2] == [0.1, 0.1, 0.1, 0.05]
+    rule = schedule(plateau(mode="max", patience=1, threshold=0.005), metric="val/r2")
+    assert driven(rule, values)[::2] == [0.1] * 4
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 5])
+@pytest.mark.parametrize("patience", [1, 2, 4])
+@pytest.mark.parametrize("cooldown", [0, 3])
+def test_plateau_counts_epochs_however_often_is_validated(every, patience, cooldown):
+    """As torch's rule would, stepped after every epoch, but acting only when there is a new value."""
+    values = [1.0, 0.5, *[0.5] * 28]
+    bad, cooling, rate, wanted = 0, 0, 0.1, []
+    for epoch in range(30):
+        wanted.append(rate)
+        validated = (epoch + 1) % every == 0
+        improved = validated and epoch < 2 * every  # the first two values
+        bad = 0 if improved or cooling else bad + 1
+        cooling = max(0, cooling - 1)
+        if validated and bad > patience:
+            bad, cooling, rate = 0, cooldown, rate / 2
+    rule = schedule(plateau(patience=patience, cooldown=cooldown), steps=60)
+    used = []
+    for epoch in range(30):
+        used.append(rule.rates[2 * epoch])
+        if (epoch + 1) % every == 0:
+            rule.observe(2 * epoch + 2, values[epoch // every])
+    np.testing.assert_allclose(used, wanted, rtol=1e-12)
+    assert len(set(used)) > 1
+
+
+class OwnPlateau(torchs.ReduceLROnPlateau):
+    def step(self, metrics, epoch=None):
+        if metrics > 1:
+            self._reduce_lr(epoch)
+
+
+def test_a_plateau_with_a_rule_of_its_own_keeps_it():
+    assert driven(schedule(partial(OwnPlateau, factor=0.5)), [1.0, 2.0, 0.0])[::2] == [0.1, 0.1, 0.05]
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "options", "message"),
+    [
+        (plateau(), {"per": "step"}, "scheduler.per=step: must be epoch"),
+        (plateau(), {"end": 3}, "scheduler.end=3: must be null"),
+        (
+            partial(torchs.StepLR, step_size=2),
+            {"metric": "val/loss"},
+            "scheduler.metric=val/loss: must be left",
+        ),
+    ],
+)
+def test_an_argument_that_the_scheduler_would_not_read_is_refused(scheduler, options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        schedule(scheduler, **options)
 
 
 def test_other_schedules_ignore_the_metric():

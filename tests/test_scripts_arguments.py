@@ -1,5 +1,6 @@
 """What scripts share: their own settings, options beside each other, runs that are trained once."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -158,8 +159,12 @@ def test_history_reads_validated_epochs(tmp_path):
     with pytest.raises(UsageError, match="not the folder of a run"):
         history.history(tmp_path)
     log = tmp_path / "metrics.jsonl"
-    log.write_text('{"step": 3, "train/loss": 1}\n')
-    with pytest.raises(UsageError, match="not validated any epoch"):
+    log.write_text('{"step": 3, "lr": 1}\n')
+    with pytest.raises(UsageError, match="no epoch of this run has ended yet"):
         history.history(tmp_path)
-    log.write_text('{"step": 3, "lr": 1}\n{"step": 4, "epoch": 0, "val/loss": 2}\n')
-    assert history.history(tmp_path) == [{"step": 4, "epoch": 0, "val/loss": 2}]
+    first, second = {"step": 4, "epoch": 0, "train/loss": 3}, {"step": 9, "epoch": 1, "train/loss": 2}
+    log.write_text(f'{{"step": 3, "lr": 1}}\n{json.dumps(first)}\n{json.dumps(second)}\n')
+    assert history.history(tmp_path) == [first, second]  # there is no validation part
+    second |= {"val/loss": 2}
+    log.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    assert history.history(tmp_path) == [second]

@@ -8,16 +8,16 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
+import commands
 import pytest
 import torch
-from small import CONF, ENVIRONMENT, ROOT
+from small import ENVIRONMENT, ROOT, composed
 
-from sweepwise import cli, run
+from sweepwise import run
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.store import record
 from sweepwise.verify import crash_recovery
@@ -62,13 +62,7 @@ def one_thread():
 
 def call(*command, **variables):
     """Runs a program of this checkout in a process of its own."""
-    return subprocess.run(
-        [sys.executable, *map(str, command)],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={**ENVIRONMENT, **variables},
-    )
+    return commands.run(command, {**ENVIRONMENT, **variables}, cwd=ROOT)
 
 
 def trained(tmp_path, *overrides):
@@ -124,7 +118,8 @@ runpy.run_path("scripts/verify.py", run_name="__main__")
 @pytest.mark.slow
 def test_verify_finds_what_is_not_remembered(tmp_path):
     folder = trained(tmp_path / "runs", "model.hidden=[16]")
-    done = call("-c", BROKEN, folder, "kills=8", "every=3", TMPDIR=tmp_path)
+    (tmp_path / "broken.py").write_text(BROKEN)
+    done = call(tmp_path / "broken.py", folder, "kills=8", "every=3", TMPDIR=tmp_path)
     assert done.returncode == 1, done.stdout
     assert "  differs: SIG" in done.stdout
     assert "last/weights.safetensors: linear0.bias: " in done.stdout
@@ -178,7 +173,7 @@ def test_reproduce_names_what_differs_and_what_has_changed(tmp_path):
     done = call("scripts/reproduce.py", folder, TMPDIR=tmp_path)
     assert done.returncode == 1
     assert "differs       metrics.jsonl: step 0, lr/lr: 0.002 and 0.001\n" in done.stdout
-    assert f"changed       torch 1.0 -> {torch.__version__}\n" in done.stdout
+    assert f"changed       torch 1.0 -> {version('torch')}\n" in done.stdout
     assert list(tmp_path.glob("sweepwise-reproduce-*"))
 
 
@@ -195,7 +190,7 @@ def test_reproduce_wants_an_end(tmp_path):
 @pytest.fixture
 def request_(tmp_path):
     overrides = [*SMALL, *TRAININGS["plain"], "checkpoint.minutes=0", "checkpoint.steps=3"]
-    return cli.composed([*overrides, f"output_dir={tmp_path}"], CONF)
+    return composed(*overrides, f"output_dir={tmp_path}")
 
 
 @pytest.fixture

@@ -93,6 +93,15 @@ def test_r2_of_the_mean_and_of_the_truth():
     np.testing.assert_allclose(ours["mae"], [2 * 2, 0])
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("wanted", [[1.5], [0.1 + 0.2, 0.3], [0.7] * 9, [-3.0, -3.0]])
+def test_r2_of_equal_targets_is_not_defined(wanted):
+    """scikit-learn returns NaN for one example, and 0 or 1 by its own rule for several."""
+    targets = torch.tensor([wanted], dtype=torch.float64)
+    ours = measured(Regression(2.0), targets[..., None].float() + 1, targets)
+    assert np.isnan(ours["r2"]).all() and np.isfinite(ours["loss"]).all()
+
+
 def test_a_batch_of_one_example(generator):
     loss = Regression(1.0).loss(torch.tensor([[3.0]]), torch.tensor([1.0]))
     assert loss.shape == () and loss.item() == 4

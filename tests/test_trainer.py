@@ -636,11 +636,15 @@ def test_workers_give_the_same_bits():
     assert found[0] == found[1]
 
 
-def test_the_first_end_of_a_run_counts():
+def test_an_end_counts_once_the_last_work_is_done():
     run = run_of(dataset(), 1)
-    run.end("diverged", "loss inf")
     run.end("finished")
-    assert (run.status, run.reason) == ("diverged", "loss inf")
+    run.end("failed", "the disk is full")
+    assert (run.status, run.reason) == ("failed", "the disk is full")
+    run = run_of(dataset(), 1)
+    train(dataset(), [run], learner(dataset(), 0), epochs=1)
+    run.end("failed", "the disk is full")
+    assert (run.status, run.reason) == ("finished", "")
 
 
 @pytest.mark.parametrize("epochs, limit, steps", [(4, None, 12), (4, 5, 5), (4, 12, 12), (4, 100, 12)])

@@ -121,6 +121,21 @@ def test_what_a_pass_changes_outside_of_parameters_and_buffers_is_found(name):
         FusedLearner(own, torch.randn(64, 7))
 
 
+def test_a_model_that_holds_an_iterator_that_cannot_be_copied_is_not_fused():
+    """Such as a generator, and from Python 3.14 on those of itertools, which cannot be pickled any more."""
+
+    class Remembers(Foreign):
+        def __init__(self):
+            super().__init__()
+            self.kept = (number for number in range(99))
+
+        def forward(self, x):
+            return super().forward(x) + 0 * next(self.kept)
+
+    with pytest.raises(Unfusable, match="cannot pickle 'generator' object"):
+        FusedLearner(learners(Remembers, 2), torch.randn(64, 7))
+
+
 class Hook:
     count = 0
 
@@ -167,7 +182,7 @@ class Adds(Foreign):
         h = self.first(x)
         if self.training:
             self.mean.mul_(0.9).add_(h.mean(0).detach(), alpha=0.1)
-        return self.last(h - self.mean)
+        return self.last((h - self.mean) * self.scale)
 
 
 class Draws(Foreign):

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from small import CONF, WINE
+from small import WINE, composed
 from torch import nn
 
-from sweepwise import cli, run
+from sweepwise import run
 from sweepwise.diagnosis import advice
 from sweepwise.diagnosis.measure import Layer, Measurements
 from sweepwise.init import initialize_
@@ -19,7 +19,7 @@ TEN = "[50,50,50,50,50,50,50,50,50,50]"
 
 
 def parts_of(*overrides: str) -> Parts:
-    return run.build(cli.composed([*WINE, "early_stop=none", *overrides], CONF))
+    return run.build(composed(*WINE, "early_stop=none", *overrides))
 
 
 def start_of(*overrides: str) -> advice.Diagnosis:

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from worlds import (
     ADAM,
     PATIENCE_SECONDS,
     SGD,
+    all_rows,
     classes,
     close,
     even,
@@ -37,13 +38,14 @@ from worlds import (
     variables,
 )
 
-from sweepwise import build, library, parts, run
+from sweepwise import build, parts, run
 from sweepwise.distributed.join import join_world
 from sweepwise.distributed.place import Place, place
 from sweepwise.distributed.world import SINGLE_PROCESS
 from sweepwise.early_stop.patience import Patience
 from sweepwise.errors import UsageError
 from sweepwise.learner.module import ModuleLearner
+from sweepwise.library import building
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer.clip_norm import ClipNorm
 from sweepwise.regularizer.dropout import Dropout
@@ -58,7 +60,7 @@ from sweepwise.store.record import read
 from sweepwise.trainer import Settings
 from sweepwise.verify.compare import compare
 
-pytestmark = pytest.mark.usefixtures("in_double")
+pytestmark = pytest.mark.usefixtures("in_double", "written_soon")
 
 
 class Idle(nn.Module):
@@ -93,32 +95,27 @@ CASES = {
     },
     "divergence": {"optimizer": partial(torch.optim.SGD, lr=1e200)},
     "regression": {"data": numbers},
+    "all rows": {"data": all_rows},
     "batch norm": {"data": even, "model": partial(network, norm="batch")},
     "layer norm": {"model": partial(network, norm="layer")},
     "idle parameter": {"model": lambda features, outputs: Idle(features, outputs).double()},
 }
 
 
-@pytest.fixture(scope="module")
-def worlds(in_double, tmp_path_factory):
-    """What became of all cases, by the size of the world: a list over its ranks."""
-    return cache(lambda size: outcomes(tmp_path_factory.mktemp(f"world{size}"), size, CASES))
-
-
-@pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_several_train_as_one(worlds, size, name):
-    found = [rank[name] for rank in worlds(size)]
-    (alone,) = (rank[name] for rank in worlds(1))
-    if name == "divergence":
-        assert {one["status"] for one in found} == {alone["status"]} == {"diverged"}
-        return
-    for one in found:
-        close(alone, one)
-    for one in found[1:]:
-        assert pickle.dumps(one) == pickle.dumps(found[0])  # all ranks have the same, to the bit
-    assert len(alone["steps"])
-    assert (name != "early stopping") or alone["status"] == "stopped early"
+def test_several_train_as_one(size, tmp_path):
+    """All cases in one test: xdist would have each of its workers train them."""
+    (alone,) = outcomes(tmp_path / "alone", 1, CASES)
+    first, *others = found = outcomes(tmp_path / "together", size, CASES)
+    for name in CASES:
+        if name == "divergence":
+            assert {one[name]["status"] for one in [alone, *found]} == {"diverged"}
+            continue
+        for rank in others:
+            assert pickle.dumps(rank[name]) == pickle.dumps(first[name]), name  # alike, to the bit
+        close(alone[name], first[name], name)
+        assert len(alone[name]["steps"]), name
+    assert alone["early stopping"]["status"] == "stopped early"
 
 
 def test_dropout_differs_between_the_ranks(tmp_path):
@@ -126,7 +123,7 @@ def test_dropout_differs_between_the_ranks(tmp_path):
 
     def masks() -> int:
         with join_world() as world:
-            library.assemble = partial(parts.assemble, world=world)
+            building.assemble = partial(parts.assemble, world=world)
             built = build(
                 data=classes(),
                 model=network,
@@ -217,6 +214,23 @@ def test_a_signal_to_one_stops_all_and_they_go_on_to_the_bit(tmp_path, rank, num
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_they_pause_together_and_go_on_to_the_bit(tmp_path, parallel):
+    chosen = (*LONG, "trainer.max_epochs=6", f"trainer.parallel={parallel}")
+    codes, told = together(tmp_path / "whole", 2, *chosen)
+    assert codes == [0, 0], told
+    for pause in (2, 2, 4):
+        codes, told = together(tmp_path / "cut", 2, *chosen, f"trainer.pause_after={pause}")
+        assert codes == [0, 0], told
+        known = read(folder_of(tmp_path / "cut"))
+        assert (known["status"], known["stopped"]["epoch"]) == ("pruned", pause - 1)
+    codes, told = together(tmp_path / "cut", 2, *chosen)
+    assert codes == [0, 0] and "not bit-exact" not in told, told
+    folders = [folder_of(tmp_path / name) for name in ("whole", "cut")]
+    assert [str(found) for found in compare(*folders)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_death_of_one_ends_all_and_they_go_on(tmp_path, rank, parallel):
     chosen = (*LONG, f"trainer.parallel={parallel}")
@@ -246,7 +260,7 @@ def test_going_on_in_another_world_gives_the_same_up_to_rounding(tmp_path):
         torch.set_default_dtype(torch.float64)
     known, whole = read(folder_of(tmp_path / "cut")), read(folder_of(tmp_path / "whole"))
     assert known["not_bit_exact"] == ["processes 2 -> 1"]
-    assert known["metrics"]["train/loss"] == pytest.approx(whole["metrics"]["train/loss"], rel=1e-3)
+    assert known["last"]["train/loss"] == pytest.approx(whole["last"]["train/loss"], rel=1e-3)
 
 
 def test_a_step_that_fails_in_one_ends_all(tmp_path, monkeypatch):
@@ -289,17 +303,18 @@ def test_four_go_on_to_the_bit(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_compiled(tmp_path, monkeypatch):
+def test_compiled(tmp_path):
     import torch._inductor.config
 
-    # A pool of threads that an earlier test has compiled with does not survive the fork.
-    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)
     found = []
     for compile in ("false", "true"):
         home = tmp_path / compile
-        codes, told = together(home, 2, "trainer.max_epochs=2", f"trainer.compile={compile}")
+        # A pool of threads that an earlier test has compiled with does not survive the fork. By torch's own
+        # patch: pytest's deletes the option afterwards, and no later test of this process could compile.
+        with torch._inductor.config.patch(compile_threads=1):
+            codes, told = together(home, 2, "trainer.max_epochs=2", f"trainer.compile={compile}")
         assert codes == [0, 0], told
-        found.append(read(folder_of(home))["metrics"]["val/loss"])
+        found.append(read(folder_of(home))["last"]["val/loss"])
     assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 

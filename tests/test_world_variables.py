@@ -1,11 +1,10 @@
 """torchrun's variables, each held against its rule before anything is done: a bad one is bad usage."""
 
 import os
-import subprocess
-import sys
 
+import commands
 import pytest
-from small import ROOT
+from small import TRAIN
 
 from sweepwise.distributed import place as place_module
 from sweepwise.distributed.join import join_world
@@ -81,14 +80,8 @@ def test_a_host_that_is_not_known_is_refused(monkeypatch):
 
 @pytest.mark.parametrize("name, value", [("MASTER_PORT", "abc"), ("RANK", "2"), ("WORLD_SIZE", "two")])
 def test_the_command_ends_with_2_and_one_line(tmp_path, name, value):
-    ended = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), f"output_dir={tmp_path}/out"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=tmp_path,
-        env=os.environ | GOOD | {name: value},
-    )
+    words = [TRAIN, f"output_dir={tmp_path}/out"]
+    ended = commands.run(words, os.environ | GOOD | {name: value}, cwd=tmp_path, timeout=60)
     assert ended.returncode == 2, ended.stderr
     assert ended.stderr.startswith(f"error: {name}={value}: must be ")
     assert ended.stderr.count("\n") == 1

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from small import CONF
+import torch._dynamo  # a second, which DistributedDataParallel would take in each process of each world
+from small import composed
 
-from sweepwise import build, cli, library, parts, run
+from sweepwise import build, parts, run
 from sweepwise.data import Part, split
 from sweepwise.data.digits import digits
 from sweepwise.data.sklearn_sets import diabetes
@@ -30,6 +31,7 @@ from sweepwise.distributed.join import join_world
 from sweepwise.distributed.world import PeerLost
 from sweepwise.errors import UsageError
 from sweepwise.learner import Watch
+from sweepwise.library import building
 from sweepwise.model.mlp import mlp
 from sweepwise.store.claim import Busy
 from sweepwise.store.status import Ended
@@ -144,6 +146,11 @@ def numbers():
     return doubled(split(diabetes(), examples=190, batch_size=25))
 
 
+def all_rows():
+    """Neither a validation part nor a test part."""
+    return doubled(split(digits(), examples=121, batch_size=24, validation=0, test=0))
+
+
 def doubled(data):
     found = {name: getattr(data, name) for name in ("train", "validation", "test")}
     kind = torch.long if data.classes else torch.double
@@ -164,12 +171,12 @@ def trained(case: Case, world) -> dict:
     chosen = {"data": classes, "model": network, "optimizer": ADAM, "seed": 3} | case
     chosen |= {part: chosen[part]() for part in ("regularizers", "early_stop") if part in chosen}
     chosen["settings"] = Settings(**{"max_epochs": 3, "device": "cpu"} | case.get("settings", {}))
-    before = library.assemble
-    library.assemble = partial(parts.assemble, world=world)
+    before = building.assemble
+    building.assemble = partial(parts.assemble, world=world)
     try:
         built = build(**chosen)
     finally:
-        library.assemble = before
+        building.assemble = before
     one = Run(built.schedule, built.early_stop, built.seeds.data, Log(), NoCheckpoints())
     fit(built.learner, built.data, built.task, [one], built.settings, Silent(), world=world)
     numbers = [list(values.values()) for values in one.history]
@@ -223,7 +230,7 @@ def close(one, other, at: str = "") -> None:
 def request(folder: Path, *overrides: str):
     small = ["data.examples=200", "data.batch_size=24", "model.hidden=[12]", "progress=false"]
     chosen = [*small, f"output_dir={folder}", "checkpoint=end", "early_stop=none", *overrides]
-    return cli.composed(chosen, CONF)
+    return composed(*chosen)
 
 
 def folder_of(home: Path) -> Path:

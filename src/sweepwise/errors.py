@@ -1,6 +1,8 @@
 """Exceptions whose message a person reads, and the exit codes of the program."""
 
 import difflib
+import re
+import shlex
 from collections.abc import Iterable, Sequence
 
 from sweepwise.system.handle import readable
@@ -16,6 +18,10 @@ REPORTED = "reported"  # a note on an exception whose message has been printed a
 
 class Failure(RuntimeError):
     """An error that one line explains better than a traceback; the program ends with exit code 1."""
+
+
+class Untried(Failure):
+    """A run of a sweep that was not trained: another process does, or it would be another run."""
 
 
 def reason(error: BaseException) -> str:
@@ -56,3 +62,23 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     if near:
         return f"did you mean {near[0]!r}?"
     return f"there is {', '.join(known)}" if known else "it has none"
+
+
+def shell_override(key: str, value: str | Sequence[str]) -> str:
+    r"""An override as it can be pasted into a shell, whatever characters the value has.
+
+    Example:
+        >>> print(shell_override("data.target", "y"), shell_override("data.drop", ["weight (kg)", "it's"]))
+        data.target=y 'data.drop=["weight (kg)","it'"'"'s"]'
+    """
+    written = hydra_word(value) if isinstance(value, str) else f"[{','.join(map(hydra_word, value))}]"
+    return shlex.quote(f"{key}={written}")
+
+
+def hydra_word(word: str) -> str:
+    """A text in Hydra's grammar: quoted unless it is a plain name, and not a word for a value of its own."""
+    if re.fullmatch(r"(?!(null|true|false|inf|nan)$)[A-Za-z_][A-Za-z0-9_]*", word, re.ASCII | re.IGNORECASE):
+        return word
+    # Backslashes count before a quote, the end, and "${", which would be an interpolation.
+    special = {'"': '\\"', "${": "\\${", "": ""}
+    return '"' + re.sub(r'(\\*)("|\$\{|$)', lambda found: found[1] * 2 + special[found[2]], word) + '"'

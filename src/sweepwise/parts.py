@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,8 +16,10 @@ from sweepwise.distributed.place import place
 from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.early_stop import EarlyStop
 from sweepwise.errors import UsageError
+from sweepwise.learner.first_passes import try_passes
 from sweepwise.learner.flat import FlatParameters
 from sweepwise.learner.fused.trial import TRIAL_EXAMPLES
+from sweepwise.learner.materialise import materialise_
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.learner.parallel.fsdp_limits import refuse_by_tensor, refuse_unshardable
 from sweepwise.learner.passes import refuse_pieces
@@ -27,6 +29,7 @@ from sweepwise.scheduler import Schedule
 from sweepwise.seed import Seeds
 from sweepwise.task import Task, task_of
 from sweepwise.trainer import Settings
+from sweepwise.trainer.never_acts import never_acting
 
 Built = TypeVar("Built")
 
@@ -46,10 +49,15 @@ class Parts:
         init: which rule filled each parameter, by name.
         initialize: (model, examples=, seed=) initialises a model as this one was.
         schedule: the learning rate of every step.
-        early_stop: when to stop.
+        regularizers: of this run alone, in the order in which they act.
+        early_stop: when to stop; of this run alone.
         learner: holds the model's parameters and takes steps.
+        make_learner: makes it, or another one of the model as it is then.
         steps: how many steps the whole training has.
+        taken: options whose values the length of the training has decided, by the keys of a config.
         notes: what a person should know before the training.
+        generators: states of the global generators that it goes on from; empty if it goes on at once.
+        config: what was given to `build`, as a config would say it; empty: the run has a config.
     """
 
     settings: Settings
@@ -60,10 +68,26 @@ class Parts:
     init: Mapping[str, str]
     initialize: Callable[..., dict[str, str]]
     schedule: Schedule
+    regularizers: Sequence[Regularizer]
     early_stop: EarlyStop
     learner: ModuleLearner
+    make_learner: "partial[ModuleLearner]"
     steps: int
+    taken: Mapping[str, Any]
     notes: Sequence[str]
+    generators: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def pause_after(self) -> int | None:
+        """The number of epochs after which the run pauses; None: it does not."""
+        return self.settings.pauses_after(validated=len(self.data.validation.y) > 0)
+
+    @property
+    def logged(self) -> list[str]:
+        """The tags of the metrics of an epoch, on the training part and on the validation part, if any."""
+        families = ("train", "val") if len(self.data.validation.y) else ("train",)
+        return [f"{family}/{name}" for family in families for name in self.task.metrics]
 
     def sample(self, examples: int) -> tuple[Tensor, Tensor]:
         """The first examples of the training part, x and y, on the model's device."""
@@ -84,7 +108,7 @@ def assemble(
     model: Callable[..., nn.Module],
     init: Callable[..., dict[str, str]],
     optimizer: Callable[..., FlatOptimizer],
-    schedule: Callable[[int, int], Schedule],
+    schedule: Callable[..., Schedule],
     regularizers: Sequence[Regularizer],
     early_stop: EarlyStop,
     world: World = SINGLE_PROCESS,
@@ -99,7 +123,7 @@ def assemble(
         init: (model, examples=, seed=) -> which rule filled each parameter; `initialize_` with a scheme
             bound.
         optimizer: `FlatOptimizer` with the torch optimizer bound.
-        schedule: (steps, steps per epoch) -> the learning rates.
+        schedule: (steps, steps per epoch, more of `scheduler.Length`) -> the learning rates.
         regularizers: they act in this order.
         early_stop: when to stop.
         world: the processes that train the run.
@@ -108,13 +132,14 @@ def assemble(
         UsageError: a part cannot be built with its values; the message begins with its group.
     """
     device = _device(settings, world)
-    torch.set_num_threads(settings.threads)
-    torch.set_flush_denormal(True)  # else vanishing moments of dead units make Adam half as fast
-    seeds.apply()
+    set_process(settings, seeds)
     split = build_part("data", data)
     torch.manual_seed(seeds.init)  # again, since loading the data may have drawn from it
     network = build_part("model", partial(model, split.features, split.outputs))
+    if not isinstance(network, nn.Module):
+        raise UsageError([f"model: must be a torch.nn.Module, not a {type(network).__name__}"])
     examples, _ = split.sample(EXAMPLES)
+    build_part("model", partial(materialise_, network, examples))
     rules = build_part("init", partial(init, network, examples=examples, seed=seeds.init))
     sharded = world.size > 1 and settings.parallel == "fsdp"
     split, network = split.to(device), network if sharded else network.to(device)
@@ -139,7 +164,7 @@ def assemble(
         return flat
 
     sizes = split.batch_size, len(split.train.y)
-    build_part("trainer", partial(refuse_pieces, network, settings.accumulate, *sizes))
+    build_part("trainer", partial(refuse_pieces, settings.accumulate, *sizes))
     if world.size > 1:
         from sweepwise.learner.parallel.ddp import refuse_shares
 
@@ -151,27 +176,92 @@ def assemble(
 
         refuse_unshardable(network, regularizers, settings.precision, settings.compile)
         flatten = partial(ShardedParameters, world=world, device=device)
-    learner = build_part(
-        "model",
-        partial(
-            ModuleLearner,
-            network,
-            task,
-            flat_optimizer,
-            regularizers,
-            seeds.noise,
-            flatten=flatten,
-            accumulate=settings.accumulate,
-            ema=settings.ema,
-            precision=settings.precision,
-            compile=settings.compile,
-            world=world,
-        ),
+    make_learner = partial(
+        ModuleLearner,
+        network,
+        task,
+        flat_optimizer,
+        regularizers,
+        seeds.noise,
+        flatten=flatten,
+        accumulate=settings.accumulate,
+        ema=settings.ema,
+        precision=settings.precision,
+        compile=settings.compile,
+        world=world,
     )
+    learner = build_part("model", make_learner)
+    if world.leads or not sharded:
+        try_passes(learner, split, settings.accumulate, world.size)
     steps = settings.steps(split.steps_per_epoch)
-    rates = build_part("scheduler", partial(schedule, steps, split.steps_per_epoch))
-    notes = [*split.notes, *_without_rule(rules), *rates.notes()]
-    return Parts(settings, seeds, split, task, network, rules, init, rates, early_stop, learner, steps, notes)
+    rates, taken = settled_rates(settings, split.steps_per_epoch, schedule, early_stop)
+    notes = [*split.notes, *_without_rule(rules), *_unused_seeds(seeds, split, learner)]
+    validated = len(split.validation.y) > 0
+    notes += notes_on_numbers(settings, rates, regularizers, early_stop, split.steps_per_epoch, validated)
+    return Parts(
+        settings,
+        seeds,
+        split,
+        task,
+        network,
+        rules,
+        init,
+        rates,
+        regularizers,
+        early_stop,
+        learner,
+        make_learner,
+        steps,
+        taken,
+        notes,
+    )
+
+
+def settled_rates(
+    settings: Settings,
+    steps_per_epoch: int,
+    schedule: Callable[..., Schedule],
+    early_stop: EarlyStop,
+) -> tuple[Schedule, dict[str, Any]]:
+    """The rates, and which options have taken their values from the length of the training.
+
+    A plateau waits for less than an early stopping whose patience is set. One that is not is told to wait for
+    the warm-up, and for the first drop of a plateau.
+    """
+    steps = settings.steps(steps_per_epoch)
+    every, settle = settings.validate_every, getattr(early_stop, "settle", None)
+    watched = {}
+    if settle and getattr(early_stop, "chosen", False) and hasattr(early_stop, "patience"):
+        watched = {"watched": early_stop.metric, "patience": early_stop.patience}
+    make = partial(schedule, steps, steps_per_epoch, validate_every=every, **watched)
+    rates = build_part("scheduler", make)
+    least = rates.warmup_steps // steps_per_epoch
+    if rates.plateau is not None and rates.metric == early_stop.metric:
+        least = max(least, rates.plateau.patience + 1 + every)
+    own = settle(-(-steps // steps_per_epoch), least) if settle else {}
+    return rates, {**rates.taken, **own}
+
+
+def notes_on_numbers(
+    settings: Settings,
+    rates: Schedule,
+    regularizers: Sequence[Regularizer],
+    early_stop: EarlyStop,
+    steps_per_epoch: int,
+    validated: bool,
+) -> list[str]:
+    """What a person should know of a schedule and of settings that never act; see `never_acting`."""
+    steps = settings.steps(steps_per_epoch)
+    return rates.notes() + never_acting(
+        settings, rates, regularizers, early_stop, steps, steps_per_epoch, validated=validated
+    )
+
+
+def set_process(settings: Settings, seeds: Seeds) -> None:
+    """Sets what all runs of a process share: torch's threads and kernels, and the global generators."""
+    torch.set_num_threads(settings.threads)
+    torch.set_flush_denormal(True)  # else vanishing moments of dead units make Adam half as fast
+    seeds.apply()
 
 
 def build_part(key: str, build: Callable[[], Built]) -> Built:
@@ -221,6 +311,20 @@ def _own_gpu(device: torch.device, local_rank: int) -> torch.device:
     own = torch.device("cuda", local_rank % gpus)  # a cluster may show each process only its own GPU
     torch.cuda.set_device(own)
     return own
+
+
+def _unused_seeds(seeds: Seeds, data: Data, learner: ModuleLearner) -> list[str]:
+    """Notes about seeds that were set apart, where nothing is drawn from them."""
+    notes = []
+    if seeds.data != seeds.value and not data.shuffle:
+        notes.append(
+            f"seed.data={seeds.data} never acts with data.shuffle=false: the order is always the same"
+        )
+    if seeds.noise != seeds.value and not learner.noise.wanted and not learner.transforms:
+        notes.append(
+            f"seed.noise={seeds.noise} never acts: neither the model nor a regularizer draws random numbers"
+        )
+    return notes
 
 
 def _without_rule(init: Mapping[str, str]) -> list[str]:

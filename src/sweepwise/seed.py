@@ -5,13 +5,15 @@ noise during training (dropout). Order and noise are pure functions of (seed, ep
 that neither validation nor logging, nor another draw anywhere, can shift them.
 """
 
+import functools
 import os
 import random
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -19,12 +21,18 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from sweepwise.config.ranges import Range
+from sweepwise.config.schema import checked
 
 _MASK = 2**64 - 1
 
 Seed = Annotated[int, Range(0, 2**32 - 1)]
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
+
+_in_use = threading.RLock()  # by what seeds the global generators and draws from them
 
 
+@checked("seed")
 @dataclass(frozen=True)
 class Seeds:
     """The seeds of one run, each from 0 to 2**32 - 1 (numpy's limit).
@@ -70,6 +78,27 @@ class Seeds:
         torch.backends.cudnn.benchmark = False
 
 
+def one_at_a_time(function: Callable[Given, Returned]) -> Callable[Given, Returned]:
+    """A decorator for what seeds the global generators and draws from them: threads wait for each other.
+
+    Layers draw their noise from torch's global generator, so two trainings at once would draw each other's.
+
+    Example:
+        >>> @one_at_a_time
+        ... def drawn(seed):
+        ...     return torch.manual_seed(seed).initial_seed()
+        >>> drawn(1)
+        1
+    """
+
+    @functools.wraps(function)
+    def waiting(*args: Given.args, **kwargs: Given.kwargs) -> Returned:
+        with _in_use:
+            return function(*args, **kwargs)
+
+    return waiting
+
+
 def seed_globals(value: Seed) -> None:
     """Seeds python's, numpy's and torch's global generators."""
     random.seed(value)
@@ -112,6 +141,11 @@ def draws(model: nn.Module) -> bool:
         if foreign or random_by_kind or isinstance(rate, nn.Module) or rate:
             return True
     return False
+
+
+def has_own_code(model: nn.Module) -> bool:
+    """Whether a model has modules of a class that is neither torch's nor ours."""
+    return any(not type(module).__module__.startswith(("torch.", "sweepwise.")) for module in model.modules())
 
 
 class Noise:
@@ -181,7 +215,7 @@ def generators() -> dict[str, Any]:
         "python": [version, torch.tensor(words), following],
         "numpy": [name, torch.from_numpy(np.asarray(numbers).astype(np.int64)), *rest],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
     }
 
 

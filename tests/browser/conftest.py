@@ -17,8 +17,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import commands
+import numpy as np
 import pytest
-from small import ROOT, without
+import sweeps
+from small import ROOT, composed, without
+
+from sweepwise.monitor.events import EventFile
+from sweepwise.monitor.hparams import settings
+from sweepwise.sweep.summary import tell_tensorboard
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [  # no sandbox in a container; nothing looked up in the background
@@ -40,18 +47,18 @@ class Site:
 
     Attributes:
         url: of its page.
+        folder: that is its --logdir.
         runs: by TensorBoard's name of a run, which is its path below --logdir: the last value of each tag.
     """
 
     url: str
+    folder: Path
     runs: Mapping[str, Mapping[str, float]]
 
 
 def train(folder: Path, *arguments: str) -> None:
-    command = [sys.executable, "train.py", *arguments, "trainer.max_epochs=5", f"output_dir={folder}"]
-    done = subprocess.run(
-        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
-    )
+    command = ["train.py", *arguments, "trainer.max_epochs=5", f"output_dir={folder}"]
+    done = commands.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -81,7 +88,7 @@ def tensorboard(folder: Path) -> Iterator[Site]:
     try:
         url = announced(lines)
         wait_until_loaded(url, set(runs))
-        yield Site(url, runs)
+        yield Site(url, folder, runs)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
         process.wait(START_SECONDS)
@@ -100,8 +107,8 @@ def announced(lines: "queue.SimpleQueue[str]") -> str:
 
 def wait_until_loaded(url: str, runs: set[str]) -> None:
     """Waits for the last record of each run, the end of its session."""
-    query = json.dumps({"allowedStatuses": ["STATUS_SUCCESS"], "startIndex": 0, "sliceSize": 100}).encode()
-    asked = urllib.request.Request(f"{url}data/plugin/hparams/session_groups", query)
+    query = {"allowedStatuses": ["STATUS_SUCCESS", "STATUS_FAILURE"], "startIndex": 0, "sliceSize": 1000}
+    asked = urllib.request.Request(f"{url}data/plugin/hparams/session_groups", json.dumps(query).encode())
     asked.add_header("Content-Type", "application/json")
     until = time.monotonic() + START_SECONDS
     loaded: set[str] = set()
@@ -141,6 +148,33 @@ def sweep(browser, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     train(folder, "-m", "init=xavier,kaiming", "seed.value=0,1")
     with tensorboard(folder) as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def many(browser, tmp_path_factory):
+    """A sweep of 500 runs that began at the same instant, and were not trained."""
+    home = tmp_path_factory.mktemp("many") / "main"
+    numbers = np.random.default_rng(0).uniform(0.1, 0.9, 500).tolist()
+    grid = [
+        (f"init={init}", f"scheduler={schedule}", f"optimizer.lr={rate}")
+        for init in ("xavier", "kaiming", "orthogonal", "lecun", "normal")
+        for schedule in ("constant", "cosine", "step", "exponential")
+        for rate in (0.1, 0.01, 0.001, 1e-4, 1e-5)
+    ]
+    for number, value in enumerate(numbers):
+        overrides = (*grid[number // 5], f"seed.value={number % 5}")
+        diverged = number % 50 == 7
+        folder = sweeps.run(home, *overrides, value=value, status="diverged" if diverged else "finished")
+        line = {"step": 9, "epoch": 0, "val/loss": value, "train/loss": value / 2}
+        (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+        request = composed(*overrides)
+        with EventFile(folder) as file:
+            file.hparams(settings(request.choices, request.config))
+            file.scalars(9, {"Val/loss": value, "Train/loss": value / 2, "best/val/loss": value / 3})
+            file.hparams_end("FAILURE" if diverged else "SUCCESS")
+    tell_tensorboard([home])
+    with tensorboard(home.parent) as site:
         yield site
 
 

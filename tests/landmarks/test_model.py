@@ -14,7 +14,7 @@ def accuracy_of(home: Path, *overrides: str) -> float:
     usual = ["trainer.device=cpu", "scheduler=cosine", "init=kaiming", "early_stop=none", "monitor=none"]
     asked = composed([*usual, f"output_dir={home}", "progress=false", *overrides], CONF)
     assert run.train(asked).exit_code == 0
-    return record.read(asked.folder)["metrics"]["test/accuracy"]
+    return record.read(asked.folder)["best"]["metrics"]["test/accuracy"]
 
 
 @pytest.mark.slow

@@ -4,9 +4,8 @@ import math
 
 import numpy as np
 import pytest
-import yaml
 from omegaconf import OmegaConf
-from small import CONF
+from small import CONF, option_of
 
 from sweepwise.run import schedule as schedule_of
 from sweepwise.scheduler import Schedule
@@ -16,7 +15,7 @@ STEPS_PER_EPOCH = 3
 
 
 def schedule(name: str, epochs: int = 100, **changes) -> Schedule:
-    node = yaml.safe_load((FOLDER / f"{name}.yaml").read_text()) | changes
+    node = option_of(FOLDER / f"{name}.yaml") | changes
     config = OmegaConf.to_container(
         OmegaConf.create({"scheduler": node, "optimizer": {"lr": 0.1}}), resolve=True
     )

@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 SCRIPT = HERE / "cluster"
 NODES = ("n1", "n2")
 TOOLS = ("munged", "slurmctld", "slurmd", "sbatch", "slurmdbd", "mariadbd", "ip", "unshare", "pgrep")
-SECONDS = 60  # for what takes a few on a machine that has nothing else to do
+SECONDS = 120  # for what takes a few on a machine that has nothing else to do
 # A training of 120 steps that makes no checkpoint but those that it is asked for.
 TRAINING = (
     *("data=blobs", "early_stop=none", "monitor=scalars", "monitor.scalars_every=1", "trainer.max_steps=120"),
@@ -144,8 +144,16 @@ def steps(run: Path) -> list[int]:
 def ended(process: subprocess.Popen[str], code: int = 0, seconds: float = 4 * SECONDS) -> str:
     """Waits for a launcher, which must end with this exit code; returns what it said."""
     said, errors = process.communicate(timeout=seconds)
-    assert process.returncode == code, (process.returncode, said, errors)
+    if process.returncode != code:
+        pytest.fail(f"exit code {process.returncode}, not {code}:\n{said}{errors}{_logs_in(said + errors)}")
     return unwrapped(said + errors)
+
+
+def _logs_in(said: str) -> str:
+    """The files of logs that a launcher has named, with what they say."""
+    named = dict.fromkeys(re.findall(r"/\S+\.(?:log|err)\b", unwrapped(said)))
+    files = [Path(name) for name in named]
+    return "".join(f"\n{file}:\n{file.read_text()}" for file in files if file.is_file())
 
 
 def unwrapped(said: str) -> str:

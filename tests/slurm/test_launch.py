@@ -19,7 +19,8 @@ def test_three_runs_are_one_array_and_three_folders(cluster, sweep):
     for name in sweep.jobs():
         cluster.accounted(name, "COMPLETED")
     assert sorted(path.name for path in sweep.logs.iterdir()) == [f"{name}.0.log" for name in sweep.jobs()]
-    assert "3 finished" in sweep.script("status")
+    told = sweep.script("status")
+    assert "3 finished" in told and re.search(r"^answer +1 setting x 3 seeds", told, re.M)
 
 
 def test_one_run_is_a_job_without_an_array_and_is_the_same_as_here(cluster, sweep, tmp_path):

@@ -7,8 +7,10 @@ one key are resolved. Everything else is left to Hydra.
 
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from contextlib import suppress
+from dataclasses import replace
 
+from hydra._internal.config_repository import IConfigRepository
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -17,22 +19,24 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from hydra_plugins.sweepwise_plugins._absent import Absent, Note
 from hydra_plugins.sweepwise_plugins._shared import MISSING, Base, Keys, Word, texts
 from sweepwise import cli
-from sweepwise.cli import guard, options
-from sweepwise.cli.faults import check_shape, fault_of
+from sweepwise.cli import guard, swept
+from sweepwise.cli.faults import check_shape, fault_of, swept_key_fault
+from sweepwise.cli.options import Confs
+from sweepwise.cli.unheeded import Unheeded
 from sweepwise.errors import UsageError
 from sweepwise.store.request import Request
 
 # What Hydra raises when it cannot compose; the last two if the value of a group is no name.
 _BY_HYDRA = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError)
-_LEAF = re.compile(r"[A-Za-z_][\w-]*(\.[A-Za-z_][\w-]*)+")  # neither an index nor a group, which has no dot
 
 
 def requests(
     loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]], first: int = 0
-) -> list[Request]:
-    """The runs of a sweep, in the order of its jobs.
+) -> tuple[list[Request], list[Note]]:
+    """The runs of a sweep, in the order of its jobs, and what is to be told of keys that not all have.
 
     Args:
         loader: Hydra's.
@@ -43,7 +47,7 @@ def requests(
     Raises:
         UsageError: with all faults of all jobs that cannot be composed.
     """
-    composer = _Composer(loader, config)
+    composer = _Composer(loader, config, jobs)
     composed: list[Request] = []
     faults: list[tuple[str, str]] = []
     for number, job in enumerate(jobs, first):
@@ -54,7 +58,10 @@ def requests(
             faults += [(which, fault) for fault in error.faults]
     if faults:
         raise UsageError(gathered(faults, len(jobs)))
-    return composed
+    varying = composer.varying(jobs)
+    composed = [replace(request, varying=varying) for request in composed]
+    whole = OmegaConf.select(config, "hydra.sweeper.max_batch_size", default=0) is None
+    return composed, composer.absent.notes(whole=whole)
 
 
 def gathered(faults: Iterable[tuple[str, str]], runs: int) -> list[str]:
@@ -81,9 +88,11 @@ def _first_and_more(named: list[str]) -> str:
 class _Composer:
     """Composes jobs, and keeps what they share."""
 
-    def __init__(self, loader: ConfigLoader, config: DictConfig) -> None:
+    def __init__(self, loader: ConfigLoader, config: DictConfig, jobs: Iterable[Sequence[str]] = ()) -> None:
         self._loader, self._config = loader, config
-        self._confs = _folders(config)
+        self._load = getattr(loader.load_sweep_config, "__wrapped__", loader.load_sweep_config)
+        self._confs = Confs(loader, config.hydra.job.config_name, config.hydra.overrides.hydra)
+        self._repository = self._confs.repository
         self._parser = OverridesParser.create(config_loader=loader)
         self._words: dict[str, Word] = {}
         self._bases: dict[Keys, Base | Exception] = {}
@@ -91,6 +100,22 @@ class _Composer:
         self._independent: dict[str, bool] = {}
         self._faults: dict[tuple[str, Keys], str] = {}
         self._messages: dict[tuple[Keys, Keys], UsageError] = {}
+        self.absent = Absent(self._swept(jobs), self._base, self._is_independent)
+
+    def _swept(self, jobs: Iterable[Sequence[str]]) -> dict[str, list[Word]]:
+        """The choices of a sweep by group: of its config, as not all jobs may be here, and of these jobs."""
+        named = swept.swept_groups(self._loader, self._repository, self._config).items()
+        texts = [f"{group}={option}" for group, options in named for option in options]
+        every = dict.fromkeys([*texts, *(text for job in jobs for text in job)])
+        groups: dict[str, list[Word]] = {}
+        for word in map(self._word, every):
+            if word.group:
+                groups.setdefault(word.group, []).append(word)
+        return {group: words for group, words in groups.items() if len(words) > 1}
+
+    def kept(self, job: Sequence[str]) -> list[str]:
+        """The overrides of a job without those that are for other options of the sweep."""
+        return [word.text for word in self.absent.kept([self._word(text) for text in job])]
 
     def request(self, job: Sequence[str], number: int) -> Request:
         """The run of one job.
@@ -98,7 +123,12 @@ class _Composer:
         Raises:
             UsageError: it cannot be composed.
         """
-        words = [self._word(text) for text in job]
+        words = self.absent.kept([self._word(text) for text in job])
+        request = self._request(words, number)
+        self.absent.composed(request, words)
+        return request
+
+    def _request(self, words: Sequence[Word], number: int) -> Request:
         shared = [word for word in words if not word.plain]
         base = self._base(shared)
         if isinstance(base, Base) and not all(base.takes(word) for word in words if word.plain):
@@ -110,15 +140,27 @@ class _Composer:
         overrides = [word.text for word in words if word.task]
         fits = not base.odd and all(base.takes(word) for word in rest)
         if not fits or (config := base.config(rest)) is None:
-            return self._by_hydra(job, number)
+            return self._by_hydra([word.text for word in words], number)
         request = Request(config, overrides, dict(base.choices))
-        check_shape(request.config)
+        check_shape(request.config, base.interpolations)
         return request
+
+    def varying(self, jobs: Sequence[Sequence[str]]) -> tuple[str, ...]:
+        """The keys in which the runs of the sweep differ, though these may be a few of its jobs only."""
+        given = OmegaConf.to_container(self._config.hydra.overrides.task, resolve=False)
+        assert isinstance(given, list)
+        same = set()
+        for text in [*swept.lines_of(self._config, resolve=False), *given]:
+            with suppress(HydraException):  # what is swept may be written as another sweeper reads it
+                override = self._parser.parse_override(text)
+                same |= set() if override.is_sweep_override() else {override.key_or_group}
+        found = (self._word(text).key for job in jobs for text in job)
+        return tuple(key for key in dict.fromkeys(found) if key not in same)
 
     def _word(self, text: str) -> Word:
         if text not in self._words:
             try:
-                self._words[text] = _read(text, self._parser.parse_override(text))
+                self._words[text] = _read(text, self._parser.parse_override(text), self._repository)
             except HydraException:  # Hydra gives a better message when it composes
                 self._words[text] = Word(text, text, None, plain=False, task=True)
         return self._words[text]
@@ -131,7 +173,7 @@ class _Composer:
 
     def _composed(self, shared: Sequence[Word]) -> Base | Exception:
         try:
-            config = self._loader.load_sweep_config(self._config, [word.text for word in shared])
+            config = self._load(self._config, [word.text for word in shared])
             choices = dict(config.hydra.runtime.choices)
             return Base.of(_without_hydra(config), choices, shared)
         except _BY_HYDRA as error:
@@ -163,7 +205,7 @@ class _Composer:
             chosen = word.task and word.text.partition("=")[0] == word.key and isinstance(word.value, str)
             loaded = None
             if chosen and re.fullmatch(r"\w+", word.key) and re.fullmatch(r"\w+", word.value):
-                loaded = self._loader.repository.load_config(f"{word.key}/{word.value}")  # type: ignore[attr-defined]
+                loaded = self._repository.load_config(f"{word.key}/{word.value}")
             self._independent[word.text] = bool(
                 loaded
                 and not loaded.header.get("package")
@@ -174,9 +216,9 @@ class _Composer:
     def _by_hydra(self, job: Sequence[str], number: int) -> Request:
         before = HydraConfig.instance().cfg
         try:
-            config = self._loader.load_sweep_config(self._config, list(job))
+            config = self._load(self._config, list(job))
             with open_dict(config):
-                config.hydra.job.id = config.hydra.job.num = number
+                config.hydra.job.id, config.hydra.job.num = str(number), number
             HydraConfig.instance().set_config(config)
             hydra = config.hydra
             overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)
@@ -191,13 +233,19 @@ class _Composer:
 
     def _refusal(self, error: Exception, words: Sequence[Word], shared: Sequence[Word]) -> UsageError:
         """As `cli.refusal`, but each override is examined only once in a sweep."""
-        if isinstance(error, (guard.Foreign, OverrideParseException)):
+        if isinstance(error, (guard.Foreign, Unheeded, OverrideParseException)):
             return cli.refusal(error, [word.text for word in words], self._confs)
         key = tuple(word.text for word in shared)
+        lacking = self.absent.lacking(words)
         for word in words:
             if (word.text, key) not in self._faults:
-                self._faults[word.text, key] = fault_of(word.text, [*key, word.text], self._confs)
-        faults = [fault for word in words if (fault := self._faults[word.text, key])]
+                home = self.absent.home(word.key) if word in lacking else ""
+                self._faults[word.text, key] = (
+                    swept_key_fault(word.key, home, self.absent.options(home), self._confs)
+                    if home
+                    else fault_of(word.text, [*key, word.text], self._confs)
+                )
+        faults = list(dict.fromkeys(fault for word in words if (fault := self._faults[word.text, key])))
         return UsageError(faults) if faults else self._unexplained(error, words, key)
 
     def _unexplained(self, error: Exception, words: Sequence[Word], shared: Keys) -> UsageError:
@@ -206,38 +254,28 @@ class _Composer:
         if like not in self._messages:
             texts = [word.text for word in words]
             try:
-                self._loader.load_sweep_config(self._config, texts)
+                self._load(self._config, texts)
             except _BY_HYDRA as own:
                 error = own
             self._messages[like] = cli.refusal(error, texts, self._confs)
         return self._messages[like]
 
 
-def _read(text: str, override: Override) -> Word:
+def _read(text: str, override: Override, repository: IConfigRepository) -> Word:
     value = override.value()
     scalar_or_list = value is None or isinstance(value, (bool, int, float, str, list))
     understood = scalar_or_list and not any("${" in part or part == MISSING for part in texts(value))
-    plain = (
-        override.type == OverrideType.CHANGE
-        and not override.package
-        and _LEAF.fullmatch(override.key_or_group)
-    )
     task = not override.is_hydra_override()
-    return Word(text, override.key_or_group, value, bool(plain and understood and task), task)
+    is_open = swept.may_be_absent(repository, override)
+    chooses = override.type in (OverrideType.CHANGE, OverrideType.ADD) and not isinstance(value, dict)
+    group = (
+        override.get_key_element() if chooses and swept.is_group(repository, override.key_or_group) else ""
+    )
+    plain = is_open and understood and not group
+    return Word(text, override.key_or_group, value, plain, task, is_open, group)
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
     with open_dict(config):
         del config["hydra"]
     return config
-
-
-def _folders(config: DictConfig) -> list[Path]:
-    """The folders of the config groups, as Hydra searches them: the program's own first."""
-    sources = config.hydra.runtime.config_sources
-    added = [
-        options.search_path_folder(f"{source.schema}://{source.path}")
-        for source in sources
-        if source.provider.startswith("hydra.searchpath")
-    ]
-    return [Path(source.path) for source in sources if source.provider == "main"] + added

@@ -27,6 +27,8 @@ class Word:
         value: plain.
         plain: whether it sets a key with a dot to a scalar or a list, without interpolations.
         task: whether it belongs to the run and not to Hydra itself.
+        open: whether other choices decide if there is what it sets: a key with a dot, or a group in a group.
+        group: the group that it chooses from, with '+' and '@package' as they are written; '' if it does not.
     """
 
     text: str
@@ -34,6 +36,8 @@ class Word:
     value: Any
     plain: bool
     task: bool
+    open: bool = False
+    group: str = ""
 
 
 class Base:
@@ -41,6 +45,7 @@ class Base:
 
     Attributes:
         odd: whether it has interpolations that are more than the name of a key; then Hydra composes each job.
+        interpolations: those that are the name of a key.
     """
 
     def __init__(
@@ -56,9 +61,11 @@ class Base:
         self._references: list[tuple[Keys, str, Keys]] = []
         self._missing: list[Keys] = []
         self._takes: dict[str, bool] = {}
+        self._lacks: dict[str, bool] = {}
         simple = [
             self._simple(path, value) for path, value in _leaves(self._plain)
         ]  # `_simple` also notes each
+        self.interpolations = [reference for _, reference, _ in self._references]
         self.odd = not all(simple)
         self.odd = self.odd or not all(self._leads_somewhere(path) for _, _, path in self._references)
 
@@ -122,6 +129,21 @@ class Base:
         if word.key not in self._takes:
             self._takes[word.key] = self._free(word.key) and self._is_untyped_leaf(tuple(word.key.split(".")))
         return self._takes[word.key]
+
+    def lacks(self, word: Word) -> bool:
+        """Whether there is no such key, or no such group in a group, that could be set."""
+        if word.key not in self._lacks:
+            absent = word.key not in self.choices if word.group else self._has_no(word.key)
+            self._lacks[word.key] = absent
+        return self._lacks[word.key]
+
+    def _has_no(self, key: str) -> bool:
+        value: Any = self._plain
+        for name in key.split("."):
+            if not isinstance(value, dict) or name not in value:
+                return self._free(key) and not (isinstance(value, str) and "${" in value)
+            value = value[name]
+        return False
 
     def _free(self, key: str) -> bool:
         return not any(f"{key}.".startswith(f"{own}.") or own.startswith(f"{key}.") for own in self._set)

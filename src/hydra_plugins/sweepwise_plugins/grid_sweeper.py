@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobStatus
-from omegaconf import OmegaConf
 
-from sweepwise.errors import UsageError
+from hydra_plugins.sweepwise_plugins._sweeper import RunSweeper, raise_failed, refuse_intervals
 
 
-class GridSweeper(BasicSweeper):
-    """Hydra's own sweeper, but jobs are composed only once, by the launcher, before it makes any file."""
+class GridSweeper(RunSweeper):
+    """Hydra's own sweeper, but jobs are composed only once, by the launcher, before it makes any file.
+
+    Args:
+        max_batch_size: runs that are handed on at once; None: all.
+        params: overrides of the sweep that stand in a file, by key; they are read from the config.
+        others: keys of searches, as a file of conf/experiment/ has them for one.
+    """
+
+    split_arguments = staticmethod(BasicSweeper.split_arguments)
+
+    def __init__(self, max_batch_size: int | None = None, params: Any = None, **others: Any) -> None:
+        self.max_batch_size, self._others = max_batch_size, others
 
     def sweep(self, arguments: list[str]) -> Any:
         """Hands every combination to the launcher; a job that has failed raises once all have ended."""
-        assert self.hydra_context is not None and self.launcher is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        swept = [override for override in overrides if override.is_discrete_sweep()]
-        empty = [one.input_line for one in swept if next(one.sweep_string_iterator(), None) is None]
-        if empty:
-            raise UsageError(
-                [
-                    f"{line}: has no values, so the sweep has no runs; give at least one value"
-                    for line in empty
-                ]
-            )
+        overrides = self._overrides(arguments)
+        refuse_intervals(overrides, "a grid")
+        self._heed_others({override.get_key_element() for override in overrides})
         returns: list[Sequence[Any]] = []
         done = 0
         try:
@@ -39,14 +37,26 @@ class GridSweeper(BasicSweeper):
                 done += len(batch)
         finally:
             self._save()
-        errors = [job._return_value for batch in returns for job in batch if job.status == JobStatus.FAILED]
-        if errors:  # other errors before bad usage
-            raise min(errors, key=lambda error: isinstance(error, ValueError))
+        raise_failed(returns)
         return returns
 
-    def _save(self) -> None:
-        """Writes the config of the sweep, as Hydra does, if the sweep has a folder."""
-        assert self.config is not None
-        folder = Path(self.config.hydra.sweep.dir)
-        if folder.is_dir():
-            OmegaConf.save(self.config, folder / "multirun.yaml")
+    def _heed_others(self, given: Collection[str]) -> None:
+        """Names the keys of `hydra.sweeper` that are for a search.
+
+        Args:
+            given: keys that have values.
+
+        Raises:
+            UsageError: some would be drawn, so that they have none.
+        """
+        from sweepwise.cli import swept
+        from sweepwise.errors import UsageError
+        from sweepwise.system.console import wrapped
+
+        drawn = [key for key in swept.searched(self.config) if key not in given]
+        if drawn:
+            rule = f"a grid draws nothing; choose hydra/sweeper=random, or give {drawn[0]}=A,B"
+            raise UsageError([f"hydra.sweeper.search=[{','.join(drawn)}]: {rule}"])
+        if self._others:
+            names = ", ".join(f"hydra.sweeper.{name}" for name in self._others)
+            print(wrapped("keys", f"{names}: for a search, and not read by a grid"), flush=True)

@@ -1,5 +1,5 @@
 """Checkpoints: folders with checksums, from which a run resumes to the bit."""
 
-from sweepwise.checkpoint.checkpoints import Checkpoints, CheckpointsDamaged, Saved
+from sweepwise.checkpoint.checkpoints import Checkpoints, CheckpointsDamaged, Saved, read_weights
 
-__all__ = ["Checkpoints", "CheckpointsDamaged", "Saved"]
+__all__ = ["Checkpoints", "CheckpointsDamaged", "Saved", "read_weights"]

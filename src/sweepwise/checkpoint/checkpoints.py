@@ -2,11 +2,12 @@
 
     checkpoints/
       step-00001234/   weights.safetensors   parameters and buffers after so many steps; averages are ema/NAME
-                       best.safetensors      the best ones so far; missing before the first validation
+                       weights.extra.pt      what else is in the model's state_dict, only if there is anything
+                       best.safetensors, best.extra.pt   the best so far; missing before the first validation
                        state.pt              everything else; torch.load(..., weights_only=True) reads it
                        manifest.json         size and sha256 of each file, and of itself
       step-00001234.1/ the same, of an epoch that was closed after a checkpoint at the same step
-      best-00001100/   weights.safetensors and its manifest
+      best-00001100/   weights.safetensors, weights.extra.pt if there is anything in it, and a manifest
       last, best       links to the newest of each
 
 A folder appears as a whole or not at all (`system.atomic`), and is used only if it agrees with its manifest.
@@ -17,13 +18,14 @@ import itertools
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
 from torch import Tensor
@@ -45,11 +47,12 @@ from sweepwise.system import atomic
 from sweepwise.system.handle import readable
 
 WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
+WITHOUT_TYPE = (torch.complex32, torch.complex128)  # dtypes that safetensors does not know
 AFFORDABLE = 0.01  # of the time between two checkpoints: if writing takes longer, a thread does it
 MAX_WARNINGS = 3  # about a full disk
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
-Weights = Mapping[str, Tensor]
+Weights = Mapping[str, Any]  # tensors, and what else a model's state_dict holds
 
 
 class CheckpointsDamaged(Failure):
@@ -222,7 +225,7 @@ class Checkpoints:
                 path.rename(aside)
         atomic.point(self._folder / "last", newest.name)
         if saved.best:
-            self._write_best(saved.state["best_step"], to_bytes(dict(saved.best)))
+            self._write_best(saved.state["best_step"], _contents(saved.best))
         else:
             (self._folder / "best").unlink(missing_ok=True)
             for path in self._folder.glob("best-*"):
@@ -249,12 +252,12 @@ class Checkpoints:
     def _save(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
     ) -> None:
-        files = {WEIGHTS: to_bytes(dict(weights))}
+        files = _files(WEIGHTS, _contents(weights))
         if best:
-            best_weights = to_bytes(dict(best[1]))
-            self._write_best(best[0], best_weights)
+            contents = _contents(best[1])
+            self._write_best(best[0], contents)
         if state:
-            files |= {BEST: best_weights} if best else {}
+            files |= _files(BEST, contents) if best else {}
             full_state = {"step": step, "best_step": best[0] if best else None, **state}
             files |= {STATE: serialize(full_state)}
         name = self._write_folder(f"{'step' if state else 'ended'}-{step:08d}", step, files)
@@ -263,9 +266,9 @@ class Checkpoints:
             if old.name != name:
                 shutil.rmtree(old, ignore_errors=True)
 
-    def _write_best(self, step: int, weights: bytes) -> None:
+    def _write_best(self, step: int, contents: Sequence[bytes]) -> None:
         """Writes the best weights, and removes the others."""
-        name = self._write_folder(f"best-{step:08d}", step, {WEIGHTS: weights})
+        name = self._write_folder(f"best-{step:08d}", step, _files(WEIGHTS, contents))
         atomic.point(self._folder / "best", name)
         for other in self._folder.glob("best-*"):
             if other.name != name:
@@ -306,6 +309,71 @@ class Checkpoints:
         return folder.name
 
 
+def read_weights(folder: Path, which: Literal["best", "last"]) -> Weights:
+    """The best or the newest weights of a run, which may be training meanwhile.
+
+    Args:
+        folder: the run's.
+        which: of the two.
+
+    Returns:
+        Parameters and buffers by name, on the CPU; of the newest also averages, see `ema.AVERAGE`.
+
+    Raises:
+        Failure: there are none yet, or they are damaged.
+    """
+    while True:
+        path = _newest(folder / CHECKPOINTS, which)
+        if path is None:
+            other = "" if which == "last" else "; checkpoint=last takes the newest, if there are any"
+            raise Failure(f"{readable(folder)}: has no {which} weights{other}")
+        try:
+            files = read_verified(path)
+            return _weights(WEIGHTS, files)
+        except (ValueError, *MALFORMED) as error:
+            if path == _newest(folder / CHECKPOINTS, which):  # else the run has replaced it just now
+                raise Failure(f"{readable(path)}: cannot be used: {error}") from error
+
+
+def _newest(folder: Path, which: Literal["best", "last"]) -> Path | None:
+    """The folder that the link leads to, or would if copying had not made a folder of it."""
+    link = folder / which
+    if link.is_symlink() and link.is_dir():
+        return link.resolve()
+    kinds = ("best",) if which == "best" else ("step", "ended")
+    return max((path for kind in kinds for path in folder.glob(f"{kind}-*")), key=order, default=None)
+
+
+def extra_of(name: str) -> str:
+    """The name of the file with the rest of a model, beside the file of weights of this name."""
+    return name.removesuffix(".safetensors") + ".extra.pt"
+
+
+def _contents(weights: Weights) -> list[bytes]:
+    """The content of the file of weights and, if there is more, of the one with the rest."""
+    tensors = {name: value for name, value in weights.items() if _is_plain(value)}
+    rest = {name: value for name, value in weights.items() if name not in tensors}
+    return [to_bytes(tensors), *([serialize(rest)] if rest else [])]
+
+
+def _files(name: str, contents: Sequence[bytes]) -> dict[str, bytes]:
+    """Contents by the names of their files; `name` is that of the file of weights."""
+    return dict(zip([name, extra_of(name)], contents, strict=False))
+
+
+def _weights(name: str, files: Mapping[str, bytes]) -> Weights:
+    """The weights in the file of this name, with the rest."""
+    rest = files.get(extra_of(name))
+    return {**from_bytes(files[name]), **(deserialize(rest) if rest else {})}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a safetensors file can hold a value: a dense tensor of a type that it knows."""
+    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_quantized:
+        return False
+    return value.dtype not in WITHOUT_TYPE
+
+
 def _read(folder: Path, damaged: tuple[str, ...]) -> Saved:
     """Reads a checkpoint.
 
@@ -313,14 +381,15 @@ def _read(folder: Path, damaged: tuple[str, ...]) -> Saved:
         ValueError: it is damaged; says how.
     """
     files = read_verified(folder)
-    if not {STATE, WEIGHTS} <= files.keys() <= {STATE, WEIGHTS, BEST}:
+    extra = {extra_of(name) for name in files.keys() & {WEIGHTS, BEST}}
+    if not {STATE, WEIGHTS} <= files.keys() <= {STATE, WEIGHTS, BEST} | extra:
         raise ValueError(f"{MANIFEST} names {', '.join(files) or 'no files'}")
     try:
         state = deserialize(files[STATE])
         if state["step"] != order(folder)[0] or isinstance(state["best_step"], int) != (BEST in files):
             raise ValueError(f"{STATE} belongs to another checkpoint")
-        best = from_bytes(files[BEST]) if BEST in files else {}
-        return Saved(state["step"], from_bytes(files[WEIGHTS]), best, state, damaged)
+        best = _weights(BEST, files) if BEST in files else {}
+        return Saved(state["step"], _weights(WEIGHTS, files), best, state, damaged)
     except MALFORMED as error:
         raise ValueError(
             f"has content that no checkpoint has ({str(error).partition(chr(10))[0]})"

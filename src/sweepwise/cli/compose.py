@@ -1,17 +1,21 @@
 """Requests from overrides, from composed configs and from the folders of runs."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, UnsupportedInterpolationType
 from yaml import YAMLError
 
-from sweepwise.cli import guard, options
-from sweepwise.cli.faults import check_shape, explain, option_faults
-from sweepwise.errors import UsageError
+from sweepwise.cli import guard, hooks
+from sweepwise.cli.environment import with_numbers
+from sweepwise.cli.faults import check_shape, explain, interpolations
+from sweepwise.cli.options import BASE, Confs
+from sweepwise.cli.unheeded import Unheeded
+from sweepwise.errors import UsageError, did_you_mean, shell_override
 from sweepwise.store import record
 from sweepwise.store.request import Request
 
@@ -26,41 +30,82 @@ def composed(overrides: Sequence[str], conf: Path) -> Request:
     Raises:
         UsageError: Hydra cannot compose them.
     """
-    guard.install()
-    confs = options.folders(conf, overrides)
-    if faults := option_faults(overrides, confs):
-        raise UsageError(faults)
+    hooks.install()
     try:
-        with initialize_config_dir(str(conf.resolve()), version_base="1.3"):
+        with initialize_config_dir(str(conf.resolve()), **BASE):
             config = compose("train", list(overrides), return_hydra_config=True)
         hydra = config.hydra
         with open_dict(config):
             del config["hydra"]
         return request_of(config, list(overrides), dict(hydra.runtime.choices))
     except (HydraException, OmegaConfBaseException) as error:
-        raise refusal(error, overrides, confs) from error
+        raise refusal(error, overrides) from error
 
 
-def refusal(error: Exception, overrides: Sequence[str], confs: Sequence[Path]) -> UsageError:
+def _items(value: str) -> str | list[str]:
+    """A value, or the items of one that is written as a list; commas in parentheses part none."""
+    if not (value.startswith("[") and value.endswith("]")):
+        return value
+    return [item.strip().strip("'\"") for item in re.split(r",(?![^(]*\))", value[1:-1])]
+
+
+def refusal(error: Exception, overrides: Sequence[str], confs: Confs | None = None) -> UsageError:
     """The error to raise when Hydra cannot compose overrides.
 
     Args:
         error: Hydra's or OmegaConf's.
         overrides: those that were given.
-        confs: folders of the config groups.
+        confs: what Hydra finds; None: what it found when it raised the error.
     """
-    if isinstance(error, guard.Foreign):
-        return UsageError([str(error)])
-    message = str(error).partition("\n")[0]
+    if isinstance(error, (guard.Foreign, Unheeded)):
+        return UsageError(str(error).splitlines())
     if isinstance(error, OverrideParseException):
-        key, _, value = str(error.override).partition("=")
-        message = f"{error.override}: cannot be read ({message}); it may need quotes: '{key}=\"{value}\"'"
-    elif message.startswith("Sweeping over Hydra's configuration"):
-        override = message.partition(": ")[2].strip("'\"")
-        key, _, value = override.partition("=")
-        quoted = f"'{key}=\"{value}\"'"
-        message = f"{override}: cannot be swept over; one value that has commas in it needs quotes: {quoted}"
+        key, equals, value = str(error.override).partition("=")
+        if not equals:
+            return UsageError([f"{key}: must be KEY=VALUE"])
+        written = _quoted(error.override) if "${" in value else shell_override(key, _items(value))
+        # Since 1.4 a line before it repeats every override.
+        why = next(line for line in str(error).split("\n") if not line.startswith("Error when parsing index"))
+        return UsageError([f"{error.override}: cannot be read ({why}); it may need quotes: {written}"])
+    message = _told(error)
+    confs = confs or hooks.confs_of(error)
+    if not confs:
+        return UsageError([message])
+    name = confs.config_name
+    if name and not confs.repository.config_exists(name):
+        there = [other for other in confs.repository.get_group_options("") if not other.startswith("_")]
+        return UsageError([f"{message.rstrip('.')}; {did_you_mean(name, there)}" if there else message])
     return UsageError(explain(message, overrides, confs).splitlines())
+
+
+def _told(error: Exception) -> str:
+    """What Hydra says, in one line, with a way out."""
+    message = " ".join(str(error).split("\n\n")[0].split())
+    sweep = re.match(
+        "(?:Ambiguous value for argument|Sweep parameters|Sweeping over Hydra's .* :) '(.*?)'(?:$| )", message
+    )
+    if sweep and sweep[1].startswith("hydra/"):
+        return f"{sweep[1]}: must be one option; it cannot be swept over"
+    if sweep and sweep[1].startswith("hydra."):
+        quoted = _quoted(sweep[1])
+        return f"{sweep[1]}: cannot be swept over; one value that has commas in it needs quotes: {quoted}"
+    if sweep:
+        return (
+            f"{sweep[1]}: several values are a sweep; add -m to the command"
+            f" (one text that is written so needs quotes: {_quoted(sweep[1])})"
+        )
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        option = error.missing_cfg_file.rpartition("/")[2]
+        return f"{message}; {did_you_mean(option, error.options)}"
+    if cause := error.__cause__:
+        why = str(cause).partition("\n")[0]
+        message = f"{message}: {why}" if message and why not in message else message or why
+    return message
+
+
+def _quoted(override: str) -> str:
+    key, _, value = override.partition("=")
+    return f"'{key}=\"{value}\"'"
 
 
 def recorded(folder: Path) -> Request:
@@ -69,15 +114,20 @@ def recorded(folder: Path) -> Request:
     Raises:
         UsageError: it is not the folder of a run that has begun.
     """
-    guard.install()
+    hooks.install()
     known = record.read(folder)
     try:
         config = OmegaConf.load(folder / "config.yaml")
         if not known or not isinstance(config, DictConfig):
             raise ValueError("it has no record" if not known else "config.yaml holds no keys")
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        why = str(error).partition("\n")[0]
+        # Since 1.4 a line before it repeats every override.
+        why = next(line for line in str(error).split("\n") if not line.startswith("Error when parsing index"))
         raise UsageError([f"{folder}: is not the folder of a run that has begun ({why})"]) from error
+    if record.from_python(known):
+        raise UsageError(
+            [f"{folder}: was trained from Python, so no config trains it again; build its parts and fit them"]
+        )
     return request_of(config, known["overrides"], {})
 
 
@@ -103,8 +153,12 @@ def request_of(config: DictConfig, overrides: Sequence[str], choices: Mapping[st
         rule = str(error).splitlines()[0]
         if isinstance(error, MissingMandatoryValue):
             rule = "must be given"
+        elif isinstance(error, UnsupportedInterpolationType):
+            rule += '; one of a package of yours is found where code names it: main(train, packages=["NAME"])'
         raise UsageError([f"{error.full_key}: {rule}"]) from error
-    assert isinstance(plain, dict)
+    written = OmegaConf.to_container(config)
+    assert isinstance(plain, dict) and isinstance(written, dict)
+    plain = with_numbers(plain, written, written)
     request = Request({str(key): value for key, value in plain.items()}, overrides, chosen(choices))
-    check_shape(request.config)
+    check_shape(request.config, interpolations(written))
     return request

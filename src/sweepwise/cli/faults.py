@@ -1,19 +1,34 @@
 """Error messages for a command that cannot be composed: the faulty override, and what would have worked."""
 
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from sweepwise.cli.options import default_options, file_of, load_yaml, options_of, values_of
-from sweepwise.config.groups import EXPERIMENT, GROUPS, LAUNCHER, SETTINGS
+from hydra.core.override_parser.types import Override
+
+from sweepwise.cli.meant import SHORT, meant
+from sweepwise.cli.options import Confs, chosen_options, content_of, exists, named, options_of, values_of
+from sweepwise.config.groups import ADDED, EXPERIMENT, GROUPS, LAUNCHER, SETTINGS, SWEEPER
 from sweepwise.config.schema import check
 from sweepwise.errors import UsageError, did_you_mean
 from sweepwise.store.request import name_fault, output_dir_fault
 
+# What to write instead of well-known launchers of others.
+INSTEAD = {
+    (LAUNCHER, "joblib"): "hydra/launcher=local hydra.launcher.max_parallel=2, for two processes at a time",
+    (LAUNCHER, "submitit_slurm"): "hydra/launcher=slurm hydra.launcher.partition=NAME",
+    (LAUNCHER, "submitit_local"): "hydra/launcher=slurm hydra.launcher.cluster=local",
+}
+# What an interpolation may name at the top of a config: the first part of a key, or of a resolver's argument.
+NAMED = re.compile(r"""(?:\$\{|[:,(\[{]\s*["']?)\.*([A-Za-z_][\w-]*)""")
 
-def check_shape(config: Mapping[str, Any]) -> None:
-    """Refuses a composed config in which a key that every run needs is missing or has the wrong type.
+
+def check_shape(config: Mapping[str, Any], interpolations: Collection[str] = ()) -> None:
+    """Refuses a composed config that lacks a key of every run, or has one that nothing reads.
+
+    Args:
+        config: resolved.
+        interpolations: the texts in it that were interpolations; the keys that they name are read.
 
     Raises:
         UsageError: with every fault.
@@ -24,7 +39,12 @@ def check_shape(config: Mapping[str, Any]) -> None:
         if not isinstance(config.get(group), Mapping)
     ]
     for key, kind in SETTINGS.items():
-        faults += check(key, config[key], kind) if key in config else [f"{key}: must be given"]
+        if key in config:
+            faults += check(key, config[key], kind)
+        elif key not in ADDED:
+            faults.append(f"{key}: must be given")
+    read = {*GROUPS, *SETTINGS, *(name for text in interpolations for name in NAMED.findall(text))}
+    faults += [f"{key}: unknown; {_nearest(key, config)}" for key in config if key not in read]
     if not faults:
         path_faults = name_fault(str(config["name"])), output_dir_fault(config["output_dir"])
         faults = [fault for fault in path_faults if fault]
@@ -32,130 +52,220 @@ def check_shape(config: Mapping[str, Any]) -> None:
         raise UsageError(faults)
 
 
-def option_faults(arguments: Sequence[str], confs: Sequence[Path]) -> list[str]:
-    """Faults that show on the command line alone: unknown options, and folders that Hydra must not make."""
-    chosen = [argument.partition("=") for argument in arguments if not argument.startswith(("-", "+", "~"))]
-    faults = [
+def _nearest(key: str, config: Mapping[str, Any]) -> str:
+    """What was meant by a key that nothing reads: one of a group, or one that is spelt like it."""
+    homes = [group for group in GROUPS if isinstance(config.get(group), Mapping) and key in config[group]]
+    if key in SHORT or homes:
+        return f"did you mean {SHORT.get(key) or f'{homes[0]}.{key}'}?"
+    return did_you_mean(key, [*GROUPS, EXPERIMENT, *SETTINGS])
+
+
+def interpolations(value: Any) -> list[str]:
+    """The interpolations in the values of a config that is not resolved."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for item in value for text in interpolations(item)]
+    return [value] if isinstance(value, str) and "${" in value else []
+
+
+def choice_faults(overrides: Iterable[Override], confs: Confs) -> list[str]:
+    """Faults of the options that a sweep chooses, which Hydra would find run by run."""
+    return [
         fault
-        for key, _, value in chosen
-        if key in (*GROUPS, EXPERIMENT) and (fault := option_fault(key, value, confs))
+        for word in overrides
+        if word.is_discrete_sweep() and confs.repository.group_exists(word.key_or_group)
+        for fault in [_options_fault(word, confs)]
+        if fault
     ]
-    if {"-m", "--multirun"} & set(arguments):  # Hydra makes the folder of a sweep before it checks the runs
-        plain = [(key, value.strip("'\"")) for key, _, value in chosen if not re.search(r"[($]", value)]
-        path_faults = [name_fault(name) for key, value in plain if key == "name" for name in value.split(",")]
-        path_faults += [output_dir_fault(value) for key, value in plain if key == "output_dir"]
-        faults += filter(None, path_faults)
-    return faults
 
 
-def chosen_launcher(arguments: Sequence[str]) -> str:
-    """The launcher that a command line chooses; '' if it chooses none."""
-    asked = [argument.partition("=") for argument in arguments]
-    return next((value for key, _, value in reversed(asked) if key == LAUNCHER), "")
-
-
-def explain(message: str, arguments: Sequence[str], confs: Sequence[Path]) -> str:
+def explain(message: str, overrides: Sequence[str], confs: Confs) -> str:
     """What is wrong with the overrides that Hydra has refused, and what would have worked.
 
     Args:
         message: Hydra's own, which is used if no fault is found in an override.
-        arguments: of the command line.
-        confs: from `options.folders`.
+        overrides: of the command line.
+        confs: what Hydra finds for it.
     """
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key == LAUNCHER and f"'{key}/{value}'" in message:  # not one of another plugin's
-            return option_fault(key, value, confs)
-    chosen = _choices(overrides, confs)
-    faults = [fault for override in overrides if (fault := _fault(override, chosen, confs))]
-    return "\n".join(faults) or message
+    words = confs.parsed(overrides)
+    chosen = chosen_options(confs, words)
+    faults = (_several_fault(word, words, confs) or _fault(word, chosen, confs) for word in words)
+    told = "\n".join(fault for fault in faults if fault and fault != NO_FAULT)
+    return told or _unset(message, words) or message
 
 
-def fault_of(override: str, overrides: Sequence[str], confs: Sequence[Path]) -> str:
+def _unset(message: str, words: Iterable[Override]) -> str:
+    """Says of a key that only some swept options have who sets it there; '' of another message of Hydra's."""
+    found = re.match(r"Could not override '(([\w-]+)\.[^']*)'", message)
+    if not found or not any(word.key_or_group == found[2] and word.is_choice_sweep() for word in words):
+        return ""
+    ways = "hydra/sweeper=grid or hydra/launcher=local, the defaults,"
+    return f"{found[1]}: not every swept option has such a key; {ways} set it where it is"
+
+
+NO_FAULT = "none"
+
+
+def _several_fault(word: Override, words: Iterable[Override], confs: Confs) -> str:
+    """What is wrong with a key of a group of which a list or a sweep chooses several options.
+
+    Returns:
+        `NO_FAULT` if one of them has it; '' if nothing is known.
+    """
+    group = word.key_or_group.partition(".")[0]
+    for other in words:
+        several = other.is_choice_sweep() or isinstance(other.value(), list)
+        if other.key_or_group == group and word is not other and several and not word.is_delete():
+            if any(
+                f"{word.key_or_group}.".startswith(f"{key}.")
+                for option in named(other)
+                for key in keys_of(group, option, confs)
+            ):
+                return NO_FAULT
+            if other.is_choice_sweep():
+                return swept_key_fault(word.key_or_group, group, list(other.sweep_string_iterator()), confs)
+    return ""
+
+
+def fault_of(override: str, overrides: Sequence[str], confs: Confs) -> str:
     """What is wrong with one of the overrides that Hydra has refused; '' if it seems right."""
-    return _fault(override, _choices(overrides, confs), confs)
+    chosen = chosen_options(confs, confs.parsed(overrides))
+    return "".join(_fault(word, chosen, confs) for word in confs.parsed([override]))
 
 
-def _choices(overrides: Sequence[str], confs: Sequence[Path]) -> dict[str, str]:
-    chosen = default_options(confs)
-    for override in overrides:
-        key, _, value = override.lstrip("+").partition("=")
-        if key in (*GROUPS, LAUNCHER) and value in options_of(confs, key):
-            chosen[key] = value
-    return chosen
-
-
-def _fault(override: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> str:
-    if override.startswith("~"):
-        return f"{override}: nothing can be removed; a group's neutral option is 'none' or 'default'"
-    key, equals, value = override.lstrip("+").partition("=")
+def _fault(word: Override, chosen: Mapping[str, str], confs: Confs) -> str:
+    override, key = str(word.input_line), word.key_or_group
+    value = override.partition("=")[2]
+    if word.is_delete():
+        return _deletion_fault(word, chosen, confs)
+    if confs.repository.group_exists(key) and not isinstance(word.value(), dict):
+        return _options_fault(word, confs) or _choice_fault(word, chosen)
     above, _, last = key.rpartition(".")
-    if above == LAUNCHER.replace("/", "."):
+    if above == LAUNCHER.replace("/", ".") and LAUNCHER in chosen:
         fault = _key_fault(override, LAUNCHER, last, chosen, confs)
         known = ", ".join(values_of(confs, LAUNCHER, chosen[LAUNCHER]))
         return f"{fault} ({known})" if "mean" in fault else fault
     if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
         return ""
-    if not equals:
-        return f"{override}: must be KEY=VALUE"
     head, _, rest = key.partition(".")
     if head in GROUPS:
-        return (
-            option_fault(head, value, confs) if not rest else _key_fault(override, head, rest, chosen, confs)
-        )
-    if key in SETTINGS:
+        return _key_fault(override, head, rest, chosen, confs) if rest and head in chosen else ""
+    if word.is_add() and key in SETTINGS:
+        return f"{override}: is there already; write it without the +: {override[1:]}"
+    if key in SETTINGS or key == EXPERIMENT or word.is_add() or word.is_force_add():
         return ""
-    if key == EXPERIMENT:
-        return option_fault(key, value, confs)
-    homes = [f"{g}.{key}" for g in GROUPS if key in values_of(confs, g, chosen[g])]
-    if homes:
-        return f"{override}: unknown; did you mean {homes[0]}={value}?"
-    return f"{override}: unknown; {did_you_mean(head, [*GROUPS, EXPERIMENT, *SETTINGS])}"
+    return f"{override}: unknown; {meant(key, value, chosen, confs)}"
 
 
-def words_of(value: str) -> list[str]:
-    """The options in an override's value: one, several of a sweep, or a list."""
-    return [word for word in re.split(r"[,\[\]\s]+", value.strip("'\"")) if word]
+def _deletion_fault(word: Override, chosen: Mapping[str, str], confs: Confs) -> str:
+    key = word.key_or_group
+    group, _, rest = key.partition(".")
+    there = key in chosen or key in SETTINGS
+    if there or (group in chosen and rest.partition(".")[0] in content_of(confs, group, chosen[group])):
+        return ""
+    return f"{word.input_line}: is not there, so it cannot be removed; leave it out"
 
 
-def option_fault(group: str, value: str, confs: Sequence[Path]) -> str:
-    """What is wrong with the options that an override chooses; '' if nothing is."""
+def _options_fault(word: Override, confs: Confs) -> str:
+    """What is wrong with the options that an override of a group chooses; '' if nothing is."""
+    group, value = word.key_or_group, str(word.input_line).partition("=")[2]
+    options = named(word)
+    if group == "seed" and all(re.fullmatch(r"[-+\d.e]+", option) for option in options):
+        written = f"seed.value={value.strip('[]')}"
+        if re.search("[,(]", value):
+            written = f"-m '{written}'"
+        known = ", ".join(options_of(confs, group))
+        return f"seed={value}: seed is a group of options ({known}); write {written}"
+    return next(filter(None, (option_fault(group, option, confs) for option in options)), "")
+
+
+def option_fault(group: str, option: str, confs: Confs) -> str:
+    """What is wrong with an option of a group; '' if Hydra finds it."""
+    if exists(confs, group, option):
+        return ""
     options = options_of(confs, group)
-    for word in words_of(value):
-        if word in options:
-            continue
-        if group == "seed" and re.fullmatch(r"[-+\d.e]+|range\(.*\)", word):
-            written = f"seed.value={value.strip('[]')}"
-            if re.search("[,(]", value):
-                written = f"-m '{written}'"
-            return f"seed={value}: seed is a group of options ({', '.join(options)}); write {written}"
-        hint = did_you_mean(word, options)
-        return f"{group}={word}: no such option; {hint}" + (
-            f" ({', '.join(options)})" if "mean" in hint else ""
+    if (group, option) in INSTEAD:
+        return f"{group}={option}: no such option; write {INSTEAD[group, option]}"
+    if group == SWEEPER and option in ("ax", "nevergrad"):
+        return (
+            f"{group}={option}: has to be installed: pip install hydra-{option}-sweeper; and allowed to build"
+            f" what it names: cli.main(train, packages=['{option}']) in train.py"
         )
-    return ""
+    hint = did_you_mean(option, options)
+    return f"{group}={option}: no such option; {hint}" + (
+        f" ({', '.join(options)})" if "mean" in hint else ""
+    )
 
 
-def _key_fault(override: str, group: str, key: str, chosen: Mapping[str, str], confs: Sequence[Path]) -> str:
+def _choice_fault(word: Override, chosen: Mapping[str, str]) -> str:
+    """Whether a group's entry in the defaults lists is there already, or not there."""
+    override, plain = str(word.input_line), str(word.input_line).lstrip("+")
+    group = word.key_or_group
+    key = group if word.package is None else f"{group}@{word.package}"
+    there = key in chosen or key == EXPERIMENT or isinstance(word.value(), list)  # of which Hydra names none
+    if word.is_force_add() or (word.is_add() and there):
+        return f"{override}: a group is chosen without the +: {plain if there else f'+{plain}'}"
+    if there or word.is_add() or word.is_sweep_override():
+        return ""
+    near = [other for other in chosen if other.partition("@")[0] == group]
+    hint = f"did you mean {near[0]}={plain.partition('=')[2]}? Or " if near else ""
+    return f"{override}: no defaults list has {key}; {hint}a + in front adds it: +{plain}"
+
+
+def _key_fault(override: str, group: str, key: str, chosen: Mapping[str, str], confs: Confs) -> str:
     option = chosen[group]
     keys = values_of(confs, group, option)
+    added, there = override.startswith("+"), f"{override}: is there already; write it without the +"
     if group == "regularizer":
         option, _, key = key.partition(".")
         if option not in options_of(confs, group):
             return f"{override}: write regularizer.OPTION.KEY; options: {', '.join(options_of(confs, group))}"
         keys = values_of(confs, group, option)
         if key in keys:
-            return f"{override}: that regularizer is not chosen; add regularizer={option} to the command"
+            return (
+                there
+                if added
+                else f"{override}: that regularizer is not chosen; add regularizer={option} to the command"
+            )
     if key == "_target_" or key.split(".")[0] in keys:
-        return ""
-    if load_yaml(file_of(confs, group, option)).get("_target_") == "???":
+        return there if added and key in keys else ""
+    if content_of(confs, group, option).get("_target_") == "???":
         own = f"{override}: keys that belong to the _target_ of {group}={option} need a + in front"
-        return "" if override.startswith("+") else f"{own}: +{override}"
+        return "" if added else f"{own}: +{override}"
     others = [other for other in options_of(confs, group) if key in values_of(confs, group, other)]
     if others:
-        return (
-            f"{override}: {group}={option} has no {key!r}; {' and '.join(others)} "
-            f"{'has' if len(others) == 1 else 'have'}: add {group}={others[0]}"
-        )
+        named = f"{' and '.join(others)} {'has' if len(others) == 1 else 'have'}"
+        way_out = f"{group}={others[0]}, or leave {override.partition('=')[0]} out"
+        return f"{override}: {group}={option} has no {key!r}; {named}: use {way_out}"
     return f"{override}: {group}={option} has no {key!r}; {did_you_mean(key, keys)}"
+
+
+def swept_key_fault(key: str, group: str, options: Sequence[str], confs: Confs) -> str:
+    """What is wrong with a key that none of the swept options of its group has, and what would have worked.
+
+    Args:
+        key: with its group: 'init.std'.
+        group: of the options.
+        options: as the sweep chooses them: 'normal', '[l1,dropout]'.
+        confs: what Hydra finds.
+    """
+    having = [
+        f"[{other}]" if group == "regularizer" else other
+        for other in options_of(confs, group)
+        if key in keys_of(group, other, confs)
+    ]
+    fault = f"{key}: none of {group}={','.join(options)} has such a key"
+    if having:
+        named = f"{' and '.join(having)} {'has' if len(having) == 1 else 'have'}"
+        more = ",".join([*options, having[0]])
+        return f"{fault}; {named}: sweep over {group}={more}, or leave {key} out"
+    words = {word for option in options for word in re.split(r"[,\[\]\s]+", option) if word}
+    known = {other for word in words for other in keys_of(group, word, confs)}
+    return f"{fault}; {did_you_mean(key, sorted(known))}"
+
+
+def keys_of(group: str, option: str, confs: Confs) -> list[str]:
+    """The keys of an option as they are written on a command line."""
+    above = f"{group}.{option}" if group == "regularizer" else group
+    return [f"{above}.{key}" for key in values_of(confs, group, option)]

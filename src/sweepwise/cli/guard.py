@@ -1,9 +1,9 @@
 """Checks of what Hydra imports, builds or unpickles before our code sees a config: only what is allowed.
 
-Hydra imports the packages of its search path, builds callbacks, launchers, sweepers and logging handlers
-from the config under `hydra`, sets environment variables from it, and with --experimental-rerun unpickles
-a file. OmegaConf copies what an alias of a yaml stands for each time it is used, so that a few lines could
-fill the memory. `install` puts a check where each of these begins.
+Hydra imports the packages of its search path, builds callbacks, launchers, sweepers and logging handlers from
+the config under `hydra`, sets environment variables from it, and with --experimental-rerun unpickles a file.
+YAML takes a time such as 1:30:00 for 5400. OmegaConf copies what an alias of a yaml stands for each time it
+is used, so that a few lines could fill the memory. `install` puts a check where each of these begins.
 """
 
 import functools
@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-import omegaconf._utils
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
@@ -22,6 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sweepwise.cli.unheeded import refuse_unheeded
 from sweepwise.config import allowlist
 
 Keys = tuple[Any, ...]  # the path of a key below `hydra`
@@ -31,6 +31,8 @@ HANDLERS = ("logging.StreamHandler", "logging.NullHandler")
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 FACTORIES = {"()", ".", "class", "factory", "queue", "listener"}  # where logging is told what to build
 MAX_NODES = 100_000  # of a yaml, its aliases expanded
+# The method by which every config is composed: in Hydra 1.4 load_configuration is only one of its callers.
+COMPOSES = "_load_configuration" if hasattr(ConfigLoaderImpl, "_load_configuration") else "load_configuration"
 
 
 class Foreign(HydraException):
@@ -41,12 +43,23 @@ class Foreign(HydraException):
 def install() -> None:
     """Puts the checks in place for the rest of the process; calling it again changes nothing."""
     for owner, name, checked in (
-        (ConfigLoaderImpl, "load_configuration", _composing),
         (ConfigRepository, "initialize_sources", _importing),
-        (sys.modules["hydra.main"], "_get_rerun_conf", _unpickling),
-        (omegaconf._utils, "get_yaml_loader", _reading),
+        *_of_this_version(),
     ):
         setattr(owner, name, checked(getattr(owner, name)))
+
+
+def _of_this_version() -> Iterator[tuple[Any, str, Callable[..., Any]]]:
+    """What has moved between Hydra 1.3 with OmegaConf 2.3 and Hydra 1.4 with OmegaConf 2.4."""
+    yield ConfigLoaderImpl, COMPOSES, _composing
+    rerun = sys.modules["hydra.main"], "_get_rerun_conf"
+    if not hasattr(*rerun):
+        rerun = sys.modules["hydra._internal.utils"], "_get_rerun_overrides"
+    yield (*rerun, _unpickling)
+    names = "omegaconf._utils", "omegaconf.omegaconf", "omegaconf.basecontainer"
+    for module in (sys.modules[name] for name in names):
+        if hasattr(module, "get_yaml_loader"):  # each holds the name
+            yield module, "get_yaml_loader", _reading
 
 
 def refuse_foreign(config: DictConfig) -> None:
@@ -133,6 +146,7 @@ def _composing(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
     def load_configuration(*args: Any, **kwargs: Any) -> DictConfig:
         config = load(*args, **kwargs)
         refuse_foreign(config)
+        refuse_unheeded(config)
         return config
 
     return load_configuration
@@ -153,8 +167,12 @@ def _importing(initialize: Callable[..., None]) -> Callable[..., None]:
 
 def _reading(loader_class: Callable[[], Any]) -> Callable[[], Any]:
     @functools.wraps(loader_class)
-    def get_yaml_loader() -> Any:
-        loader = loader_class()  # a class made anew
+    def get_yaml_loader(**limits: Any) -> Any:
+        loader = loader_class(**limits)  # a class made anew
+        loader.yaml_implicit_resolvers = {
+            first: [(tag, _Decimal(pattern)) for tag, pattern in resolvers]
+            for first, resolvers in loader.yaml_implicit_resolvers.items()
+        }
         compose = loader.get_single_node
 
         def get_single_node(self: Any) -> Any:
@@ -163,13 +181,25 @@ def _reading(loader_class: Callable[[], Any]) -> Callable[[], Any]:
             if size > MAX_NODES:
                 content = f"{size:,.0f} values" if math.isfinite(size) else "what they are a part of"
                 rule = f"must stand for {MAX_NODES:,} at most"
-                raise Foreign(f"{self.name}: its aliases stand for {content}; {rule}: write it out")
+                raise Foreign(
+                    f"{node.start_mark.name}: its aliases stand for {content}; {rule}: write it out"
+                )
             return node
 
         loader.get_single_node = get_single_node
         return loader
 
     return get_yaml_loader
+
+
+class _Decimal:
+    """A pattern of a yaml's values that takes no numbers to base 60: 1:30:00 is a text, as in an override."""
+
+    def __init__(self, pattern: Any) -> None:
+        self._pattern = pattern
+
+    def match(self, text: str) -> Any:
+        return None if ":" in text else self._pattern.match(text)
 
 
 def _nodes(node: Any, known: dict[Any, float]) -> float:

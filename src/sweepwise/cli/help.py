@@ -1,4 +1,4 @@
-"""The text of --help and of docs/options.md, from the files in conf/."""
+"""The text of --help and of docs/options.md, from the configs that Hydra finds."""
 
 import os
 import re
@@ -6,13 +6,21 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sweepwise.cli.faults import option_fault, words_of
-from sweepwise.cli.options import default_options, file_of, load_yaml, options_of, values_of
+from sweepwise.cli.faults import option_fault
+from sweepwise.cli.options import (
+    Confs,
+    chosen_options,
+    named,
+    notes_of,
+    options_of,
+    primary_of,
+    text_of,
+    values_of,
+)
 from sweepwise.config.groups import EXPERIMENT, GROUPS, LAUNCHER, SETTINGS
 from sweepwise.errors import UsageError, did_you_mean
 
@@ -40,7 +48,7 @@ def show(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
 
 
-def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
+def page(confs: Confs, arguments: Sequence[str] = ()) -> str:
     """The text of --help: every group, its options and when to use them, and their keys.
 
     For each group (init) or option (init=xavier, regularizer=[l1,dropout]) among the arguments: the whole
@@ -50,21 +58,21 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
         UsageError: there is no such group or option.
     """
     groups = (*GROUPS, EXPERIMENT, LAUNCHER)
-    asked = [a.partition("=") for a in arguments if not a.startswith("-")]
-    known = [word for word in asked if word[0] in groups]
-    for group, equals, _ in asked:
-        if not equals and group not in groups:
-            raise UsageError([f"--help {group}: no such group; {did_you_mean(group, groups)}"])
-    if known:
-        parts: list[str] = []
-        for group, _, options in known:
-            if not options:
-                notes = [f"  {line}".rstrip() for line in _notes(confs, group)]
-                parts.append("\n".join([f"{group}:", *notes]))
-            named = words_of(options) or options_of(confs, group)
-            parts += [_explained(confs, group, option) for option in named]
+    asked = [word for word in arguments if not word.startswith("-")]
+    parts: list[str] = []
+    for word in asked:
+        for choice in confs.parsed([word]) if "=" in word else []:
+            if choice.key_or_group in groups or confs.repository.group_exists(choice.key_or_group):
+                parts += [_explained(confs, choice.key_or_group, option) for option in named(choice)]
+        if "=" not in word:
+            if word not in groups and not confs.repository.group_exists(word):
+                raise UsageError([f"--help {word}: no such group; {did_you_mean(word, groups)}"])
+            notes = [f"  {line}".rstrip() for line in notes_of(confs, word, NOTES).splitlines()]
+            parts.append("\n".join([f"{word}:", *notes]))
+            parts += [_explained(confs, word, option) for option in options_of(confs, word)]
+    if parts:
         return "\n\n".join(parts)
-    chosen = default_options(confs)
+    chosen = chosen_options(confs, confs.parsed(asked))
     lines = [
         *SYNTAX,
         "",
@@ -74,14 +82,15 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
         lines += ["", f"{group}:"]
         for option in options_of(confs, group):
             mark = "*" if option == chosen.get(group) else " "
-            path = file_of(confs, group, option)
-            comments = [line[2:] for line in path.read_text().splitlines() if line.startswith("# ")]
+            text = text_of(confs, group, option)
+            comments = [line[2:] for line in text.splitlines() if line.startswith("# ")]
             when = next((line for line in comments if not line.startswith("@package")), "")
             values = values_of(confs, group, option) if group != EXPERIMENT else {}
             keys = " ".join(f"{key}={_plain(value)}" for key, value in values.items())
             lines += _indented(f" {mark} {option:<17}", when)
             lines += _indented(" " * 20, keys)
-    top = {key: value for key, value in load_yaml(confs[0] / "train.yaml").items() if key in SETTINGS}
+    _, keys_of_run = primary_of(confs)
+    top = {key: value for key, value in keys_of_run.items() if key in SETTINGS}
     lines += ["", "for the run: " + " ".join(f"{key}={_plain(value)}" for key, value in top.items())]
     lines += [
         "",
@@ -91,10 +100,10 @@ def page(confs: Sequence[Path], arguments: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def markdown(confs: Sequence[Path]) -> str:
+def markdown(confs: Confs) -> str:
     """The text of docs/options.md: what --help prints for every group, and links to each option."""
     groups = (*GROUPS, EXPERIMENT, LAUNCHER)
-    chosen = default_options(confs)
+    chosen = chosen_options(confs)
     lines = [
         "# Options",
         "",
@@ -114,11 +123,11 @@ def markdown(confs: Sequence[Path]) -> str:
             for link in [f"[{option}](#{_anchor(f'{group}={option}')})"]
         ]
         lines.append(f"| [{group}](#{_anchor(group)}) | {', '.join(links)} |")
-    content = (confs[0] / "train.yaml").read_text().splitlines()
-    own = [line for line in content if line.split(":")[0] in SETTINGS]
+    primary, _ = primary_of(confs)
+    own = [line for line in primary.splitlines() if line.split(":")[0] in SETTINGS]
     lines += ["", "## The run", "", "Keys that belong to no group.", "", *_fenced("yaml", own)]
     for group in groups:
-        lines += ["", f"## {group}", "", *_notes(confs, group)]
+        lines += ["", f"## {group}", "", *notes_of(confs, group, NOTES).splitlines()]
         for option in options_of(confs, group):
             heading, *text = _explained(confs, group, option).splitlines()
             lines += ["", f"### {heading}", "", *_fenced("yaml", [line[2:] for line in text])]
@@ -134,13 +143,7 @@ def _anchor(heading: str) -> str:
     return re.sub(r"[^\w-]", "", heading)
 
 
-def _notes(confs: Sequence[Path], group: str) -> list[str]:
-    """The notes of a group, from the first folder that has some."""
-    paths = [conf / group / NOTES for conf in confs]
-    return next((path.read_text().splitlines() for path in paths if path.exists()), [])
-
-
-def _explained(confs: Sequence[Path], group: str, option: str) -> str:
+def _explained(confs: Confs, group: str, option: str) -> str:
     """The file of an option, without the lines that only the program reads.
 
     Raises:
@@ -148,7 +151,7 @@ def _explained(confs: Sequence[Path], group: str, option: str) -> str:
     """
     if fault := option_fault(group, option, confs):
         raise UsageError([fault])
-    lines = file_of(confs, group, option).read_text().splitlines()
+    lines = text_of(confs, group, option).splitlines()
     shown = [line for line in lines if not line.startswith(("# @package", "_target_:"))]
     return "\n".join([f"{group}={option}", *(f"  {line}".rstrip() for line in shown)])
 

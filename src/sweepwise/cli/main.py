@@ -8,11 +8,13 @@ import inspect
 import os
 import signal
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -20,17 +22,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweepwise.cli import guard, options
+from sweepwise.cli import hooks
+from sweepwise.cli.checks import single_run_fault
 from sweepwise.cli.compose import refusal, request_of
-from sweepwise.cli.faults import chosen_launcher, option_faults
-from sweepwise.cli.help import page, show
 from sweepwise.config import allowlist
 from sweepwise.distributed import place
 from sweepwise.errors import BAD_USAGE, FAILED, REPORTED, Failure, UsageError
 from sweepwise.provenance.changes import already_ended
 from sweepwise.run import load
 from sweepwise.store import claim, folders, record
-from sweepwise.store.status import ENDED, Ended
+from sweepwise.store.request import Request
+from sweepwise.store.status import EXIT_CODES, Ended
 from sweepwise.system import console, signals
 
 _ours: set[Callable[..., Any]] = set()  # functions that `main` was given
@@ -65,43 +67,65 @@ def main(task: Callable[[], Any], packages: Sequence[str] = ()) -> None:
         packages: names of packages of your own whose classes and functions a config may name.
     """
     allowlist.allow(packages)
-    guard.install()
+    hooks.install()
     _ours.add(inspect.unwrap(task))
     place.quieten()
-    several = ("-m", "--multirun")  # may stand anywhere, but Hydra wants it first
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in several)
-    arguments = sys.argv[1:]
-    conf = Path(sys.argv[0]).resolve().parent / "conf"
-    try:
-        confs = options.folders(conf, arguments)
-        if {"--help", "-h"} & set(arguments):
-            show(page(confs, arguments))
-            return
-        if faults := option_faults(arguments, confs):
-            raise UsageError(faults)
-        launcher = chosen_launcher(arguments)
-        if launcher not in ("", "local") and not any(word.startswith("-") for word in arguments):
-            raise UsageError(
-                [f"hydra/launcher={launcher}: trains the runs of a sweep; add -m to the command"]
-            )
-        if place.place().size > 1 and set(several) & set(arguments):
-            raise UsageError(
-                ["-m: a sweep starts its own processes; start it with python, not with torchrun"]
-            )
-    except UsageError as error:
-        raise SystemExit(_refused_by_each(str(error))) from None
+    flags = get_args_parser().parse_intermixed_args()
+    sys.argv[1:] = _flags_first(sys.argv[1:], flags.overrides)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # so that Hydra raises errors instead of printing them
     try:
+        _check_flags(flags)
         task()
+    except SystemExit as ended:  # Hydra ends so after --help
+        if ended.code or not flags.help:
+            raise
     except (HydraException, OmegaConfBaseException) as error:
-        raise SystemExit(_refused_by_each(str(refusal(error, arguments, confs)))) from None
+        raise SystemExit(_refused_by_each(str(refusal(error, flags.overrides)))) from None
     except _EXPECTED as error:
         code = _exit_code(error)
-        if REPORTED not in getattr(
-            error, "__notes__", ()
-        ):  # Hydra itself could not make the folder of a sweep
-            _refused(folders.explained(None, error) if isinstance(error, OSError) else str(error), code)
+        if REPORTED in getattr(error, "__notes__", ()):
+            raise SystemExit(code) from None
+        if isinstance(error, UsageError):
+            raise SystemExit(_refused_by_each(str(error))) from None
+        # Hydra itself could not make the folder of a sweep.
+        _refused(folders.explained(None, error) if isinstance(error, OSError) else str(error), code)
         raise SystemExit(code) from None
+
+
+def _flags_first(arguments: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The arguments for Hydra, which takes flags in front of overrides only: `name=x -m` would be refused."""
+    rest = list(overrides)
+    flags = [word for word in arguments if not (rest and word == rest[0] and rest.pop(0))]
+    return [*flags, *overrides]
+
+
+def _check_flags(flags: Namespace) -> None:
+    """Prepares what Hydra's flags ask for.
+
+    Raises:
+        UsageError: they cannot stand together.
+    """
+    if flags.hydra_help:  # is composed without the primary config
+        others = [word for word in flags.overrides if not word.lstrip("+~").startswith("hydra")]
+        sys.argv[1:] = [word for word in sys.argv[1:] if word not in others]
+        if not any("hydra/job_logging" in word for word in flags.overrides):
+            sys.argv.append("hydra/job_logging=none")  # Hydra's default would log to a file; none is opened
+    if flags.help or flags.hydra_help:
+        return
+    deeds = {
+        "--run": flags.run,
+        "-m": flags.multirun,
+        "--cfg": flags.cfg,
+        "--info": flags.info,
+        "-sc": flags.shell_completion,
+    }
+    asked = [name for name, value in deeds.items() if value]
+    if len(asked) > 1:
+        raise UsageError([f"{' '.join(asked)}: only one of these at a time; leave all but one out"])
+    if flags.resolve and not flags.cfg:
+        raise UsageError(["--resolve: is for --cfg; add --cfg job, or leave it out"])
+    if flags.multirun and place.place().size > 1:
+        raise UsageError(["-m: a sweep starts its own processes; start it with python, not with torchrun"])
 
 
 def is_ours(task: Callable[..., Any]) -> bool:
@@ -156,11 +180,30 @@ def _execute(config: DictConfig, hydra: HydraConf) -> tuple[int, float | None]:
     overrides = OmegaConf.to_container(hydra.overrides.task, resolve=False)  # one may hold an interpolation
     assert isinstance(overrides, list)
     try:
+        if hydra.mode == RunMode.RUN and (fault := single_run_fault(hydra.overrides.hydra)):
+            raise UsageError([fault])
         request = request_of(config, overrides, hydra.runtime.choices)
     except UsageError as error:
         if place.place().size == 1:
             raise
         raise SystemExit(_refused_by_each(str(error))) from None
+    return _trained(request)
+
+
+def train_request(request: Request) -> int:
+    """Trains a run as `execute` does, for scripts; returns its exit code.
+
+    Raises:
+        UsageError: it cannot be built; no folder was made.
+        Failure: it cannot be trained.
+        OSError: its folder cannot be written.
+    """
+    code, _ = _trained(request)
+    return code
+
+
+def _trained(request: Request) -> tuple[int, float | None]:
+    """Trains a run unless it has ended before; returns its exit code and its best value."""
     # With several processes only rank 0 reads the record, later, when all of them are connected.
     if place.place().size == 1 and (known := already_ended(request)):
         return _earlier_result(request.folder, known)
@@ -177,7 +220,7 @@ def _earlier_result(folder: Path, known: Mapping[str, Any]) -> tuple[int, float 
 
     print(f"{known['status']} before, in {folder}; fresh=true trains again")
     closing(folder, known)
-    return ENDED[known["status"]], known["best"]["value"]
+    return EXIT_CODES[known["status"]], known["best"]["value"]
 
 
 def _exit_code(error: Exception) -> int:

@@ -19,6 +19,7 @@ from sweepwise.config.groups import GROUPS
 
 ENTRY_POINTS = "sweepwise.packages"  # of installed distributions that bring components
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*(\.[A-Za-z][A-Za-z0-9_]*)+")  # nothing private, ASCII, no empty part
+_signature = functools.cache(inspect.signature)  # a sweep asks for the same few, run by run
 HYDRAS = ("hydra.conf", "hydra_plugins")  # packages with the yamls of Hydra and its plugins
 
 
@@ -141,7 +142,7 @@ def find(target: Any, group: str = "") -> Callable[..., Any]:
     kinds = [part.kind for part in parts if _within(home, [part.home])]
     if not kinds and not _within(home, homes):
         raise ValueError(
-            f"is defined in {home}, which is not allowed; wrap it in a function of your own package"
+            f"is defined in {_public(home)}, which is not allowed; wrap it in a function of your own package"
         )
     if group in KINDS:
         kinds = [KINDS[group]]
@@ -151,7 +152,7 @@ def find(target: Any, group: str = "") -> Callable[..., Any]:
     if not kinds and group in GROUPS and _within(home, ["sweepwise"]) and (rule := _fault(component, group)):
         raise ValueError(f"must be {rule}")
     try:
-        inspect.signature(component)
+        _signature(component)
     except ValueError as error:
         raise ValueError(f"has no signature ({error})") from error
     return component
@@ -178,7 +179,13 @@ def _fault(component: Callable[..., Any], group: str) -> str | None:
 
 
 def _starts_with(component: Callable[..., Any], parameters: tuple[str, ...]) -> bool:
-    return tuple(inspect.signature(component).parameters)[: len(parameters)] == parameters
+    return tuple(_signature(component).parameters)[: len(parameters)] == parameters
+
+
+def _public(module: str) -> str:
+    """A module's name up to its first private part: what a library keeps in `pathlib._local` is pathlib's."""
+    public = module.partition("._")[0]
+    return module if public.startswith("_") else public
 
 
 def _within(name: str, packages: Sequence[str]) -> bool:

@@ -2,12 +2,15 @@
 
 `bind` looks up the `_target_` of a config node, adds every fault of the node's values to a list and returns
 the target with its values bound. Nothing is built here, so a bad value costs no time and leaves no files.
+`checked` and `plain_arguments` hold values that are given in Python to the same signatures.
 """
 
 import functools
 import inspect
 import itertools
 import math
+import numbers
+import os
 import sys
 import types
 import typing
@@ -17,10 +20,13 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from sweepwise.config import allowlist
 from sweepwise.config.ranges import TORCH_RANGES, TORCH_TYPES, Increasing, Range
-from sweepwise.errors import UsageError, did_you_mean
+from sweepwise.errors import UsageError, did_you_mean, shell_override
 
 Filled = TypeVar("Filled")
+Taker = TypeVar("Taker", bound=Callable[..., Any])
+LONGEST_SHOWN = 500  # characters of a value in a message
 NO_NODES = "only a group itself may name a target; nothing within its values is built"
+OF_TORCH = ("Tensor", "device")  # types that no config can hold
 # Parameters of torch whose values no config can hold.
 UNWRITABLE = {"lr_lambda": "a function", "scale_fn": "a function", "schedulers": "a list of schedulers"}
 
@@ -109,7 +115,21 @@ def _value_faults(key: str, values: Mapping[str, Any], takers: Mapping[str, Any]
             first, *others = (other for other, faults in wrong.items() if fault in faults)
             if name == first:
                 more = f"; the same for {', '.join(others)}" if others else ""
-                yield f"{key}.{name}{fault}{more}"
+                way = _as_text(f"{key}.{name}", value, _hint(takers[name], name))
+                yield f"{key}.{name}{fault}{more}{way}"
+
+
+def _as_text(key: str, value: Any, hint: Any) -> str:
+    """How to write a value of which only the quotes or brackets are wrong, so that Hydra reads it as text."""
+    several = isinstance(value, (list, tuple))
+    words = [item if isinstance(item, str) else _shown(item) for item in (value if several else [value])]
+    if value is None or not words:
+        return ""
+    if not several and not isinstance(value, str) and _fits(words[0], hint):
+        return f"; as text: {shell_override(key, words[0])}"
+    if _fits(words, hint):
+        return f"; as text: {shell_override(key, [word.strip('[]') for word in words])}"
+    return ""
 
 
 def _missing_faults(
@@ -176,6 +196,109 @@ def filled(key: str, values: Mapping[str, Any], kind: Callable[..., Filled]) -> 
     return kind(**values)
 
 
+def checked(key: str) -> Callable[[Taker], Taker]:
+    """A decorator for a function or class that is also called from Python: it gets `plain_arguments`.
+
+    Args:
+        key: where the values stand in a config, for messages.
+
+    Raises:
+        UsageError: when the function is called, with every fault of its arguments.
+
+    Example:
+        >>> @checked("data")
+        ... def points(*, count: Annotated[int, Range(1)]):
+        ...     return count
+        >>> import numpy as np
+        >>> type(points(count=np.int64(3))).__name__
+        'int'
+        >>> points(count=0)
+        Traceback (most recent call last):
+            ...
+        sweepwise.errors.UsageError: data.count=0: must be in [1, inf)
+    """
+
+    def around(taker: Taker) -> Taker:
+        if inspect.isclass(taker):
+            taker.__init__ = around(taker.__init__)  # type: ignore[method-assign]
+            return taker
+        signature = inspect.signature(taker)
+
+        @functools.wraps(taker)
+        def with_plain_arguments(*args: Any, **kwargs: Any) -> Any:
+            try:
+                given = signature.bind(*args, **kwargs)
+            except TypeError:
+                return taker(*args, **kwargs)  # which raises it in Python's own words
+            faults: list[str] = []
+            given.arguments |= plain_arguments(key, taker, given.arguments, faults)
+            if faults:
+                raise UsageError(faults)
+            return taker(*given.args, **given.kwargs)
+
+        return with_plain_arguments  # type: ignore[return-value]
+
+    return around
+
+
+def plain_arguments(
+    key: str, function: Callable[..., Any], values: Mapping[str, Any], faults: list[str]
+) -> dict[str, Any]:
+    """Arguments that were given in Python, as a config would give them, for a function of ours or of torch.
+
+    Numbers of numpy and torch become Python's if no digit is lost by it. Of other functions only those
+    parameters are looked at that are annotated with a range.
+
+    Args:
+        key: where the values stand, for messages.
+        function: takes them.
+        values: by the names of its parameters; unknown names are left to Python.
+        faults: every fault of type and range is appended here.
+    """
+    plain_values = dict(values)
+    if not _has_parameters(function):
+        return plain_values
+    known = _parameters(function)
+    for name in values.keys() & known.keys():
+        hint = _hints(function).get(name, Any)
+        if _is_ours(function) or get_origin(hint) is Annotated:
+            plain_values[name] = plain(values[name], hint := _hint(function, name))
+            if plain_values[name] is not known[name].default and not _unwritable(function, name):
+                faults += check(f"{key}.{name}", plain_values[name], hint)
+    return plain_values
+
+
+def plain(value: Any, hint: Any = Any) -> Any:
+    """A value with numbers of numpy and torch, also in lists, as Python's of the same value; paths as text.
+
+    An array stays one if its annotation takes it, and so does a number that no float is equal to.
+
+    Example:
+        >>> import numpy as np
+        >>> plain(np.float32(0.5)), plain(np.array(3)), plain([np.int64(1)]), plain(np.arange(2), list[int])
+        (0.5, 3, [1], [0, 1])
+    """
+    if type(value) in (list, tuple):
+        return type(value)(map(plain, value))
+    if hasattr(value, "tolist") and (getattr(value, "ndim", None) == 0 or not _fits(value, hint)):
+        value = value.tolist()
+    if isinstance(value, os.PathLike) and not _fits(value, hint):
+        return os.fspath(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, (int, float)):  # longdouble, Fraction
+        near = float(value)
+        return near if near == value else value
+    return value
+
+
+def _has_parameters(function: Callable[..., Any]) -> bool:
+    """Whether it is a function or a class; another object with `__call__` may be unhashable."""
+    return inspect.isfunction(function) or inspect.isclass(function)
+
+
+def _is_ours(function: Callable[..., Any]) -> bool:
+    return str(getattr(function, "__module__", "")).partition(".")[0] in ("sweepwise", "torch")
+
+
 def _nodes(path: str, value: Any) -> Iterable[str]:
     """The places in a value at which a target is named."""
     if isinstance(value, Mapping):
@@ -189,6 +312,7 @@ def _nodes(path: str, value: Any) -> Iterable[str]:
 
 
 @functools.cache
+@functools.cache  # a sweep asks for the same few, run by run
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return {n: p for n, p in inspect.signature(function).parameters.items() if p.kind not in variable}
@@ -199,7 +323,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     home = function.__init__ if inspect.isclass(function) else function
     try:
         return typing.get_type_hints(home, include_extras=True)
-    except (NameError, TypeError):
+    except (NameError, TypeError, AttributeError, SyntaxError):
         return {}  # annotations that name what is imported for type checkers only
 
 
@@ -214,6 +338,22 @@ def _hint(function: Callable[..., Any], name: str) -> Any:
             return hint
         return Annotated[hint, TORCH_RANGES[name]] if name in TORCH_RANGES else hint
     return hint
+
+
+def counts(function: Callable[..., Any], name: str) -> bool:
+    """Whether a parameter takes whole numbers only: one, a list of them, or none at all.
+
+    Example:
+        >>> from torch.optim.lr_scheduler import MultiStepLR
+        >>> counts(MultiStepLR, "milestones"), counts(MultiStepLR, "gamma")
+        (True, False)
+    """
+    if not _has_parameters(function) or name not in _parameters(function):
+        return False
+    hint = _hint(function, name)
+    while (origin := get_origin(hint)) is not None and origin is not Literal:
+        hint = next((one for one in get_args(hint) if one is not type(None)), Any)
+    return hint is int
 
 
 def _unwritable(function: Callable[..., Any], name: str) -> bool:
@@ -236,7 +376,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin in (Union, types.UnionType):
         return any(_fits(value, option) for option in get_args(hint))
     if origin is Literal:
-        return any(value == word and type(value) is type(word) for word in get_args(hint))
+        return any(type(value) is type(word) and value == word for word in get_args(hint))
     if origin is tuple:
         inner = get_args(hint)
         sized = isinstance(value, Sequence) and not isinstance(value, str)
@@ -291,7 +431,8 @@ def _as_annotated(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    """A value as it would be written on the command line."""
+    """A value as it would be written on the command line; of a long one its beginning."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    text = str(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{' '.join(text[:LONGEST_SHOWN].split())} ..."

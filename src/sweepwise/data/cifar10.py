@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sweepwise.config.schema import checked
 from sweepwise.data.dataset import Arrays
 from sweepwise.data.download import Published, damaged, download, folder_of, is_there
 
@@ -19,8 +20,10 @@ BATCHES = tuple(f"cifar-10-batches-bin/data_batch_{number}.bin" for number in ra
 TEST_BATCH = "cifar-10-batches-bin/test_batch.bin"
 BATCH = 10_000  # examples
 SHAPE = (3, 32, 32)
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
+@checked("data")
 def cifar10(*, root: str | None = None) -> Arrays:
     """60,000 photographs, 3 x 32 x 32 pixels from 0 to 255; the published 10,000 are the test part.
 
@@ -58,7 +61,9 @@ def cifar10(*, root: str | None = None) -> Arrays:
     records = _records(path)
     labels, pixels = records[:, 0].astype(np.int64), records[:, 1:].reshape(-1, *SHAPE)
     train = len(BATCHES) * BATCH
-    return Arrays("cifar10", pixels[:train], labels[:train], 10, pixels[train:], labels[train:])
+    return Arrays(
+        "cifar10", pixels[:train], labels[:train], 10, pixels[train:], labels[train:], labels=CLASSES
+    )
 
 
 def _records(path: Path) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sweepwise.config.schema import checked
 from sweepwise.data.dataset import Arrays
 
 TABLE = "datasets/data/digits.csv.gz"
@@ -17,6 +18,7 @@ SHA256 = "68aea062d35a127749050fa0e52dca09d6569ac08092c925610e0954e172dde2"  # o
 LARGEST = 2**22  # bytes that are read of the decompressed table, which has 264,712
 
 
+@checked("data")
 def digits(*, image: bool = False) -> Arrays:
     """1797 images of the ten digits, 8 x 8 pixels from 0 to 16, as 64 features each.
 

@@ -22,8 +22,16 @@ BLOCK_BYTES = 2**19  # copied at a time, so that they stay in the cache until th
 
 
 def evaluation_batches(part: Part | StoredPart) -> Sequence[Batch]:
-    """A part in its own order, in batches of limited memory; their size affects rounding only."""
-    return part.split(min(EVALUATION_BATCH, max(1, EVALUATION_BYTES // (FLOAT * math.prod(part.features)))))
+    """A part in its own order, in batches of limited memory; their size affects rounding only.
+
+    An empty part has none.
+    """
+    return part.split(evaluation_batch_size(part)) if len(part.y) else ()
+
+
+def evaluation_batch_size(part: Part | StoredPart) -> int:
+    """The number of examples in each of the `evaluation_batches` but the last."""
+    return min(EVALUATION_BATCH, max(1, EVALUATION_BYTES // (FLOAT * math.prod(part.features))))
 
 
 class Batches:
@@ -99,6 +107,7 @@ class Batches:
                 batch_size=None,
                 num_workers=self._workers,
                 persistent_workers=True,
+                multiprocessing_context="fork",  # Python 3.14's default would pickle the whole data set
                 worker_init_fn=_begin_worker,
                 generator=torch.Generator().manual_seed(self._order_seeds[0]),
             )

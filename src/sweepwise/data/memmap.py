@@ -1,23 +1,33 @@
 """Your own arrays in .npy files, whose features stay on disk."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 
 from sweepwise.config.ranges import Range
+from sweepwise.config.schema import checked
 from sweepwise.data.arrays import read_npy
+from sweepwise.data.channels import likely_channels, looks
 from sweepwise.data.dataset import Arrays
 from sweepwise.data.targets import find_targets
 
 
-def memmap(*, x: str, y: str, classes: Annotated[int, Range(0)] | None = None) -> Arrays:
+@checked("data")
+def memmap(
+    *,
+    x: str,
+    y: str,
+    classes: Annotated[int, Range(0)] | None = None,
+    channels: Literal["first"] | None = None,
+) -> Arrays:
     """Two .npy files: features that are read batch by batch, and targets, which are held in memory.
 
     Args:
         x: path of the features, (examples, *features) of any real type, saved in C order.
         y: path of the targets, (examples,).
         classes: number of classes, if y holds 0..classes-1; 0: a regression; null: decided as by `table`.
+        channels: 'first': the second axis has them, though the shape looks otherwise.
 
     Returns:
         x mapped from its file, and y.
@@ -42,6 +52,12 @@ def memmap(*, x: str, y: str, classes: Annotated[int, Range(0)] | None = None) -
         )
     if not features.flags.c_contiguous:
         raise ValueError(f"data.x={x}: must be in C order; save numpy.ascontiguousarray(x)")
+    if channels is None and (likely := likely_channels(features.shape[1:])):
+        raise ValueError(
+            f"data.x={x}: {looks(features.shape, likely)}; save "
+            f"numpy.ascontiguousarray({'numpy.moveaxis(x, -1, 1)' if likely == 'last' else 'x[:, None]'}), "
+            "or set data.channels=first if they do not"
+        )
     if values.shape != features.shape[:1] or values.dtype.kind not in "buifU":
         raise ValueError(
             f"data.y={y}: must hold a target for each of the {len(features)} examples of data.x={x}: "

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sweepwise.config.schema import checked
 from sweepwise.data.dataset import Arrays
 from sweepwise.data.download import Published, download, folder_of, is_there
 from sweepwise.data.idx import read_idx
@@ -88,6 +89,21 @@ FASHION_MNIST = (
 )
 
 
+CLOTHES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
+
+
+@checked("data")
 def mnist(*, root: str | None = None) -> Arrays:
     """70,000 handwritten digits, 28 x 28 pixels from 0 to 255; the published 10,000 are the test part.
 
@@ -112,6 +128,7 @@ def mnist(*, root: str | None = None) -> Arrays:
     return _images("mnist", folder_of("mnist", root), MNIST, MNIST_MIRRORS)
 
 
+@checked("data")
 def fashion_mnist(*, root: str | None = None) -> Arrays:
     """70,000 pictures of clothes, 28 x 28 pixels from 0 to 255; the published 10,000 are the test part.
 
@@ -137,17 +154,20 @@ def fashion_mnist(*, root: str | None = None) -> Arrays:
     """
     there = root is None and all((DEBIAN / file.name).is_file() for file in FASHION_MNIST)
     folder = DEBIAN if there else folder_of("fashion_mnist", root)
-    return _images("fashion_mnist", folder, FASHION_MNIST, FASHION_MIRRORS)
+    return _images("fashion_mnist", folder, FASHION_MNIST, FASHION_MIRRORS, CLOTHES)
 
 
-def _images(name: str, folder: Path, files: Sequence[IdxFile], mirrors: Sequence[str]) -> Arrays:
+def _images(
+    name: str, folder: Path, files: Sequence[IdxFile], mirrors: Sequence[str], labels: tuple[str, ...] = ()
+) -> Arrays:
     absent = [file for file in files if not is_there(_path(folder, file))]
     if absent:
         download(absent, mirrors, folder)
     x, y, x_test, y_test = (
         read_idx(_path(folder, file), file.shape, file.content, file.sha256) for file in files
     )
-    return Arrays(name, x[:, None], y.astype(np.int64), 10, x_test[:, None], y_test.astype(np.int64))
+    images, targets = (x[:, None], x_test[:, None]), (y.astype(np.int64), y_test.astype(np.int64))
+    return Arrays(name, images[0], targets[0], 10, images[1], targets[1], labels=labels)
 
 
 def _path(folder: Path, file: IdxFile) -> Path:

@@ -1,7 +1,9 @@
 """MNIST-1D: ten digits as noisy signals of 40 points."""
 
+import functools
 import hashlib
 
+import numpy as np
 import torch
 
 from sweepwise.data.dataset import Arrays
@@ -36,11 +38,7 @@ def mnist1d() -> Arrays:
         >>> arrays.x.shape, arrays.x_test.shape, arrays.classes
         ((4000, 40), (1000, 40), 10)
     """
-    from mnist1d.data import get_dataset_args, make_dataset
-
-    with same_generators_after(torch.device("cpu")):  # `make_dataset` seeds Python's and numpy's
-        made = make_dataset(get_dataset_args())
-    arrays = {key: made[key].astype("<f4" if key.startswith("x") else "<i8") for key in FINGERPRINTS}
+    arrays = {key: array.copy() for key, array in _generated().items()}
     for key, expected in FINGERPRINTS.items():
         digest = hashlib.sha256(arrays[key].tobytes()).hexdigest()[: len(expected)]
         if digest != expected:
@@ -48,4 +46,21 @@ def mnist1d() -> Arrays:
                 f"data=mnist1d: the generated {key} must have sha256 {expected}..., found {digest}...; "
                 "install another version of mnist1d, numpy or scipy, as this one makes other signals"
             )
-    return Arrays(name="mnist1d", classes=10, **arrays)
+    return Arrays(
+        name="mnist1d",
+        x=arrays["x"],
+        y=arrays["y"],
+        x_test=arrays["x_test"],
+        y_test=arrays["y_test"],
+        classes=10,
+    )
+
+
+@functools.cache
+def _generated() -> dict[str, np.ndarray]:
+    """The arrays, made once a process: it takes seconds of CPU."""
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    with same_generators_after(torch.device("cpu")):  # `make_dataset` seeds Python's and numpy's
+        made = make_dataset(get_dataset_args())
+    return {key: made[key].astype("<f4" if key.startswith("x") else "<i8") for key in FINGERPRINTS}

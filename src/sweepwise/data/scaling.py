@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+EQUAL = 4 * np.finfo(np.float64).eps  # numbers that differ by this share are equal but for rounding
 PIECE_BYTES = 2**21  # of float64 in a piece, so that it stays in the cache
 
 
@@ -31,7 +32,8 @@ class Scaling:
 
     def __call__(self, x: np.ndarray) -> NDArray[np.float32]:
         """Scales examples, (examples, *features)."""
-        return ((x - self.mean) / self.std).astype(np.float32)
+        with np.errstate(over="ignore"):  # who scales checks what comes out
+            return ((x - self.mean) / self.std).astype(np.float32)
 
     def rows(self, x: np.ndarray, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Scales some examples of x into a new array, (rows, *features)."""
@@ -56,7 +58,7 @@ def standardizing(x: np.ndarray, rows: NDArray[np.int64]) -> Scaling:
         >>> scaling.mean.tolist(), scaling.std.tolist()
         ([2.0], [1.0])
     """
-    with np.errstate(invalid="ignore"):  # the error below says it
+    with np.errstate(invalid="ignore", over="ignore"):  # the error below says it
         mean, std = moments(x, rows)
     if not (np.isfinite(mean).all() and np.isfinite(std).all()):
         which = np.flatnonzero(~(np.isfinite(mean) & np.isfinite(std)))
@@ -68,6 +70,8 @@ def standardizing(x: np.ndarray, rows: NDArray[np.int64]) -> Scaling:
 
 def moments(x: np.ndarray, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
     """Mean and standard deviation of each feature or channel over some examples; 1 if it is constant.
+
+    What differs by rounding alone is constant.
 
     For examples that fit into one piece, these are numpy's `mean` and `std`.
 
@@ -83,8 +87,9 @@ def moments(x: np.ndarray, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
     sums, lows, highs = zip(*pieces, strict=True)
     mean = reduce(np.add, sums) / count
     squares = reduce(np.add, (np.square(piece - mean).sum(axis) for piece in _pieces(x, rows)))
-    # By rounding, equal numbers can have a deviation of 1e-17, so minimum and maximum are compared.
-    constant = reduce(np.minimum, lows) == reduce(np.maximum, highs)
+    # By rounding, equal numbers can have a deviation of 1e-17, which would make that noise a feature.
+    low, high = reduce(np.minimum, lows).astype(np.float64), reduce(np.maximum, highs).astype(np.float64)
+    constant = high - low <= EQUAL * np.maximum(np.abs(low), np.abs(high))
     return mean.squeeze(axis), np.where(constant, 1.0, np.sqrt(squares / count))
 
 

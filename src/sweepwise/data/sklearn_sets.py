@@ -21,7 +21,7 @@ def breast_cancer() -> Arrays:
     from sklearn.datasets import load_breast_cancer
 
     x, y = load_breast_cancer(return_X_y=True)
-    return Arrays("breast_cancer", x, y.astype(np.int64), classes=2)
+    return Arrays("breast_cancer", x, y.astype(np.int64), classes=2, labels=("malignant", "benign"))
 
 
 def wine() -> Arrays:

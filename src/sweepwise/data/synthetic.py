@@ -6,6 +6,7 @@ import numpy as np
 from numpy.random import RandomState
 
 from sweepwise.config.ranges import Range
+from sweepwise.config.schema import checked
 from sweepwise.data.dataset import Arrays
 
 Points = Annotated[int, Range(4)]
@@ -14,6 +15,7 @@ GeneratorSeed = Annotated[int, Range(0, 2**32 - 1)]
 BOX = 10.0  # centres of blobs lie within +-BOX
 
 
+@checked("data")
 def blobs(
     *,
     points: Points = 1000,
@@ -47,6 +49,7 @@ def blobs(
     return Arrays("blobs", middles[y] + std * generator.normal(size=(points, features)), y, centers)
 
 
+@checked("data")
 def moons(*, points: Points = 1000, noise: Noise = 0.1, generator_seed: GeneratorSeed = 0) -> Arrays:
     """Two interleaved half circles, which no line separates.
 
@@ -72,6 +75,7 @@ def moons(*, points: Points = 1000, noise: Noise = 0.1, generator_seed: Generato
     return Arrays("moons", x + noise * RandomState(generator_seed).normal(size=x.shape), y, 2)
 
 
+@checked("data")
 def linear(
     *,
     points: Points = 1000,

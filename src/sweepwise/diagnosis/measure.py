@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from sweepwise.learner.units import BOUNDED, alive, axis_of_units, has_weights, saturated
-from sweepwise.seed import same_generators_after
+from sweepwise.learner.without_trace import without_trace
 
 EXAMPLES = 256  # at most
 MIN_EXAMPLES = 32  # few, but enough to see whether a unit is dead
@@ -106,7 +106,7 @@ def examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tenso
         The measurements. If the model cannot be copied or run, they give the reason; the training will raise
         the error.
     """
-    with same_generators_after(x.device):
+    with without_trace(model):  # of a copy, too, hooks may lead back to the model
         try:
             return _examine(copy.deepcopy(model), loss, x, y)
         except Exception as error:  # an examination must never stop a training
@@ -119,7 +119,7 @@ def _examine(
 ) -> Measurements:
     recorder = _Recorder(len(x))
     with torch.enable_grad(), _hooked(model, recorder.hook_for), closing(recorder):
-        value = loss(model(x), y)
+        value = loss(model(x.clone()), y)
         if value.requires_grad:
             value.backward()
     mean_loss = float(value.detach())
@@ -294,5 +294,5 @@ def _first_bad(model: nn.Module, x: Tensor) -> str:
         return hook
 
     with torch.no_grad(), _hooked(model, hook_of):
-        model(x)
+        model(x.clone())
     return bad[0] if bad else "the loss"

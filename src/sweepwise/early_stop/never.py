@@ -1,13 +1,15 @@
 """No early stopping."""
 
-from sweepwise.early_stop.rule import Mode
+from sweepwise.config.schema import checked
+from sweepwise.improvement import Mode
 
 
+@checked("early_stop")
 class Never:
     """Never stops; its metric still chooses the best weights.
 
     Args:
-        metric: the tag of the metric that chooses the best weights.
+        metric: the tag of the metric that chooses the best weights; null: the last ones are the best.
         mode: 'min' or 'max' is better; 'auto' knows accuracy, topK and r2 as higher-is-better.
 
     Example:
@@ -17,7 +19,7 @@ class Never:
 
     least_epochs = 0
 
-    def __init__(self, *, metric: str = "val/loss", mode: Mode = "auto") -> None:
+    def __init__(self, *, metric: str | None = "val/loss", mode: Mode = "auto") -> None:
         self.metric = metric
         self.mode = mode
 

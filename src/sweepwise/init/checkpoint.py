@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +16,9 @@ LARGEST_HEADER = 10_000_000  # bytes; some 100,000 tensors
 
 class Checkpoint:
     """Copies parameters and buffers from a safetensors file by name; its precision may differ.
+
+    What else is in the model's `state_dict` (`get_extra_state`) comes from the file beside it whose name ends
+    in .extra.pt instead of .safetensors, where a run's checkpoint keeps it.
 
     Args:
         path: of the file, such as a run's checkpoints/best/weights.safetensors.
@@ -51,10 +55,12 @@ class Checkpoint:
     def complete_(self, model: nn.Module, examples: Tensor, generator: Generator) -> dict[str, str]:
         """Fills the model; returns how each parameter and buffer was filled, by name."""
         file = self._read()
-        saved = model.state_dict().keys()
+        saved, kept = model.state_dict(), extra_state(model)
+        extra = self._read_extra() | {name: file.pop(name) for name in kept if name in file}
         present = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         fits = {name for name in present.keys() & file.keys() if _fits(file[name], present[name])}
         missing = [name for name in present if name not in file and name in saved]
+        missing += [name for name in kept if name not in extra]
         differing = {
             name: f"{_described(file[name])} in the file, {_described(tensor)} in the model"
             for name, tensor in present.items()
@@ -62,6 +68,7 @@ class Checkpoint:
         }
         faults = [f"{name} is missing" for name in missing]
         faults += [f"{name} is not in the model" for name in file if name not in present]
+        faults += [f"{name} is not in the model" for name in extra if name not in kept]
         faults += [f"{name} is {differs}" for name, differs in differing.items()]
         if faults and (self._strict or not fits):
             way_out = "init.strict=false copies what fits" if fits else "nothing in it fits"
@@ -72,6 +79,8 @@ class Checkpoint:
                 raise ValueError(
                     f"{self._named}: has values in {name} that are not finite in the model's precision"
                 )
+        if both := extra.keys() & kept.keys():
+            model.load_state_dict(saved | {name: extra[name] for name in both})
         filled = dict.fromkeys(missing, f"as built: not in {source}")
         filled |= {name: f"as built: {differs}, {source}" for name, differs in differing.items()}
         filled |= {
@@ -79,7 +88,8 @@ class Checkpoint:
             for name, tensor in present.items()
             if name in fits
         }
-        return {name: filled[name] for name in present if name in filled}
+        filled |= dict.fromkeys(both, source)
+        return {name: filled[name] for name in [*present, *kept] if name in filled}
 
     @property
     def _named(self) -> str:
@@ -107,9 +117,27 @@ class Checkpoint:
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             raise ValueError(f"{self._named}: must be a complete safetensors file ({error})") from error
 
+    def _read_extra(self) -> dict[str, Any]:
+        """What a checkpoint keeps of a model besides tensors; {} if there is no such file."""
+        path = self._path.with_suffix(".extra.pt")
+        try:
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
+        except FileNotFoundError:
+            return {}
+        except Exception as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{self._named}: {path.name} beside it cannot be read ({reason})") from error
+
     def _digest(self) -> str:
         with self._path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def extra_state(model: nn.Module) -> dict[str, Any]:
+    """What is in a model's `state_dict` but is neither a parameter nor a buffer, by its key there."""
+    named = model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
+    tensors = {name for pairs in named for name, _ in pairs}
+    return {key: value for key, value in model.state_dict().items() if key not in tensors}
 
 
 def _fits(stored: Tensor, tensor: Tensor) -> bool:

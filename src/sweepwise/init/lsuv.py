@@ -118,7 +118,7 @@ class LSUV:
             for path in goals
         ]
         try:
-            model(examples)
+            model(examples.clone())
         finally:
             for hook in hooks:
                 hook.remove()

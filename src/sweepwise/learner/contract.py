@@ -110,7 +110,11 @@ class Learner(Protocol):
         ...
 
     def checksums(self) -> NDArray[np.float64]:
-        """The sum of each run's parameters, (runs,): not finite as soon as one parameter is not."""
+        """The sum of each run's parameters, (runs,): not finite as soon as one of them is not.
+
+        NaN also where the norm of the last gradient or the optimizer's state has overflowed: a clipped
+        gradient, or one that Adam divides by infinity, leaves the parameters finite but still.
+        """
         ...
 
     def gradient_norm(self, run: int) -> float:
@@ -118,15 +122,18 @@ class Learner(Protocol):
         ...
 
     def save_best(self, run: int) -> None:
-        """Keeps as the run's best a copy of what `evaluate` measures: parameters or average, and buffers."""
+        """Keeps as the run's best a copy of the model that `evaluate` measures: all of its state."""
         ...
 
     def load_best(self, run: int) -> None:
-        """Copies the run's best parameters and buffers back into its model; without any, changes nothing."""
+        """Gives the run's model its best state again; without one, changes nothing."""
         ...
 
-    def model_state_dict(self, run: int, *, best: bool) -> dict[str, Tensor]:
-        """The run's parameters and buffers by name, as copies on the CPU.
+    def model_state_dict(self, run: int, *, best: bool) -> dict[str, Any]:
+        """What the run's model is, by name, as copies on the CPU.
+
+        Parameters and all buffers, and what else is in its `state_dict`: that may hold numbers and texts,
+        too, in dictionaries and lists.
 
         Args:
             run: its index.
@@ -140,7 +147,7 @@ class Learner(Protocol):
         ...
 
     def load_state_dict(
-        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], state: Mapping[str, Any]
+        self, run: int, weights: Mapping[str, Any], best: Mapping[str, Any], state: Mapping[str, Any]
     ) -> None:
         """Restores a run, so that its next step is the one that would have followed.
 
@@ -151,7 +158,7 @@ class Learner(Protocol):
             state: from `state_dict(run)`.
 
         Raises:
-            ValueError: names or shapes are not those of the model.
+            ValueError: names, or shapes of parameters, are not those of the model.
         """
         ...
 

@@ -28,6 +28,7 @@ class Layout:
         weight_names: of the weight tensors among them.
         shapes: of each tensor, in that order.
         weights: number of the row's elements that are weights.
+        ready_order: the order in which gradients are ready, see `ddp.joint_pass`; empty if nobody asks.
     """
 
     def __init__(self, weights: Mapping[str, torch.Size], rest: Mapping[str, torch.Size]) -> None:
@@ -35,6 +36,7 @@ class Layout:
         self.weight_names = list(weights)
         self.shapes = [*weights.values(), *rest.values()]
         self.weights = sum(shape.numel() for shape in weights.values())
+        self.ready_order: list[int] = []
         self._sizes = [shape.numel() for shape in self.shapes]
 
     def views(self, row: Tensor) -> dict[str, Tensor]:
@@ -65,13 +67,10 @@ class FlatParameters(Layout):
         gradient: (1, parameters), as of the last `collect`.
         all_weights: number of the model's elements that are weights, which decay and are penalised.
         parameters: the model's own, in the order of the row.
-        untrained: the context of passes without a backward pass.
 
     Raises:
         ValueError: the parameters differ in dtype or device, or there are none.
     """
-
-    untrained = torch.inference_mode
 
     def __init__(self, model: nn.Module) -> None:
         weights, rest = trainable(model)
@@ -84,6 +83,8 @@ class FlatParameters(Layout):
         for parameter, value in zip(self.parameters, self.views(self.values).values(), strict=True):
             parameter.data = value
             parameter.grad = None
+        self._places = [parameter.data_ptr() for parameter in self.parameters]
+        self._used: set[int] | None = None  # by this process's last pass; None: gradients are of it alone
 
     def move_(self, values: Tensor, gradient: Tensor) -> None:
         """Moves the parameters into another buffer; their gradients become views of one, too.
@@ -97,6 +98,16 @@ class FlatParameters(Layout):
         parts = zip(self.views(values).values(), self.views(gradient).values(), strict=True)
         for parameter, (value, part) in zip(self.parameters, parts, strict=True):
             parameter.data, parameter.grad = value, part
+        self._places = [parameter.data_ptr() for parameter in self.parameters]
+
+    @torch.no_grad()
+    def rejoin_(self) -> None:
+        """Takes parameters into the row again to which the model gave other memory: `weight.data = ...`."""
+        if [parameter.data_ptr() for parameter in self.parameters] == self._places:
+            return
+        for parameter, value in zip(self.parameters, self.views(self.values).values(), strict=True):
+            if parameter.data_ptr() != value.data_ptr():
+                parameter.data = value.copy_(parameter)
 
     def begin_(self) -> None:
         """Together: prepares the first pass of all; from now on no process may call the model alone."""
@@ -109,12 +120,28 @@ class FlatParameters(Layout):
         """
         from sweepwise.learner.parallel.ddp import joint_pass  # imports torch.distributed
 
-        return joint_pass(self._model, trial)
+        joint, self.ready_order = joint_pass(self._model, self.parameters, trial, self.ready_order)
+        self._used = used = set[int]()
+
+        def hook_of(number: int) -> Callable[[Tensor | None], None]:
+            return lambda gradient: None if gradient is None else used.add(number)
+
+        for number, parameter in enumerate(self.parameters):
+            parameter.register_hook(hook_of(number))
+        return joint
 
     def forget_gradients(self) -> None:
         """Clears the gradients before a backward pass, so that it need not add to them."""
         for parameter in self.parameters:
             parameter.grad = None
+        if self._used:
+            self._used.clear()
+
+    def absent(self) -> list[int]:
+        """The numbers of the parameters that the last pass of this process does not use, or has frozen."""
+        if self._used is None:
+            return [number for number, parameter in enumerate(self.parameters) if parameter.grad is None]
+        return [number for number in range(len(self.parameters)) if number not in self._used]
 
     def gradients(self) -> list[Tensor]:
         """The gradients of the last backward pass, in the order of the row; zeros where it made none."""
@@ -165,7 +192,7 @@ def trainable(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.P
     """A model's trainable parameters by name: its weights, and the rest.
 
     Raises:
-        ValueError: they differ in dtype or device, or there are none.
+        ValueError: they differ in dtype or device, are not real numbers, or there are none.
     """
     weights: dict[str, nn.Parameter] = {}
     rest: dict[str, nn.Parameter] = {}
@@ -175,9 +202,27 @@ def trainable(model: nn.Module) -> tuple[dict[str, nn.Parameter], dict[str, nn.P
             if parameter.requires_grad and id(parameter) not in seen:
                 seen.add(id(parameter))
                 (weights if is_weight(module, parameter) else rest)[name] = parameter
-    if len({(p.dtype, p.device) for p in (*weights.values(), *rest.values())}) != 1:
-        raise ValueError("model: must have trainable parameters, all of one dtype and on one device")
+    _refuse_mixed(weights | rest)
     return weights, rest
+
+
+def _refuse_mixed(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Refuses parameters that cannot lie in one row."""
+    rule = "model: must have trainable parameters, all of one dtype and on one device"
+    kinds = {
+        (p.dtype, p.device): f"{name} is {str(p.dtype).removeprefix('torch.')} on {p.device}"
+        for name, p in parameters.items()
+    }
+    if not kinds:
+        raise ValueError(f"{rule}, and has none")
+    if len(kinds) > 1:
+        raise ValueError(f"{rule}, and {', '.join(kinds.values())}; use model.float() or model.to(device)")
+    ((dtype, _),) = kinds
+    if not dtype.is_floating_point:
+        raise ValueError(
+            f"model: must have parameters that are real numbers, and {kinds.popitem()[1]}; keep real and "
+            "imaginary parts, and put them together by torch.complex in the pass"
+        )
 
 
 def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:

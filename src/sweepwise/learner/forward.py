@@ -1,6 +1,7 @@
 """A model's forward pass: in training, in evaluation, and while the outputs of its layers are recorded."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
@@ -11,6 +12,7 @@ from sweepwise.learner.compiled import compiled
 from sweepwise.learner.contract import Precision
 from sweepwise.learner.precision import in_precision
 from sweepwise.learner.units import axes_of_units
+from sweepwise.learner.without_trace import without_trace
 
 _NOT_RECORDED = (_DropoutNd, nn.Flatten, nn.Identity)
 
@@ -29,12 +31,15 @@ class Forward:
         evaluate: x -> outputs, by the plain model.
         kinds: class name of each layer whose outputs can be recorded, by its name.
         units: the axis of the units in each layer's outputs, by its name.
+        needs_gradients: whether the model takes gradients in its forward pass, also in evaluation.
     """
 
     def __init__(self, model: nn.Module, like: Tensor, precision: Precision, compile: bool) -> None:
         self._model = model
-        self._device = like.device
-        self.evaluate = in_precision(model, precision, like)
+        self.needs_gradients = False
+        self._precision: Precision = precision
+        self._like = like
+        self.evaluate = self.pass_of(model)
         self.train = in_precision(compiled(model, like.device), precision, like) if compile else self.evaluate
         self._layers = {
             name: module
@@ -43,6 +48,17 @@ class Forward:
         }
         self.kinds = {name: type(module).__name__ for name, module in self._layers.items()}
         self.units = axes_of_units(self._layers)
+
+    def pass_of(self, model: nn.Module) -> Callable[[Tensor], Tensor]:
+        """The evaluation pass of another model, such as a copy of this one: x -> outputs."""
+        return in_precision(model, self._precision, self._like)
+
+    def evaluating(self) -> AbstractContextManager[None]:
+        """The context of passes that are not differentiated.
+
+        It is not inference mode: what a model keeps from there, such as a table, could not be trained with.
+        """
+        return torch.set_grad_enabled(self.needs_gradients)
 
     def activations(self, outputs: dict[str, list[Tensor]]) -> Callable[[Tensor], Tensor]:
         """A pass for a step that also appends the output of each layer to `outputs`, by its name."""
@@ -62,13 +78,9 @@ class Forward:
         return self.train(x)
 
     def record_without_trace(self, outputs: dict[str, list[Tensor]], x: Tensor) -> None:
-        """Records an extra pass of the plain model that leaves buffers and generators as they were."""
-        buffers = [buffer.clone() for buffer in self._model.buffers()]
-        devices = [self._device] if self._device.type != "cpu" else []
-        with torch.no_grad(), torch.random.fork_rng(devices, device_type=self._device.type):
-            self._record_in_pass(outputs, x)
-            for buffer, before in zip(self._model.buffers(), buffers, strict=True):
-                buffer.copy_(before)
+        """Records an extra pass of the plain model that leaves it and the generators as they were."""
+        with self.evaluating(), without_trace(self._model):
+            self._record_in_pass(outputs, x.clone())
 
 
 def record_outputs(

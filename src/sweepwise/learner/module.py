@@ -18,15 +18,18 @@ from sweepwise.learner.contract import Precision, Watch, Watched
 from sweepwise.learner.ema import average_of
 from sweepwise.learner.flat import FlatParameters
 from sweepwise.learner.forward import Forward, concatenated
+from sweepwise.learner.generators import generator_states, place_own_generators
 from sweepwise.learner.passes import Loss, Passes, passes
 from sweepwise.learner.precision import scaling_of
 from sweepwise.learner.scalars import Scalars, scalars
+from sweepwise.learner.untrained import Untrained, on_cpu
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer, acting
-from sweepwise.seed import Noise
+from sweepwise.seed import Noise, has_own_code
 from sweepwise.task import Task
 
 if TYPE_CHECKING:
+    from sweepwise.learner.parallel.ddp import SharedPasses
     from sweepwise.learner.parallel.fsdp import ShardedParameters
 
 
@@ -85,8 +88,13 @@ class ModuleLearner:
         self._average = average_of(self.flat.values, ema)
         self._scaling = scaling_of(precision, self.flat.parameters)
         self.noise = Noise(noise_seed, model, row.device, world.rank)
+        self._has_own_code = has_own_code(model)
+        self._held: dict[int, Tensor] = {}  # values of the parameters that take no part in the step
         self._world = world
-        self._best: list[Tensor] = []
+        self._untrained = Untrained(model, self.flat.names)
+        self._align_: Callable[[], None] = _nothing
+        self._shared: SharedPasses | None = None
+        self._best: tuple[Tensor, Mapping[str, Any]] | None = None  # the row, and what is not in it
         self._before, self._moved = torch.empty_like(self.flat.values), torch.empty_like(self.flat.values)
         self._watched: Watched | None = None
         for regularizer in regularizers:
@@ -106,9 +114,11 @@ class ModuleLearner:
         loss, scale = self.task.loss, self._scaling.scale
         if self._world.size == 1:
             return passes(accumulate, loss, scale), loss
+        from sweepwise.learner.parallel.align import Alignment
         from sweepwise.learner.parallel.ddp import SharedPasses
 
-        shared = SharedPasses(
+        self._align_ = alignment = Alignment(self._world, self._untrained)
+        self._shared = SharedPasses(
             self._world,
             self.flat.joint_pass,
             self.forward.train,
@@ -116,8 +126,9 @@ class ModuleLearner:
             scale,
             accumulate=accumulate,
             whole=not self.takes_shards,
+            alignment=alignment,
         )
-        return shared, shared.contribution
+        return self._shared, self._shared.contribution
 
     def step(
         self, x: Tensor, y: Tensor, rates: NDArray[np.float64], step: int, watch: Watch
@@ -130,10 +141,13 @@ class ModuleLearner:
         inputs, targets = self.transformed(x, y, step)
         self._world.enter("a training step")
         objective, outputs = self._passes(forward, inputs, targets)
+        if self._has_own_code:
+            self._settle_()
         loss = self._loss_of(outputs.detach(), y) if self.transforms else objective
         self._scaling.unscale_()
+        self._held = {number: self._values_of(number).clone() for number in self._absent()}
         gradients = self.flat.gradients()
-        by_row = self.acts_before or not self.optimizer.takes_parts
+        by_row = self.acts_before or bool(self._held) or not self.optimizer.takes_parts
         if by_row:
             gradients = self.flat.collect(gradients)
         if watch:
@@ -162,11 +176,46 @@ class ModuleLearner:
         """Updates the parameters; returns [the gradient norm before clipping] if it is logged, else []."""
         norms = self.before_update_(rate, watch)
         if by_row:
-            self.optimizer.step_(rate)
+            self._keep_absent_()
+            self.optimizer.step_(rate, list(self._held))
         else:
             self.optimizer.step_parts_(rate, gradients)
         self.after_update_(rate)
         return norms
+
+    def _absent(self) -> list[int]:
+        """The numbers of the parameters that take no part in the step: its pass does not use them."""
+        absent = self.flat.absent()
+        if self._shared is None or not self._has_own_code:  # torch's own layers use all that they have
+            return absent if self._shared is None else []
+        return self._shared.absent(absent, len(self.flat.parameters))
+
+    def _keep_absent_(self) -> None:
+        """Undoes what regularizers did to values; to which a penalty gave a gradient, that takes part."""
+        if not self._held or not self.acts_before:
+            return
+        penalised = self.flat.sum_over_processes(
+            [part.abs().sum() for part in self.flat.views(self.flat.gradient).values()]
+        )
+        for number, before in list(self._held.items()):
+            if self.flat.parameters[number].requires_grad and penalised[number]:
+                del self._held[number]
+            else:
+                self._values_of(number).copy_(before)
+
+    def _values_of(self, number: int) -> Tensor:
+        """A parameter's values, in the row."""
+        return self.flat.views(self.flat.values)[self.flat.names[number]]
+
+    def _settle_(self) -> None:
+        """Takes account of what the model's own code has done to parameters in its pass."""
+        self.flat.rejoin_()
+        self._untrained.refuse_thawed()
+
+    def _refuse_replaced(self) -> None:
+        """Refuses parameters that the model's own code has put in place of those in the row."""
+        if self._has_own_code and isinstance(self.flat, FlatParameters):  # torch replaces sharded ones itself
+            self._untrained.refuse_replaced(dict(zip(self.flat.names, self.flat.parameters, strict=True)))
 
     def before_update_(self, rate: float, watch: Watch) -> list[Tensor]:
         """Lets the regularizers act before the optimizer; returns the norm before clipping, as `_update_`."""
@@ -181,6 +230,9 @@ class ModuleLearner:
         """Lets the regularizers act on the updated parameters, and updates the moving average."""
         for after_step_ in self._after_step:
             after_step_(self._weights, rate)
+        for number, before in self._held.items():
+            if not self.flat.parameters[number].requires_grad:  # of those regularizers move none
+                self._values_of(number).copy_(before)
         self._average.update_()
 
     def penalty(self) -> Tensor:
@@ -257,7 +309,7 @@ class ModuleLearner:
         sums: NDArray[np.float64] | float = 0.0
         with self._evaluating() as model:
             for x, y in map(self._shard, batches):
-                outputs = model(x)[: len(y)]
+                outputs = model(x.clone())[: len(y)].detach()  # a model may change its input
                 loss += self.task.loss(outputs, y).item() * len(y) if len(y) else 0.0
                 sums += self.task.sums(outputs[None], y[None]).numpy(force=True)
                 examples += len(y)
@@ -276,7 +328,7 @@ class ModuleLearner:
 
     def _outputs(self, model: Callable[[Tensor], Tensor], batch: Batch) -> Tensor:
         x, y = self._shard(batch)
-        return model(x)[: len(y)]
+        return model(x.clone())[: len(y)].detach()
 
     def _shard(self, batch: Batch) -> Batch:
         """This process's part of a batch to evaluate; its inputs are padded, so they are never empty."""
@@ -286,13 +338,15 @@ class ModuleLearner:
     def _evaluating(self) -> Iterator[Callable[[Tensor], Tensor]]:
         """The model's pass in evaluation mode, with the moving average of the parameters if there is one."""
         self.flat.begin_()
+        self._refuse_replaced()
         self.model.eval()
         try:
-            with self.flat.untrained():
-                # A custom layer may have changed a buffer by the share of its process.
-                self._world.align_("buffers", list(self.model.buffers()))
+            with self.forward.evaluating():
+                self._align_()
                 with self.averaged():
                     yield self.forward.evaluate
+                    if self._has_own_code:
+                        self.flat.rejoin_()
         finally:
             self.model.train()
 
@@ -302,8 +356,11 @@ class ModuleLearner:
 
     def checksums(self) -> NDArray[np.float64]:
         """See `Learner.checksums`."""
-        (total,) = self.flat.sum_over_processes([self.flat.values.sum(1)])
-        sums = total.double().numpy(force=True)
+        total, largest = self.flat.sum_over_processes([self.flat.values.sum(1), self.optimizer.largest()])
+        # Gradients that overflow by their scale are no fault: such a step is skipped.
+        norms = [] if self._scaling.logged() else self.flat.norms(self.flat.gradients())
+        healthy = torch.stack([largest[0], *norms]).isfinite().all()
+        sums = torch.where(healthy, total, math.nan).double().numpy(force=True)
         return np.full_like(sums, math.nan) if self._scaling.exhausted else sums
 
     def gradient_norm(self, run: int) -> float:
@@ -312,34 +369,30 @@ class ModuleLearner:
 
     def save_best(self, run: int) -> None:
         """See `Learner.save_best`."""
-        current = [self._average.row, *self.model.buffers()]
-        if not self._best:
-            self._best = [torch.empty_like(tensor) for tensor in current]
-        for best, tensor in zip(self._best, current, strict=True):
-            best.copy_(tensor)
+        self._refuse_replaced()
+        row = torch.empty_like(self._average.row) if self._best is None else self._best[0]
+        self._best = row.copy_(self._average.row), self._untrained.copied()
 
     def load_best(self, run: int) -> None:
         """See `Learner.load_best`."""
         if self._best:
-            for best, tensor in zip(self._best, [self.flat.values, *self.model.buffers()], strict=True):
-                tensor.copy_(best)
+            row, others = self._best
+            self._untrained.restore_(others)
+            self.flat.values.copy_(row)
             self._average.begin_()
 
-    def model_state_dict(self, run: int, *, best: bool) -> dict[str, Tensor]:
+    def model_state_dict(self, run: int, *, best: bool) -> dict[str, Any]:
         """See `Learner.model_state_dict`."""
+        if not best:
+            self._refuse_replaced()
         row = self._average.row if best else self.flat.values
-        others = self._outside_row()
         if best and self._best:
-            row = self._best[0]
-            others |= zip(dict(self.model.named_buffers()), self._best[1:], strict=True)
+            row, others = self._best
+        else:
+            others = self._untrained.tensors() | self._untrained.extra()
         averages = {} if best else self._average.named(self.flat.gather_row_by_name)
-        copies = {name: tensor.detach().cpu().clone() for name, tensor in others.items()}
+        copies = {name: on_cpu(value) for name, value in others.items()}
         return {**self.flat.gather_row_by_name(row), **averages, **copies}
-
-    def _outside_row(self) -> dict[str, Tensor]:
-        """The model's tensors that are not in the row, by name: frozen parameters and buffers."""
-        frozen = {name: p for name, p in self.model.named_parameters() if not p.requires_grad}
-        return frozen | dict(self.model.named_buffers())
 
     def state_dict(self, run: int) -> dict[str, Any]:
         """See `Learner.state_dict`."""
@@ -347,36 +400,42 @@ class ModuleLearner:
             "optimizer": self.optimizer.state_dict(self.flat.gather_row),
             "scaling": self._scaling.state_dict(),
             "regularizers": [copy.deepcopy(regularizer.state_dict()) for regularizer in self._regularizers],
+            "ready_order": self.flat.ready_order,
+            "aligns": self._shared is not None and self._shared.aligns,
+            "generators": generator_states(self.model) if self._has_own_code else {},
         }
 
     @torch.no_grad()
     def load_state_dict(
-        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], state: Mapping[str, Any]
+        self, run: int, weights: Mapping[str, Any], best: Mapping[str, Any], state: Mapping[str, Any]
     ) -> None:
         """See `Learner.load_state_dict`."""
-        current = self._outside_row() | self.flat.views(self.flat.values)
-        current |= self._average.named(self.flat.views)
-        _copy_(current, self.flat.local_parts(weights))
+        rows = self.flat.views(self.flat.values) | self._average.named(self.flat.views)
+        saved = self.flat.local_parts(weights)
+        others = {name: value for name, value in saved.items() if name not in rows}
+        differing = [name for name in rows if name not in saved or saved[name].shape != rows[name].shape]
+        if differing := [*differing, *self._untrained.misfits(others)]:
+            raise ValueError(f"the checkpoint is of another model: {', '.join(sorted(differing))}")
+        self._untrained.restore_(others)
+        for name, tensor in rows.items():
+            tensor.copy_(saved[name])
         if best:
-            self.save_best(run)
-            buffers = dict(zip(dict(self.model.named_buffers()), self._best[1:], strict=True))
-            kept = self.flat.views(self._best[0]) | buffers
-            saved = self.flat.local_parts(best)
-            _copy_(kept, {name: saved[name] for name in kept.keys() & saved.keys()})
+            row, rest = torch.zeros_like(self.flat.values), dict(self.flat.local_parts(best))
+            for name, tensor in self.flat.views(row).items():
+                tensor.copy_(rest.pop(name))
+            self._best = row, rest
         self.optimizer.load_state_dict(state["optimizer"], self.flat.local_row)
         self._scaling.load_state_dict(state["scaling"])
-        for regularizer, saved in zip(self._regularizers, state["regularizers"], strict=True):
-            regularizer.load_state_dict(saved)
+        for regularizer, own in zip(self._regularizers, state["regularizers"], strict=True):
+            regularizer.load_state_dict(own)
+        self.flat.ready_order = state.get("ready_order", [])  # checkpoints of before have none
+        if self._shared:
+            self._shared.aligns = state.get("aligns", False)
+        place_own_generators(self.model, state.get("generators", {}))
 
     def drop(self, run: int) -> None:
         """See `Learner.drop`."""
 
 
-def _copy_(current: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
-    """Copies saved tensors into the current ones by name; all of them or none."""
-    differing = [n for n in current.keys() | saved.keys() if n not in saved or n not in current]
-    differing += [n for n in current.keys() & saved.keys() if current[n].shape != saved[n].shape]
-    if differing:
-        raise ValueError(f"the checkpoint is of another model: {', '.join(sorted(differing))}")
-    for name, tensor in current.items():
-        tensor.copy_(saved[name])
+def _nothing() -> None:
+    """Does nothing."""

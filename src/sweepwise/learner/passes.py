@@ -7,9 +7,8 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Variable
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from sweepwise.learner.precision import Model
 
@@ -91,26 +90,17 @@ def differentiate(objective: Tensor) -> None:
     )
 
 
-def refuse_pieces(model: nn.Module, accumulate: int, batch_size: int, examples: int) -> None:
-    """Refuses a number of pieces that leaves too few examples in each.
+def refuse_pieces(accumulate: int, batch_size: int, examples: int) -> None:
+    """Refuses more pieces than a full batch has examples.
 
     Args:
-        model: batch norm needs two examples in each piece.
         accumulate: pieces of each batch; a smaller last batch has at most one for each example.
         batch_size: examples of a batch.
         examples: number of training examples.
 
     Raises:
-        ValueError: more pieces than a full batch has examples, or one example for a batch norm.
+        ValueError: there are more.
     """
-    key = f"trainer.accumulate={accumulate}"
-    if accumulate > 1 and accumulate > min(batch_size, examples):
-        raise ValueError(f"{key}: must be at most {min(batch_size, examples)}, the examples of a batch")
-    normed = any(isinstance(module, _BatchNorm) for module in model.modules())
-    last = examples % batch_size or batch_size
-    least = min(batch_size, examples, last)
-    if accumulate > 1 and normed and least < 2 * accumulate:
-        raise ValueError(
-            f"{key}: leaves 1 example alone in a batch of {least}, which batch norm cannot normalise; "
-            f"use at most {max(1, least // 2)}"
-        )
+    most = min(batch_size, examples)
+    if accumulate > max(1, most):
+        raise ValueError(f"trainer.accumulate={accumulate}: must be at most {most}, the examples of a batch")

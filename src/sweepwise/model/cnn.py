@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from torch import nn
 
 from sweepwise.config.ranges import Range
+from sweepwise.config.schema import checked
 from sweepwise.model.activation import ACTIVATIONS, Activation
 
 CONVOLUTIONS: dict[int, Callable[..., nn.Module]] = {1: nn.Conv1d, 2: nn.Conv2d}
@@ -30,6 +31,7 @@ INSTEAD = {
 }
 
 
+@checked("model")
 def cnn(
     features: Sequence[int],
     outputs: int,

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 from torch import nn
 
 from sweepwise.config.ranges import Range
+from sweepwise.config.schema import checked
 from sweepwise.model.activation import ACTIVATIONS, Activation
 
 NORMS: dict[str, type[nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 
 
+@checked("model")
 def mlp(
     features: Sequence[int],
     outputs: int,

@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 from torch import Tensor, nn
 
 from sweepwise.config.ranges import Range
+from sweepwise.config.schema import checked
 from sweepwise.model.pooling import Last, Mean
 
 
+@checked("model")
 def recurrent(
     features: Sequence[int],
     outputs: int,

@@ -8,9 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sweepwise.config.ranges import Range
+from sweepwise.config.schema import checked
 from sweepwise.model.activation import ACTIVATIONS, Activation
 
 
+@checked("model")
 def resnet(
     features: Sequence[int],
     outputs: int,

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sweepwise.config.ranges import Range
+from sweepwise.config.schema import checked
 from sweepwise.model.activation import ACTIVATIONS, Activation
 from sweepwise.model.pooling import Mean
 
 
+@checked("model")
 def transformer(
     features: Sequence[int],
     outputs: int,

@@ -4,8 +4,6 @@
 `tfrecord.py` has the format of the file, `hparams.py` that of the HParams tab.
 """
 
-import functools
-import math
 import os
 import socket
 import struct
@@ -18,9 +16,10 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from sweepwise.monitor import columns, tags
 from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.histogram import Histogram
-from sweepwise.monitor.hparams import experiment_columns, session_end, session_start, write_experiment
+from sweepwise.monitor.hparams import Hparam, session_end, session_start
 from sweepwise.monitor.picture import Picture, png
 from sweepwise.monitor.tfrecord import (
     GRAPH,
@@ -30,14 +29,13 @@ from sweepwise.monitor.tfrecord import (
     float_tensor,
     framed,
     plugin_summary,
+    scalar_summary,
     text_tensor,
-    varint,
     version_record,
 )
 from sweepwise.system.handle import readable
 
 _SESSION_START = b"\x08\x01"  # SessionLog: status = START
-_FLOAT = struct.Struct("<f")
 _MOMENTS = struct.Struct("<" + 5 * "Bd")  # HistogramProto: fields 1 to 5, doubles
 
 
@@ -70,8 +68,7 @@ class EventFile:
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Write one event with a number for each tag, as float32; NaN and infinity are kept."""
-        encoded = [_scalar_head(tag) + _float32(value) for tag, value in values.items()]
-        self._write(step, SUMMARY, b"".join(encoded))
+        self._write(step, SUMMARY, scalar_summary(values))
 
     def histograms(self, step: int, values: Mapping[str, Histogram]) -> None:
         """Write one event with a histogram for each tag."""
@@ -104,29 +101,11 @@ class EventFile:
         self._write(step, SUMMARY, summary)
 
     def layout(self, charts: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
-        """Write the layout of the Custom Scalars tab.
-
-        Args:
-            charts: For each category, for the title of each chart, the tags whose lines it shows: regular
-                expressions that match from the start of the tag.
-        """
-        from tensorboard.plugins.custom_scalar.layout_pb2 import (
-            Category,
-            Chart,
-            Layout,
-            MultilineChartContent,
-        )
-
-        layout = Layout()
-        for category, lines in charts.items():
-            chart = [
-                Chart(title=title, multiline=MultilineChartContent(tag=tags)) for title, tags in lines.items()
-            ]
-            layout.category.append(Category(title=category, chart=chart))
-        tensor = text_tensor(layout.SerializeToString())
+        """Write the layout of the Custom Scalars tab; see `tags.layout`."""
+        tensor = text_tensor(tags.layout(charts).SerializeToString())
         self._write(0, SUMMARY, plugin_summary("custom_scalars__config__", "custom_scalars", tensor))
 
-    def hparams(self, values: Mapping[str, bool | int | float | str]) -> None:
+    def hparams(self, values: Mapping[str, Hparam]) -> None:
         """Write the run's hyperparameters: its row in the HParams tab.
 
         Raises:
@@ -139,18 +118,13 @@ class EventFile:
         self._write(0, SUMMARY, session_end(status))
 
     def hparams_tab(
-        self, hparams: Mapping[str, object], metrics: Sequence[str], shown: Collection[str]
+        self, hparams: Mapping[str, Hparam], given: Collection[str], metrics: Sequence[str], tested: bool
     ) -> None:
-        """Describe the HParams tab of all runs beside this one: their settings, and only these metrics.
+        """Add the run to the description of the HParams tab, which all runs beside this one share.
 
-        Without it TensorBoard makes a column of every scalar of every run. The settings in `shown`, of this
-        run or an earlier one, come first: the tab ticks the first five.
+        Without it TensorBoard makes a column of every scalar of every run. See `columns.add`.
         """
-        root = Path(readable(self.path)).parent.parent
-        columns = dict.fromkeys(hparams, False) | experiment_columns(root)
-        columns |= {name: True for name in shown if name in columns}
-        first = [name for name, comes_first in columns.items() if comes_first]
-        write_experiment(root, dict.fromkeys(columns), metrics, first)
+        columns.add(Path(readable(self.path)).parent, hparams, given, metrics, tested)
 
     def flush(self) -> None:
         """Append everything that was written to the file."""
@@ -207,20 +181,6 @@ def _create(folder: Path) -> Path:
             number += 1
 
 
-@functools.cache
-def _scalar_head(tag: str) -> bytes:
-    """A Summary with one Value, up to the four bytes of its simple_value."""
-    value = bytes_field(1, tag.encode()) + b"\x15"
-    return b"\x0a" + varint(len(value) + _FLOAT.size) + value
-
-
-def _float32(value: float) -> bytes:
-    try:
-        return _FLOAT.pack(value)
-    except OverflowError:  # a float64 beyond 3.4e38
-        return _FLOAT.pack(math.copysign(math.inf, value))
-
-
 def _histo(histogram: Histogram) -> bytes:
     """A HistogramProto. Minimum and maximum of no elements are written as 0."""
     h = histogram
@@ -256,14 +216,14 @@ class NoEvents:
     def layout(self, charts: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
         """Nothing."""
 
-    def hparams(self, values: Mapping[str, bool | int | float | str]) -> None:
+    def hparams(self, values: Mapping[str, Hparam]) -> None:
         """Nothing."""
 
     def hparams_end(self, status: str) -> None:
         """Nothing."""
 
     def hparams_tab(
-        self, hparams: Mapping[str, object], metrics: Sequence[str], shown: Collection[str]
+        self, hparams: Mapping[str, Hparam], given: Collection[str], metrics: Sequence[str], tested: bool
     ) -> None:
         """Nothing."""
 

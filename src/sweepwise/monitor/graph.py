@@ -16,32 +16,33 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from sweepwise.learner.without_trace import trial_copy
+
 
 def graph_definition(model: nn.Module, x: Tensor) -> bytes:
-    """A serialised GraphDef of a model; changes no parameter, buffer, training mode or random generator.
+    """A serialised GraphDef of a model, which stays as it is, with all random generators.
 
     Args:
         model: any model.
         x: (batch, *features), on the model's device.
     """
+    with trial_copy(model) as own:
+        own.eval()
+        try:
+            return _traced(own, x, with_gradients=False)
+        except RuntimeError:  # it takes a gradient in its pass
+            return _traced(own, x, with_gradients=True)
+
+
+def _traced(model: nn.Module, x: Tensor, *, with_gradients: bool) -> bytes:
     trace = _Trace(model)
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    modes = [(module, module.training) for module in model.modules()]
-    devices = [x.device] if x.is_cuda else []
-    with torch.no_grad(), torch.random.fork_rng(devices), ExitStack() as removals:
-        model.eval()
+    with torch.set_grad_enabled(with_gradients), ExitStack() as removals:
         for name, module in model.named_modules():
             for handle in trace.hooks(name.replace(".", "/"), module):
                 removals.callback(handle.remove)
         trace.begin(x)
-        try:
-            with trace:
-                model(x)
-        finally:
-            for module, training in modes:
-                module.training = training
-            for buffer, before in buffers:
-                buffer.copy_(before)
+        with trace:
+            model(x)
     return trace.serialised()
 
 

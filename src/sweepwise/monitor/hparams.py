@@ -1,22 +1,51 @@
 # mypy: disable-error-code="import-untyped"
 """What TensorBoard's HParams tab reads: settings and status of each run, and the columns for all of them.
 
-The columns stand in a file of their own beside the runs, as an experiment.
+`columns.py` knows which columns there are.
 """
 
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
-from sweepwise.monitor.tfrecord import SUMMARY, framed, plugin_summary, text_tensor, version_record
-from sweepwise.system import atomic
+from sweepwise.monitor.tfrecord import plugin_summary, text_tensor
 
-EXPERIMENT_FILE = "events.out.tfevents.0000000000.experiment"
+Hparam = bool | int | float | str
 
 
-def session_start(values: Mapping[str, bool | int | float | str]) -> bytes:
+class Interval(NamedTuple):
+    """The numbers that a hyperparameter takes: from `low` to `high`, both among them."""
+
+    low: float
+    high: float
+
+
+def settings(choices: Mapping[str, str], config: Mapping[str, Any]) -> dict[str, Hparam]:
+    """A run's hyperparameters for the tab, which takes no nulls and no lists.
+
+    Args:
+        choices: the option of each group.
+        config: of the run, plain values.
+    """
+    hparams: dict[str, Hparam] = {group: str(option) for group, option in choices.items()}
+    for group, node in config.items():
+        if isinstance(node, Mapping) and group != "monitor":
+            hparams |= dict(_leaves(group, node))
+    return hparams
+
+
+def _leaves(path: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Hparam]]:
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(f"{path}.{key}", value)
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            yield f"{path}.{key}", str(list(value))
+        elif value is not None and key != "_target_":
+            yield f"{path}.{key}", value
+
+
+def session_start(values: Mapping[str, Hparam]) -> bytes:
     """A Summary with a run's hyperparameters: its row in the tab.
 
     Raises:
@@ -50,50 +79,30 @@ def session_end(status: Literal["SUCCESS", "FAILURE", "RUNNING", "UNKNOWN"]) -> 
     return _summary("session_end_info", info)
 
 
-def write_experiment(
-    folder: Path,
-    hparams: Mapping[str, Sequence[bool | int | float | str] | None],
-    metrics: Sequence[str],
-    shown: Collection[str] = (),
-) -> None:
-    """Writes or replaces the description of an experiment, in the folder that holds its runs.
+def experiment(
+    columns: Mapping[str, Interval | None], results: Mapping[str, str], first: Collection[str], began: float
+) -> bytes:
+    """A Summary that describes the tab of all runs.
 
     Args:
-        folder: Of the runs; one file in it is replaced as a whole.
-        hparams: Columns of the tab, with the values that runs take; the tab offers these as a filter and
-            hides other values. None offers no filter, nor do values of several types.
-        metrics: Tags of the scalars that are columns too.
-        shown: The hyperparameters that come first.
+        columns: the settings, with the numbers that they take. There is no list of values, as the tab would
+            hide the runs with any other one, those of other experiments among them.
+        results: the tags of the scalars that are columns too, each with the heading of its column.
+        first: the settings that come first.
+        began: the time, in seconds.
     """
-    from tensorboard.plugins.hparams.api_pb2 import Experiment, MetricInfo, MetricName
+    from tensorboard.plugins.hparams.api_pb2 import Experiment, HParamInfo, MetricInfo, MetricName
 
-    experiment = Experiment(
-        hparam_infos=[_hparam_info(key, values) for key, values in hparams.items()],
-        metric_infos=[MetricInfo(name=MetricName(tag=tag)) for tag in metrics],
-        time_created_secs=time.time(),
-    )
-    for info in experiment.hparam_infos:
-        info.differs = info.name in shown
-    record = framed(0, SUMMARY, _summary("experiment", experiment))
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic.write_atomic(folder / EXPERIMENT_FILE, version_record() + record)
-
-
-def experiment_columns(folder: Path) -> dict[str, bool]:
-    """The columns that `write_experiment` last described in a folder, and whether each comes first."""
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-
-    path = folder / EXPERIMENT_FILE
-    content = path.read_bytes() if path.exists() else b""
-    columns: dict[str, bool] = {}
-    while content:
-        end = 12 + int.from_bytes(content[:8], "little")
-        for value in Event.FromString(content[12:end]).summary.value:
-            experiment = HParamsPluginData.FromString(value.metadata.plugin_data.content).experiment
-            columns |= {info.name: info.differs for info in experiment.hparam_infos}
-        content = content[end + 4 :]
-    return columns
+    described = Experiment(time_created_secs=began)
+    for name, interval in columns.items():
+        info = HParamInfo(name=name, differs=name in first)
+        if interval:
+            info.type = "DATA_TYPE_FLOAT64"
+            info.domain_interval.min_value, info.domain_interval.max_value = interval
+        described.hparam_infos.append(info)
+    for tag, heading in results.items():
+        described.metric_infos.append(MetricInfo(name=MetricName(tag=tag), display_name=heading))
+    return _summary("experiment", described)
 
 
 def _summary(field: str, message: Any) -> bytes:
@@ -102,20 +111,6 @@ def _summary(field: str, message: Any) -> bytes:
 
     content = HParamsPluginData(version=0, **{field: message}).SerializeToString(deterministic=True)
     return plugin_summary(f"_hparams_/{field}", "hparams", text_tensor(b""), content)
-
-
-def _hparam_info(key: str, values: Sequence[bool | int | float | str] | None) -> Any:
-    """The column of a setting: its name, its type, and the values that it may have."""
-    from tensorboard.plugins.hparams.api_pb2 import HParamInfo
-
-    domain = {_finite_or_text(value) for value in values or ()}
-    types = {float if type(value) is int else type(value) for value in domain}
-    if len(types) != 1:
-        return HParamInfo(name=key)
-    kind = {bool: "DATA_TYPE_BOOL", float: "DATA_TYPE_FLOAT64", str: "DATA_TYPE_STRING"}[types.pop()]
-    info = HParamInfo(name=key, type=kind)
-    info.domain_discrete.extend(sorted(domain))
-    return info
 
 
 def _finite_or_text(value: Any) -> Any:

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from sweepwise.config.ranges import Range
 from sweepwise.learner import Watch, Watched
 from sweepwise.learner.units import BOUNDED, alive, saturated
+from sweepwise.monitor import tags
 from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.curves import precision_recall
 from sweepwise.monitor.events import EventFile, NoEvents, truncate_events
 from sweepwise.monitor.graph import graph_definition
 from sweepwise.monitor.histogram import histograms
+from sweepwise.monitor.hparams import Hparam
 from sweepwise.monitor.picture import drawable, examples, matrix
 from sweepwise.store.folders import LINES
 from sweepwise.store.record import jsonable
@@ -105,7 +107,7 @@ class Monitor:
         self._log(step, epoch, values)
 
     def _log(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        self._events.scalars(step, values)
+        self._events.scalars(step, {tags.shown(key): value for key, value in values.items()})
         line = {"step": step, "epoch": epoch, **values}
         try:
             text = _STRICT(line)
@@ -133,25 +135,27 @@ class Monitor:
     def describe(
         self,
         texts: Mapping[str, str],
-        hparams: Mapping[str, bool | int | float | str],
-        metrics: Sequence[str],
-        shown: Collection[str] = (),
+        hparams: Mapping[str, Hparam],
+        keys: Sequence[str],
+        given: Collection[str] = (),
+        *,
+        tested: bool = False,
     ) -> None:
         """Writes what stays the same throughout the run.
 
         Args:
             texts: markdown by tag.
             hparams: the settings for the HParams tab.
-            metrics: each gets its training and validation curve in one chart of the custom-scalars tab.
-            shown: the settings that come first in the HParams tab.
+            keys: of the metrics of an epoch, such as 'train/loss' and 'val/loss'; the curves of one metric
+                share a chart of the custom-scalars tab.
+            given: the settings that were asked for: they come first in the HParams tab, if they vary.
+            tested: whether there is a test part.
         """
         for tag, text in texts.items():
             self._events.text(tag, text)
         self._events.hparams(hparams)
-        tags = [f"{part}/{name}" for part in ("val", "train") for name in metrics]
-        self._events.hparams_tab(hparams, tags, shown)
-        charts = {name: [f"train/{name}$", f"val/{name}$"] for name in metrics}
-        self._events.layout({"train and validation": charts, "learning rate": {"lr": ["lr/lr"]}})
+        self._events.hparams_tab(hparams, given, keys, tested)
+        self._events.layout(tags.charts(keys))
 
     def begin(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
         """Writes the structure of the model, and some examples if they can be drawn; changes nothing in it.
@@ -177,16 +181,22 @@ class Monitor:
     def final(
         self, step: int, part: str, values: Mapping[str, Any], outputs: Tensor, targets: Tensor
     ) -> None:
-        """Writes confusion matrix and precision-recall curves of the best weights, for a classification.
+        """Writes the metrics of the best weights, for the HParams tab, which shows the last value of a tag.
+
+        Of a classification's validation part it writes confusion matrix and precision-recall curves too.
 
         Args:
-            step: the step of the best weights; -1: there are none.
-            part: nothing is written unless it is 'val'.
+            step: the step of the best weights; -1: there are none, and nothing is written.
+            part: 'val' or 'test'.
             values: what was measured; its 'confusion' matrix is drawn, if it has one.
             outputs: (examples, classes) logits.
             targets: (examples,).
         """
-        if part != "val" or step < 0 or targets.is_floating_point():
+        if step < 0:
+            return
+        numbers = {f"{part}/{name}": value for name, value in values.items() if isinstance(value, float)}
+        self._events.scalars(step, {tags.best(key): value for key, value in numbers.items()})
+        if part != "val" or targets.is_floating_point():
             return
         if self._confusion and "confusion" in values:
             counts = np.array(values["confusion"])
@@ -201,8 +211,8 @@ class Monitor:
                 self._events.curve(f"pr/class_{label}", curve, step, "best weights, validation part")
 
     def close(self, status: str) -> None:
-        """Writes the run's final status, unless it was interrupted and may resume, and closes both files."""
-        if status != "interrupted":
+        """Writes the run's final status, unless it may go on from here, and closes both files."""
+        if status not in ("interrupted", "pruned"):
             self._events.hparams_end("SUCCESS" if status in ("finished", "stopped early") else "FAILURE")
         self._events.close()
         self._lines.close()

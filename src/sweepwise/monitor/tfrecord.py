@@ -9,8 +9,11 @@ import (15 to 30 ms) waits until one is written.
 Source: TensorFlow, `lib/io/record_writer.cc`; TensorBoard, `compat/proto/{event,summary}.proto`.
 """
 
+import functools
+import math
 import struct
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import google_crc32c
@@ -21,16 +24,21 @@ FILE_VERSION, GRAPH, SUMMARY, SESSION_LOG = 3, 4, 5, 7  # fields of Event
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
+_FLOAT = struct.Struct("<f")
 
 
-def version_record() -> bytes:
+def version_record(at: float | None = None) -> bytes:
     """The first record of every event file."""
-    return framed(0, FILE_VERSION, b"brain.Event:2")
+    return framed(0, FILE_VERSION, b"brain.Event:2", at)
 
 
-def framed(step: int, field: int, payload: bytes) -> bytes:
-    """A TFRecord of an Event with a step and one more field, at the present time."""
-    event = struct.pack("<BdB", 0x09, time.time(), 0x10) + varint(step) + bytes_field(field, payload)
+def framed(step: int, field: int, payload: bytes, at: float | None = None) -> bytes:
+    """A TFRecord of an Event with a step and one more field, at a time; None: now."""
+    event = (
+        struct.pack("<BdB", 0x09, time.time() if at is None else at, 0x10)
+        + varint(step)
+        + bytes_field(field, payload)
+    )
     length = _LENGTH.pack(len(event))
     return length + masked_crc(length) + event + masked_crc(event)
 
@@ -54,6 +62,25 @@ def varint(number: int) -> bytes:
 def bytes_field(number: int, payload: bytes) -> bytes:
     """A field of a protocol buffer of wire type 2: text, bytes, message or packed numbers."""
     return varint(number << 3 | 2) + varint(len(payload)) + payload
+
+
+def scalar_summary(values: Mapping[str, float]) -> bytes:
+    """A Summary with a number for each tag, as float32; NaN and infinity are kept."""
+    return b"".join([_scalar_head(tag) + _float32(value) for tag, value in values.items()])
+
+
+@functools.cache
+def _scalar_head(tag: str) -> bytes:
+    """A Summary with one Value, up to the four bytes of its simple_value."""
+    value = bytes_field(1, tag.encode()) + b"\x15"
+    return b"\x0a" + varint(len(value) + _FLOAT.size) + value
+
+
+def _float32(value: float) -> bytes:
+    try:
+        return _FLOAT.pack(value)
+    except OverflowError:  # a float64 beyond 3.4e38
+        return _FLOAT.pack(math.copysign(math.inf, value))
 
 
 def plugin_summary(tag: str, plugin: str, tensor: Any, content: bytes = b"", description: str = "") -> bytes:

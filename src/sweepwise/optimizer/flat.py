@@ -5,9 +5,11 @@ imports torch._dynamo (1.6 s). Here the same classes are built and stepped witho
 and AdamW call torch's fused kernel directly once their state exists.
 """
 
+import copy
 import functools
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -41,7 +43,8 @@ class FlatOptimizer:
     """Steps one flat row of parameters with a torch optimizer.
 
     A class whose update depends on the whole tensor (Adafactor, Muon), or that is not torch's own, gets one
-    view of the row for each tensor instead, in two groups: the weights, then the rest.
+    view of the row for each tensor instead, in two groups: the weights, then the rest. So does any class from
+    the first step on in which a parameter takes no part: its state and its count of steps stay then.
 
     Args:
         build: a torch.optim class with its options bound.
@@ -89,7 +92,9 @@ class FlatOptimizer:
             groups = _tensors(values, gradient, weights, own, shapes)
         self.optimizer = _build_light(build, groups)
         self._step = inspect.unwrap(type(self.optimizer).step)
-        self._values, self._shapes = values, shapes
+        self._values, self._gradient, self._shapes = values, gradient, shapes
+        self._by_tensor = not self.by_element
+        self._absent: list[int] = []
         self._kernels: list[Step] = []
 
     def state_dict(self, whole: Gathering = _unchanged) -> dict[str, Any]:
@@ -100,6 +105,7 @@ class FlatOptimizer:
         """
         groups = self.optimizer.param_groups
         return {
+            "by_tensor": self._by_tensor,
             "groups": [{k: _copy(v) for k, v in group.items() if k != "params"} for group in groups],
             "state": [
                 {
@@ -120,6 +126,8 @@ class FlatOptimizer:
             state: of the whole row.
             own: cuts out this process's part; the reverse of `whole`.
         """
+        if state.get("by_tensor"):  # checkpoints of before have no such entry
+            self._separate_()
         groups = self.optimizer.param_groups
         for group, options in zip(groups, state["groups"], strict=True):
             group |= {key: _copy(value) for key, value in options.items()}
@@ -130,8 +138,21 @@ class FlatOptimizer:
                     key: _gathered(_copy(value), tensor, own).to(tensor.device) if beside else _copy(value)
                     for key, (value, beside) in entries.items()
                 }
-        if self.optimizer.state:
+        self._make_kernels()
+
+    def _make_kernels(self) -> None:
+        if not self._by_tensor and self.optimizer.state:
             self._kernels = _fused_adam(self.optimizer, self._shapes)
+
+    def _separate_(self) -> None:
+        """Replaces rows by their tensors, each with its part of the state."""
+        if not self._by_tensor:
+            shapes = list(self._shapes)
+            for group in self.optimizer.param_groups:
+                group["params"] = _separated(self.optimizer, group["params"], shapes)
+                if "dampening" in group:  # torch's fused SGD wants momentum of all tensors or of none
+                    group["fused"] = False
+        self._by_tensor, self._kernels = True, []
 
     def move_(self, values: Tensor, gradient: Tensor) -> None:
         """Takes the parameters from another row, with the same values; the optimizer's state stays.
@@ -147,33 +168,63 @@ class FlatOptimizer:
                 tensor.grad = None  # before the data, as torch compares their devices
                 tensor.data = values[own].view(tensor.shape)
                 tensor.grad = gradient[own].view(tensor.shape)
-        self._values = values
-        if self._kernels:
-            self._kernels = _fused_adam(self.optimizer, self._shapes)
+        self._values, self._gradient = values, gradient
+        self._make_kernels()
 
     @property
     def takes_parts(self) -> bool:
         """See the class."""
         return bool(self._kernels)
 
-    def step_(self, rate: float) -> None:
-        """Takes one step of learning rate `rate`, from the row of gradients."""
+    def step_(self, rate: float, absent: Sequence[int] = ()) -> None:
+        """Takes one step of learning rate `rate`, from the row of gradients.
+
+        Args:
+            rate: >= 0.
+            absent: numbers of the tensors of the row that have no gradient: they, and what the optimizer
+                remembers of them, stay as they are.
+        """
+        if absent or self._absent:
+            self._leave_out_(absent)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self._step(self.optimizer)
         if not self._kernels:
-            self._kernels = _fused_adam(self.optimizer, self._shapes)
+            self._make_kernels()
+
+    def _leave_out_(self, absent: Sequence[int]) -> None:
+        """Gives these tensors no gradient, and all others theirs."""
+        self._separate_()
+        self._absent = list(absent)
+        gradients = _cut(self._gradient, self._shapes)
+        by_place = {part.storage_offset(): part for part in gradients}
+        left_out = {gradients[number].storage_offset() for number in absent}
+        for group in self.optimizer.param_groups:
+            for tensor in group["params"]:
+                place = tensor.storage_offset() - self._values.storage_offset()
+                place += self._gradient.storage_offset()
+                tensor.grad = None if place in left_out else by_place[place]
 
     def step_parts_(self, rate: float, gradients: Sequence[Tensor]) -> None:
         """Takes the same step from the gradients of the parameter tensors, by the fused kernel."""
         for step_ in self._kernels:
             step_(rate, gradients)
 
+    def largest(self) -> Tensor:
+        """The largest magnitude in its state, (1,): not finite as soon as one element of it is not."""
+        own = [value for state in self.optimizer.state.values() for value in state.values()]
+        tensors = [value for value in own if isinstance(value, Tensor) and value.ndim and value.numel()]
+        tensors = [tensor for tensor in tensors if tensor.is_floating_point()]
+        if not tensors:
+            return self._values.new_zeros(1)
+        return torch.stack(torch._foreach_norm(tensors, math.inf)).amax().to(self._values)[None]
+
 
 def _gathered(value: Any, tensor: Tensor, gather: Gathering) -> Any:
     """A state tensor with an entry for each element, gathered or cut; other state unchanged."""
-    beside = isinstance(value, Tensor) and value.ndim > 0
-    return gather(value, int(tensor.storage_offset())) if beside else value
+    if not (isinstance(value, Tensor) and value.ndim > 0):
+        return value
+    return gather(value.reshape(-1), int(tensor.storage_offset())).view(-1, *value.shape[1:])
 
 
 def _copy(value: Any) -> Any:
@@ -192,6 +243,11 @@ def _decay_of(build: functools.partial[torch.optim.Optimizer]) -> float:
 
 
 def _refuse_unsuited(kind: Callable[..., Any]) -> None:
+    if not isinstance(kind, type):
+        raise ValueError(
+            f"optimizer: must be a class with its options bound, such as partial(torch.optim.SGD, lr=0.1), "
+            f"and not the function {getattr(kind, '__name__', kind)}"
+        )
     step = inspect.unwrap(kind.step)  # type: ignore[attr-defined]
     closure = inspect.signature(step).parameters.get("closure")
     if closure is not None and closure.default is closure.empty:
@@ -221,11 +277,41 @@ def _tensors(
     values: Tensor, gradient: Tensor, weights: int, own: dict[str, Any], shapes: Sequence[torch.Size]
 ) -> list[dict[str, Any]]:
     """The tensors of the row in two groups: the weights, and the rest with its own options."""
-    sizes = [shape.numel() for shape in shapes]
-    cuts = zip(values.split(sizes), gradient.split(sizes), shapes, strict=True)
-    tensors = [_with_gradient(value.view(shape), part.view(shape)) for value, part, shape in cuts]
-    count = list(itertools.accumulate(sizes, initial=0)).index(weights)
+    tensors = list(map(_with_gradient, _cut(values, shapes), _cut(gradient, shapes)))
+    count = list(itertools.accumulate((shape.numel() for shape in shapes), initial=0)).index(weights)
     return [{"params": tensors[:count]}, {"params": tensors[count:], **own}]
+
+
+def _cut(row: Tensor, shapes: Sequence[torch.Size]) -> list[Tensor]:
+    """The tensors of a row, as views of it."""
+    parts = row.split_with_sizes([shape.numel() for shape in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _separated(
+    optimizer: torch.optim.Optimizer, rows: Sequence[Tensor], shapes: list[torch.Size]
+) -> list[Tensor]:
+    """The tensors of the rows of a group, each with its own state, if the rows have one.
+
+    Args:
+        optimizer: loses the state of the rows.
+        rows: of the group.
+        shapes: of the tensors of these and of later rows; those of these are removed.
+    """
+    tensors = []
+    for row in rows:
+        own = list[torch.Size]()
+        while sum(shape.numel() for shape in own) < row.numel():
+            own.append(shapes.pop(0))
+        assert row.grad is not None
+        cut = list(map(_with_gradient, _cut(row, own), _cut(row.grad, own)))
+        for key, value in optimizer.state.pop(row, {}).items():
+            beside = isinstance(value, Tensor) and value.ndim > 0
+            parts = _cut(value, own) if beside else [copy.deepcopy(value) for _ in own]
+            for tensor, part in zip(cut, parts, strict=True):
+                optimizer.state[tensor][key] = part
+        tensors += cut
+    return tensors
 
 
 def _with_gradient(values: Tensor, gradient: Tensor) -> Tensor:
@@ -248,7 +334,8 @@ def _build_light(
     }
     light = type(cls.__name__, (cls,), own)
     options = dict(build.keywords)
-    if "fused" in inspect.signature(cls).parameters:
+    excluding = options.get("foreach") or options.get("differentiable")  # torch takes one of the three
+    if "fused" in inspect.signature(cls).parameters and not excluding:
         options.setdefault("fused", True)
     return light(groups, **options)
 
@@ -279,16 +366,13 @@ def _fused_group(
     own: slice,
 ) -> Step:
     """A step of one group by the fused kernel, on its state cut into the parameter tensors."""
-
-    def cut(row: Tensor) -> list[Tensor]:
-        parts = row.split_with_sizes([shape.numel() for shape in shapes])
-        return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-
     kernel: Callable[..., Any] = (
         torch._fused_adamw_ if group["decoupled_weight_decay"] else torch._fused_adam_
     )
-    values, first, second = (cut(row) for row in (group["params"][0], state["exp_avg"], state["exp_avg_sq"]))
-    largest = cut(state["max_exp_avg_sq"]) if group["amsgrad"] else []
+    values, first, second = (
+        _cut(row, shapes) for row in (group["params"][0], state["exp_avg"], state["exp_avg_sq"])
+    )
+    largest = _cut(state["max_exp_avg_sq"], shapes) if group["amsgrad"] else []
     count = state["step"]
     counts = [count] * len(shapes)
     options = {name: group[name] for name in ("weight_decay", "eps", "amsgrad", "maximize")}

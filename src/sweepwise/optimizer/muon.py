@@ -101,27 +101,28 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Takes one step of all tensors from their gradients."""
         hidden, *others = self.param_groups
-        self._step_muon_(hidden)
+        self._step_muon_(hidden, _with_gradients(hidden))
         for group in others:
-            if group["params"]:
-                self._step_adamw_(group)
+            if tensors := _with_gradients(group):
+                self._step_adamw_(group, tensors)
 
-    def _step_muon_(self, group: dict[str, Any]) -> None:
+    def _step_muon_(self, group: dict[str, Any], tensors: list[Tensor]) -> None:
         rate, shrink = group["lr"], 1 - group["lr"] * group["weight_decay"]
-        for tensor, momentum in zip(group["params"], self._states(group, "momentum_buffer"), strict=True):
+        for tensor, momentum in zip(tensors, self._states(tensors, "momentum_buffer"), strict=True):
+            assert tensor.grad is not None
             momentum.lerp_(tensor.grad, 1 - self._momentum)
             update = tensor.grad.lerp(momentum, self._momentum) if self._nesterov else momentum
             update = orthogonalised(update.flatten(1), self._ns_steps)
             tensor.mul_(shrink).add_(update.view_as(tensor), alpha=-rate * self._adjust(*update.shape))
 
-    def _step_adamw_(self, group: dict[str, Any]) -> None:
-        counts = self._states(group, "step")
+    def _step_adamw_(self, group: dict[str, Any], tensors: list[Tensor]) -> None:
+        counts = self._states(tensors, "step")
         torch._foreach_add_(counts, 1)
         torch._fused_adamw_(
-            group["params"],
-            [tensor.grad for tensor in group["params"]],
-            self._states(group, "exp_avg"),
-            self._states(group, "exp_avg_sq"),
+            tensors,
+            [tensor.grad for tensor in tensors if tensor.grad is not None],
+            self._states(tensors, "exp_avg"),
+            self._states(tensors, "exp_avg_sq"),
             [],
             counts,
             lr=group["lr"] * self._adamw_scale,
@@ -131,8 +132,13 @@ class Muon(torch.optim.Optimizer):
             **self._adamw,
         )
 
-    def _states(self, group: dict[str, Any], name: str) -> list[Tensor]:
-        return [self.state[tensor][name] for tensor in group["params"]]
+    def _states(self, tensors: list[Tensor], name: str) -> list[Tensor]:
+        return [self.state[tensor][name] for tensor in tensors]
+
+
+def _with_gradients(group: dict[str, Any]) -> list[Tensor]:
+    """The tensors of a group that take part in a step."""
+    return [tensor for tensor in group["params"] if tensor.grad is not None]
 
 
 def orthogonalised(matrix: Tensor, steps: int) -> Tensor:
@@ -147,7 +153,8 @@ def orthogonalised(matrix: Tensor, steps: int) -> Tensor:
     """
     a, b, c = QUINTIC
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / x.norm().clamp(min=1e-7)
+    norm = x.norm()
+    x = x / (norm.clamp(min=1e-7) + (norm - norm))  # NaN, not zeros, where the norm overflows
     for _ in range(steps):
         gram = x @ x.T
         x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)

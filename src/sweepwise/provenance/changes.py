@@ -12,7 +12,7 @@ from sweepwise.provenance import sources
 from sweepwise.provenance.environment import PACKAGES, versions
 from sweepwise.store import record
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED, ended
+from sweepwise.store.status import current_status, ended, settled
 
 # Properties of a machine that can change the last bits of a result, and what messages call them.
 COMPARED = {
@@ -28,6 +28,7 @@ COMPARED = {
     "cudnn": "cuDNN",
     "variables": "variables",
 }
+NAMED = 8  # differences that a message names
 
 
 class Changed(Failure):
@@ -106,37 +107,39 @@ def refuse_changed(folder: Path, known: Mapping[str, Any], request: Request, cha
     """Refuses a run that was produced with something else than what is here now.
 
     Raises:
-        Changed: something differs, and accept_changes=true is not set; names all that differs.
+        Changed: something differs, and accept_changes=true is not set; names what differs, `NAMED` at most.
     """
     if changes and not request.config["accept_changes"]:
+        named = [*changes[:NAMED], *([f"{len(changes) - NAMED} more"] if changes[NAMED:] else [])]
         status = known["status"] if known["status"] != "running" else "killed"
-        effect = "uses it as it is" if known["status"] in ENDED else "continues it"
+        effect = "uses it as it is" if settled(known, request.config) else "continues it"
         raise Changed(
             f"{folder}: {status}, but was produced with different code, inputs or versions: "
-            f"{'; '.join(changes)}. fresh=true trains it again, over what is there; "
+            f"{'; '.join(named)}. fresh=true trains it again, over what is there; "
             f"accept_changes=true {effect}"
         )
 
 
 def already_ended(request: Request, folder: Path | None = None) -> dict[str, Any] | None:
-    """The record of a run that has ended and can be taken as it is; None if there is something to train.
+    """The record of a run that can be taken as it is; None if what is asked for is still to be trained.
 
     Args:
         request: the run.
         folder: the run's folder, if it is known; else it is looked up.
 
     Raises:
-        Changed: the run has ended, but was produced with different code, inputs or versions.
+        Changed: it has ended, or begun and nobody trains it, but with different code, inputs or versions.
         DamagedRecord: the record cannot be read.
     """
     if request.config["fresh"]:
         return None
     folder = folder or request.folder
     known = record.read(folder)
-    if not ended(known):
+    if not known or (not ended(known) and current_status(folder) == "running"):
         return None
     code, inputs = sources.code(request.targets), sources.inputs(request.config)
-    # What is known without torch: of the environment the versions.
+    # What is known without torch: of the environment the versions, which a run that goes on only notes.
     differs = differences(known, {"code": code, "inputs": inputs, "environment": versions()})
-    refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *differs.versions])
-    return known
+    others = differs.versions if settled(known, request.config) else ()
+    refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *others])
+    return known if settled(known, request.config) else None

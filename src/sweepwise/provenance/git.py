@@ -62,7 +62,8 @@ def _diff(top: Path, index: Path) -> str:
         environment = {}
         if untracked:
             own = Path(scratch, "index")
-            shutil.copyfile(index, own)
+            # With its time: by it git knows which files may have changed in the second of the last commit.
+            shutil.copy2(index, own)
             environment["GIT_INDEX_FILE"] = str(own)
             names = ["--pathspec-from-file=-", "--pathspec-file-nul"]
             _git(top, "add", "--intent-to-add", *names, given=untracked, environment=environment)

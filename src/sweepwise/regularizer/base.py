@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from sweepwise.config.schema import checked
+
 
 def row_norms(rows: Tensor) -> Tensor:
     """The Euclidean norm of each whole row, (runs, 1).
@@ -24,6 +26,16 @@ def row_norms(rows: Tensor) -> Tensor:
     return torch.linalg.vector_norm(rows, dim=1, keepdim=True)
 
 
+def nan_where_infinite(values: Tensor) -> Tensor:
+    """0 where a value is finite, NaN elsewhere: added to a bounded result, so that it hides no overflow.
+
+    Example:
+        >>> nan_where_infinite(torch.tensor([2.0, torch.inf]))
+        tensor([0., nan])
+    """
+    return values - values
+
+
 class Regularizer:
     """A regularizer that does nothing; subclasses override the methods of the moments at which they act.
 
@@ -33,6 +45,8 @@ class Regularizer:
             processes may each have a part of a row.
         by_element: whether it can act on a part of a row: what it does to an element depends only on that
             element and on `norms`, 0 with gradient 0 stays 0, and its penalty is a sum over elements.
+        strength: the attribute of the option with which it does nothing at 0; '': there is none.
+        limit_of: the attribute of the option beyond which nothing may be; '': there is none.
 
     Example:
         >>> nothing = Regularizer()
@@ -45,6 +59,14 @@ class Regularizer:
     shapes: Sequence[torch.Size] = ()
     norms: Callable[[Tensor], Tensor] = staticmethod(row_norms)
     by_element: ClassVar[bool] = False
+    strength: ClassVar[str] = ""
+    limit_of: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Lets the options of a subclass be checked against their annotations in Python, too."""
+        super().__init_subclass__(**options)
+        if "__init__" in vars(cls):
+            checked(f"regularizer.{cls.__name__}")(cls)
 
     def prepare_(self, model: nn.Module, features: Sequence[int], classes: int) -> None:
         """Changes the model once, after its initialisation.

@@ -5,14 +5,14 @@ from typing import Annotated
 from torch import Tensor
 
 from sweepwise.config.ranges import Range
-from sweepwise.regularizer.base import Regularizer
+from sweepwise.regularizer.base import Regularizer, nan_where_infinite
 
 
 class ClipNorm(Regularizer):
     """Scales a run's whole gradient g by min(1, max_norm / (|g| + 1e-6)), as torch's `clip_grad_norm_`.
 
-    The norm is that of the gradient of all parameters together, including penalties. A gradient that is not
-    finite stays so: the run then ends as diverged.
+    The norm is that of the gradient of all parameters together, including penalties. A gradient whose norm is
+    not finite, also if only the norm overflows, becomes NaN: the run then ends as diverged.
 
     Args:
         max_norm: Euclidean norm, > 0.
@@ -29,10 +29,13 @@ class ClipNorm(Regularizer):
     """
 
     by_element = True
+    limit_of = "max_norm"
 
     def __init__(self, *, max_norm: Annotated[float, Range(0, open_low=True)] = 1.0) -> None:
-        self._max_norm = max_norm
+        self.max_norm = max_norm
 
     def clip_(self, gradient: Tensor) -> None:
         """Scales each row by its own factor."""
-        gradient.mul_((self._max_norm / (self.norms(gradient) + 1e-6)).clamp_(max=1))
+        norms = self.norms(gradient)
+        factors = (self.max_norm / (norms + 1e-6)).clamp_(max=1)
+        gradient.mul_(factors + nan_where_infinite(norms))

@@ -5,13 +5,14 @@ from typing import Annotated
 from torch import Tensor
 
 from sweepwise.config.ranges import Range
-from sweepwise.regularizer.base import Regularizer
+from sweepwise.regularizer.base import Regularizer, nan_where_infinite
 
 
 class ClipValue(Regularizer):
     """Limits each component of the gradient to [-limit, limit], as torch's `clip_grad_value_`.
 
-    Unlike `clip_norm` this changes the direction of the gradient, and hides an infinite one.
+    Unlike `clip_norm` this changes the direction of the gradient. A gradient whose norm is
+    not finite becomes NaN, as by `clip_norm`.
 
     Args:
         limit: > 0.
@@ -26,10 +27,12 @@ class ClipValue(Regularizer):
     """
 
     by_element = True
+    limit_of = "limit"
 
     def __init__(self, *, limit: Annotated[float, Range(0, open_low=True)] = 1.0) -> None:
-        self._limit = limit
+        self.limit = limit
 
     def clip_(self, gradient: Tensor) -> None:
         """Limits the components."""
-        gradient.clamp_(-self._limit, self._limit)
+        limits = self.limit + nan_where_infinite(self.norms(gradient))
+        gradient.clamp_(-limits, limits)

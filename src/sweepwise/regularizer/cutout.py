@@ -29,6 +29,8 @@ class Cutout(Regularizer):
         [[1, 1, 1], [1, 1, 1]]
     """
 
+    strength = "_size"
+
     def __init__(self, *, size: Annotated[int, Range(0)] = 4) -> None:
         self._size = size
 

@@ -28,6 +28,8 @@ class Dropout(Regularizer):
         0.25
     """
 
+    strength = "_p"
+
     def __init__(self, *, p: Annotated[float, Range(0, 1, open_high=True)] = 0.5) -> None:
         self._p = p
 

@@ -27,6 +27,7 @@ class ElasticNet(Regularizer):
     """
 
     by_element = True
+    strength = "_alpha"
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class ElasticNet(Regularizer):
         l1_ratio: Annotated[float, Range(0, 1)] = 0.5,
         proximal: bool = False,
     ) -> None:
+        self._alpha = alpha
         self._parts = (
             L1(coefficient=alpha * l1_ratio, proximal=proximal),
             L2(coefficient=alpha * (1 - l1_ratio) / 2),

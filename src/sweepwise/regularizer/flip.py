@@ -25,6 +25,8 @@ class Flip(Regularizer):
         [[[[3.0, 2.0, 1.0]]]]
     """
 
+    strength = "_p"
+
     def __init__(self, *, p: Annotated[float, Range(0, 1)] = 0.5) -> None:
         self._p = p
 

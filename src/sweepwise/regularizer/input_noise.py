@@ -27,6 +27,8 @@ class InputNoise(Regularizer):
         (1.0, 3.0)
     """
 
+    strength = "_std"
+
     def __init__(self, *, std: Annotated[float, Range(0)] = 0.1) -> None:
         self._std = std
 

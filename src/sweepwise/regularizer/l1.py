@@ -33,6 +33,7 @@ class L1(Regularizer):
     """
 
     by_element = True
+    strength = "_coefficient"
 
     def __init__(self, *, coefficient: Annotated[float, Range(0)] = 1e-5, proximal: bool = False) -> None:
         self._coefficient = coefficient

@@ -25,6 +25,7 @@ class L2(Regularizer):
     """
 
     by_element = True
+    strength = "_coefficient"
 
     def __init__(self, *, coefficient: Annotated[float, Range(0)] = 1e-4) -> None:
         self._coefficient = coefficient

@@ -26,6 +26,8 @@ class LabelSmoothing(Regularizer):
         tensor([[0.8500, 0.0500, 0.0500, 0.0500]])
     """
 
+    strength = "_smoothing"
+
     def __init__(self, *, smoothing: Annotated[float, Range(0, 1, open_high=True)] = 0.1) -> None:
         self._smoothing = smoothing
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from sweepwise.config.ranges import Range
-from sweepwise.regularizer.base import Regularizer
+from sweepwise.regularizer.base import Regularizer, nan_where_infinite
 
 
 class MaxNorm(Regularizer):
@@ -14,7 +14,8 @@ class MaxNorm(Regularizer):
 
     A unit is an output of a linear layer or an output channel of a convolution; also of the last layer.
     Biases are not changed. An embedding's units are its vectors, as in nn.Embedding's `max_norm`. A
-    transposed convolution stores (in, out, kernel): its units are the input channels.
+    transposed convolution stores (in, out, kernel): its units are the input channels. Weights whose norm
+    overflows become NaN: the run then ends as diverged.
 
     Args:
         limit: Euclidean norm, > 0, kept up to rounding. 3 to 4 is usual beside dropout.
@@ -30,6 +31,8 @@ class MaxNorm(Regularizer):
         tensor([[0.6000, 0.8000, 0.3000, 0.4000]])
     """
 
+    limit_of = "_limit"
+
     def __init__(self, *, limit: Annotated[float, Range(0, open_low=True)] = 3.0) -> None:
         self._limit = limit
 
@@ -37,4 +40,4 @@ class MaxNorm(Regularizer):
         """Projects each unit's weights."""
         for matrix in self.matrices(weights):
             norms = torch.linalg.vector_norm(matrix, dim=2, keepdim=True)
-            matrix.mul_((self._limit / norms).clamp_(max=1))
+            matrix.mul_((self._limit / norms).clamp_(max=1) + nan_where_infinite(norms))

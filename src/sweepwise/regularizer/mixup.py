@@ -28,6 +28,8 @@ class Mixup(Regularizer):
         (True, 120.0, False)
     """
 
+    strength = "_alpha"
+
     def __init__(self, *, alpha: Annotated[float, Range(0)] = 0.2) -> None:
         self._alpha = alpha
 

@@ -29,6 +29,8 @@ class Orthogonal(Regularizer):
         tensor([18.])
     """
 
+    strength = "_coefficient"
+
     def __init__(self, *, coefficient: Annotated[float, Range(0)] = 1e-4) -> None:
         self._coefficient = coefficient
 

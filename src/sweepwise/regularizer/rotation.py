@@ -30,6 +30,8 @@ class Rotation(Regularizer):
         (True, False)
     """
 
+    strength = "_degrees"
+
     def __init__(self, *, degrees: Annotated[float, Range(0, 180)] = 10.0) -> None:
         self._degrees = degrees
 

@@ -34,6 +34,8 @@ class ShiftCrop(Regularizer):
         ([1.0], True)
     """
 
+    strength = "_padding"
+
     def __init__(
         self,
         *,

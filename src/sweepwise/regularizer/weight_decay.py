@@ -27,6 +27,7 @@ class WeightDecay(Regularizer):
     """
 
     by_element = True
+    strength = "_coefficient"
 
     def __init__(self, *, coefficient: Annotated[float, Range(0)] = 0.01) -> None:
         self._coefficient = coefficient

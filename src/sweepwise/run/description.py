@@ -1,16 +1,15 @@
 """How a run's settings are written down: as YAML, and for TensorBoard's Text and HParams tabs."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from omegaconf._utils import OmegaConfDumper
 
+from sweepwise.monitor.hparams import Hparam, settings
 from sweepwise.store.request import Request
-
-Hparam = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,8 @@ def describe(request: Request, environment: Mapping[str, Any]) -> Description:
         environment: see `provenance.environment`.
     """
     text = config_text(request.config)
-    return Description(yaml=text, texts=_texts(request, text, environment), hparams=_hparams(request))
+    hparams = settings(request.choices, request.config)
+    return Description(yaml=text, texts=_texts(request, text, environment), hparams=hparams)
 
 
 class _Dumper(getattr(yaml, "CDumper", yaml.Dumper)):  # type: ignore[misc]
@@ -61,22 +61,3 @@ def _texts(request: Request, config: str, environment: Mapping[str, Any]) -> dic
         "run/overrides": "\n".join(f"- `{override}`" for override in request.overrides) or "none",
         "run/environment": f"```json\n{json.dumps(environment, indent=2)}\n```",
     }
-
-
-def _hparams(request: Request) -> dict[str, Hparam]:
-    """The settings for TensorBoard's HParams tab, which takes no nulls and no lists."""
-    hparams: dict[str, Hparam] = {group: str(option) for group, option in request.choices.items()}
-    for group, node in request.config.items():
-        if isinstance(node, Mapping) and group != "monitor":
-            hparams |= dict(_leaves(group, node))
-    return hparams
-
-
-def _leaves(path: str, node: Mapping[str, Any]) -> Iterator[tuple[str, Hparam]]:
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(f"{path}.{key}", value)
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield f"{path}.{key}", str(list(value))
-        elif value is not None and key != "_target_":
-            yield f"{path}.{key}", value

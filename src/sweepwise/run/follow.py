@@ -153,6 +153,7 @@ def follow(parts: Parts, world: World) -> tuple[Run, int, int]:
             parts.seeds.data,
             FollowerMonitor(sync),
             SyncedCheckpoints(world, sync, NoCheckpoints()),
+            parts.pause_after,
         )
         if saved:
             parts.learner.load_state_dict(0, saved.weights, saved.best, saved.state["learner"])

@@ -10,6 +10,7 @@ from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.parts import Parts
 from sweepwise.run import from_config, messages
 from sweepwise.run.session import Session, open_session
+from sweepwise.seed import one_at_a_time
 from sweepwise.store.claim import claim_run
 from sweepwise.store.request import Request
 from sweepwise.system.handle import readable
@@ -30,6 +31,7 @@ class FoldersRemoved(Failure):
         self.removed = removed
 
 
+@one_at_a_time
 def train_together(requests: Sequence[Request]) -> int:
     """Trains runs that differ only in numbers as one program, each in its folder as if it were alone.
 

@@ -1,12 +1,13 @@
 """The lines that are printed when a run starts and when it ends."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweepwise.distributed.place import place
 from sweepwise.store import record
 from sweepwise.store.request import Request
+from sweepwise.store.status import PRUNED, UNPAUSED
 from sweepwise.system.console import command_to_continue, print_line, wrapped
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def opening(request: Request, parts: "Parts", folder: Path, start: Sequence[tupl
             f"{parts.steps} steps of batch {data.batch_size}, lr {request.config['optimizer']['lr']:g}, "
             f"{data.train.y.device}, {parallel}, {_seeds(parts)}",
         ),
+        *_taken(parts),
         *start,
         ("folder", str(folder)),
         ("look", f"tensorboard --logdir {request.config['output_dir']}"),
@@ -67,13 +69,16 @@ def opening_together(requests: Sequence[Request], parts: "Parts", folders: Seque
 
 def closing_together(folder: Path, ended: Mapping[str, Any]) -> None:
     """Prints in one line how a run of a group has ended."""
-    best = ended.get("best") or {}
-    result = (
-        f"best {best['metric']} {best['value']:.6g} at epoch {best['epoch']}"
-        if best.get("epoch", -1) >= 0
-        else ""
-    )
-    print_line(ended["status"], f"{folder.name}: {result}" if result else folder.name)
+    best = record.best(ended)
+    print_line(ended["status"], f"{folder.name}: best {best}" if best else folder.name)
+
+
+def _taken(parts: "Parts") -> Iterator[tuple[str, str]]:
+    """What the length of the training has decided: the key of the line, and its text."""
+    if parts.taken:
+        epochs = -(-parts.steps // parts.data.steps_per_epoch)
+        values = ", ".join(f"{key}={value}" for key, value in parts.taken.items())
+        yield "horizon", f"{values}: by the length of {epochs} epochs, {parts.steps} steps".replace("'", "")
 
 
 def _seeds(parts: "Parts") -> str:
@@ -88,17 +93,23 @@ def closing(folder: object, ended: Mapping[str, Any]) -> None:
     """Prints from a run's record how it ended and what its best result is."""
     if "seconds" in ended:
         stopped = ended["stopped"]
-        where = f"after epoch {stopped['epoch']}, step {stopped['step']}" if stopped["step"] >= 0 else ""
-        why = f": {ended['reason']}" if ended["reason"] else ""
+        at = "at" if ended["status"] == "interrupted" else "after"  # in the middle of an epoch, or at its end
+        where = f"{at} epoch {stopped['epoch']}, step {stopped['step']}" if stopped["step"] >= 0 else ""
+        said = ended["reason"] == f"after step {stopped['step']}"
+        why = f": {ended['reason']}" if ended["reason"] and not said else ""
+        if ended["status"] == PRUNED:
+            where, why = ended["reason"].removeprefix(f"{PRUNED} "), ""
         print_line(ended["status"], f"{where}, {ended['seconds']:.1f} s{why}".lstrip(", "))
-    best = ended.get("best") or {}
-    if best.get("epoch", -1) >= 0:
-        metrics = ", ".join(
-            f"{tag} {value:.4g}" for tag, value in best["metrics"].items() if tag != best["metric"]
+    if best := record.best(ended):
+        metric, values = ended["best"]["metric"], ended["best"].get("metrics") or {}
+        others = ", ".join(
+            f"{tag} {value:.4g}" for tag, value in values.items() if tag.startswith("val/") and tag != metric
         )
-        print_line("best", f"{best['metric']} {best['value']:.6g} at epoch {best['epoch']} ({metrics})")
+        print_line("best", f"{best} ({others})" if others else best)
         print_line("weights", f"{folder}/{record.BEST_WEIGHTS}")
     if ended.get("not_bit_exact"):
         print(wrapped("note", f"not bit-exact: resumed after changes: {'; '.join(ended['not_bit_exact'])}"))
     if ended["status"] == "interrupted":
         print_line("to go on", command_to_continue() if place().size == 1 else "the same command")
+    elif ended["status"] == PRUNED:
+        print_line("to go on", UNPAUSED)

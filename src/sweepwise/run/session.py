@@ -11,23 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from sweepwise.checkpoint import Checkpoints, Saved
+from sweepwise.config.groups import GIVEN
 from sweepwise.config.schema import Bound, bind
 from sweepwise.diagnosis import advice
 from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.errors import Failure, explained, reason
-from sweepwise.monitor import START, Monitor
+from sweepwise.monitor.monitor import START, Monitor
 from sweepwise.parts import EXAMPLES, Parts
+from sweepwise.predict.kept import keep
 from sweepwise.provenance.changes import differences, refuse_changed
 from sweepwise.provenance.gather import Provenance, gather
 from sweepwise.run.description import describe
 from sweepwise.run.follow import RESUMING
-from sweepwise.run.from_config import GIVEN
 from sweepwise.store import record
 from sweepwise.store.claim import Claim
 from sweepwise.store.folders import CHECKPOINTS, RECORD, clear
 from sweepwise.store.record import Record
 from sweepwise.store.request import Request, keys
-from sweepwise.store.status import ENDED, Ended, ended
+from sweepwise.store.status import EXIT_CODES, Ended, settled
 from sweepwise.store.takeover import TakenOver
 from sweepwise.system.atomic import write_atomic
 from sweepwise.system.signals import swallowed_signal
@@ -70,8 +71,10 @@ def open_session(
     saved, lines, changed = world.on_rank_0(RESUMING, find_resume_point, to_others=itemgetter(0))
     fields = {
         "id": request.id,
-        "overrides": list(request.overrides),
+        "overrides": list(request.unpaused.overrides),
+        "choices": dict(request.choices),
         "init": parts.init,
+        "taken": parts.taken,
         "notes": parts.notes,
     }
     if not saved:
@@ -82,7 +85,7 @@ def open_session(
     checkpoints: Checkpoints = _in_folder("checkpoint", config).target(folder)
     monitor: Monitor = _in_folder("monitor", config).target(folder, saved.state if saved else START)
     step = saved.step if saved else 0
-    run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints)
+    run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints, parts.pause_after)
     session = Session(run, step, lines)
     with (
         Record(folder, going_on=saved is not None, from_step=step, **fields) as log,
@@ -93,7 +96,8 @@ def open_session(
             run.load_state_dict(saved.state)
             del saved  # frees a whole model and its optimizer state
         else:
-            _write_description(request, parts, folder, provenance, monitor)
+            _write_description(request.unpaused, parts, folder, provenance, monitor)
+        keep(folder, parts, config)
         yield session
     session.ended = log.fields
 
@@ -132,9 +136,9 @@ def _resume_point(
         return None, [], []
     differs = differences(before, now)
     changed = [*differs.code, *differs.inputs]
-    if ended(before):
+    if settled(before, request.config):
         refuse_changed(folder, before, request, [*changed, *differs.versions])
-        raise Ended(folder, ENDED[before["status"]])
+        raise Ended(folder, EXIT_CODES[before["status"]])
     changed += ["the data changed"] if before["data_sha256"] != now["data_sha256"] else []
     refuse_changed(folder, before, request, changed)
     saved = Checkpoints(inside).load()
@@ -160,8 +164,9 @@ def _write_description(
     description = describe(request, provenance.environment)
     write_atomic(folder / "config.yaml", description.yaml.encode())
     write_atomic(folder / "code.diff", provenance.diff.encode())
-    shown_first = keys(request.overrides)
-    monitor.describe(description.texts, description.hparams, parts.task.metrics, shown_first)
+    tested = len(parts.data.test.y) > 0
+    given = keys(request.overrides)
+    monitor.describe(description.texts, description.hparams, parts.logged, given, tested=tested)
     monitor.begin(parts.model, *parts.sample(EXAMPLES))
 
 

@@ -16,11 +16,12 @@ from sweepwise.parts import Parts
 from sweepwise.run import from_config, messages
 from sweepwise.run.follow import CLAIMING, ENDING, echo_seconds, follow, synchronised
 from sweepwise.run.session import open_session
+from sweepwise.seed import one_at_a_time
 from sweepwise.store import record, status
 from sweepwise.store.claim import Claim, claim_run
 from sweepwise.store.folders import steps_taken
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED
+from sweepwise.store.status import EXIT_CODES
 from sweepwise.system.progress import progress
 from sweepwise.system.signals import StopFlag, exit_code
 from sweepwise.trainer import Run, fit
@@ -41,6 +42,7 @@ class Result:
     signal: int = 0
 
 
+@one_at_a_time
 def train(request: Request, *, fused: bool = False) -> Result:
     """Trains one run, resuming it if it has started before, and returns its result.
 
@@ -98,5 +100,5 @@ def _train(request: Request, parts: Parts, claimed: Claim, world: World, fused: 
         with interrupts, progress(parts.steps, request.config["progress"], step) as bar:
             fit(learner, parts.data, parts.task, [run], parts.settings, bar, stop, world)
     messages.closing(claimed.folder, session.ended)
-    code = exit_code(interrupts.signal) if interrupts() else ENDED[run.status]
+    code = exit_code(interrupts.signal) if interrupts() else EXIT_CODES[run.status]
     return Result(run, *world.on_rank_0(ENDING, lambda: (code, interrupts.signal), to_others=tuple))

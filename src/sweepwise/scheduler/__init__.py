@@ -1,5 +1,6 @@
 """Learning rate schedules: a table of the rate of every step."""
 
-from sweepwise.scheduler.schedule import HORIZON, Schedule, warmup_steps
+from sweepwise.scheduler.horizon import HORIZON, Length, warmup_steps
+from sweepwise.scheduler.schedule import Schedule
 
-__all__ = ["HORIZON", "Schedule", "warmup_steps"]
+__all__ = ["HORIZON", "Length", "Schedule", "warmup_steps"]

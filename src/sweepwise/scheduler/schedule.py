@@ -5,18 +5,20 @@ So a schedule needs no saved state, can be drawn, and the tables of many runs fo
 whose `step` takes a metric (ReduceLROnPlateau) is stepped during training and rescales the rest of its table.
 """
 
+import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
 
 from sweepwise.config.ranges import Range
+from sweepwise.scheduler.horizon import warmup_steps
+from sweepwise.scheduler.plateau import plateau_of
 
-HORIZON = "horizon"  # stands in a yaml for all epochs (or steps, by `per`) after the warm-up
 ROUNDING = 1e-9  # relative to the base rate
 
 
@@ -42,7 +44,8 @@ class Schedule:
     """The learning rates of one run.
 
     During the warm-up of W steps, step s has the rate r (s + 1) / (W + 1), where r is the scheduler's first
-    rate; the scheduler begins after it. Past `end` the rate stays as it was there.
+    rate; the scheduler begins after it: a metric measured during the warm-up is not given to it. Past `end`
+    the rate stays as it was there. ReduceLROnPlateau counts epochs, also those without a validation.
 
     Args:
         scheduler: builds a torch scheduler from an optimizer.
@@ -53,14 +56,20 @@ class Schedule:
         warmup: length of the linear warm-up in epochs, >= 0.
         end: the epoch or step (by `per`) of the scheduler after which its rate stays constant; torch's cosine
             would rise again. null: no end.
-        metric: tag of the metric for a scheduler whose `step` takes one.
+        metric: tag of the metric for a scheduler whose `step` takes one; null: 'val/loss'.
 
     Attributes:
         rates: (steps,) the rate of each step.
+        metric: see there; None: the scheduler takes none.
+        plateau: the rule of a ReduceLROnPlateau; else None.
+        warmup_steps: W.
+        taken: options of which the length of the training has decided the value, by the keys of a config.
+        mode: which direction of the metric is better; 'auto': the scheduler takes none.
 
     Raises:
-        ValueError: a rate of the table is negative or not finite, the warm-up is as long as the training, or
-            `scheduler` builds no scheduler, changes the momentum too, or divides by zero.
+        ValueError: a rate of the table is negative or not finite, the warm-up is as long as the training,
+            `scheduler` builds no scheduler, changes the momentum too, or divides by zero, or it has no use
+            for `metric`, `per` or `end`.
 
     Source: warm-up: Goyal et al., Accurate, Large Minibatch SGD, arXiv:1706.02677, section 2.2.
 
@@ -69,6 +78,8 @@ class Schedule:
         >>> Schedule(halved, lr=0.8, steps=4, steps_per_epoch=1, warmup=1).rates.tolist()
         [0.4, 0.8, 0.4, 0.2]
     """
+
+    taken: Mapping[str, Any] = {}
 
     def __init__(
         self,
@@ -80,34 +91,43 @@ class Schedule:
         per: Literal["epoch", "step"] = "epoch",
         warmup: Annotated[float, Range(0)] = 0.0,
         end: Annotated[int, Range(0)] | None = None,
-        metric: str = "val/loss",
+        metric: str | None = None,
     ) -> None:
-        self.metric = metric
         self._per = per
+        self._steps_per_epoch = steps_per_epoch
         self._stride = steps_per_epoch if per == "epoch" else 1
-        self._warmup_steps = warmup_steps(warmup, steps_per_epoch)
-        if self._warmup_steps >= steps:
+        self._warmup = warmup
+        self.warmup_steps = warmup_steps(warmup, steps_per_epoch)
+        if self.warmup_steps >= steps:
             raise ValueError(
                 f"scheduler.warmup={warmup:g}: must be shorter than the training of "
                 f"{steps / steps_per_epoch:g} epochs"
             )
         self._scheduler = scheduler
         self._lr = lr
-        self._units = -(-(steps - self._warmup_steps) // self._stride)
+        self._units = -(-(steps - self.warmup_steps) // self._stride)
         self._torch_scheduler, self._holder = _attach(scheduler, lr)
         if isinstance(self._torch_scheduler, OneCycleLR):  # its last step would give a wrong rate
             last = self._torch_scheduler.total_steps - 1
             end = last if end is None else min(end, last)
         self._end = end
         self._takes_metric = "metrics" in inspect.signature(self._torch_scheduler.step).parameters
+        self._refuse_unread(metric)
+        self.metric = (metric or "val/loss") if self._takes_metric else None
+        self.plateau = plateau_of(self._torch_scheduler, self.metric)
+        self._observed = self.warmup_steps
+        self.mode: Literal["auto", "min", "max"] = "auto"
+        mode: Any = getattr(self._torch_scheduler, "mode", "")
+        if self._takes_metric and mode in ("min", "max"):
+            self.mode = mode
         if self._takes_metric:
             rates = [self._holder.rate] * self._units
         else:
             rates = _run_ahead(scheduler, lr, self._units, end)
         self.rates: NDArray[np.float64] = np.empty(steps)
-        self.rates[self._warmup_steps :] = np.repeat(rates, self._stride)[: steps - self._warmup_steps]
-        ramp = np.arange(1, self._warmup_steps + 1) / (self._warmup_steps + 1)
-        self.rates[: self._warmup_steps] = rates[0] * ramp
+        self.rates[self.warmup_steps :] = np.repeat(rates, self._stride)[: steps - self.warmup_steps]
+        ramp = np.arange(1, self.warmup_steps + 1) / (self.warmup_steps + 1)
+        self.rates[: self.warmup_steps] = rates[0] * ramp
         # torch multiplies from rate to rate, so a decay to 0 may end a rounding error below it.
         self.rates[(self.rates < 0) & (self.rates > -ROUNDING * lr)] = 0.0
         bad = ~(np.isfinite(self.rates) & (self.rates >= 0))
@@ -118,18 +138,45 @@ class Schedule:
             )
 
     def observe(self, next_step: int, value: float) -> None:
-        """Gives a metric to a scheduler that takes one, which may rescale the rates from `next_step` on."""
-        if not self._takes_metric:
+        """Gives a metric to a scheduler that takes one, which may rescale the rates from `next_step` on.
+
+        Args:
+            next_step: the number of steps after which the metric was measured.
+            value: the metric.
+        """
+        if not self._takes_metric or next_step <= self.warmup_steps:
             return
         before = self._holder.rate
-        self._torch_scheduler.step(value)  # type: ignore[arg-type]
+        if self.plateau is not None:
+            self.plateau.step(value, round((next_step - self._observed) / self._steps_per_epoch))
+        else:
+            self._torch_scheduler.step(value)  # type: ignore[arg-type]
+        self._observed = next_step
         if self._holder.rate != before:
             self.rates[next_step:] *= self._holder.rate / before
+
+    def _refuse_unread(self, metric: str | None) -> None:
+        """Refuses an argument that the scheduler would leave without effect."""
+        kind = type(self._torch_scheduler).__name__
+        if metric is not None and not self._takes_metric:
+            raise ValueError(f"scheduler.metric={metric}: must be left out, as {kind} follows no metric")
+        if self._takes_metric and self._per == "step":
+            raise ValueError(f"scheduler.per=step: must be epoch, as {kind} follows a metric of the epochs")
+        if self._takes_metric and self._end is not None:
+            raise ValueError(f"scheduler.end={self._end}: must be null, as {kind} follows a metric alone")
 
     def notes(self) -> list[str]:
         """What the user should know before the training: that the schedule is longer or shorter."""
         unit = "epochs" if self._per == "epoch" else "steps"
         notes = []
+        least = 1 / self._steps_per_epoch
+        if self._warmup > 0 and self.warmup_steps == 0:
+            notes.append(
+                f"scheduler.warmup={self._warmup:g} never acts: it is less than half of the "
+                f"{self._steps_per_epoch} steps of an epoch; use scheduler.warmup={least:.4g} or more"
+            )
+        if not self.rates.any():
+            notes.append("the rate is 0 at every step: nothing is learned")
         if self._end is not None and self._end + 1 < self._units:
             notes.append(
                 f"the schedule ends after {self._end} of {self._units} {unit}; "
@@ -140,7 +187,7 @@ class Schedule:
                 f"the schedule is {self._end} {unit} long, the training only {self._units}: "
                 f"it ends at the rate {self.rates[-1]:.3g}"
             )
-        settled = self.rates[self._warmup_steps :]
+        settled = self.rates[self.warmup_steps :]
         if not self._takes_metric and self._end is None and (settled == settled[0]).all():
             ahead = _run_ahead(self._scheduler, self._lr, 10 * self._units + 1, None)
             first = next((unit for unit, rate in enumerate(ahead) if rate != ahead[0]), None)
@@ -149,17 +196,12 @@ class Schedule:
                     f"the rate first changes after {first} {unit}, the training has {self._units}: "
                     f"it stays at {settled[0]:.3g}"
                 )
+            elif not isinstance(self._torch_scheduler, ConstantLR):
+                notes.append(
+                    f"the rate stays at {settled[0]:.3g} in all {self._units} {unit} of the training, and "
+                    "long after"
+                )
         return notes
-
-
-def warmup_steps(warmup: float, steps_per_epoch: int) -> int:
-    """The number of steps of a warm-up given in epochs.
-
-    Example:
-        >>> warmup_steps(0.5, steps_per_epoch=30)
-        15
-    """
-    return round(warmup * steps_per_epoch)
 
 
 def _attach(
@@ -170,7 +212,7 @@ def _attach(
     if cycles is not None and cycles.default is True:
         raise ValueError("scheduler.cycle_momentum=true: must be false, as a schedule sets the rate only")
     try:
-        torch_scheduler = scheduler(holder)
+        torch_scheduler = copy.deepcopy(scheduler)(holder)  # what a table needs may change with its steps
     except NotImplementedError:
         raise ValueError("scheduler._target_: must be a scheduler, not their base class") from None
     except ZeroDivisionError:

@@ -99,17 +99,21 @@ def claim_run(request: Request) -> Claim:
     return _open_claim(request.home, request)
 
 
-def claim_folder(folder: Path) -> Claim:
+def claim_folder(folder: Path, *, probed: bool = True) -> Claim:
     """As `claim_run`, for a folder whose path is known.
+
+    Args:
+        folder: the path.
+        probed: whether it must be possible to write into it; a full disk is no reason not to remove it.
 
     Raises:
         Busy: another process holds the folder.
         OSError: it cannot be made, locked or written.
     """
-    return _open_claim(folder.parent, folder)
+    return _open_claim(folder.parent, folder, probed=probed)
 
 
-def _open_claim(home: Path, run: Request | Path) -> Claim:
+def _open_claim(home: Path, run: Request | Path, *, probed: bool = True) -> Claim:
     made: list[Path] = []
     own = Attempt.here()
     try:
@@ -118,7 +122,8 @@ def _open_claim(home: Path, run: Request | Path) -> Claim:
             made += atomic.make_folder(folder)
             handle, lock = _lock_folder(folder, own)
             try:
-                folders.probe(handle.path)
+                if probed:
+                    folders.probe(handle.path)
             except BaseException:
                 folders.remove_empty(made)
                 flock.close_(lock)
@@ -170,7 +175,9 @@ def _experiment_lock(home: Path, made: list[Path]) -> Iterator[None]:
         finally:
             if lock >= 0:
                 flock.close_(lock)
-    raise FileNotFoundError(errno.ENOENT, f"kept being removed ({RETRIES} attempts)", str(home))
+    above = next(level for level in home.parents if level.exists())
+    why = f"no folder can be made in {above}, or each was removed at once, {RETRIES} times"
+    raise FileNotFoundError(errno.ENOENT, why, str(home))
 
 
 def _lock_folder(folder: Path, own: Attempt | None) -> tuple[FolderHandle, int]:

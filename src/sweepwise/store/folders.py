@@ -13,7 +13,10 @@ from sweepwise.system.handle import readable
 LINES = "metrics.jsonl"
 RECORD = "record.json"
 SWEEP = ".sweep"  # a sweep's own files, beside the folders of its runs
+SEARCH = "search.jsonl"  # in it, what a search has decided
+MEAN = "_mean"  # what TensorBoard shows of the settings of a sweep; no folder in it is a run's
 CHECKPOINTS = "checkpoints"
+COLUMNS = "columns.tfevents"  # of TensorBoard's HParams tab, in one run of an experiment
 LOCK = ".lock"  # see `claim`; a folder that holds nothing else was made for nothing
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EBADF)
 PROBE_BYTES = 65536

@@ -17,12 +17,14 @@ from types import TracebackType
 from typing import Any
 
 from sweepwise.errors import reason
+from sweepwise.store import shape
 from sweepwise.store.folders import RECORD
 from sweepwise.system.atomic import write_atomic
 from sweepwise.system.handle import readable
 
 BEST_WEIGHTS = "checkpoints/best/weights.safetensors"
 LAST_MANIFEST = "checkpoints/last/manifest.json"
+TEST = "test/"  # begins the tags of the test part
 RESET = ("status", "reason", "ended", "seconds")  # what a new attempt does not keep of an earlier record
 
 
@@ -117,28 +119,31 @@ def _until_saved(folder: Path, started: Any) -> float:
         return 0.0
 
 
-class DamagedRecord(OSError):
-    """A record that cannot be read."""
+class DamagedRecord(shape.Damaged):
+    """A record that is not whole."""
 
 
 def read(folder: Path) -> dict[str, Any]:
     """A run's record; empty if the folder has none.
 
     Raises:
-        DamagedRecord: it is no JSON object.
+        DamagedRecord: it is no JSON object, or a key is missing or has a value of another type.
     """
     path = folder / RECORD
     try:
-        fields = json.loads(path.read_bytes())
-        if not isinstance(fields, dict) or "status" not in fields:
-            raise ValueError("it holds no status")
+        fields: dict[str, Any] = shape.parsed(path.read_bytes(), shape.record)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
-        raise DamagedRecord(
-            f"{readable(path)} is damaged ({error}); restore it from a copy, or use fresh=true to train again"
-        ) from error
+        way_out = "restore it from a copy, or use fresh=true to train again"
+        raise DamagedRecord(shape.message(path, error, way_out)) from error
     return fields
+
+
+def from_python(known: Mapping[str, Any]) -> bool:
+    """Whether `sweepwise.fit` made a run, by its record: no command line trains it again."""
+    environment = known.get("environment")
+    return isinstance(environment, Mapping) and environment.get("command") == []
 
 
 def jsonable(value: Any) -> Any:
@@ -152,3 +157,42 @@ def jsonable(value: Any) -> Any:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(time.time()))
+
+
+def best_metrics(known: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of the best weights in a record, by tag: of the validation part and of the test part.
+
+    A record of before 'last' was written has those of the test part among the last ones.
+    """
+    kept = (known.get("best") or {}).get("metrics") or {}
+    mixed = {} if "last" in known else known.get("metrics") or {}
+    return {**kept, **{tag: value for tag, value in mixed.items() if tag.startswith(TEST)}}
+
+
+def last_metrics(known: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics in a record that were measured at the end of the training, by tag."""
+    mixed = known["last"] if "last" in known else known.get("metrics") or {}
+    return {tag: value for tag, value in mixed.items() if not tag.startswith(TEST)}
+
+
+def measured(known: Mapping[str, Any]) -> Mapping[str, Any]:
+    """All that was measured of the best weights in a record, by part."""
+    best = known.get("best") or {}
+    found: Mapping[str, Any] = best["measured"] if "measured" in best else known.get("final") or {}
+    return found
+
+
+def best(known: Mapping[str, Any], form: str = ".6g") -> str:
+    """The best weights of a record in words, such as 'val/loss 0.25 at epoch 3'; '' if there are none.
+
+    Args:
+        known: the record.
+        form: of the value, as `format` takes it.
+    """
+    entry = known.get("best") or {"epoch": -1}
+    if entry["epoch"] < 0:
+        return ""
+    if entry["metric"] is None:
+        return f"the last weights, at epoch {entry['epoch']}"
+    value = "not finite" if entry["value"] is None else format(entry["value"], form)
+    return f"{entry['metric']} {value} at epoch {entry['epoch']}"

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 NAME_BYTES = 120  # of one level of a path; file systems take 255, encrypted ones about 140
 SEED_LETTERS = 20  # of the seed in a name; no seed has more than ten digits
 LEVEL_BYTES = 255  # of one level of output_dir
+BETWEEN = "__"  # the words of a name; a comma would part those of TensorBoard's --logdir_spec
+OMITTED = ".."  # stands for the middle of a word
+LEAST_LETTERS = 12  # of a word of which the middle is left out
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9_.+=-]*[A-Za-z0-9_+=-]")
 
@@ -26,9 +30,12 @@ NOT_IDENTITY = frozenset(
         "fresh",  # whether an earlier result is used, not what it is
         "accept_changes",  # whether an earlier result is used, not what it is
         "progress",  # what a terminal shows
+        "report",  # whether the page of a sweep is written when it has ended
+        "mean_runs",  # whether a sweep writes means over runs that have ended
         "monitor",  # only observes, and draws no random numbers; test_run trains with and without it
         "checkpoint",  # when state is written; a training that goes on from it ends with the same bits
         "trainer.parallel",  # changes only rounding, as the number of processes does; the record names both
+        "trainer.pause_after",  # when one attempt ends; the run goes on from there to the same bits
         "trainer.workers",  # which process collects a batch; its examples are chosen before
         "data.root",  # where published files are kept, whose sha256 is in the code
     }
@@ -44,41 +51,102 @@ def identity(config: Mapping[str, Any]) -> str:
     Args:
         config: the resolved config, plain values.
     """
-    return hashlib.sha256(json.dumps(_identity_part(config), sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(identity_part(config), sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _identity_part(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+def identity_part(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """What of a config can change the result; `above` is where a node stands, with a dot behind."""
     return {
-        str(key): _identity_part(value, f"{above}{key}.") if isinstance(value, Mapping) else value
+        str(key): identity_part(value, f"{above}{key}.") if isinstance(value, Mapping) else value
         for key, value in node.items()
         if f"{above}{key}" not in NOT_IDENTITY
     }
 
 
-def folder_name(overrides: Sequence[str], seed: int, run_id: str) -> str:
+def folder_name(overrides: Sequence[str], seed: int, run_id: str, varying: Collection[str] = ()) -> str:
     """A readable name for a run's folder: what was overridden, the seed last, and the id.
+
+    What does not fit is shortened: the groups of keys are left out, then overrides that all runs of a sweep
+    have, and at last the middle of the longest words.
 
     Args:
         overrides: as given on the command line, such as 'init=xavier'.
         seed: the run's seed.
         run_id: from `identity`.
+        varying: keys in which the runs of a sweep differ; they come first.
 
     Returns:
-        ASCII, at most 120 bytes, safe as one level of a path: 'init=xavier,scheduler=cosine,seed=0-1a2b3c4d'.
+        ASCII, at most 120 bytes, safe as a level of a path: 'init=xavier__scheduler=step__seed=0-1a2b3c4d'.
     """
     named = [
-        override
+        (key, readable(override))
         for key, override in zip(keys(overrides), overrides, strict=True)
         if NOT_IDENTITY.isdisjoint((key, key.split(".")[0])) and key not in ("seed", "seed.value")
     ]
-    readable = ",".join(map(_readable, named))
+    named = [(key, word) for key, word in named if word]
+    first = {key: word for key, word in named if key in varying} or dict(named)
+    others = {key: word for key, word in named if key not in first}
     # A value that will be refused may be anything.
-    tail = f"seed={_readable(str(seed))[:SEED_LETTERS]}-{run_id}"
-    room = NAME_BYTES - len(tail) - 1
-    return f"{readable[:room].rstrip(',')},{tail}" if readable else tail
+    tail = f"seed={readable(str(seed))[:SEED_LETTERS]}-{run_id}"
+    words = _fitted(first, others, NAME_BYTES - len(tail) - len(BETWEEN))
+    return BETWEEN.join([*words, tail])
 
 
-def _readable(text: str) -> str:
+def _fitted(first: Mapping[str, str], others: Mapping[str, str], room: int) -> list[str]:
+    """As much of the words of overrides, by their keys, as fits; of `first` each has a part.
+
+    Args:
+        first: words that are kept.
+        others: words that follow, as far as there is room.
+        room: bytes of all, with what is between them.
+    """
+    whole = [*first.values(), *others.values()]
+    if _length(whole) <= room:
+        return whole
+    short = _without_groups({**first, **others})
+    words = [short[key] for key in first]
+    while words and (limit := _limit(words, room)) < LEAST_LETTERS:
+        words.pop()
+    words = [word if len(word) <= limit else _cut(word, limit) for word in words]
+    for key in others:
+        if _length([*words, short[key]]) <= room:
+            words.append(short[key])
+    return words
+
+
+def _length(words: Sequence[str]) -> int:
+    return len(BETWEEN.join(words))
+
+
+def _without_groups(words: Mapping[str, str]) -> dict[str, str]:
+    """The words without the groups of their keys, 'lr=0.1', where that leaves the keys apart."""
+    inner = {key: key.partition(".")[2] if not key.startswith("seed.") else "" for key in words}
+    often = Counter([*words, *inner.values()])
+    return {
+        key: word.partition(".")[2] if inner[key] and often[inner[key]] == 1 else word
+        for key, word in words.items()
+    }
+
+
+def _limit(words: Sequence[str], room: int) -> int:
+    """The most letters that each of the words may have, so that all fit."""
+    left = room - len(BETWEEN) * (len(words) - 1)
+    lengths = sorted(map(len, words))
+    for place, length in enumerate(lengths):
+        if length * (len(words) - place) > left:
+            return max(0, left // (len(words) - place))
+        left -= length
+    return room
+
+
+def _cut(word: str, letters: int) -> str:
+    """A word without its middle; its ends tell most."""
+    kept = letters - len(OMITTED)
+    return word[: kept - kept // 2] + OMITTED + word[len(word) - kept // 2 :]
+
+
+def readable(text: str) -> str:
+    """A text as part of a folder's name: other letters than those of a safe name become '_'."""
     return re.sub(r"[^A-Za-z0-9_.=+-]+", "_", text).strip("_")
 
 
@@ -87,10 +155,12 @@ def keys(overrides: Sequence[str]) -> list[str]:
     return [override.lstrip("+~").partition("=")[0] for override in overrides]
 
 
-def find_folder(home: Path, overrides: Sequence[str], seed: int, run_id: str) -> Path:
+def find_folder(
+    home: Path, overrides: Sequence[str], seed: int, run_id: str, varying: Collection[str] = ()
+) -> Path:
     """The folder of a run: the one whose name ends with its id, or a new name if there is none."""
     existing = sorted(home.glob(f"*-{run_id}"))
-    return existing[0] if existing else home / folder_name(overrides, seed, run_id)
+    return existing[0] if existing else home / folder_name(overrides, seed, run_id, varying)
 
 
 def known_folders(home: Path) -> dict[str, Path]:
@@ -107,16 +177,26 @@ class Request:
         config: resolved, plain values.
         overrides: what was said on the command line; names the folder.
         choices: the option chosen of each config group.
+        varying: keys in which the runs of its sweep differ; they come first in the folder's name.
     """
 
     config: Mapping[str, Any]
     overrides: Sequence[str] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
+    varying: Sequence[str] = field(default=(), compare=False)
 
     @cached_property
     def id(self) -> str:
         """Hash of what can change the result."""
         return identity(self.config)
+
+    @property
+    def unpaused(self) -> Request:
+        """The run itself: without where an attempt at it pauses."""
+        trainer = {**self.config["trainer"], "pause_after": None}
+        given = zip(keys(self.overrides), self.overrides, strict=True)
+        overrides = [text for key, text in given if key != "trainer.pause_after"]
+        return replace(self, config={**self.config, "trainer": trainer}, overrides=overrides)
 
     @property
     def targets(self) -> list[str]:
@@ -131,12 +211,13 @@ class Request:
     @property
     def folder(self) -> Path:
         """The run's folder; looked up each time, as another process may have made it under another name."""
-        return find_folder(self.home, self.overrides, self.config["seed"]["value"], self.id)
+        return find_folder(self.home, self.overrides, self.config["seed"]["value"], self.id, self.varying)
 
     @property
     def new_folder(self) -> Path:
         """The folder that will be made for the run if it has none yet."""
-        return self.home / folder_name(self.overrides, self.config["seed"]["value"], self.id)
+        name = folder_name(self.overrides, self.config["seed"]["value"], self.id, self.varying)
+        return self.home / name
 
 
 def _targets(node: Mapping[str, Any]) -> Iterator[str]:

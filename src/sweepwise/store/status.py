@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sweepwise.errors import DONE, FAILED
+from sweepwise.errors import DONE
 from sweepwise.store.claim import is_held
 from sweepwise.store.record import read
+from sweepwise.store.shape import ENDED as ENDED
+from sweepwise.store.shape import PRUNED as PRUNED
 
-# Statuses with nothing left to do, and the exit code of each.
-ENDED = {"finished": DONE, "stopped early": DONE, "diverged": FAILED}
+UNPAUSED = "the same command without trainer.pause_after, or with a later epoch"
+# The exit code of a process that leaves a run with such a status, as it was asked to.
+EXIT_CODES = {**ENDED, PRUNED: DONE}
 
 
 class Ended(RuntimeError):
@@ -33,6 +36,19 @@ def ended(known: Mapping[str, Any]) -> bool:
     return known.get("status") in ENDED
 
 
+def settled(known: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether nothing is left to train of a run as it is asked for.
+
+    Args:
+        known: its record.
+        config: of the request. A run that is paused has come far enough for one that pauses no later.
+    """
+    if known.get("status") != PRUNED:
+        return ended(known)
+    pause = config["trainer"].get("pause_after")
+    return isinstance(pause, int) and 1 <= pause <= known["stopped"]["epoch"] + 1
+
+
 def is_fused(known: Mapping[str, Any]) -> bool:
     """Whether a run was trained in a fused group, where sums are rounded in another way."""
     return bool(known.get("environment", {}).get("fused"))
@@ -46,7 +62,7 @@ def current_status(folder: Path) -> str:
         if there was no such run. Where the lock cannot be read the record is believed.
 
     Raises:
-        DamagedRecord: the record is no JSON object.
+        DamagedRecord: the record is not whole.
     """
     while True:
         known = read(folder)

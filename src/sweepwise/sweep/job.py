@@ -4,7 +4,7 @@
 
 SIGUSR1 and SIGUSR2 announce a time limit or a preemption: the job makes a checkpoint and is requeued. SIGTERM
 can have other causes, such as scancel: the job makes a checkpoint and is not requeued. Exit codes: 0 if all
-runs have ended (also by diverging), 1 if not, 143 after a signal.
+runs have ended (also by diverging) or pause as they were asked to, 1 if not, 143 after a signal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sweepwise.distributed.place import quieten
 from sweepwise.errors import FAILED, Failure
 from sweepwise.store import record
 from sweepwise.store.folders import SWEEP
-from sweepwise.store.status import ended
+from sweepwise.store.status import settled
 from sweepwise.sweep.cluster.jobs import NoAnswer, run_command
 from sweepwise.sweep.cluster.ledger import LOGS, given_up, sweep_of
 from sweepwise.sweep.cluster.plan import Plan
@@ -136,7 +136,7 @@ def _train(plan: Plan, index: int, task: ClusterTask) -> int:
                 print(f"error: the training raised SystemExit({error.code!r})", file=sys.stderr)
     else:
         pool.train_all(runs, **plan.pool, observer=_Log(), suffix=f".{task.job}.{task.restarts}")
-    return 0 if all(ended(record.read(run.folder)) for run in runs) else FAILED
+    return 0 if all(settled(record.read(run.folder), run.config) for run in runs) else FAILED
 
 
 class _Log(Unobserved):

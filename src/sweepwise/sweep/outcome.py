@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sweepwise.errors import UNTRIED
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED, current_status
+from sweepwise.store.status import EXIT_CODES, current_status
 from sweepwise.system import signals
 
 LAST_LINES = 5
@@ -24,12 +24,14 @@ class Outcome:
         exit_code: of its process, as train.py's, or one of `UNTRIED`; below 0: minus the signal it died of.
         log: the file into which it printed; None: it was not started.
         last: the last lines of that file; or why the run was not started.
+        others: how many runs the same process trained with it, as one program.
     """
 
     request: Request
     exit_code: int
     log: Path | None = None
     last: Sequence[str] = ()
+    others: int = 0
 
 
 def status(outcome: Outcome) -> str:
@@ -38,7 +40,7 @@ def status(outcome: Outcome) -> str:
         return UNTRIED[outcome.exit_code]
     with contextlib.suppress(OSError):  # the run itself reports what is wrong with its record
         recorded = current_status(outcome.request.folder)
-        if outcome.exit_code == ENDED.get(recorded):  # else the process failed after the run had ended
+        if outcome.exit_code == EXIT_CODES.get(recorded):  # else the process failed after the run had ended
             return recorded
     return "interrupted" if outcome.exit_code > signals.SIGNALLED else "failed"
 

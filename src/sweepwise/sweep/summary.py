@@ -1,104 +1,40 @@
-"""What a person sees of a sweep: a line for each run that ends, and a summary at the end."""
+"""What is said of a whole sweep: its runs by name and number; at its end how they ended, and the answer."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
-import sys
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sweepwise.errors import UNTRIED
-from sweepwise.store import record
-from sweepwise.store.status import ENDED
+from sweepwise.errors import UNTRIED, UsageError, reason
+from sweepwise.improvement import Mode, sign
+from sweepwise.store.folders import MEAN
+from sweepwise.store.status import ENDED, EXIT_CODES, PRUNED, UNPAUSED
+from sweepwise.sweep import failures
+from sweepwise.sweep.failures import Failed
 from sweepwise.sweep.outcome import status
-from sweepwise.system.console import command_to_continue, on_terminal, wrapped
+from sweepwise.system.console import INDENT, command_to_continue, on_terminal, wrapped
 
 if TYPE_CHECKING:
+    from sweepwise.results.answer import Answer
     from sweepwise.store.request import Request
     from sweepwise.sweep.outcome import Outcome
 
 
 NOT_BEGUN = "not begun"
 ORDER = (  # in which statuses are listed
-    *ENDED,
+    *EXIT_CODES,
     *("running", "queued", "ending", "interrupted", NOT_BEGUN),
-    *("failed", *UNTRIED.values()),
+    *("failed", "damaged", *UNTRIED.values()),
 )
 STATUS_LETTERS = max(map(len, ORDER)) + 1
-NAME_LETTERS = 24  # that at least remain of a run's name on a line
-
-
-class Shown:
-    """Prints a line for each run that ends; on a terminal with a progress bar of the sweep below.
-
-    Args:
-        requests: the runs of the sweep, each once.
-    """
-
-    def __init__(self, requests: Sequence[Request]) -> None:
-        self._names = names(requests)
-        self._ended = 0
-        wanted = any(request.config["progress"] for request in requests)
-        self._wanted = wanted
-        self._bar = _Bar(len(requests)) if wanted and on_terminal() else None
-
-    def __enter__(self) -> Shown:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar:
-            self._bar.close()
-
-    def say(self, key: str, text: str) -> None:
-        """Prints news about the whole sweep, under a keyword: see `Observer.say`."""
-        if self._wanted:
-            print(wrapped(key, text), flush=True)
-
-    def ended(self, outcome: Outcome) -> None:
-        """Prints a line for a run that has ended."""
-        self._ended += 1
-        if self._wanted:
-            total = len(self._names)
-            head = f"{self._ended:>{len(str(total))}}/{total}  {status(outcome):<{STATUS_LETTERS}}"
-            name = self._names[outcome.request.home, outcome.request.id]
-            print(line(head, name, _result(outcome)), flush=True)
-        self.tick()
-
-    def tick(self) -> None:
-        """Redraws the progress bar."""
-        if self._bar:
-            self._bar.show(self._ended)
-
-
-class _Bar:
-    """rich's progress bar, drawn only on request: no other thread may run when processes are forked.
-
-    Lines that are printed appear above it.
-    """
-
-    def __init__(self, total: int) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        columns = BarColumn(bar_width=10), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
-        self._progress = Progress(*columns, auto_refresh=False, transient=True)
-        self._task = self._progress.add_task("", total=total)
-        self._progress.start()
-
-    def show(self, ended: int) -> None:
-        self._progress.update(self._task, completed=ended, refresh=True)
-
-    def close(self) -> None:
-        self._progress.stop()
+KEY = re.compile(r"(?:^|(?<=,)|(?<=__))[\w.+~@/]+?=")  # in 'init=xavier,seed.value=0', or in a folder's name
+NAME_LETTERS = 20  # that at least remain of a run's name on a line
 
 
 def names(requests: Sequence[Request]) -> dict[tuple[Path, str], str]:
@@ -114,33 +50,39 @@ def names(requests: Sequence[Request]) -> dict[tuple[Path, str], str]:
 
 
 def line(head: str, name: str, tail: str) -> str:
-    """A run in one line. Where that is wider than the terminal, the beginning of the name is left out.
+    """A run in one line. Where that is wider than the terminal the keys of its name are left out.
 
-    On a narrow terminal it takes several lines instead, and nothing is left out.
+    If that is not enough its beginning is, too. On a narrow terminal it takes several lines instead, and
+    nothing is left out.
     """
     whole = f"{head}{name}  {tail}".rstrip()
     columns = shutil.get_terminal_size().columns
     if not on_terminal() or len(whole) <= columns:
         return whole
-    room = columns - len(head) - len(tail) - 3
-    if room < NAME_LETTERS:
+    if not fits(head, name, tail):
         return textwrap.fill(whole, columns, subsequent_indent="    ")
-    return f"{head}...{name[3 - room :]}  {tail}".rstrip()
+    room = columns - len(head) - len(tail) - 3
+    values = KEY.sub("", name)
+    shown = values if len(values) <= room else f"...{values[3 - room :]}"
+    return f"{head}{shown}  {tail}".rstrip()
 
 
-def best(known: Mapping[str, Any]) -> str:
-    """The best value in a record, and its epoch; '' if there is none."""
-    entry = known.get("best")
-    if not entry or entry["value"] is None:
-        return ""
-    return f"{entry['metric']} {entry['value']:.4g} at epoch {entry['epoch']}"
+def fits(head: str, name: str, tail: str) -> bool:
+    """Whether a run takes one line, at most without the keys or the beginning of its name."""
+    room = shutil.get_terminal_size().columns - len(head) - len(tail) - 3
+    return not on_terminal() or room >= min(NAME_LETTERS, len(KEY.sub("", name)))
 
 
-def _result(outcome: Outcome) -> str:
-    """The best value of a run that has ended, and how long it took."""
-    known = record.read(outcome.request.folder) if status(outcome) in ENDED else {}
-    seconds = f"{known['seconds']:.1f} s" if outcome.log and "seconds" in known else "before"
-    return "  ".join(filter(None, [best(known), seconds if known else ""]))
+def rank(known: Mapping[str, Any], mode: Mode = "auto") -> tuple[bool, float]:
+    """Lower for a record with a better result; first whether it has none.
+
+    Args:
+        known: the record.
+        mode: see `improvement.sign`.
+    """
+    best = known.get("best") or {}
+    metric, value = best.get("metric"), best.get("value")
+    return (True, 0.0) if metric is None or value is None else (False, sign(metric, mode) * value)
 
 
 def number(runs: int) -> str:
@@ -159,28 +101,129 @@ def described(sweep: object, statuses: Sequence[str]) -> str:
     return f"{sweep}: {number(len(statuses))}: {counts(statuses)}"
 
 
-def tell(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
+def tell(outcomes: Sequence[Outcome], requests: Sequence[Request], *, whole: bool = True) -> None:
     """Prints how a sweep on this machine has ended; failures go to the standard error output.
 
     Args:
         outcomes: of the runs that were started, or had ended before.
         requests: all runs of the sweep, each once.
+        whole: False: they are a step of it, so how many have ended is said later.
     """
     homes = ", ".join(dict.fromkeys(str(request.home) for request in requests))
     statuses = [status(outcome) for outcome in outcomes]
     not_begun = [NOT_BEGUN] * (len(requests) - len(outcomes))
-    print(wrapped("sweep", described(homes, [*statuses, *not_begun])), flush=True)
+    if whole:
+        print(wrapped("sweep", described(homes, [*statuses, *not_begun])), flush=True)
     run_names = names(requests)
-    failures: dict[tuple[str, ...], list[Outcome]] = {}  # by status and last lines, which many may share
-    for word, outcome in zip(statuses, outcomes, strict=True):
-        if word == "failed" or outcome.exit_code in UNTRIED:
-            failures.setdefault((word, *outcome.last), []).append(outcome)
-    for (word, *last), alike in failures.items():
-        name = run_names[alike[0].request.home, alike[0].request.id]
-        more = f" and {len(alike) - 1:,} more" if alike[1:] else ""
-        for key, text in [(word, f"{name}{more}"), *(("", f"  {text}") for text in last)]:
-            print(wrapped(key, text), file=sys.stderr)
-        if alike[0].log:
-            print(wrapped("", f"  in {alike[0].log}"), file=sys.stderr, flush=True)
-    if not_begun or "interrupted" in statuses:
+    failures.tell(
+        Failed(
+            word,
+            run_names[outcome.request.home, outcome.request.id],
+            "",
+            outcome.last,
+            (str(outcome.request.folder), outcome.request.id),
+            str(outcome.log or ""),
+        )
+        for word, outcome in zip(statuses, outcomes, strict=True)
+        if word == "failed" or outcome.exit_code in UNTRIED
+    )
+    if whole and (not_begun or "interrupted" in statuses):
         print(wrapped("to go on", command_to_continue()), flush=True)
+    elif whole and PRUNED in statuses:
+        print(wrapped("to go on", UNPAUSED), flush=True)
+
+
+def tell_answer(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
+    """Prints what the runs of a sweep say together, with earlier runs that repeat them, and how sure that is.
+
+    Args:
+        outcomes: of the runs that were started, or had ended before.
+        requests: all runs of the sweep, each once.
+    """
+    has_ended = any(status(outcome) in ENDED for outcome in outcomes)
+    if has_ended and len(requests) > 1 and any(request.config["progress"] for request in requests):
+        answer_of([request.home for request in requests], [request.config for request in requests])
+
+
+def expect_in_tensorboard(requests: Sequence[Request]) -> None:
+    """Tells TensorBoard's HParams tab what varies among runs that begin now, before it shows the first."""
+    if len(requests) < 2:
+        return
+    from sweepwise.monitor import columns
+
+    try:
+        columns.expect(requests)
+    except OSError as error:
+        print(wrapped("tensorboard", f"lacks columns: {error}"), flush=True)
+
+
+def forget_in_tensorboard(requests: Sequence[Request]) -> None:
+    """Takes that back where no run has begun, so that no folder is left."""
+    if len(requests) < 2:
+        return
+    from sweepwise.monitor import columns
+
+    for home in dict.fromkeys(request.home for request in requests):
+        with contextlib.suppress(OSError):
+            columns.forget(home)
+
+
+def tell_tensorboard(homes: Sequence[Path], mean_runs: bool | None = None) -> None:
+    """Completes what TensorBoard shows of a sweep whose runs have ended; prints what it does not show.
+
+    Args:
+        homes: of its experiments.
+        mean_runs: whether a mean over the replicates of each setting is written; None: as its runs say.
+    """
+    from sweepwise.results import loading
+    from sweepwise.results.tensorboard import hparams_columns
+    from sweepwise.results.tensorboard import mean_runs as means
+
+    for home in dict.fromkeys(homes):
+        try:
+            found = loading.load(home)
+            hparams_columns.write(home, found)
+            wanted = [row.run.config.get("mean_runs", True) for row in found.rows]
+            left = means.write(home, found) if mean_runs or (mean_runs is None and any(wanted)) else 0
+        except UsageError:  # there is no run, which the answer has said
+            continue
+        except OSError as error:
+            print(wrapped("tensorboard", f"lacks means or columns: {error}"), flush=True)
+            continue
+        if left:
+            text = f"{home}/{MEAN} has the {means.MOST} best settings, {left:,} are left out"
+            print(wrapped("tensorboard", text), flush=True)
+
+
+def answer_of(homes: Sequence[Path], configs: Sequence[Mapping[str, Any]] | None = None) -> None:
+    """Prints what the runs in some folders say together, and writes the folder's page where they have ended.
+
+    Args:
+        homes: of experiments.
+        configs: only runs that have, or repeat, one of these; None: all.
+    """
+    from sweepwise.results import answer, loading, words  # numpy and scipy take a while
+
+    try:
+        found = loading.load(*dict.fromkeys(homes), like=configs)
+        answered = answer.answer(found, thorough=False)
+        print(words.text(words.summary(answered)), flush=True)
+    except (UsageError, OSError) as error:
+        print(wrapped("no answer", str(error)), flush=True)
+        return
+    if any(config.get("report", True) for config in configs or [row.run.config for row in found.rows]):
+        _write_page(answered)
+
+
+def _write_page(answered: Answer) -> None:
+    """Writes the page of a sweep; whatever goes wrong is one line, as the sweep itself has ended."""
+    from sweepwise.results.page import files
+
+    try:
+        path = files.beside(answered)
+    except Exception as error:
+        said = str(error) if isinstance(error, UsageError) else reason(error)
+        print(wrapped("no page", said), flush=True)
+        return
+    if path:
+        print(f"{'page':<{INDENT}}{path}", flush=True)

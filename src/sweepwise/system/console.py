@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import shlex
+import shutil
 import sys
 import textwrap
 from collections import deque
@@ -11,13 +13,16 @@ from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 COLUMNS = 80
+NARROWEST = 20  # columns of text beside its key
 INDENT = 14  # columns before the text, where its key stands
 GONE = (errno.EPIPE, errno.EIO, errno.ESHUTDOWN)
+OVERRIDE = re.compile(r"""'[\w.]+=(?:[^']|'"'"')*'""")  # quoted for a shell
+UNBROKEN = "\ue000"  # stands for a space at which no line may end
 REMEMBERED = 100  # pieces of text that are kept
 
 
 class TolerantStream:
-    """A text stream whose writes never fail: text that cannot be written is dropped.
+    """A text stream whose writes never fail: text that cannot be written is dropped, or escaped.
 
     Args:
         stream: of this process, over a file descriptor.
@@ -38,10 +43,19 @@ class TolerantStream:
         """Writes the text if that is possible; returns its length."""
         self._recent.append(text)
         try:
-            self._stream.write(text)
+            self._stream.write(self._printable(text))
         except OSError as error:
             self._drop(error)
         return len(text)
+
+    def _printable(self, text: str) -> str:
+        r"""The text, with \udce9 where it holds what the stream cannot encode, such as a byte of a name."""
+        encoding, errors = self._stream.encoding or "utf-8", self._stream.errors or "strict"
+        try:
+            text.encode(encoding, errors)
+        except UnicodeEncodeError:
+            return text.encode(encoding, "backslashreplace").decode(encoding)
+        return text
 
     def flush(self) -> None:
         """Writes out the buffered text if that is possible."""
@@ -91,6 +105,22 @@ def on_terminal() -> bool:
     return bool(sys.stdout) and sys.stdout.isatty()
 
 
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    return hasattr(_shell(), "kernel")
+
+
+def at_a_prompt() -> bool:
+    """Whether a person types commands into this process, one after the other: a notebook, IPython, Python."""
+    return hasattr(sys, "ps1") or bool(sys.flags.interactive) or _shell() is not None
+
+
+def _shell() -> Any:
+    """IPython's, which a notebook's kernel has too; None where nothing has imported it."""
+    asked = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)
+    return asked()
+
+
 @contextmanager
 def tolerant_output() -> Iterator[Callable[[], str]]:
     """Makes standard output and errors a `TolerantStream`; yields a function that returns the latest text."""
@@ -111,11 +141,17 @@ def command_to_continue() -> str:
 
 
 def wrapped(key: str, text: str, indent: int = INDENT) -> str:
-    """A text with its key in front, in lines of 80 columns; no word or path is broken."""
-    lines = textwrap.wrap(text, COLUMNS - indent, break_long_words=False, break_on_hyphens=False) or [""]
-    return f"{key:<{indent}}" + f"\n{'':<{indent}}".join(lines)
+    """A text with its key in front, in lines of 80 columns; no word, path or quoted override is broken.
+
+    On a terminal that is narrower the lines are as long as it is wide.
+    """
+    columns = min(COLUMNS, shutil.get_terminal_size().columns) if on_terminal() else COLUMNS
+    width = max(columns, indent + NARROWEST) - indent
+    whole = OVERRIDE.sub(lambda found: found[0].replace(" ", UNBROKEN), text)
+    lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False) or [""]
+    return f"{key:<{indent}}" + f"\n{'':<{indent}}".join(lines).replace(UNBROKEN, " ")
 
 
-def print_line(key: str, text: str) -> None:
-    """Prints a text with its key in front, as `wrapped` but on one line."""
-    print(f"{key:<{INDENT}}{text}", flush=True)
+def print_line(key: str, text: str, file: TextIO | None = None) -> None:
+    """Prints a text with its key in front, as `wrapped` but on one line; to a file or standard output."""
+    print(f"{key:<{INDENT}}{text}", flush=True, file=file)

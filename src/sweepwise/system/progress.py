@@ -1,11 +1,14 @@
-"""The progress of a training: a bar on a terminal, plain lines anywhere else, nothing if not wanted."""
+"""The progress of a training: a bar on a terminal or in a notebook, plain lines anywhere else, or nothing."""
 
+import html
 import time
 from types import TracebackType
+from typing import Any
 
-from sweepwise.system.console import on_terminal
+from sweepwise.system.console import in_notebook, on_terminal
 
 LINES = 10  # plain lines in a whole training, approximately
+EACH_SECONDS = 0.2  # between two states of a notebook's bar, which are messages to the browser
 
 
 class Silent:
@@ -93,10 +96,60 @@ class Bar(Silent):
         self._bar.update(self._task, completed=step, description=text)
 
 
+class NotebookBar(Silent):
+    """As `Bar`, below the cell of a notebook, by the browser's own element.
+
+    Args:
+        steps: of the whole training.
+        begin: steps taken before, by an earlier attempt.
+    """
+
+    def __init__(self, steps: int, begin: int = 0) -> None:
+        self._steps, self._begin, self._step, self._text = steps, begin, begin, ""
+        self._started = self._shown = time.monotonic()
+        self._display: Any = None
+
+    def __enter__(self) -> "NotebookBar":
+        from IPython.display import HTML, display
+
+        self._display = display(HTML(self._page()), display_id=True)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        from IPython.display import HTML
+
+        self._display.update(HTML(""))
+
+    def advance(self, step: int) -> None:
+        """Moves the bar to this step."""
+        from IPython.display import HTML
+
+        self._step = step
+        now = time.monotonic()
+        if now - self._shown >= EACH_SECONDS:
+            self._shown = now
+            self._display.update(HTML(self._page()))
+
+    def epoch(self, step: int, epoch: int, rate: float, values: dict[str, float]) -> None:
+        """Moves the bar and shows the epoch's values."""
+        self._text = f"epoch {epoch}  lr {rate:.3g}  {_shown(values)}"
+        self.advance(step)
+
+    def _page(self) -> str:
+        taken = self._step - self._begin
+        spent = time.monotonic() - self._started
+        left = f"{spent / taken * (self._steps - self._step):.0f} s left" if taken else ""
+        text = html.escape(f"{100 * self._step // self._steps} %  {left}  {self._text}")
+        bar = f'<progress max="{self._steps}" value="{self._step}" style="width:12em"></progress>'
+        return f'<div style="font-family:monospace;white-space:pre">{bar} {text}</div>'
+
+
 def progress(steps: int, wanted: bool, begin: int = 0) -> Silent:
-    """The display that fits the output: `Bar` on a terminal, else `Lines`; `Silent` if it is not wanted."""
+    """The display that fits the output: a bar on a terminal or in a notebook, else `Lines`; or `Silent`."""
     if not wanted:
         return Silent()
+    if in_notebook():
+        return NotebookBar(steps, begin)
     return Bar(steps, begin) if on_terminal() else Lines(steps, begin)
 
 

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, Self
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+PLAIN_HANDLERS = (signal.SIG_DFL, signal.default_int_handler)
 SIGNALLED = 128  # the exit code of a program that a signal has ended is this plus the signal's number
 
 Handler = Callable[[int, FrameType | None], None]
@@ -37,19 +38,20 @@ def exit_code(number: int) -> int:
 
 
 @contextmanager
-def handling_signals(answer: Handler | None = None) -> Iterator[None]:
+def handling_signals(answer: Handler | None = None, *, foreign: bool = True) -> Iterator[None]:
     """While entered, each stop signal is handled; one that is ignored (by nohup) stays ignored.
 
     Outside of the main thread, which alone can handle signals, nothing changes.
 
     Args:
         answer: a handler; without one, `Stopped` is raised.
+        foreign: whether also those are handled that have a handler of someone else's.
     """
     main = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in STOP_SIGNALS if main}
     try:
         for number, handler in before.items():
-            if handler is not signal.SIG_IGN:
+            if handler is not signal.SIG_IGN and (foreign or handler in PLAIN_HANDLERS):
                 signal.signal(number, answer or _stop)
         yield
     finally:
@@ -82,6 +84,7 @@ class StopFlag(AbstractContextManager["StopFlag"]):
     Args:
         echo_seconds: time after a signal in which another one does not count as a second Ctrl-C: torchrun
             sends its processes again what the terminal has sent them already.
+        foreign: see `handling_signals`.
 
     Attributes:
         signal: the number of the signal that came, or 0.
@@ -89,13 +92,14 @@ class StopFlag(AbstractContextManager["StopFlag"]):
 
     signal = 0
 
-    def __init__(self, echo_seconds: float = 0.0) -> None:
+    def __init__(self, echo_seconds: float = 0.0, *, foreign: bool = True) -> None:
         self._echo_seconds = echo_seconds
+        self._foreign = foreign
         self._since = -math.inf
 
     def __enter__(self) -> Self:
         self.signal = _raised[-1] if _raised else 0
-        self._handling = handling_signals(self._note)
+        self._handling = handling_signals(self._note, foreign=self._foreign)
         self._handling.__enter__()
         return self
 

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from sweepwise.errors import did_you_mean
 from sweepwise.task.protocol import Means, Pieces, chosen, rows, totals
+
+ROUNDING = 1e-12  # a variance below this share of the mean square is one by rounding
 
 
 class Regression:
@@ -58,7 +61,7 @@ class Regression:
         return torch.stack([term.sum(1) for term in (errors.abs(), wanted, wanted.square())], 1)
 
     def finish(self, loss: Means, means: Means) -> dict[str, Means]:
-        """R2 is 1 - residual / total sum of squares, as in scikit-learn's r2_score."""
+        """R2 is 1 - residual / total sum of squares, as in scikit-learn; NaN if all targets are equal."""
         every = self._every(loss, means)
         return {name: every[name] for name in self.metrics}
 
@@ -69,9 +72,11 @@ class Regression:
 
     def _every(self, loss: Means, means: Means) -> dict[str, Means]:
         absolute, mean, square = means.T
+        variance = square - mean**2
+        varies = variance > ROUNDING * square  # else R2 is not defined, as in a part of one example
         return {
             "loss": loss,
             "mse": loss * self._unit**2,
             "mae": absolute * self._unit,
-            "r2": 1 - loss / (square - mean**2),
+            "r2": 1 - loss / np.where(varies, variance, np.nan),
         }

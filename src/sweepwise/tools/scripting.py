@@ -4,15 +4,18 @@ import contextlib
 import io
 import itertools
 import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sweepwise.errors import UsageError
 from sweepwise.store import record
+from sweepwise.store.folders import RECORD
 from sweepwise.store.request import Request
 from sweepwise.store.status import ended
 from sweepwise.system import signals
+from sweepwise.system.console import print_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 Drawn = TypeVar("Drawn")
 
+SHOWN = ("accuracy", "r2", "loss")  # metrics of a task by which a run is shown: the first that was measured
 FIGURES = (".png", ".pdf", ".svg")
 
 
@@ -28,7 +32,7 @@ def settings(arguments: Sequence[str], **defaults: str) -> tuple[dict[str, str],
 
     Args:
         arguments: of the command line, each KEY=VALUE.
-        defaults: the script's own keys with their default values; 'figure' is a path.
+        defaults: the script's own keys with their default values; 'figure' is a path, or '' for none.
 
     Returns:
         The value of each own key, and the other arguments: overrides, as train.py takes them.
@@ -52,7 +56,7 @@ def settings(arguments: Sequence[str], **defaults: str) -> tuple[dict[str, str],
         else:
             given[key] = value
     chosen = defaults | given
-    if "figure" in chosen and Path(chosen["figure"]).suffix not in FIGURES:
+    if chosen.get("figure") and Path(chosen["figure"]).suffix not in FIGURES:
         faults.append(f"figure={chosen['figure']}: must end in {', '.join(FIGURES)}")
     if faults:
         raise UsageError(faults)
@@ -65,15 +69,64 @@ def run_and_settings(arguments: Sequence[str], **defaults: str) -> tuple[Path, d
     Raises:
         UsageError: the folder is missing, or another argument is not a setting of the script.
     """
-    if not arguments or arguments[0].partition("=")[0] in defaults:
-        raise UsageError(["RUN: must be given, the folder of a run; --help shows examples"])
-    chosen, rest = settings(arguments[1:], **defaults)
+    (folder,), chosen = leading(arguments, {"RUN": "the folder of a run"}, **defaults)
+    return Path(folder), chosen
+
+
+def leading(
+    arguments: Sequence[str], wanted: Mapping[str, str], **defaults: str
+) -> tuple[list[str], dict[str, str]]:
+    """The arguments that come first, without a key, and a script's own settings.
+
+    Args:
+        arguments: of the command line.
+        wanted: what comes first: the name of each, as in the help, and what it is.
+        defaults: the script's own keys with their default values.
+
+    Raises:
+        UsageError: one that comes first is missing, or another argument is not a setting of the script.
+    """
+    for place, (name, what) in enumerate(wanted.items()):
+        if len(arguments) <= place or arguments[place].partition("=")[0] in defaults:
+            raise UsageError([f"{name}: must be given, {what}; --help shows examples"])
+    chosen, rest = settings(arguments[len(wanted) :], **defaults)
     if rest:
         known = ", ".join(f"{key}=" for key in defaults) or "none"
         raise UsageError(
             [f"{argument}: is not a setting of this script; it takes {known}" for argument in rest]
         )
-    return Path(arguments[0]), chosen
+    return list(arguments[: len(wanted)]), chosen
+
+
+def chosen_run(folder: Path) -> Path:
+    """A run's folder; or the best run of an experiment whose folder is given, which is printed to stderr."""
+    from sweepwise.predict.kept import PREDICTION
+    from sweepwise.results.choice import best_run
+
+    if not folder.is_dir() or any((folder / name).exists() for name in (RECORD, PREDICTION)):
+        return folder
+    best = best_run(folder)
+    print_line("run", f"{best}: best {record.best(record.read(best))}", sys.stderr)
+    return best
+
+
+def file_to_write(key: str, text: str, *sources: Path) -> Path:
+    """The path of a file that a script writes.
+
+    Args:
+        key: of the setting, for messages.
+        text: the path.
+        sources: files that it must not replace.
+
+    Raises:
+        UsageError: its folder is missing, or it is a folder, or one of the sources.
+    """
+    path = Path(text)
+    if not path.parent.is_dir():
+        raise UsageError([f"{key}={text}: must be a file in a folder that exists"])
+    if path.is_dir() or any(path.exists() and one.exists() and path.samefile(one) for one in sources):
+        raise UsageError([f"{key}={text}: must not be a folder, or the file that is read"])
+    return path
 
 
 def sweep(arguments: Sequence[str]) -> Path:
@@ -218,6 +271,19 @@ def trained(request: Request, train: Callable[[Request], Any]) -> Path:
     known = record.read(request.folder)
     print(f"{known['status']:<14}{request.folder}", flush=True)
     return request.folder
+
+
+def shown_metrics() -> list[str]:
+    """The tags of metrics by which a run is shown: the first of these that was measured."""
+    return [f"{part}/{name}" for part in ("val", "train") for name in SHOWN]
+
+
+def score(folder: Path) -> str:
+    """A run's last value of the metric by which it is shown: 'val/accuracy 0.9722'."""
+    known = record.read(folder)
+    last = record.last_metrics(known)
+    tag = next((tag for tag in shown_metrics() if last.get(tag) is not None), "")
+    return f"{tag} {last[tag]:.4f}" if tag else f"{known.get('status', '')} without a metric"
 
 
 def draw_curves(axes: "Axes", groups: Mapping[str, Sequence[Sequence[dict[str, Any]]]], tag: str) -> None:

@@ -50,6 +50,8 @@ def fit(
     steps = settings.steps(per_epoch)
     rates = np.stack([run.schedule.rates for run in runs], axis=1)
     still_running = partial(_still_running, learner, task, data)
+    for run in runs:
+        run.pause()  # one that goes on from a checkpoint may have come far enough
     active = still_running(list(enumerate(runs)))
     meter = Meter(task, len(runs), world)
     states = partial(_states, learner, meter)
@@ -92,7 +94,7 @@ def fit(
         if step < min(steps, next_epoch * per_epoch):  # a run has diverged: the others go on with the epoch
             continue
         metrics = _tagged("train", task.finish(*meter.finish_epoch()))
-        if step == steps or next_epoch % settings.validate_every == 0:
+        if validation and (step == steps or next_epoch % settings.validate_every == 0):
             metrics |= _tagged("val", task.finish(*learner.evaluate(validation)))
         for k, run in active:
             values = {tag: value[k] for tag, value in metrics.items()}
@@ -100,7 +102,8 @@ def fit(
                 learner.save_best(k)
             run.monitor.epoch(step - 1, epoch, values)
             rates[step:, k] = run.schedule.rates[step:]
-            if run.status == "stopped early" or (run.status == "running" and step == steps):
+            run.pause()
+            if run.status in ("stopped early", "pruned") or (run.status == "running" and step == steps):
                 run.checkpoints.finish(step, *states(k, run, step, next_epoch))
             elif run.status == "running" and run.checkpoints.due(step, next_epoch):
                 run.checkpoints.save(step, *states(k, run, step, next_epoch))
@@ -179,25 +182,29 @@ def _end_diverged(
 
 
 def _still_running(learner: Learner, task: Task, data: Data, active: _Active) -> _Active:
-    """The runs that have not ended; those that have are tested with their best weights and dropped."""
+    """The runs that train on; others are dropped, and tested with their best weights unless they pause."""
     for k, run in active:
         if run.status != "running":
-            _test_best(learner, task, data, k, run)
+            if run.status != "pruned":
+                _test_best(learner, task, data, k, run)
+            run.done = True
             learner.drop(k)
     return [(k, run) for k, run in active if run.status == "running"]
 
 
 def _test_best(learner: Learner, task: Task, data: Data, k: int, run: Run) -> None:
-    """Loads the run's best weights and measures them on the validation and the test part."""
+    """Loads the run's best weights and measures them on the validation and the test part, if there are."""
     if run.status == "diverged":
         run.checkpoints.finish(
             run.step + 1, learner.model_state_dict(k, best=False), _best(learner, k, run), {}
         )
     learner.load_best(k)
     for name, part in {"val": data.validation, "test": data.test}.items():
-        batches = evaluation_batches(part)
+        if not (batches := evaluation_batches(part)):
+            continue
         outputs = learner.predict(k, batches)
         (metrics,) = task.measure([(own[None], y) for own, (_, y) in zip(outputs, batches, strict=True)])
         run.final[name] = metrics
         run.monitor.final(run.best.step, name, metrics, torch.cat(outputs), part.y)
-    run.metrics |= {f"test/{name}": run.final["test"][name] for name in task.metrics}
+    tested = run.final.get("test", {})
+    run.metrics |= {f"test/{name}": tested[name] for name in task.metrics if name in tested}

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sweepwise.learner import Watch, Watched
 
-Weights = Mapping[str, Tensor]
+Weights = Mapping[str, Any]  # what a model is, from `Learner.model_state_dict`
 
 
 class NoMonitor:

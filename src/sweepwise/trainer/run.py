@@ -17,7 +17,9 @@ START: Mapping[str, Any] = {"step": 0, "epoch": 0, "history": [], "gradient_seen
 class Run:
     """One run of a group: its schedule and rules, monitor and checkpoints, metrics and status.
 
-    `status` is 'running' until it ends as 'finished', 'stopped early', 'diverged' or 'interrupted'.
+    `status` is 'running' until it ends as 'finished', 'stopped early', 'diverged', 'pruned' or 'interrupted'.
+    Whatever fails before it is `done`, its best weights measured unless it pauses, ends it in another way.
+    `pause_after` is what `Settings.pauses_after` says.
     Schedule and early stopping follow from the history of metrics alone, so they need no saved state.
     """
 
@@ -26,9 +28,11 @@ class Run:
     order_seed: int
     monitor: Monitor
     checkpoints: Checkpoints
+    pause_after: int | None = None
     best: Best = field(init=False)
     status: str = "running"
     reason: str = ""
+    done: bool = False
     epoch: int = -1
     step: int = -1
     gradient_seen: str = "none"
@@ -80,17 +84,27 @@ class Run:
         if not math.isfinite(values.get("val/loss", 0.0)):
             self.end("diverged", f"val/loss is {values['val/loss']} after step {step - 1}")
             return False
-        if self.schedule.metric in values:
+        if self.schedule.metric is not None and self.schedule.metric in values:
             self.schedule.observe(step, values[self.schedule.metric])
-        if self.best.metric not in values:
+        if self.best.metric is not None and self.best.metric not in values:
             return False
-        improved = self.best.update(epoch, step - 1, values[self.best.metric])
+        value = math.nan if self.best.metric is None else values[self.best.metric]
+        improved = self.best.update(epoch, step - 1, value)
         if improved:
             self.best_metrics = {tag: value for tag, value in values.items() if tag.startswith("val/")}
-        why = self.early_stop.update(epoch, values[self.early_stop.metric])
+        why = self.early_stop.update(epoch, value)
         if why and step < len(self.schedule.rates):
             self.end("stopped early", why)
         return improved
+
+    def pause(self) -> None:
+        """Ends the run as 'pruned' if it has come to where it pauses, and not to its last step."""
+        steps = len(self.schedule.rates)
+        if self.pause_after is None or self.status != "running" or self.step + 1 >= steps:
+            return
+        if (epochs := self.epoch + 1) >= self.pause_after:
+            of = math.ceil(steps * epochs / (self.step + 1))
+            self.end("pruned", f"pruned at epoch {self.epoch}, after {epochs} of {of} epoch{'s' * (of != 1)}")
 
     def record_step(self, step: int, epoch: int, rate: float, watched: Watched) -> None:
         """Gives a watched step to the monitor, and remembers its gradient norm."""
@@ -99,21 +113,23 @@ class Run:
             self.gradient_seen = f"{watched.gradient_norm:.4g} at step {step}"
 
     def end(self, status: str, reason: str = "") -> None:
-        """Ends the run, unless it has ended already."""
-        if self.status == "running":
+        """Ends the run, unless its last work is done already."""
+        if not self.done:
             self.status, self.reason = status, reason
 
     def outcome(self) -> dict[str, Any]:
-        """What the record of an ended run has from the training."""
+        """What the record of an ended run has from the training: of its best weights, and of its end."""
+        tested = {tag: value for tag, value in self.metrics.items() if tag.startswith("test/")}
         best = {
             "metric": self.best.metric,
             "value": self.best.value,
             "epoch": self.best.epoch,
             "step": self.best.step,
+            "metrics": self.best_metrics | tested,
+            "measured": self.final,
         }
         return {
-            "best": best | {"metrics": self.best_metrics},
+            "best": best,
             "stopped": {"epoch": self.epoch, "step": self.step, "why": self.reason or "the last epoch"},
-            "metrics": self.metrics,
-            "final": self.final,
+            "last": {tag: value for tag, value in self.metrics.items() if tag not in tested},
         }

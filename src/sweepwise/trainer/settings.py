@@ -4,10 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import torch
+
 from sweepwise.config.ranges import Range
+from sweepwise.config.schema import checked
 from sweepwise.learner import Parallel, Precision
 
 
+@checked("trainer")
 @dataclass(frozen=True)
 class Settings:
     """How long, on which device and how a run is trained.
@@ -16,6 +20,9 @@ class Settings:
         max_epochs: passes over the training part, >= 1; schedules take their horizon from it.
         max_steps: ends the training earlier, in the middle of an epoch if need be; null: no limit.
         validate_every: epochs between two validations, >= 1; the last epoch is always validated.
+        pause_after: epochs, >= 1, after which the training stops before its end, with a checkpoint, as
+            'pruned': at the first of them from there on that is validated. Schedules keep their horizon, and
+            the same run without it goes on to the same bits; null: it does not pause.
         device: 'auto' takes a GPU if there is one; else a torch device: 'cpu', 'cuda', 'cuda:1'.
         threads: of the CPU, >= 1. The last digits of a result depend on it, as it splits sums.
         workers: processes that load batches; 0: the training process does.
@@ -45,7 +52,8 @@ class Settings:
     max_epochs: Annotated[int, Range(1)] = 100
     max_steps: Annotated[int, Range(1)] | None = None
     validate_every: Annotated[int, Range(1)] = 1
-    device: str = "auto"
+    pause_after: Annotated[int, Range(1)] | None = None
+    device: str | torch.device = "auto"
     threads: Annotated[int, Range(1, 1024)] = 1
     workers: Annotated[int, Range(0, 1024)] = 0
     accumulate: Annotated[int, Range(1)] = 1
@@ -60,3 +68,17 @@ class Settings:
         """The number of steps of the whole training."""
         steps = self.max_epochs * steps_per_epoch
         return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    def pauses_after(self, *, validated: bool) -> int | None:
+        """The number of epochs after which the training pauses; None: it does not.
+
+        Args:
+            validated: whether there is a validation part; without one each epoch will do.
+
+        Example:
+            >>> paused = Settings(pause_after=4, validate_every=3)
+            >>> paused.pauses_after(validated=True), paused.pauses_after(validated=False)
+            (6, 4)
+        """
+        every = self.validate_every if validated else 1
+        return None if self.pause_after is None else -(-self.pause_after // every) * every

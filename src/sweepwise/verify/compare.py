@@ -20,12 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from torch import Tensor
 
-from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS
+from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS, extra_of
 from sweepwise.monitor.read import Entry, difference_text, events, lines
 from sweepwise.store.folders import CHECKPOINTS, LINES, RECORD
 
 EVENTS = "events"
-RESULTS = ("status", "reason", "best", "stopped", "metrics", "final")  # of a record
+RESULTS = ("status", "reason", "best", "stopped", "last", "metrics", "final")  # of a record
 LOG = "log"  # in a state: how long the logs were
 
 
@@ -163,8 +163,11 @@ def _results(content: bytes) -> dict[str, Any]:
 
 
 def _state(content: bytes) -> dict[str, Any]:
-    state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    return {key: value for key, value in state.items() if key != LOG}
+    return {key: value for key, value in _extra(content).items() if key != LOG}
+
+
+def _extra(content: bytes) -> dict[str, Any]:
+    return dict(torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
 
 
 def _weights(content: bytes) -> dict[str, Tensor]:
@@ -177,4 +180,7 @@ READERS: Mapping[str, Callable[[bytes], Any]] = {
     f"last/{BEST}": _weights,
     f"last/{STATE}": _state,
     f"best/{WEIGHTS}": _weights,
+    f"last/{extra_of(WEIGHTS)}": _extra,
+    f"last/{extra_of(BEST)}": _extra,
+    f"best/{extra_of(WEIGHTS)}": _extra,
 }

@@ -159,7 +159,7 @@ class FusedLearner:
         flat, gradients = self._active_learners[0].flat, self._parameters.gradients
         before, moved = self._before, torch.sub(self._values, self._before, out=self._moved)
         parts = [*gradients, *flat.weight_parts(before), *flat.weight_parts(moved)]
-        norms = torch.stack([torch.linalg.vector_norm(part.view(len(part), -1), dim=1) for part in parts])
+        norms = torch.stack(_norms(parts))
         numbers = scalars(losses, penalties, norms, unclipped_norms, flat.weight_names)
         for i, (k, learner) in enumerate(zip(self._active, self._active_learners, strict=True)):
             self._watched[k] = learner.make_watched(
@@ -186,7 +186,7 @@ class FusedLearner:
             for x, y in (
                 (x, y) for batch in batches for x, y in zip(*(t.split(EXAMPLES) for t in batch), strict=True)
             ):
-                outputs = self._program.evaluate(x)
+                outputs = self._program.evaluate(x.clone())
                 targets = y.expand(runs, -1)
                 losses += self._task.losses(outputs, targets).double().numpy(force=True) * len(y)
                 sums += self._task.sums(outputs, targets).numpy(force=True)
@@ -205,7 +205,10 @@ class FusedLearner:
 
     def checksums(self) -> NDArray[np.float64]:
         """See `Learner.checksums`."""
-        return self._over_runs(self._values.sum(1).double().numpy(force=True))
+        largest = torch.cat([learner.optimizer.largest() for learner in self._active_learners])
+        healthy = torch.stack([largest, *_norms(self._parameters.gradients)]).isfinite().all(0)
+        sums = torch.where(healthy, self._values.sum(1), math.nan)
+        return self._over_runs(sums.double().numpy(force=True))
 
     def gradient_norm(self, run: int) -> float:
         """See `Learner.gradient_norm`."""
@@ -219,7 +222,7 @@ class FusedLearner:
         """See `Learner.load_best`."""
         self._learners[run].load_best(0)
 
-    def model_state_dict(self, run: int, *, best: bool) -> dict[str, Tensor]:
+    def model_state_dict(self, run: int, *, best: bool) -> dict[str, Any]:
         """See `Learner.model_state_dict`."""
         return self._learners[run].model_state_dict(0, best=best)
 
@@ -228,7 +231,7 @@ class FusedLearner:
         return self._learners[run].state_dict(0)
 
     def load_state_dict(
-        self, run: int, weights: Mapping[str, Tensor], best: Mapping[str, Tensor], state: Mapping[str, Any]
+        self, run: int, weights: Mapping[str, Any], best: Mapping[str, Any], state: Mapping[str, Any]
     ) -> None:
         """See `Learner.load_state_dict`."""
         self._learners[run].load_state_dict(0, weights, best, state)
@@ -236,6 +239,11 @@ class FusedLearner:
     def drop(self, run: int) -> None:
         """See `Learner.drop`. The next step removes the run's row from the buffer, so it costs no time."""
         self._dropped.add(run)
+
+
+def _norms(parts: Sequence[Tensor]) -> list[Tensor]:
+    """The Euclidean norm of each run's part, (runs,), of each tensor (runs, ...)."""
+    return [torch.linalg.vector_norm(part.view(len(part), -1), dim=1) for part in parts]
 
 
 def _layout(learner: ModuleLearner) -> list[tuple[str, torch.Size, torch.dtype]]:

@@ -32,13 +32,16 @@ def checked_outputs(model: nn.Module, examples: Tensor) -> Tensor:
         Unfusable: its pass depends on values of tensors, keeps state, or changes parameters.
     """
     before = ModuleState(model)
-    parameters = [(name, own, own._version, own.detach().clone()) for name, own in model.named_parameters()]
+    parameters = [
+        (name, own, (own._version, own.data_ptr()), own.detach().clone())
+        for name, own in model.named_parameters()
+    ]
     with _RefuseDecisions(), _RefuseReads():
         outputs: Tensor = model(examples)
     if changed := before.changed(model):
         raise Unfusable(f"its forward pass changes {changed}")
-    for name, own, version, copy in parameters:
-        if own._version != version or not torch.equal(own, copy):
+    for name, own, state, copy in parameters:
+        if (own._version, own.data_ptr()) != state or not torch.equal(own, copy):
             raise Unfusable(f"its forward pass changes its parameter {name}")
     return outputs
 

@@ -127,6 +127,8 @@ class _Trial:
             alone: how a model's own pass is called.
         """
         outputs = self._refusing_draws(lambda: self._program.evaluate(x))
+        if outputs.ndim != 3:
+            raise Unfusable("its outputs are not (batch, outputs)")
         tolerance = ROUNDING.get(outputs.dtype, 1e-2)
         changed = self._buffers.values()
         for k, learner in enumerate(self._learners):
@@ -197,15 +199,18 @@ def _check_near(outputs: Tensor, alone: Tensor, tolerance: float) -> None:
 
 
 def _gradients(outputs: Tensor, model: nn.Module, weights: Tensor) -> dict[str, Tensor]:
-    """The gradients of the trainable parameters by name, by autograd; zeros where it has none."""
+    """The gradients of the trainable parameters by name, by autograd; zeros if the outputs have none.
+
+    Raises:
+        Unfusable: one takes no part in the pass: its optimizer leaves it out.
+    """
     trained = {name: own for name, own in model.named_parameters() if own.requires_grad}
     if not outputs.requires_grad:
         return {name: torch.zeros_like(own) for name, own in trained.items()}
-    gradients = derivatives(outputs, weights, list(trained.values()))
-    return {
-        name: torch.zeros_like(own) if gradient is None else gradient
-        for (name, own), gradient in zip(trained.items(), gradients, strict=True)
-    }
+    gradients = dict(zip(trained, derivatives(outputs, weights, list(trained.values())), strict=True))
+    if absent := [name for name, gradient in gradients.items() if gradient is None]:
+        raise Unfusable(f"its pass does not use its parameters {', '.join(absent)}")
+    return {name: gradient for name, gradient in gradients.items() if gradient is not None}
 
 
 class _Buffers:

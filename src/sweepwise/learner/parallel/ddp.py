@@ -6,7 +6,9 @@ the processes, so each weights its loss by the examples it has: size * own / all
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -14,10 +16,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from sweepwise.distributed.world import World
+from sweepwise.learner.parallel.align import Alignment
 from sweepwise.learner.parallel.sync_batch_norm import synchronise_
 from sweepwise.learner.passes import JointPass, Loss, differentiate, passes
 from sweepwise.learner.precision import Model
-from sweepwise.seed import generators, place_generators
+from sweepwise.learner.without_trace import without_trace
 
 Trial = Callable[[Callable[..., Tensor]], None]  # given a pass (model's pass, x), goes forward and backward
 
@@ -36,6 +39,10 @@ class SharedPasses:
         scale: turns the loss into what is differentiated.
         accumulate: pieces in which the share is passed.
         whole: whether the inputs are those of the whole batch, or only of this process's part.
+        alignment: makes alike what the processes' models keep besides trained parameters.
+
+    Attributes:
+        aligns: whether it does so before every step, as a pass changes what depends on the examples.
     """
 
     def __init__(
@@ -48,10 +55,12 @@ class SharedPasses:
         *,
         accumulate: int,
         whole: bool,
+        alignment: Alignment,
     ) -> None:
         self._world, self._make_joint_pass, self._plain = world, make_joint_pass, plain
         self._loss, self._scale = loss, scale
         self._accumulate, self._whole = accumulate, whole
+        self._alignment, self.aligns = alignment, False
         self._joint_pass: JointPass | None = None
 
     def __call__(self, model: Model, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,6 +69,8 @@ class SharedPasses:
         inputs = self._world.padded_shard(x) if self._whole else x
         if self._joint_pass is None:
             self._joint_pass = self._make_joint_pass(partial(self._run_trial, inputs, wanted))
+        if self.aligns:
+            self._alignment()
         passed, no_sync = self._joint_pass
         own = len(self._world.shard(targets))
         weight = own / len(targets)
@@ -75,6 +86,18 @@ class SharedPasses:
 
     def _run_trial(self, inputs: Tensor, wanted: Tensor, passing: Callable[..., Tensor]) -> None:
         differentiate(self._loss(passing(self._plain, inputs), wanted) * 0)
+        self.aligns = self._alignment.needed()
+
+    def absent(self, own: Sequence[int], parameters: int) -> list[int]:
+        """Together: the numbers of the parameters that no process's last pass uses.
+
+        Args:
+            own: those that this process's pass does not use.
+            parameters: how many there are.
+        """
+        used = np.ones(parameters)
+        used[list(own)] = 0
+        return [int(n) for n in np.flatnonzero(self._world.sum("which parameters took part", used) == 0)]
 
     def contribution(self, outputs: Tensor, y: Tensor) -> Tensor:
         """What this process's outputs contribute to the loss of a batch whose targets are y."""
@@ -82,49 +105,98 @@ class SharedPasses:
         return self._loss(outputs, own) * (len(own) / len(y)) if len(own) else outputs.new_zeros(())
 
 
+class _Reaching(torch.autograd.Function):
+    """The outputs as they are, but depending on every parameter, if only without a gradient.
+
+    So each parameter is ready in every backward pass, also one that this pass of this process does not use:
+    DDP then sums up the gradients of the others, or zeros, and waits for nothing.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, outputs: Tensor, *parameters: Tensor) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.parameters = len(parameters)
+        return outputs.view_as(outputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+        return gradient, *[None] * ctx.parameters
+
+
 class _Passed(nn.Module):
     """A module with the model's parameters whose forward pass is any pass of the model."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, trained: Sequence[nn.Parameter]) -> None:
         super().__init__()
         self.model = model
+        self._trained = list(trained)
+        # A sum leads to its parameter even if the model says later that it needs no gradient any more.
+        self._sums = [parameter.sum() for parameter in self._trained]
 
     def forward(self, passing: Model, x: Tensor) -> Tensor:
-        return passing(x)
+        outputs = passing(x)
+        pairs = zip(self._trained, self._sums, strict=True)
+        joined: Tensor = _Reaching.apply(
+            outputs, *(own if own.requires_grad else total for own, total in pairs)
+        )
+        return joined
 
 
-def joint_pass(model: nn.Module, trial: Trial) -> JointPass:
+def joint_pass(
+    model: nn.Module, trained: Sequence[nn.Parameter], trial: Trial, order: Sequence[int] = ()
+) -> tuple[JointPass, list[int]]:
     """The pass that adds up the gradients of all processes; all get the weights of rank 0.
 
-    Trial passes that change nothing come first. A plain one shows which parameters are not used, as torch
-    would wait for their gradients. Two more let torch put its buckets into their final order, so that the
-    rounding of sums is the same in a resumed run and in one that was never interrupted.
+    Trial passes come first and change nothing. They show in which order the gradients are ready, and let
+    torch put its buckets into this order. So the rounding of sums is the same in a resumed run and in one
+    that was never interrupted, also if the model uses other parameters by then.
 
     Args:
         model: on its device.
+        trained: its parameters that are trained, also if the model has frozen some for now.
         trial: takes a forward pass (model's pass, x), and goes forward and backward through it.
+        order: of the gradients in the run so far, as returned here; empty: it has not begun.
+
+    Returns:
+        The pass, and the numbers of the trained parameters in the order in which their gradients are ready.
     """
     device = next(model.parameters()).device
     group = group_on(device)
-    before = generators()
-    buffers = [buffer.clone() for buffer in model.buffers()]
-    parameters = dict(model.named_parameters())
-    trial(lambda passing, x: passing(x))
-    unused = [f"model.{name}" for name, parameter in parameters.items() if parameter.grad is None]
-    _clear_gradients(list(parameters.values()))
     synchronise_(model, group, device)
-    whole = _Passed(model)
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(whole, unused)
+    for parameter in trained:
+        parameter.requires_grad_()
     joint = DistributedDataParallel(
-        whole, process_group=group, forward_sync_buffers=False, gradient_as_bucket_view=True
+        _Passed(model, trained), process_group=group, forward_sync_buffers=False, gradient_as_bucket_view=True
     )
-    for _ in range(2):  # the buckets are ordered at the beginning of the pass after the first
-        trial(joint)
-        _clear_gradients(list(parameters.values()))
-    for buffer, saved in zip(model.buffers(), buffers, strict=True):
-        buffer.data.copy_(saved)
-    place_generators(before)
-    return joint, joint.no_sync
+    with without_trace(model):
+        order = list(order) or _ready_order(trained, trial)
+        for _ in range(2):  # the buckets are ordered at the beginning of the pass after the first
+            differentiate(joint(partial(_in_order, trained, order), trained[0]))
+            _clear_gradients(trained)
+    return (joint, joint.no_sync), order
+
+
+def _ready_order(trained: Sequence[nn.Parameter], trial: Trial) -> list[int]:
+    """The numbers of the parameters in the order of their gradients in a pass; then those without one."""
+    order: dict[int, None] = {}
+
+    def hook_of(number: int) -> Callable[[Tensor], None]:
+        return lambda gradient: order.setdefault(number)
+
+    hooks = [parameter.register_hook(hook_of(number)) for number, parameter in enumerate(trained)]
+    trial(lambda passing, x: passing(x))
+    for hook in hooks:
+        hook.remove()
+    _clear_gradients(trained)
+    return list(order | dict.fromkeys(range(len(trained))))
+
+
+def _in_order(trained: Sequence[nn.Parameter], order: Sequence[int], x: Tensor) -> Tensor:
+    """A 0 whose backward pass reaches the parameters in this order: autograd begins with the newest."""
+    total = x.new_zeros(())
+    for number in reversed(order):
+        total = total + trained[number].sum()
+    return total * 0
 
 
 def _clear_gradients(parameters: Sequence[nn.Parameter]) -> None:

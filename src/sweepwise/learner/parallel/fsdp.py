@@ -51,11 +51,7 @@ class ShardedParameters(Layout):
         gradient: (1, elements of this process).
         all_weights: of the model, not of this process alone.
         parameters: the model's own, as torch shards them; none before the first pass.
-        untrained: torch.no_grad, not torch.inference_mode: torch keeps the tensors into which it gathers
-            parameters, and those made in inference mode cannot be used in training afterwards.
     """
-
-    untrained = torch.no_grad
 
     def __init__(self, model: nn.Module, world: World, device: torch.device) -> None:
         weights, rest = trainable(model)
@@ -108,10 +104,17 @@ class ShardedParameters(Layout):
         self.begin_()
         return _call, nullcontext
 
+    def rejoin_(self) -> None:
+        """See `FlatParameters.rejoin_`; the model has no parameters of its own here that it could move."""
+
     def forget_gradients(self) -> None:
         """See `FlatParameters.forget_gradients`."""
         for parameter in self.parameters:
             parameter.grad = None
+
+    def absent(self) -> list[int]:
+        """See `FlatParameters.absent`."""
+        return [number for number, parameter in enumerate(self.parameters) if parameter.grad is None]
 
     def gradients(self) -> list[Tensor]:
         """See `FlatParameters.gradients`; of this process's parts."""

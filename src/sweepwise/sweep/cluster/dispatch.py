@@ -13,13 +13,21 @@ from pathlib import Path
 from sweepwise.errors import Failure
 from sweepwise.provenance.changes import Changed, already_ended
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED
+from sweepwise.store.status import EXIT_CODES
 from sweepwise.sweep.cluster import overview
 from sweepwise.sweep.cluster.ledger import Ledger
 from sweepwise.sweep.cluster.overview import Row, tell_failures
 from sweepwise.sweep.cluster.settings import ClusterSettings
 from sweepwise.sweep.cluster.submission import Order, adopt, submit
-from sweepwise.sweep.summary import counts, described, number
+from sweepwise.sweep.shown import SLOWER
+from sweepwise.sweep.summary import (
+    answer_of,
+    counts,
+    described,
+    expect_in_tensorboard,
+    number,
+    tell_tensorboard,
+)
 from sweepwise.system.console import INDENT, wrapped
 
 # Usual reasons why a job waits; any other is shown, since such a job may wait for ever.
@@ -46,13 +54,16 @@ class Sorted:
     changed: list[Row]
 
 
-def dispatch(runs: Sequence[Request], settings: ClusterSettings, script: Path) -> dict[tuple[Path, str], Row]:
+def dispatch(
+    runs: Sequence[Request], settings: ClusterSettings, script: Path, *, answered: bool = True
+) -> dict[tuple[Path, str], Row]:
     """Submits the runs that have not ended and are in no live job; waits until all have ended, if asked to.
 
     Args:
         runs: of one sweep, or of several with folders of their own.
         settings: how they are submitted.
         script: folder of the script that was started.
+        answered: whether what they say together is printed once all have ended.
 
     Returns:
         The state of each run, by its sweep's folder and its id.
@@ -77,6 +88,9 @@ def dispatch(runs: Sequence[Request], settings: ClusterSettings, script: Path) -
     for home, own in homes.items():
         now = wait(home, list(own), settings.poll_s) if settings.wait else overview.look(home, own)
         rows |= {(home, row.run): row for row in now}
+    if answered and len(rows) > 1 and not any(row.live for row in rows.values()):
+        answer_of(list(homes), [run.config for run in runs])
+        tell_tensorboard(list(homes), any(run.config.get("mean_runs", True) for run in runs))
     return rows | changed
 
 
@@ -87,6 +101,7 @@ def _submit(home: Path, runs: Sequence[Request], settings: ClusterSettings, scri
         adopt(ledger)
         todo = _sorted_at_rest(home, runs)
         submission = submit(Order(ledger, todo.missing, script, settings)) if todo.missing else None
+        expect_in_tensorboard(todo.missing)
     lines = [("sweep", f"{home}: {number(len(runs))}")]
     lines += _counted("ended", todo.ended) + _counted("in live jobs", todo.live)
     lines += _counted("once more", todo.again)
@@ -141,9 +156,11 @@ def _sorted(home: Path, runs: Sequence[Request]) -> Sorted:
             todo.missing.append(run)
         elif row.live:
             todo.live.append(row)
+        elif row.status == overview.DAMAGED and not run.config["fresh"]:
+            todo.changed.append(row)
         else:
             try:
-                ended = row.status in ENDED and already_ended(run, home / row.name)
+                ended = row.status in EXIT_CODES and already_ended(run, home / row.name)
             except Changed as error:
                 todo.changed.append(replace(row, status="changed", job="", last=[str(error)]))
                 continue
@@ -182,19 +199,24 @@ def wait(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
 
 
 def _watch(home: Path, runs: Sequence[str], poll_s: float) -> list[Row]:
-    before, quiet = "", 0
+    before, quiet, words = "", 0, set[str]()
+    began = printed = time.monotonic()
     while True:
         rows: list[Row] = []
+        there = words
         try:
             rows = overview.look(home, runs)
-            now = counts([row.status for row in rows])
+            now, there = counts([row.status for row in rows]), {row.status for row in rows}
             reasons = {row.state.reason for row in rows if row.state.waits} - USUAL_REASONS
+            there |= reasons
             now += f" ({', '.join(sorted(reasons))})" if reasons else ""
         except Failure as error:  # such as a controller that restarts; the jobs go on
             now = str(error)
-        if now != before:
+        clock = time.monotonic()
+        # A change of numbers alone is said later and later: a large sweep has as many of them as runs.
+        if now != before and (not rows or there != words or clock - printed >= (clock - began) / SLOWER):
             print(wrapped(time.strftime("%H:%M:%S"), now), flush=True)
-            before = now
+            before, words, printed = now, there, clock
         quiet = quiet + 1 if rows and not any(row.live for row in rows) else 0
         if quiet == 2:  # a job may look ended for a moment before it is requeued
             return rows

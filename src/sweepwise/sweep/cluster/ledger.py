@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sweepwise.store import folders
+from sweepwise.store import folders, shape
 from sweepwise.store.folders import SWEEP
 from sweepwise.system.atomic import make_folder
 
 LEDGER = "ledger.jsonl"
 SUBMISSIONS = "submissions"
 LOGS = "logs"
+CLUSTERS = ("slurm", "local")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Submission:
         fresh: ids of the runs that are trained anew and replace what is in their folders.
         jobs: the id of each task's job; empty as long as they are not known.
         void: why it has no jobs; '' if it has, or may have.
+        removed: ids of runs that a person has removed since.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Submission:
     fresh: Sequence[str] = ()
     jobs: Sequence[str] = ()
     void: str = ""
+    removed: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,23 @@ class Ledger:
         result = {"void": submission.void} if submission.void else {"jobs": list(submission.jobs)}
         self._append({"submission": submission.name, **result})
 
+    def forget(self, run: str) -> None:
+        """Records that a run, which has no live job, was removed: it is as if it had not been submitted.
+
+        Raises:
+            Damaged: a line is not what a launcher writes.
+            OSError: it cannot be recorded.
+        """
+        for submission in self.submissions():
+            if run in submission.names and run not in submission.removed:
+                self._append({"submission": submission.name, "removed": [*submission.removed, run]})
+
     def submissions(self) -> list[Submission]:
-        """All submissions, the oldest first."""
+        """All submissions, the oldest first.
+
+        Raises:
+            Damaged: a line is not what a launcher writes.
+        """
         submissions: dict[str, Submission] = {}
         for line in self._lines():
             name = line["submission"]
@@ -108,7 +126,7 @@ class Ledger:
                 values = {key: line[key] for key in ("cluster", "tasks", "names", "fresh") if key in line}
                 submissions[name] = Submission(name, **values)
             elif name in submissions:
-                values = {key: line[key] for key in ("jobs", "void") if key in line}
+                values = {key: line[key] for key in ("jobs", "void", "removed") if key in line}
                 submissions[name] = replace(submissions[name], **values)
         return list(submissions.values())
 
@@ -119,6 +137,7 @@ class Ledger:
             for submission in self.submissions()
             for job, runs in zip(submission.jobs, submission.tasks, strict=bool(submission.jobs))
             for run in runs
+            if run not in submission.removed
         }
 
     def home_of(self, submission: Submission) -> Path:
@@ -131,11 +150,18 @@ class Ledger:
             text = self._path.read_text(errors="replace")
         except (FileNotFoundError, NotADirectoryError):
             return
-        for line in text.split("\n")[:-1]:
+        announced: dict[str, int] = {}  # tasks by submission
+        for number, line in enumerate(text.split("\n")[:-1], 1):
             try:
-                yield json.loads(line)
-            except ValueError:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
                 continue  # incomplete; the writer of the next line has ended it
+            if fault := shape.LINE(entry) or _fault(entry, announced):
+                why = f"line {number}: {fault}"
+                raise shape.Damaged(
+                    shape.message(self._path, why, "restore it from a copy, or remove the line")
+                )
+            yield entry
 
     def _append(self, entry: Mapping[str, Any]) -> None:
         handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -148,6 +174,32 @@ class Ledger:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def _fault(entry: Mapping[str, Any], announced: dict[str, int]) -> str:
+    """What is wrong with a line beside others; '' if nothing is.
+
+    Args:
+        entry: the line.
+        announced: the number of tasks of each submission so far; that of this line is added.
+    """
+    name = entry["submission"]
+    if "tasks" in entry:
+        announced[name] = len(entry["tasks"])
+        if entry.get("cluster", "local") not in CLUSTERS:
+            return f"cluster must be one of {', '.join(CLUSTERS)}"
+        return next((f"{key} is missing" for key in ("cluster", "names") if key not in entry), "") or next(
+            (
+                f"names.{run} is missing"
+                for task in entry["tasks"]
+                for run in task
+                if run not in entry["names"]
+            ),
+            "",
+        )
+    jobs = entry.get("jobs", [])
+    wrong = name in announced and len(jobs) not in (0, announced[name])
+    return f"jobs must have {announced[name]} items" if wrong else ""
 
 
 def sweep_of(submission: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +11,14 @@ from sweepwise.provenance import environment
 from sweepwise.store import record
 from sweepwise.store.folders import RECORD, SWEEP
 from sweepwise.store.request import known_folders
-from sweepwise.store.status import ENDED, current_status
+from sweepwise.store.status import EXIT_CODES, PRUNED, current_status
+from sweepwise.sweep import failures
 from sweepwise.sweep.cluster import jobs
 from sweepwise.sweep.cluster.jobs import ENDING, GONE, State
 from sweepwise.sweep.cluster.ledger import LOGS, Ledger, Placed
 from sweepwise.sweep.outcome import last_lines
-from sweepwise.system.console import wrapped
 
+DAMAGED = "damaged"  # the record is: nobody knows how the run stands
 LIVE = ("running", "queued", "ending")
 # Slurm's states of jobs that have failed, by their own fault or the cluster's; nobody has cancelled them.
 BROKEN = frozenset({"FAILED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"})
@@ -31,8 +31,8 @@ class Row:
     Attributes:
         run: its id.
         name: of its folder, which may not exist yet.
-        status: the status in its record; or 'queued'; or 'ending', if its job was cancelled but processes may
-            still live; '' if it is unknown.
+        status: the status in its record; or 'damaged', if that is not whole; or 'queued'; or 'ending', if its
+            job was cancelled but processes may still live; '' if it is unknown.
         job: the last job of the run; '' if there is none.
         state: of that job.
         known: its record.
@@ -52,7 +52,7 @@ class Row:
     @property
     def live(self) -> bool:
         """Whether a process trains it, or a job that has not ended will."""
-        return self.status in LIVE or (self.state.live and self.status not in ENDED)
+        return self.status in LIVE or (self.state.live and self.status not in EXIT_CODES)
 
 
 def states(placed: Iterable[Placed]) -> dict[str, State]:
@@ -79,10 +79,14 @@ def look(home: Path, only: Collection[str] | None = None) -> list[Row]:
 
     Raises:
         Failure: a cluster does not answer.
-        record.DamagedRecord: a record cannot be read.
+        Damaged: the ledger is not whole. A record that is not makes a row of its own.
     """
     placed = Ledger(home).placed()
     folders = known_folders(home)
+    named = set(folders.values())  # by an id at the end, as those of a run from Python need not be
+    folders |= {
+        path.parent.name: path.parent for path in home.glob(f"[!.]*/{RECORD}") if path.parent not in named
+    }
     runs = sorted({*placed, *(run for run, path in folders.items() if (path / RECORD).exists())})
     wanted = [run for run in runs if only is None or run in only]
     job_states = states(placed[run] for run in wanted if run in placed)
@@ -93,11 +97,17 @@ def look(home: Path, only: Collection[str] | None = None) -> list[Row]:
 def _row(
     run: str, folder: Path | None, placed: Placed | None, job_states: Mapping[str, State], home: Path
 ) -> Row:
-    known = record.read(folder) if folder else {}
-    recorded = current_status(folder) if folder else ""
     state = job_states[placed.job] if placed else GONE
-    anew = bool(placed and run in placed.submission.fresh and environment.job(known) != placed.job)
-    waits = anew and state.live and recorded != "running"
+    try:
+        known = record.read(folder) if folder else {}
+        recorded = current_status(folder) if folder else ""
+    except record.DamagedRecord as error:
+        assert folder is not None
+        job, cluster = (placed.job, placed.submission.cluster) if placed else ("", "")
+        return Row(run, folder.name, DAMAGED, job, state, {}, [str(error)], cluster)
+    untouched = bool(placed and environment.job(known) != placed.job)  # the job has not come to it yet
+    anew = bool(placed and run in placed.submission.fresh) and recorded != "running"
+    waits = state.live and untouched and (anew or recorded == PRUNED)
     status = "queued" if waits else _status(recorded, state, bool(placed))
     job = placed.job if placed else ""
     last: Sequence[str] = ()
@@ -113,7 +123,7 @@ def _row(
 
 def _status(recorded: str, state: State, submitted: bool) -> str:
     """The status of a run, from the status in its record and the state of its job, if it was submitted."""
-    if recorded in ENDED:
+    if recorded in EXIT_CODES:
         return recorded
     if state.word == ENDING:
         return "ending"
@@ -147,13 +157,15 @@ def _last(known: Mapping[str, Any], logs: Sequence[Path], errors: Sequence[Path]
 
 
 def tell_failures(rows: Sequence[Row]) -> None:
-    """Prints each run that has failed or changed, with its job and last lines, to standard error."""
-    failed = [row for row in rows if row.status in ("failed", "changed")]
+    """Prints each run that has failed, changed or is damaged, with its job and last lines, to stderr."""
+    failed = [row for row in rows if row.status in ("failed", "changed", DAMAGED)]
     exits: dict[str, str] = {}
     for cluster, ask in jobs.EXITS.items():
         exits |= ask(sorted({row.job for row in failed if row.cluster == cluster}))
-    for row in failed:
-        about = " ".join(filter(None, [row.state.word, row.state.node]))
-        job = f" (job {row.job}: {', '.join(filter(None, [about, exits.get(row.job)]))})" if row.job else ""
-        for key, text in [(row.status, f"{row.name}{job}"), *(("", f"  {line}") for line in row.last)]:
-            print(wrapped(key, text), file=sys.stderr, flush=True)
+    failures.tell(_failed(row, exits.get(row.job, "")) for row in failed)
+
+
+def _failed(row: Row, exited: str) -> failures.Failed:
+    about = ", ".join(filter(None, [" ".join(filter(None, [row.state.word, row.state.node])), exited]))
+    job = f" (job {row.job}: {about})" if row.job else ""
+    return failures.Failed(row.status, row.name, job, row.last, (row.name, row.run, row.job, row.state.node))

@@ -6,12 +6,12 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from sweepwise.provenance import environment
-from sweepwise.store import record
+from sweepwise.store import record, shape
 from sweepwise.store.request import Request
 from sweepwise.system import atomic
 
@@ -44,9 +44,22 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path) -> Plan:
-        """Reads a plan from its file."""
-        values = json.loads(path.read_bytes())
-        return cls(**{**values, "runs": [Request(**run) for run in values["runs"]]})
+        """Reads a plan from its file.
+
+        Raises:
+            Damaged: it is not whole.
+        """
+        try:
+            values = shape.parsed(path.read_bytes(), shape.PLAN)
+        except ValueError as error:
+            way_out = "submit its runs again, by the command that has submitted them"
+            raise shape.Damaged(shape.message(path, error, way_out)) from error
+        names = [own.name for own in fields(cls)]
+        runs = [
+            Request(run["config"], run["overrides"], run["choices"], tuple(run.get("varying", ())))
+            for run in values["runs"]
+        ]
+        return cls(**{name: values[name] for name in names} | {"runs": runs})
 
     def of_task(self, task: int) -> list[Request]:
         """The runs of a task, as this attempt of its job has to train them.

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from sweepwise.config.ranges import Range
 from sweepwise.errors import UsageError, did_you_mean
+from sweepwise.sweep.cluster import flags
 
 # Keys that submitit's executor for Slurm takes as they are.
 SAME = (
@@ -54,7 +55,8 @@ class ClusterSettings:
         setup: lines of shell that are run before, such as 'module load cuda'.
         teardown: lines of shell that are run after.
         srun_args: arguments of srun, beside --kill-on-bad-exit=1.
-        additional_parameters: any other flag of sbatch, by name.
+        additional_parameters: any other flag of sbatch, by name; true: the flag alone; false: not given; the
+            values of a list get commas between them.
         runs_per_job: runs that share a job, several at a time.
         max_parallel: processes of a job that train at a time; null: one a core or GPU.
         fuse: whether runs of a job that differ in numbers only are trained as one program.
@@ -118,6 +120,11 @@ class ClusterSettings:
                 f"signal_delay_s={self.signal_delay_s}: must be less than the time limit, else a job is "
                 f"requeued as soon as it begins; timeout_min={self.timeout_min} is {60 * self.timeout_min} s"
             )
+        if unread := unread_group_size(self.fuse, self.group_size):
+            yield unread
+        yield from flags.faults(self.additional_parameters or {})
+        yield from flags.srun_faults(self.srun_args)
+        yield from flags.setup_faults(self.setup)
         if self.cluster == "local" and self.nodes > 1:
             yield f"nodes={self.nodes}: must be 1 with cluster=local, which is this machine"
         if self.cluster == "local" and isinstance(self.gpus_per_node, str):
@@ -136,17 +143,14 @@ class ClusterSettings:
         """What submitit's executor takes."""
         given = {key: getattr(self, key) for key in SAME if getattr(self, key) is not None}
         memory = {} if self.mem_gb is None else {"mem": f"{round(self.mem_gb * 1024)}M"}
-        flags = {
-            "requeue": True,
-            **(self.additional_parameters or {}),
-        }  # Slurm's own requeues: after a node's failure
+        requeue = {"requeue": True}  # Slurm's own: after a node's failure
         return {
             **given,
             **memory,
             "time": self.timeout_min,
             "ntasks_per_node": self.tasks_per_node,
             "srun_args": [*SRUN_ARGS, *self.srun_args],
-            "additional_parameters": {key.replace("_", "-"): value for key, value in flags.items()},
+            "additional_parameters": flags.written(requeue | (self.additional_parameters or {})),
             "wckey": None,
         }
 
@@ -155,3 +159,10 @@ class ClusterSettings:
         known = ("timeout_min", "signal_delay_s", "tasks_per_node", "nodes")
         gpus = {"gpus_per_node": self.gpus_per_node} if self.gpus_per_node else {}
         return {key: getattr(self, key) for key in known} | gpus
+
+
+def unread_group_size(fuse: bool, group_size: int | None) -> str:
+    """What is wrong with the size of a group where no runs are trained as one program; '' if nothing is."""
+    if fuse or group_size is None:
+        return ""
+    return f"group_size={group_size}: has no effect with fuse=false; use hydra.launcher.group_size=null"

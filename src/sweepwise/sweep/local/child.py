@@ -20,7 +20,7 @@ from sweepwise.run import load
 from sweepwise.store import claim, record
 from sweepwise.store.folders import RECORD
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED, Ended
+from sweepwise.store.status import EXIT_CODES, Ended, settled
 from sweepwise.sweep.local.fork import detach, ending_of, read
 from sweepwise.sweep.local.groups import Unit
 from sweepwise.sweep.outcome import Outcome, last_lines, last_of
@@ -79,11 +79,11 @@ class Child:
         code = ending.code
         statuses = [_status(request) if self._has_begun(request) else "" for request in self.requests]
         if len(self.requests) == 1:
-            why = ending.why if code or statuses[0] not in ENDED else ""
+            why = ending.why if code or statuses[0] not in EXIT_CODES else ""
             return [self._outcome(0, code or (FAILED if why else 0), ending.last, why)]
         outcomes = []
         for index, (request, status) in enumerate(zip(self.requests, statuses, strict=True)):
-            exit_code = ENDED.get(status, code if code > signals.SIGNALLED else None)
+            exit_code = EXIT_CODES.get(status, code if code > signals.SIGNALLED else None)
             if request.id in ending.removed:
                 outcomes.append(self._outcome(index, FAILED, f"error: {ending.why}"))
             elif exit_code is not None:
@@ -99,7 +99,7 @@ class Child:
                 file.write(f"{last[-1]}\n")
         if code == REFUSED:  # nothing has been made
             log.unlink(missing_ok=True)
-        return Outcome(request, code, None if code in UNTRIED else log, last)
+        return Outcome(request, code, None if code in UNTRIED else log, last, len(self.requests) - 1)
 
     def _has_begun(self, request: Request) -> bool:
         """Whether a run's record is of this training, or of one that it resumes."""
@@ -220,10 +220,12 @@ def keep_freed_memory() -> None:
 
 
 def _status(request: Request) -> str:
+    """How a run has ended as it was asked to; '' if it has not."""
     try:
-        return str(record.read(request.folder).get("status", ""))
+        known = record.read(request.folder)
     except OSError:
         return ""
+    return str(known["status"]) if settled(known, request.config) else ""
 
 
 def train_here(request: Request, fused: bool = False) -> int:

@@ -35,7 +35,7 @@ SHARED: dict[str, tuple[str, ...]] = {
     "optimizer": ("_target_",),
     "regularizer": (),
 }
-OWN = {"trainer": ("ema",)}  # keys in which they may differ all the same
+OWN = {"trainer": ("ema", "pause_after")}  # keys in which they may differ all the same
 ONE_A_PROCESS = "every run has a process of its own"
 REFUSED = "its configuration is refused"
 UNIQUE = "no other run differs from it in numbers only"
@@ -211,10 +211,10 @@ def _built(requests: Iterable[Request]) -> Iterator[Parts]:
 
     for request in requests:
         with contextlib.suppress(UsageError):
-            yield build(_on_cpu(request))
+            yield build(on_cpu(request))
 
 
-def _on_cpu(request: Request) -> Request:
+def on_cpu(request: Request) -> Request:
     """The run on one thread of the CPU: a process that has started CUDA or threads cannot be forked."""
     config = dict(request.config)
     config["trainer"] = {**config["trainer"], "device": "cpu", "threads": 1}

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from sweepwise.config.ranges import Range
-from sweepwise.errors import REFUSED, REPORTED, Failure, UsageError
+from sweepwise.errors import REFUSED, REPORTED, UNTRIED, Failure, Untried, UsageError
 from sweepwise.store import record
 from sweepwise.store.claim import holder
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED
+from sweepwise.store.status import EXIT_CODES
 from sweepwise.sweep.cluster.jobs import GONE, State
 from sweepwise.sweep.cluster.ledger import Ledger
 from sweepwise.sweep.cluster.overview import states
+from sweepwise.sweep.cluster.settings import unread_group_size
 from sweepwise.sweep.local import pool
 from sweepwise.sweep.outcome import Outcome, status
-from sweepwise.sweep.summary import Shown, tell
+from sweepwise.sweep.shown import Shown
+from sweepwise.sweep.summary import tell, tell_answer, tell_tensorboard
 
 
 @dataclass(frozen=True)
@@ -29,24 +31,44 @@ class LocalSettings:
         max_parallel: processes at a time; null: one a GPU, or as many as the cores have threads for.
         fuse: whether runs that differ in numbers only are trained as one program.
         group_size: the most runs of such a program; null: as many as are fastest.
+
+    Raises:
+        UsageError: `group_size` is given without `fuse`.
     """
 
     max_parallel: Annotated[int, Range(1)] | None = None
     fuse: bool = True
     group_size: Annotated[int, Range(1)] | None = None
 
+    def __post_init__(self) -> None:
+        if unread := unread_group_size(self.fuse, self.group_size):
+            raise UsageError([f"hydra.launcher.{unread}"])
+
 
 def train(
-    requests: Sequence[Request], settings: LocalSettings
+    requests: Sequence[Request],
+    settings: LocalSettings,
+    *,
+    answered: bool = True,
+    told: set[str] | None = None,
+    watcher: Watcher | None = None,
 ) -> Iterator[tuple[Request, float | Exception | None]]:
     """Trains runs and shows how they end; yields each with its best value, or the error why there is none.
+
+    Args:
+        requests: the runs.
+        settings: of the launcher.
+        answered: whether what they say together is printed at the end.
+        told: of a sweep that is trained step by step, what was said before and is not said again; then
+            neither the plan nor the end of each run is shown.
+        watcher: is told of each run once when it starts and once when it has ended.
 
     Raises:
         Stopped: a signal came; all runs that had started have made a checkpoint.
         OSError: a log cannot be written.
     """
     distinct = list({(request.home, request.id): request for request in requests}.values())
-    observer = _Reporter(distinct)
+    observer = _Reporter(distinct, watcher, told)
     try:
         with observer.shown:
             outcomes = pool.train_all(
@@ -58,9 +80,25 @@ def train(
             )
     finally:
         if observer.outcomes:
-            tell(observer.outcomes, distinct)
+            tell(observer.outcomes, distinct, whole=told is None)
+            if answered:
+                tell_answer(observer.outcomes, distinct)
+                if len(distinct) > 1:
+                    homes = [request.home for request in distinct]
+                    wanted = any(request.config.get("mean_runs", True) for request in distinct)
+                    tell_tensorboard(homes, wanted)
     for outcome in outcomes:
         yield outcome.request, _value(outcome)
+
+
+class Watcher(Protocol):
+    """Follows the runs of a sweep."""
+
+    def started(self, request: Request) -> None:
+        """Takes a run that is about to start, or to go on in a smaller group."""
+
+    def ended(self, request: Request, value: float | Exception | None) -> None:
+        """Takes a run that has ended, with its best value, or the error why there is none."""
 
 
 class _Reporter:
@@ -68,13 +106,16 @@ class _Reporter:
 
     Args:
         requests: the runs of the sweep, each once.
+        watcher: is told of each run; None: nobody is.
+        told: see `train`.
 
     Attributes:
         shown: what the person sees.
         outcomes: of the runs that have ended, in that order.
     """
 
-    def __init__(self, requests: Sequence[Request]) -> None:
+    def __init__(self, requests: Sequence[Request], watcher: Watcher | None, told: set[str] | None) -> None:
+        self._watcher = watcher
         self.outcomes: list[Outcome] = []
         homes = {request.home for request in requests}
         placed = {(home, run): job for home in homes for run, job in Ledger(home).placed().items()}
@@ -83,7 +124,7 @@ class _Reporter:
         self._states: Mapping[str, State] = {}
         with contextlib.suppress(Failure):  # there is no cluster here
             self._states = states(self._placed.values())
-        self.shown = Shown(requests)
+        self.shown = Shown(requests, told=told)
 
     def other_trainer(self, request: Request) -> str:
         """Names the process that trains a run, or the cluster's job that will; '' if there is none."""
@@ -98,20 +139,31 @@ class _Reporter:
         """Shows news about the whole sweep."""
         self.shown.say(key, text)
 
+    def started(self, requests: Sequence[Request]) -> None:
+        """Shows that runs begin, and tells the watcher."""
+        self.shown.started(requests)
+        if self._watcher:
+            for request in requests:
+                self._watcher.started(request)
+
     def ended(self, outcome: Outcome) -> None:
         """Shows that a run has ended."""
         self.outcomes.append(outcome)
         self.shown.ended(outcome)
+        if self._watcher:
+            self._watcher.ended(outcome.request, _value(outcome))
 
     def tick(self) -> None:
-        """Redraws the progress bar."""
+        """Shows how far the runs have come."""
         self.shown.tick()
 
 
 def _value(outcome: Outcome) -> float | Exception | None:
-    if status(outcome) in ENDED:
+    if status(outcome) in EXIT_CODES:
         return record.read(outcome.request.folder)["best"]["value"]
-    refused = outcome.exit_code == REFUSED
-    error = UsageError(outcome.last) if refused else Failure("\n".join(outcome.last))
+    error: Exception = UsageError(outcome.last)
+    if outcome.exit_code != REFUSED:
+        kind = Untried if outcome.exit_code in UNTRIED else Failure
+        error = kind("\n".join(outcome.last))
     error.add_note(REPORTED)
     return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from sweepwise.store.request import Request
@@ -19,10 +20,15 @@ class Observer(Protocol):
         """Takes news about the whole sweep, under a keyword.
 
         Args:
-            key: 'plan': which runs are trained together, before any is started; 'again': why a group came to
-                an end, and how many of its runs go on in smaller groups.
+            key: 'plan': which runs are trained together, before any is started; 'note': what some of them
+                note of their settings, before too; 'again': why a group came to an end, and how many of its
+                runs go on in smaller groups.
             text: the news.
         """
+        ...
+
+    def started(self, requests: Sequence[Request]) -> None:
+        """Takes the runs that a process is about to train; again where a group is made smaller."""
         ...
 
     def ended(self, outcome: Outcome) -> None:
@@ -42,6 +48,9 @@ class Unobserved:
         return ""
 
     def say(self, key: str, text: str) -> None:
+        """Nothing."""
+
+    def started(self, requests: Sequence[Request]) -> None:
         """Nothing."""
 
     def ended(self, outcome: Outcome) -> None:

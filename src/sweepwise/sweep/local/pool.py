@@ -18,21 +18,23 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
-from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, Failure
+from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, REFUSED, Failure
 from sweepwise.provenance import environment, origin, sources
 from sweepwise.provenance.changes import Changed, already_ended
 from sweepwise.run import load
 from sweepwise.store.folders import SWEEP, remove_empty
 from sweepwise.store.request import Request
-from sweepwise.store.status import ENDED
+from sweepwise.store.status import EXIT_CODES
+from sweepwise.sweep import notes
+from sweepwise.sweep.announced import announced
 from sweepwise.sweep.cluster.ledger import LOGS
-from sweepwise.sweep.local import groups, machine
+from sweepwise.sweep.local import beforehand, groups, machine
 from sweepwise.sweep.local.child import Child, Ending, start_child
 from sweepwise.sweep.local.fork import BRIEF_SECONDS, TICK_SECONDS
 from sweepwise.sweep.local.groups import Unit
 from sweepwise.sweep.local.observer import UNOBSERVED, Observer
 from sweepwise.sweep.outcome import Outcome
-from sweepwise.sweep.summary import number
+from sweepwise.sweep.summary import expect_in_tensorboard, forget_in_tensorboard, number
 from sweepwise.system import signals
 from sweepwise.system.atomic import make_folder
 
@@ -85,7 +87,16 @@ def train_all(
             waiting.append(request)
     if waiting:
         _prepare(waiting)
+        known = beforehand.look(waiting)
+        for place, faults in known.faults.items():
+            end(Outcome(waiting[place], REFUSED, last=[f"error: {fault}" for fault in faults]))
+        noted = notes.lines([(waiting[place].overrides, said) for place, said in known.notes.items()])
+        if left := len(waiting) - len(known.notes) - len(known.faults) if noted else 0:
+            noted.append(f"{number(left)} not looked at yet: their notes stand beside the results")
+        waiting = [request for request in waiting if _key(request) not in outcomes]
+    if waiting:
         made = [level for request in waiting for level in make_folder(_logs(request))]
+        expect_in_tensorboard(waiting)
         try:
             gpus = machine.slots(waiting, max_parallel)
             units: Sequence[Unit] = [Unit([request], False) for request in waiting]
@@ -93,8 +104,12 @@ def train_all(
                 grouped = groups.groups(waiting, len(gpus), group_size, machine.free_memory(gpus))
                 observer.say("plan", str(grouped))
                 units = grouped.units
-            _Pool(gpus, units, suffix, observer, end).train()
+            for note in noted:
+                observer.say("note", note)
+            with announced(waiting):
+                _Pool(gpus, units, suffix, observer, end).train()
         finally:
+            forget_in_tensorboard(waiting)
             remove_empty(made)  # as far as nothing is in them
     return [outcomes[_key(request)] for request in requests]
 
@@ -114,7 +129,7 @@ def _earlier_outcome(request: Request) -> Outcome | None:
     except (Failure, OSError) as error:
         code = CHANGED if isinstance(error, Changed) else FAILED
         return Outcome(request, code, last=str(error).splitlines())
-    return Outcome(request, ENDED[known["status"]]) if known else None
+    return Outcome(request, EXIT_CODES[known["status"]]) if known else None
 
 
 def _prepare(requests: Sequence[Request]) -> None:
@@ -224,6 +239,7 @@ class _Pool:
 
     def _start(self, slot: int, unit: Unit) -> None:
         logs = [_logs(request) / f"{request.id}{self._suffix}.log" for request in unit.requests]
+        self._observer.started(unit.requests)
         with signals.blocked():  # each process that exists is sent the signal
             self._children[slot] = start_child(unit, logs, self._gpus[slot])
 

@@ -1,0 +1,140 @@
+"""What a search draws from: Hydra's overrides, and the keys whose range a yaml says, as a `Space`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override
+from omegaconf import DictConfig
+
+from hydra_plugins.sweepwise_plugins import _ranges
+from hydra_plugins.sweepwise_plugins._compose import _Composer
+from sweepwise.cli import swept
+from sweepwise.cli.options import Confs
+from sweepwise.cli.priors import prior_of
+from sweepwise.errors import UsageError, did_you_mean
+from sweepwise.results.run_folder import is_replicate
+from sweepwise.search.space import ByOption, Choice, Number, Overrides, Parameter, Space
+
+OF_INTERVALS, OF_LISTS = ("log", "int"), ("ordered",)  # tags
+
+
+def space_of(loader: ConfigLoader, config: DictConfig, overrides: Sequence[Override]) -> Space:
+    """The space of a search.
+
+    Seeds that are listed (`seed.value=0,1,2`, `data.split_seed=...`) are no parameters: each point is
+    repeated with all of them.
+
+    Args:
+        loader: Hydra's.
+        config: of the sweep; its `hydra.sweeper.search` names keys whose range a yaml says.
+        overrides: of the sweep; the last one of a key counts.
+
+    Raises:
+        UsageError: with every fault of a range; or there is none.
+    """
+    confs = Confs(loader, config.hydra.job.config_name, config.hydra.overrides.hydra)
+    faults: list[str] = []
+    found: dict[str, Parameter | Override] = {}
+    for override in overrides:
+        key = override.get_key_element()
+        found.pop(key, None)
+        try:
+            drawn = override.is_sweep_override() and not _repeats(override)
+            found[key] = _parameter(override, confs) if drawn else override
+        except UsageError as error:
+            faults += error.faults
+    for key in swept.searched(config):
+        try:
+            found[key] = found.get(key) or _by_prior(key, loader, config, confs)
+        except UsageError as error:
+            faults += error.faults
+    if faults:
+        raise UsageError(list(dict.fromkeys(faults)))
+    parameters = tuple(one for one in found.values() if not isinstance(one, Override))
+    if not parameters:
+        raise UsageError(
+            [
+                "hydra/sweeper: there is nothing to draw from: give a range, such as "
+                "'optimizer.lr=tag(log,interval(1e-4,0.1))', or name keys whose range is known, such as "
+                "hydra.sweeper.search=[optimizer.lr]"
+            ]
+        )
+    given = [one for one in found.values() if isinstance(one, Override)]
+    repeated = [
+        [f"{one.get_key_element()}={value}" for value in _values(one)] for one in given if _repeats(one)
+    ]
+    composer = _Composer(loader, config)
+
+    def kept(overrides: Overrides) -> Overrides:
+        return tuple(composer.kept(overrides))
+
+    return Space(
+        parameters,
+        tuple(_fixed(one) for one in given if not _repeats(one)),
+        tuple(itertools.product(*repeated)),
+        kept,
+    )
+
+
+def _fixed(override: Override) -> str:
+    if override.is_delete():
+        return str(override.input_line)
+    return f"{override.get_key_element()}={override.get_value_element_as_str()}"
+
+
+def _repeats(override: Override) -> bool:
+    return override.is_discrete_sweep() and is_replicate(override.key_or_group)
+
+
+def _by_prior(key: str, loader: ConfigLoader, config: DictConfig, confs: Confs) -> Parameter:
+    """The parameter of a key whose range a yaml says."""
+    groups = swept.chosen(config) | swept.swept_groups(loader, confs.repository, config)
+    prior = prior_of(confs, key, groups)
+    ranges = {}
+    for option, text in prior.ranges.items():
+        (override,) = _ranges.parsed([f"{key}={text}"], loader)
+        ranges[option] = _parameter(override, confs)
+    return ByOption(key, prior.group, ranges) if prior.group else ranges[""]
+
+
+def _parameter(override: Override, confs: Confs) -> Choice | Number:
+    """What an override draws from.
+
+    Raises:
+        UsageError: nothing can be drawn from it.
+    """
+    key, sweep, line = override.get_key_element(), override._value, override.input_line
+    tags = sorted(getattr(sweep, "tags", ()))
+    known = OF_INTERVALS if isinstance(sweep, IntervalSweep) else OF_LISTS
+    if wrong := [tag for tag in tags if tag not in known]:
+        others = [*OF_LISTS, *OF_INTERVALS]
+        fault = f"the tag {wrong[0]!r} is for {'a list' if wrong[0] in OF_LISTS else 'an interval'}"
+        if wrong[0] not in others:
+            fault = f"unknown tag {wrong[0]!r}; {did_you_mean(wrong[0], others)}"
+        raise UsageError([f"{line}: {fault}; leave it out" if wrong[0] in others else f"{line}: {fault}"])
+    if not isinstance(sweep, IntervalSweep):
+        values = _values(override)
+        if not values:
+            raise UsageError([f"{line}: has no values; give at least one"])
+        return Choice(key, tuple(values), "ordered" in tags)
+    if swept.is_group(confs.repository, override.key_or_group):
+        options = ",".join(confs.repository.get_group_options(override.key_or_group)[:2])
+        raise UsageError(
+            [f"{line}: {key} is a group of options, which no interval has; list some: {key}={options}"]
+        )
+    low, high = sweep.start, sweep.end
+    assert low is not None and high is not None
+    whole = "int" in tags or (isinstance(low, int) and isinstance(high, int))
+    return Number(key, low, high, "log" in tags, whole)
+
+
+def _values(override: Override) -> list[str]:
+    """The values of a list, as overrides write them; shuffle() would draw their order anew at each start."""
+    sweep = override._value
+    if isinstance(sweep, ChoiceSweep) and sweep.shuffle:
+        override = replace(override, _value=replace(sweep, shuffle=False))
+    return list(override.sweep_string_iterator())

@@ -1,0 +1,1 @@
+"""What values say of settings: intervals, differences, verdicts, effects; pure functions."""

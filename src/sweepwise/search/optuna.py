@@ -1,0 +1,225 @@
+"""A search by a sampler of Optuna, which suggests points from what is known of those before.
+
+Nothing is stored: a study in memory is asked and told in the same order again, and the same seed and the same
+results give the same suggestions. So a search that is started again asks for the same runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sweepwise.errors import reason
+from sweepwise.search.brackets import rungs
+from sweepwise.search.halving import Training, reached, value_at
+from sweepwise.search.optuna_journal import write
+from sweepwise.search.optuna_study import OptunaSettings, quiet, study
+from sweepwise.search.random import numbered
+from sweepwise.search.space import Choice, Number, Overrides, Space
+from sweepwise.search.strategy import Decision, Known, Step, Trial
+
+if TYPE_CHECKING:
+    import optuna
+
+MOST_IN_VAIN = 100  # suggestions in a row that were there already, before the search is at its end
+LOST = ("diverged",)  # statuses that count as no better than the worst
+WHOLE = Training(1)
+
+
+class Optuna:
+    """Asks for what a sampler suggests; a pruner may end points of a batch at rungs.
+
+    Args:
+        space: what is drawn from; at least one parameter.
+        settings: which sampler and pruner, and how many points.
+        training: of every run.
+
+    Raises:
+        UsageError: Optuna, or what the sampler needs, is not installed; there is no rung.
+    """
+
+    def __init__(self, space: Space, settings: OptunaSettings, training: Training = WHOLE) -> None:
+        self._space, self._settings, self._training = space, settings, training
+        self._rungs: tuple[int, ...] = ()
+        if settings.pruner != "none":
+            every = training.validate_every
+            first = -(-settings.min_epochs // every) * every
+            self._rungs = rungs(training.epochs, settings.eta, first)
+        self._begin()
+
+    def _begin(self) -> None:
+        self.study = study(self._settings, self._rungs, self._training.epochs)
+        self._used: dict[tuple[Overrides, int | None], float] = {}  # what decided, by run and epoch
+        self._values: dict[Overrides, float | None] = {}  # by point
+        self._asked: list[tuple[optuna.Trial, Overrides]] = []  # of the batch that is not told yet
+        self._pruned: set[Overrides] = set()  # of the batch
+        self._level = 0  # of its rungs
+        self._exhausted = False
+        self._news: list[Decision] = []
+        self._last: Step | None = None
+
+    def write_journal(self, path: Path) -> str:
+        """Writes what the study was told, for Optuna's dashboard; why it could not, '' if it could."""
+        settings = self._settings
+        what = repr(
+            (self._space.parameters, self._space.fixed, settings.at_once, settings.pruner, self._rungs)
+        )
+        digest = hashlib.sha256(what.encode()).hexdigest()[:8]
+        try:
+            with quiet():
+                write(path, self.study, f"{settings.sampler}, seed {settings.seed}, {digest}")
+        except Exception as error:  # the search does without it
+            return reason(error)
+        return ""
+
+    def next(self, known: Known) -> Step:
+        """The next batch of suggestions, or those of a batch that go on: a function of seed and results."""
+        if not all(
+            run in known and _same(value_at(known[run], end), value)
+            for (run, end), value in self._used.items()
+        ):
+            self._begin()
+        with quiet():
+            while batch := self._batch():
+                end = self._rungs[self._level] if self._level < len(self._rungs) else None
+                going = [point for point in batch if point not in self._pruned]
+                trials = [
+                    Trial(run, end)
+                    for point in going
+                    for run in self._space.runs(point)
+                    if run not in known or not reached(known[run], end)
+                ]
+                if trials:
+                    return self._last or self._step(batch, trials, end)
+                self._last = None
+                if going and end is not None:
+                    self._judge(going, known, end)
+                else:
+                    self._tell(known)
+        if not self._last:
+            decision = self._end()
+            self._last = Step((*self._news, decision), said=(decision.why,))
+        return self._last
+
+    def _step(self, batch: Sequence[Overrides], trials: Sequence[Trial], end: int | None) -> Step:
+        first = len(self._values) + 1
+        said = self._source(first, first + len(batch) - 1)
+        if self._level:
+            said = f"{len(batch) - len(self._pruned)} of {len(batch)} points go on"
+        else:
+            self._news += [self._begun(number, point) for number, point in enumerate(batch, first)]
+        said += f", to epoch {end}" if end is not None else ""
+        self._last, self._news = Step(tuple(self._news), tuple(trials), (said,)), []
+        return self._last
+
+    def _batch(self) -> list[Overrides]:
+        """The points that are asked for, each once; empty at the end."""
+        settings = self._settings
+        size = min(settings.at_once, settings.trials - len(self._values))
+        in_vain = 0
+        while not self._exhausted and len(batch := _distinct(self._asked)) < size:
+            trial = self.study.ask()
+            point = self._drawn(trial)
+            if point in self._values:  # told at once what is known of it
+                self._tell_one(trial, self._values[point])
+            else:
+                self._asked.append((trial, point))
+            is_new = point not in self._values and point not in batch
+            in_vain = 0 if is_new else in_vain + 1
+            distinct = len(self._values) + len(batch) + is_new
+            self._exhausted = in_vain == MOST_IN_VAIN or distinct == self._space.size
+        return _distinct(self._asked)
+
+    def _drawn(self, trial: optuna.Trial) -> Overrides:
+        """The point that a trial suggests, rounded as it is used."""
+
+        def suggested(parameter: Choice | Number) -> str:
+            of_all = parameter in self._space.parameters
+            name = parameter.key if of_all else f"{parameter.key}={parameter}"
+            if isinstance(parameter, Choice) and not parameter.ordered:
+                return str(trial.suggest_categorical(name, parameter.options))
+            if isinstance(parameter, Choice):
+                return parameter.options[trial.suggest_int(name, 0, parameter.size - 1)]
+            low, high, log = parameter.low, parameter.high, parameter.log
+            if parameter.whole:
+                return parameter.text(trial.suggest_int(name, int(low), int(high), log=log))
+            return parameter.text(trial.suggest_float(name, low, high, log=log))
+
+        return self._space.drawn(suggested)
+
+    def _judge(self, going: Sequence[Overrides], known: Known, end: int) -> None:
+        """Asks the pruner who of a batch goes on from a rung; who has failed is left to the end."""
+        for trial, point in self._asked:
+            value = self._value(point, known, end) if point in going else None
+            if value is None:
+                continue
+            trial.report(value, end)
+            if point not in self._pruned and trial.should_prune():
+                self._pruned.add(point)
+                about = {"point": list(point), "epochs": end, "value": self._training.sign * value}
+                why = f"stays at epoch {end}: {self._settings.pruner} has pruned it"
+                self._news.append(Decision("drop", why, about))
+        self._level += 1
+
+    def _tell(self, known: Known) -> None:
+        """Tells the study what became of the batch, in the order in which it was asked for."""
+        from optuna.trial import TrialState
+
+        points = _distinct(self._asked)
+        for point in points:
+            self._values[point] = None if point in self._pruned else self._value(point, known, None)
+        worst = max((value for value in self._values.values() if value is not None), default=None)
+        for point in points:
+            runs = self._space.runs(point)
+            if self._values[point] is None and any(known[run].status in LOST for run in runs):
+                self._values[point] = worst
+        for trial, point in self._asked:
+            if point in self._pruned:
+                self.study.tell(trial, state=TrialState.PRUNED)
+            else:
+                self._tell_one(trial, self._values[point])
+        self._asked, self._pruned, self._level = [], set(), 0
+
+    def _tell_one(self, trial: optuna.Trial, value: float | None) -> None:
+        from optuna.trial import TrialState
+
+        if value is None:
+            self.study.tell(trial, state=TrialState.FAIL)
+        else:
+            self.study.tell(trial, value)
+
+    def _value(self, point: Overrides, known: Known, end: int | None) -> float | None:
+        """The mean of a point's runs at an epoch, lower is better; None if one of them has no value there."""
+        runs = self._space.runs(point)
+        values = [value_at(known[run], end) for run in runs]
+        self._used |= {(run, end): value for run, value in zip(runs, values, strict=True)}
+        return (
+            self._training.sign * math.fsum(values) / len(values) if all(map(math.isfinite, values)) else None
+        )
+
+    def _begun(self, number: int, point: Overrides) -> Decision:
+        about = {"point": list(point), "runs": len(self._space.replicates)}
+        return Decision("begin", self._source(number, number), about)
+
+    def _source(self, first: int, last: int) -> str:
+        known = f"from {len(self._values)} that are known" if self._values else "before any is known"
+        return f"{numbered(first, last)}, suggested by {self._settings.sampler} {known}"
+
+    def _end(self) -> Decision:
+        values = {point: value for point, value in self._values.items() if value is not None}
+        tried = f"{len(self._values)} points have been tried"
+        few = len(self._values) < self._settings.trials
+        why = f"{tried}, and {self._settings.sampler} suggests no others" if few else f"all {tried}"
+        best = min(values, key=lambda point: values[point]) if values else ()
+        return Decision("end", why, {"points": len(self._values), "best": list(best)})
+
+
+def _distinct(asked: Sequence[tuple[optuna.Trial, Overrides]]) -> list[Overrides]:
+    return list(dict.fromkeys(point for _, point in asked))
+
+
+def _same(one: float, other: float) -> bool:
+    return one == other or (math.isnan(one) and math.isnan(other))

@@ -1,0 +1,115 @@
+"""Studies of Optuna by plain names of its samplers and pruners; all that they draw follows from a seed."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from sweepwise.config.ranges import Range
+from sweepwise.errors import UsageError
+
+if TYPE_CHECKING:
+    import optuna
+
+SAMPLERS = {
+    "tpe": "TPESampler",
+    "gp": "GPSampler",
+    "cmaes": "CmaEsSampler",
+    "nsgaii": "NSGAIISampler",
+    "random": "RandomSampler",
+    "qmc": "QMCSampler",
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    "tpe": {"constant_liar": True},  # points of a batch keep away from one another
+    "gp": {"warn_independent_sampling": False},
+    "cmaes": {"warn_independent_sampling": False},
+    "qmc": {"warn_independent_sampling": False, "scramble": True},
+}
+NAME = "search"  # by which hyperband deals out trials
+
+
+@dataclass(frozen=True)
+class OptunaSettings:
+    """Keys of hydra/sweeper=optuna.
+
+    Args:
+        trials: points that are tried, each with all of its seeds; also those of earlier starts count.
+        sampler: of Optuna.
+        seed: of the sampler.
+        at_once: points that are suggested before one of them is known, to be trained together.
+        pruner: of Optuna, which decides at rungs who is trained no further.
+        min_epochs: the first rung; the others are eta, eta^2 ... times as many epochs.
+        eta: also of halving and hyperband, which let one of so many go on.
+    """
+
+    trials: Annotated[int, Range(1)] = 32
+    sampler: Literal["tpe", "gp", "cmaes", "nsgaii", "random", "qmc"] = "tpe"
+    seed: Annotated[int, Range(0)] = 0
+    at_once: Annotated[int, Range(1)] = 8
+    pruner: Literal["none", "median", "halving", "hyperband"] = "none"
+    min_epochs: Annotated[int, Range(1)] = 1
+    eta: Annotated[int, Range(2)] = 3
+
+
+def study(settings: OptunaSettings, rungs: Sequence[int], epochs: int) -> optuna.Study:
+    """A new study in memory, for values of which lower ones are better.
+
+    Args:
+        settings: of the search.
+        rungs: at which it prunes; none without a pruner.
+        epochs: of a whole training.
+
+    Raises:
+        UsageError: Optuna, or what the sampler needs, is not installed.
+    """
+    needed = ["optuna", *(["cmaes"] if settings.sampler == "cmaes" else [])]
+    for package in needed:
+        if not _is_there(package):
+            way_out = "pip install 'sweepwise[optuna]'"
+            raise UsageError([f"hydra/sweeper=optuna: {package} is not installed; {way_out}"])
+    import optuna
+
+    with quiet():
+        kind = getattr(optuna.samplers, SAMPLERS[settings.sampler])
+        sampler = kind(seed=settings.seed, **OPTIONS.get(settings.sampler, {}))
+        pruner = _pruner(settings, rungs, epochs)
+        return optuna.create_study(study_name=NAME, sampler=sampler, pruner=pruner, direction="minimize")
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # its place among the modules is taken
+        return False
+
+
+def _pruner(settings: OptunaSettings, rungs: Sequence[int], epochs: int) -> optuna.pruners.BasePruner:
+    import optuna
+
+    if settings.pruner == "none":
+        return optuna.pruners.NopPruner()
+    if settings.pruner == "median":
+        return optuna.pruners.MedianPruner()
+    first, eta = rungs[0], settings.eta
+    if settings.pruner == "halving":
+        return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=eta)
+    return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=epochs, reduction_factor=eta)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """While entered, Optuna prints no line a trial, and warns of nothing that cannot be changed here."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
