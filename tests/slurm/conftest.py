@@ -225,10 +225,20 @@ class Cluster:
 
     def accounted(self, job: str, *states: str) -> None:
         """Waits until the accounting tells these states of a job's attempts, in this order."""
+        self._wait_for_history(job, lambda history: history == list(states))
+
+    def completed(self, job: str) -> list[str]:
+        """Waits until the accounting tells that a job's last attempt has completed; returns the states of all."""
+        self._wait_for_history(job, lambda history: history[-1:] == ["COMPLETED"])
+        return self.history(job)
+
+    def _wait_for_history(self, job: str, is_so: Callable[[list[str]], bool]) -> None:
         try:
-            wait_until(lambda: self.history(job) == list(states))
-        except AssertionError:
-            raise AssertionError(f"{job}: {self.history(job)}, not {list(states)}") from None
+            wait_until(lambda: is_so(self.history(job)))
+        except AssertionError as error:
+            known = self.ask("sacct", "-DXP", f"--jobs={job}", "--format=JobID,State,ExitCode,Submit,Start,End,NodeList")
+            queued = self.ask("squeue", "--states=all", f"--jobs={job}", "--format=%i %T %r %M %N")
+            raise AssertionError(f"{error}\n{known}\n{queued}") from None
 
     def node_of(self, job: str) -> str:
         return self.ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%N").strip()

@@ -17,9 +17,8 @@ def test_single_and_packed_jobs_go_on_after_their_limit(cluster, tmp_path):
     assert "1 finished" in said[0] and "4 finished" in said[1]
     for sweep, overrides in ((alone, "init=xavier"), (packed, SEEDS)):
         (job,) = sweep.jobs()
-        cluster.wait_until(lambda job=job: cluster.history(job)[-1:] == ["COMPLETED"])
-        history = cluster.history(job)
-        assert len(history) >= 3 and set(history[:-1]) == {"REQUEUED"} and history[-1] == "COMPLETED"
+        history = cluster.completed(job)
+        assert len(history) >= 3 and set(history[:-1]) == {"REQUEUED"}
         for record in sweep.records():
             begun = [attempt["from_step"] for attempt in record["attempts"]]
             assert begun == sorted(begun) and 3 <= len(begun) <= len(history)  # one may end before it begins
