@@ -1,6 +1,7 @@
 """What is made of the answers of Slurm's commands; of a real Slurm in tests/slurm."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from sweepwise.errors import Failure
 from sweepwise.sweep.cluster import jobs
 from sweepwise.sweep.cluster.jobs import GONE, State
+from sweepwise.sweep.cluster.plan import Plan
 
 
 @pytest.fixture
@@ -113,3 +115,26 @@ def test_a_process_of_another_program_is_no_job():
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert jobs.local_states([str(other.pid)]) == {str(other.pid): GONE}
     other.communicate(b"\n")
+
+
+LATE_WARNING = """
+import atexit, os, sys
+from sweepwise.sweep import job
+
+atexit.register(lambda: os.kill(os.getpid(), {number}))
+job._train = lambda *task: {code}
+sys.exit(job.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+@pytest.mark.parametrize("code", [0, 1])
+def test_a_warning_while_python_ends_changes_nothing(tmp_path, number, code):
+    folder = tmp_path / ".sweep" / "submissions" / "one"
+    folder.mkdir(parents=True)
+    plan = Plan([], [[]], [], ["train.py"]).write(folder)
+    task = {"JOB_ID": "1", "GLOBALID": "0", "NTASKS": "1"}
+    env = {**os.environ, "SUBMITIT_EXECUTOR": "local", **{f"SUBMITIT_LOCAL_{k}": v for k, v in task.items()}}
+    program = LATE_WARNING.format(number=int(number), code=code)
+    done = subprocess.run([sys.executable, "-c", program, str(plan), "0"], env=env, timeout=60)
+    assert done.returncode == code

@@ -251,6 +251,12 @@ class Cluster:
         self.node("crash-node", name)
 
     def boot_node(self, name: str) -> None:
+        """Boots a node, once the controller has given up what it had to tell the node before.
+
+        Slurm tells a node again and again to end a job, and by the job's number alone: heard after the boot,
+        that would end the job's next attempt.
+        """
+        wait_until(lambda: re.search(r"Agent queue size: +0\b", self.ask("sdiag")))
         self.node("boot-node", name)
 
     def unplug_node(self, name: str) -> None:

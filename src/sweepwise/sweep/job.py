@@ -91,7 +91,9 @@ def main(arguments: list[str]) -> int:
             signals.unblock()
             _set_torchrun_variables(task)
             index = int(arguments[1]) if len(arguments) > 1 else int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
-            return _train(plan, index, task)
+            code = _train(plan, index, task)
+            signals.block(WARNINGS)  # one that comes while Python ends must not become the job's end
+            return code
     except KeyboardInterrupt as stopped:
         received = stopped.signal if isinstance(stopped, signals.Stopped) else int(signal.SIGINT)
         print(f"signal        {stopped or 'interrupted'}", file=sys.stderr, flush=True)

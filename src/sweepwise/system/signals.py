@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any, Self
@@ -141,6 +141,11 @@ def blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def block(numbers: Iterable[signal.Signals]) -> None:
+    """Lets these signals wait in the kernel from now on."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
 
 
 def unblock() -> None:
