@@ -89,9 +89,13 @@ class SearchSweeper(RunSweeper):
             raise
         finally:
             self._save()
-        self._told.end(list(self._requests.values()), self._results)
+        self._conclude(strategy)
         raise_failed(self._returns)
         return self._returns
+
+    def _conclude(self, strategy: Strategy) -> None:
+        """Tells a person how the search has ended."""
+        self._told.end(list(self._requests.values()), self._results)
 
     def _begun(self, arguments: Sequence[str]) -> tuple[Strategy, list[Request]]:
         """The strategy, and the runs that it asks for first: faults are found before anything is written."""

@@ -44,7 +44,7 @@ def space_of(loader: ConfigLoader, config: DictConfig, overrides: Sequence[Overr
         found.pop(key, None)
         try:
             drawn = override.is_sweep_override() and not _repeats(override)
-            found[key] = _parameter(override, confs) if drawn else override
+            found[key] = parameter(override, confs) if drawn else override
         except UsageError as error:
             faults += error.faults
     for key in swept.searched(config):
@@ -74,13 +74,13 @@ def space_of(loader: ConfigLoader, config: DictConfig, overrides: Sequence[Overr
 
     return Space(
         parameters,
-        tuple(_fixed(one) for one in given if not _repeats(one)),
+        tuple(fixed(one) for one in given if not _repeats(one)),
         tuple(itertools.product(*repeated)),
         kept,
     )
 
 
-def _fixed(override: Override) -> str:
+def fixed(override: Override) -> str:
     if override.is_delete():
         return str(override.input_line)
     return f"{override.get_key_element()}={override.get_value_element_as_str()}"
@@ -97,11 +97,11 @@ def _by_prior(key: str, loader: ConfigLoader, config: DictConfig, confs: Confs) 
     ranges = {}
     for option, text in prior.ranges.items():
         (override,) = _ranges.parsed([f"{key}={text}"], loader)
-        ranges[option] = _parameter(override, confs)
+        ranges[option] = parameter(override, confs)
     return ByOption(key, prior.group, ranges) if prior.group else ranges[""]
 
 
-def _parameter(override: Override, confs: Confs) -> Choice | Number:
+def parameter(override: Override, confs: Confs) -> Choice | Number:
     """What an override draws from.
 
     Raises:

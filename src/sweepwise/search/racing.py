@@ -140,7 +140,7 @@ class _Race:
     """
 
     def __init__(self, settings: Sequence[tuple[str, ...]], sign: int, known: Known) -> None:
-        self._names = [",".join(setting) for setting in settings]
+        self._names = list(map(name_of, settings))
         self._settings, self._sign, self._known = settings, sign, known
         self.active = list(range(len(settings)))
         self.seen = self.runs = 0
@@ -242,6 +242,11 @@ class _Race:
         if dropped := len(self._names) - len(left):
             verdict += f"; {_settings(dropped)} dropped as surely worse"
         return Step((*self._decisions, Decision("end", why, about)), said=(f"{verdict}; {cost}", GUARANTEE))
+
+
+def name_of(setting: Sequence[str]) -> str:
+    """How a race names a setting."""
+    return ",".join(setting) or "the default"
 
 
 def _settings(number: int) -> str:

@@ -30,6 +30,8 @@ class Result:
         curve: the metric after each epoch that measured it, from 1 for the first epoch.
         epochs: that it has trained.
         seconds: that it took.
+        train: the same metric on the training part, at the epoch of the weights that it keeps; None if it was
+            not measured.
     """
 
     status: str
@@ -37,6 +39,7 @@ class Result:
     curve: Mapping[int, float] = field(default_factory=dict)
     epochs: int = 0
     seconds: float = 0.0
+    train: float | None = None
 
 
 Known = Mapping[tuple[str, ...], Result]  # by the overrides of a run

@@ -98,11 +98,19 @@ def result(request: Request, error: Any = None) -> Result:
     if status not in KNOWN:
         return Result(REFUSED if isinstance(error, UsageError) else FAILED)
     known = record.read(folder)
-    metric = known["best"]["metric"]
-    curve = {
-        line["epoch"] + 1: float(line[metric])
-        for line in run_folder.epochs(folder)
-        if isinstance(line.get(metric), (int, float)) and isinstance(line.get("epoch"), int)
-    }
+    best, metric = known["best"], known["best"]["metric"]
+    lines = {line["epoch"]: line for line in run_folder.epochs(folder) if isinstance(line.get("epoch"), int)}
+    curve = _curve(lines, metric)
+    same = f"train/{metric.partition('/')[2]}" if metric else ""
+    train = _curve(lines, same).get(best["epoch"] + 1) if isinstance(best.get("epoch"), int) else None
     trained = known["stopped"]["epoch"] + 1
-    return Result(status, known["best"]["value"], curve, trained, known.get("seconds", 0.0))
+    return Result(status, best["value"], curve, trained, known.get("seconds", 0.0), train)
+
+
+def _curve(lines: Mapping[int, Mapping[str, Any]], metric: str) -> dict[int, float]:
+    """The metric by epoch, from 1 for the first."""
+    return {
+        epoch + 1: float(line[metric])
+        for epoch, line in lines.items()
+        if isinstance(line.get(metric), (int, float))
+    }

@@ -1,0 +1,106 @@
+"""hydra/sweeper=guided: seeds, init, rate and schedule, regularisation, early stopping, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from hydra_plugins.sweepwise_plugins._search import SearchSweeper
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+    from sweepwise.search.guided.guided import Guided
+    from sweepwise.search.strategy import Strategy
+    from sweepwise.search.trained import Goal
+    from sweepwise.store.request import Request
+
+
+class GuidedSweeper(SearchSweeper):
+    """Follows the recommended order."""
+
+    def strategy(self, overrides: Sequence[Override], goal: Goal) -> Guided:
+        """The stages, with what the command leaves open for them."""
+        from hydra_plugins.sweepwise_plugins import _candidates
+        from sweepwise.search import halving_advice
+        from sweepwise.search.guided.guided import Guided, GuidedSettings
+        from sweepwise.search.guided.stage import Question
+
+        settings = self.checked(GuidedSettings)
+        base = self._request(())
+        loader = self.hydra_context.config_loader
+        given, candidates = _candidates.of(loader, self.config, overrides, base, self._request)
+        goals = {"metric": goal.metric, "mode": goal.mode}
+        full = () if "early_stop" in given else _candidates.trained_fully(overrides, goals)
+        return Guided(
+            Question(
+                metric=goal.metric,
+                training=halving_advice.training([base], goal.sign),
+                candidates=candidates,
+                untrained=_Untrained(self._request),
+                seeds=settings.seeds,
+                margin=settings.margin,
+                splits="split_seed" in base.config["data"],
+                given=given,
+                full=full,
+            ),
+            settings,
+        )
+
+    def _request(self, overrides: tuple[str, ...]) -> Request:
+        """The run with some overrides more; it is no run of the search."""
+        from hydra_plugins.sweepwise_plugins._compose import _Composer
+        from sweepwise.search.strategy import Trial
+
+        if not hasattr(self, "_composer"):
+            self._composer = _Composer(self.hydra_context.config_loader, self.config)
+        return self._composer.request(tuple(self._job(Trial(overrides))), 0)
+
+    def _conclude(self, strategy: Strategy) -> None:
+        """Prints the account, and writes it into the experiment's folder."""
+
+
+class _Untrained:
+    """Tells of settings what can be told without training them; each is asked once.
+
+    Args:
+        composed: the run with some overrides more.
+    """
+
+    def __init__(self, composed: Callable[[tuple[str, ...]], Request]) -> None:
+        self._composed = composed
+        self._known: dict[tuple[str, tuple[str, ...]], Any] = {}
+
+    def refused(self, overrides: tuple[str, ...]) -> str:
+        """See `search.guided.stage.Untrained`."""
+        from sweepwise.errors import UsageError
+        from sweepwise.tools import untrained
+
+        def found(overrides: tuple[str, ...]) -> str:
+            try:
+                return untrained.refused(self._composed(overrides))
+            except UsageError as error:
+                return "; ".join(error.faults)
+
+        return str(self._once("refused", overrides, found))
+
+    def complaints(self, overrides: tuple[str, ...]) -> Sequence[str]:
+        """See `search.guided.stage.Untrained`."""
+        from sweepwise.tools import untrained
+
+        found: Sequence[str] = self._once(
+            "complaints", overrides, lambda some: untrained.complaints(self._composed(some))
+        )
+        return found
+
+    def rate(self, overrides: tuple[str, ...]) -> float | str:
+        """See `search.guided.stage.Untrained`."""
+        from sweepwise.tools import untrained
+
+        found: float | str = self._once("rate", overrides, lambda some: untrained.rate(self._composed(some)))
+        return found
+
+    def _once(self, what: str, overrides: tuple[str, ...], find: Callable[[tuple[str, ...]], Any]) -> Any:
+        if (what, overrides) not in self._known:
+            self._known[what, overrides] = find(overrides)
+        return self._known[what, overrides]

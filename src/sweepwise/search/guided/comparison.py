@@ -1,0 +1,127 @@
+"""Compares settings as thoroughly as a purse allows: a race, else halving with later or earlier rungs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sweepwise.search.guided.account import Compared, Cost
+from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse, follow, run_of, whole
+from sweepwise.search.guided.stage import Question, State, compared, counted, to_the_end
+from sweepwise.search.halving import Halving, HalvingSettings
+from sweepwise.search.racing import Racing, RacingSettings, name_of
+
+FEWEST = 3  # seeds with which a race begins
+RACED = 8  # settings at most
+ETA = 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison has found.
+
+    Attributes:
+        ranking: of the settings that were trained to their end, the best first.
+        others: settings that were not.
+        how: in words.
+        left_open: in words.
+    """
+
+    ranking: tuple[Compared, ...] = ()
+    others: tuple[Compared, ...] = ()
+    how: str = ""
+    left_open: str = ""
+
+
+def race(
+    question: Question, state: State, settings: Sequence[Overrides], purse: Purse, stage: str
+) -> Course[Outcome]:
+    """Races settings; the purse must hold `FEWEST` seeds of each."""
+    base = to_the_end(question, state.overrides)
+    rules = RacingSettings(min_seeds=FEWEST, margin=question.margin, budget=_budget(purse, base, settings))
+    racing = Racing(settings, None, question.training.sign, rules)
+    step = yield from follow(racing, base, stage, purse.ledger)
+    end = step.decisions[-1].about
+    ranking = compared(purse.ledger, base, settings, range(int(end["seeds"])), question.training.sign)
+    left = len(end["left"])
+    seeds = f"{FEWEST} to {end['seeds']}" if end["seeds"] > FEWEST else f"{FEWEST}"
+    how = f"raced {counted(len(settings), 'setting')} with {seeds} seeds; {step.decisions[-1].why}"
+    best = next((row for row in ranking if name_of(row.overrides) == end.get("best")), None)
+    order = [best, *(row for row in ranking if row is not best)] if best else ranking
+    left_open = f"{counted(left - 1, 'other setting')} not surely worse" if left > 1 else ""
+    return Outcome(tuple(order), how=how, left_open=left_open)
+
+
+def _budget(purse: Purse, base: Overrides, settings: Sequence[Overrides]) -> int | None:
+    """Runs that a race may ask for, those that are known included."""
+    trainings = purse.trainings
+    if trainings is None:
+        return None
+    first = whole(base, settings, range(FEWEST))
+    return max(len(first), trainings + len(first) - purse.ledger.price(first).runs)
+
+
+def can_race(question: Question, state: State, settings: Sequence[Overrides], purse: Purse) -> bool:
+    """Whether a race is worth beginning, and the purse has room for it."""
+    base = to_the_end(question, state.overrides)
+    return 1 < len(settings) <= RACED and purse.affords(whole(base, settings, range(FEWEST)))
+
+
+def halve(
+    question: Question,
+    state: State,
+    choices: Sequence[Sequence[Overrides]],
+    purse: Purse,
+    stage: str,
+    first: int = 1,
+) -> Course[Outcome | None]:
+    """Halves settings by the best way that the purse holds; None if it holds none.
+
+    Args:
+        question: what is searched.
+        state: what is decided.
+        choices: lists of settings, of which the first is taken that fits with as late a rung as can be.
+        purse: what may be spent.
+        stage: in whose name.
+        first: epochs before which nobody is judged, >= 1.
+    """
+    found = next(_fitting(question, state, choices, purse, first), None)
+    if found is None:
+        return None
+    settings, halving, seeds = found
+    base, ledger = to_the_end(question, state.overrides), purse.ledger
+    yield from follow(halving, base, stage, ledger)
+    ends = [setting for setting in settings if _is_at_its_end(ledger, base, setting, seeds)]
+    ranking = compared(ledger, base, ends, range(seeds), question.training.sign)
+    others = [Compared(setting, note="left behind") for setting in settings if setting not in ends]
+    how = (
+        f"halved {counted(len(settings), 'setting')} with {counted(seeds, 'seed')} each, first at epoch "
+        f"{halving.plan.brackets[0].rungs[0]} of {question.training.epochs}"
+    )
+    return Outcome(tuple(ranking), tuple(others), how, "settings that are slow at first were left behind")
+
+
+def _fitting(
+    question: Question, state: State, choices: Sequence[Sequence[Overrides]], purse: Purse, first: int
+) -> Iterator[tuple[Sequence[Overrides], Halving, int]]:
+    """Ways to halve, the best first: later rungs before more settings before more seeds.
+
+    Early ranks mislead more than a coarser grid does, and one seed of more settings finds more than several of
+    few, as those that come to the end are compared again.
+    """
+    rung = question.training.epochs // ETA
+    while rung >= first:
+        for settings, seeds in itertools.product(choices, range(state.seeds, 0, -1)):
+            if len(settings) < 2:
+                continue
+            runs = [[(*setting, f"seed.value={seed}") for seed in range(seeds)] for setting in settings]
+            halving = Halving(runs, question.training, HalvingSettings(eta=ETA, min_epochs=rung))
+            if purse.holds(Cost(len(settings) * seeds, halving.plan.cost)):
+                yield settings, halving, seeds
+        rung //= ETA
+
+
+def _is_at_its_end(ledger: Ledger, base: Overrides, setting: Overrides, seeds: int) -> bool:
+    runs = [run_of(base, setting, seed) for seed in range(seeds)]
+    return all(map(ledger.is_whole, runs))

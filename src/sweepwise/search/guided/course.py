@@ -1,0 +1,220 @@
+"""A stage as a procedure: it asks for runs, waits, and goes on with their results.
+
+A procedure is a generator of steps. When it goes on, the results of the runs that it has asked for stand in
+the ledger. It keeps nothing between two steps of a search: `Guided.next` follows it from its beginning each
+time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from sweepwise.search.guided.account import Cost
+from sweepwise.search.halving import PAUSED
+from sweepwise.search.strategy import Known, Result, Step, Strategy, Trial
+
+T = TypeVar("T")
+Course = Generator[Step, None, T]
+Overrides = tuple[str, ...]
+
+
+def key_of(override: str) -> str:
+    """The key that an override sets.
+
+    Example:
+        >>> key_of("optimizer.lr=0.1")
+        'optimizer.lr'
+    """
+    return override.partition("=")[0].lstrip("+")
+
+
+def merged(*parts: Iterable[str]) -> Overrides:
+    """Overrides together, the last one of a key counts; in one order, so the same run is the same tuple.
+
+    Example:
+        >>> merged(("init=xavier", "optimizer.lr=0.1"), ("optimizer.lr=1",), ())
+        ('init=xavier', 'optimizer.lr=1')
+    """
+    by_key = {key_of(text): text for part in parts for text in part}
+    return tuple(by_key[key] for key in sorted(by_key))
+
+
+def told(stage: str, step: Step) -> Step:
+    """A step whose decisions and lines name the stage that they are of."""
+    decisions = tuple(replace(one, about={"stage": stage, **one.about}) for one in step.decisions)
+    return replace(step, decisions=decisions, said=tuple(f"{stage}: {line}" for line in step.said))
+
+
+@dataclass
+class Ledger:
+    """What has been asked for while a search is followed.
+
+    Attributes:
+        whole: epochs of a whole training.
+        known: results of runs.
+        asked: by run, to which epoch.
+    """
+
+    whole: int
+    known: Known
+    asked: dict[Overrides, int] = field(default_factory=dict)
+
+    def end(self, trial: Trial) -> int:
+        """The last epoch that a trial may train."""
+        return self.whole if trial.epochs is None else trial.epochs
+
+    def missing(self, trials: Iterable[Trial]) -> list[Trial]:
+        """Those that go beyond what was asked for before."""
+        return [one for one in trials if self.asked.get(one.overrides, 0) < self.end(one)]
+
+    def ask(self, trials: Iterable[Trial]) -> None:
+        """Counts trials as asked for."""
+        self.asked |= {one.overrides: self.end(one) for one in self.missing(trials)}
+
+    def answers(self, trial: Trial) -> bool:
+        """Whether the result of a trial is known, as far as it was asked for."""
+        result = self.known.get(trial.overrides)
+        if result is None:
+            return False
+        return result.status != PAUSED or result.epochs >= self.end(trial) < self.whole
+
+    def result(self, run: Overrides) -> Result:
+        """What was known of a run when it had come as far as it has been asked for; not what followed."""
+        found, end = self.known[run], self.asked[run]
+        if end == self.whole or found.epochs <= end:
+            return found
+        curve = {epoch: value for epoch, value in found.curve.items() if epoch <= end}
+        return Result(PAUSED, None, curve, end, found.seconds * end / found.epochs)
+
+    def is_whole(self, run: Overrides) -> bool:
+        """Whether a run was asked for to its end."""
+        return self.asked.get(run) == self.whole and run in self.known
+
+    def value(self, run: Overrides) -> float | None:
+        """Of a run that was asked for to its end and has one."""
+        return self.known[run].value if self.is_whole(run) else None
+
+    def price(self, trials: Iterable[Trial]) -> Cost:
+        """What trials cost beyond what was asked for before, if none ends early."""
+        missing = self.missing(trials)
+        new = sum(one.overrides not in self.asked for one in missing)
+        return Cost(new, sum(self.end(one) - self.asked.get(one.overrides, 0) for one in missing))
+
+    @property
+    def cost(self) -> Cost:
+        """What has been asked for, as far as it was trained."""
+        results = {run: self.known[run] for run in self.asked if run in self.known}
+        epochs = {run: min(self.asked[run], result.epochs) for run, result in results.items()}
+        seconds = sum(
+            result.seconds * epochs[run] / result.epochs for run, result in results.items() if result.epochs
+        )
+        return Cost(len(self.asked), sum(epochs.values()), seconds)
+
+    @property
+    def seconds_an_epoch(self) -> float | None:
+        """Of the runs that were asked for to their end: later steps change nothing of these; None without."""
+        whole = [
+            self.known[run] for run, end in self.asked.items() if end == self.whole and run in self.known
+        ]
+        epochs = sum(result.epochs for result in whole)
+        return sum(result.seconds for result in whole) / epochs if epochs else None
+
+
+def follow(strategy: Strategy, base: Overrides, stage: str, ledger: Ledger) -> Course[Step]:
+    """Follows a strategy among settings that are named by how they differ from a base; returns its last step.
+
+    Args:
+        strategy: decides.
+        base: overrides that all its runs have besides.
+        stage: its decisions are said to be of this one.
+        ledger: has the results.
+    """
+    own: dict[Overrides, Result] = {}
+    while True:
+        step = strategy.next(own)
+        trials = tuple(Trial(merged(base, one.overrides), one.epochs) for one in step.trials)
+        yield told(stage, replace(step, trials=trials, said=step.said if trials else step.said[:1]))
+        if not trials:
+            return step
+        own |= {one.overrides: ledger.result(merged(base, one.overrides)) for one in step.trials}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a search may cost at most; None: as much as it takes.
+
+    Attributes:
+        runs: that are begun.
+        epochs: of all runs.
+        minutes: of training, summed over runs.
+    """
+
+    runs: int | None = None
+    epochs: int | None = None
+    minutes: float | None = None
+
+
+@dataclass(frozen=True)
+class Purse:
+    """What a stage may spend.
+
+    Attributes:
+        ledger: of the search so far.
+        limits: of the whole search.
+        share: of what is left when the stage begins, that it may use.
+        before: what the stages before have cost.
+    """
+
+    ledger: Ledger
+    limits: Limits
+    share: float
+    before: Cost
+
+    @property
+    def runs(self) -> int | None:
+        """Runs that may still be begun; None: any number."""
+        if self.limits.runs is None:
+            return None
+        part = self.share * (self.limits.runs - self.before.runs)
+        return max(0, int(part) - (self.ledger.cost.runs - self.before.runs))
+
+    @property
+    def epochs(self) -> int | None:
+        """Epochs that may still be trained; None: any number."""
+        rate = self.ledger.seconds_an_epoch
+        known = [self.limits.epochs] if self.limits.epochs is not None else []
+        if self.limits.minutes is not None and rate:
+            known.append(int(60 * self.limits.minutes / rate))
+        if not known:
+            return None
+        part = self.share * (min(known) - self.before.epochs)
+        return max(0, int(part) - (self.ledger.cost.epochs - self.before.epochs))
+
+    @property
+    def trainings(self) -> int | None:
+        """Whole trainings of new runs that may still be asked for; None: any number."""
+        epochs = None if self.epochs is None else self.epochs // self.ledger.whole
+        known = [limit for limit in (self.runs, epochs) if limit is not None]
+        return min(known) if known else None
+
+    def holds(self, cost: Cost) -> bool:
+        """Whether it has room for so many runs and epochs more."""
+        runs, epochs = self.runs, self.epochs
+        return (runs is None or cost.runs <= runs) and (epochs is None or cost.epochs <= epochs)
+
+    def affords(self, trials: Sequence[Trial]) -> bool:
+        """Whether it has room for these."""
+        return self.holds(self.ledger.price(trials))
+
+
+def whole(base: Overrides, settings: Iterable[Overrides], seeds: Iterable[int]) -> list[Trial]:
+    """Whole trainings of settings, with each of some seeds."""
+    numbers = list(seeds)
+    return [Trial(run_of(base, setting, seed)) for setting in settings for seed in numbers]
+
+
+def run_of(base: Overrides, setting: Overrides, seed: int) -> Overrides:
+    """The overrides of a run."""
+    return merged(base, setting, (f"seed.value={seed}",))

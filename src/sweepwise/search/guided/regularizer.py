@@ -1,0 +1,144 @@
+"""Does regularisation help? Only where there is a gap to close; one at a time, then the two best together."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import replace
+
+from sweepwise.search.guided import comparison
+from sweepwise.search.guided.account import Chapter, Compared
+from sweepwise.search.guided.course import (
+    Course,
+    Ledger,
+    Overrides,
+    Purse,
+    key_of,
+    merged,
+    run_of,
+    told,
+    whole,
+)
+from sweepwise.search.guided.stage import Question, State, compared, named, to_the_end
+from sweepwise.search.strategy import Decision, Step
+
+STAGE = "regularizer"
+QUESTION = "Does regularisation help?"
+GROUP = "regularizer"
+NONE = "no regularizer"
+
+
+def course(question: Question, state: State, purse: Purse) -> Course[State]:
+    """Measures the gap, compares regularizers one by one, and the two best together."""
+    if given := question.given.get(STAGE):
+        return state.after(Chapter(STAGE, QUESTION, given, "given by hand"))
+    base, ledger = to_the_end(question, state.overrides), purse.ledger
+    seeds = _seeds(ledger, base) or list(range(state.seeds))
+    without = whole(base, [()], seeds)
+    if not purse.affords(without):
+        return state.after(
+            Chapter(STAGE, QUESTION, NONE, "the budget has no room to compare", "whether it helps")
+        )
+    why = "what is decided so far, to see its gap between training and validation"
+    yield told(STAGE, Step((), tuple(without), (why,)))
+    gap, words = _gap(question, state, ledger, [one.overrides for one in without])
+    none = compared(ledger, base, [()], seeds, question.training.sign)
+    yield told(STAGE, Step((Decision("look", words, {"gap": gap}),), said=(words,)))
+    if gap is not None and gap <= (state.deviation or 0.0):
+        return state.after(Chapter(STAGE, QUESTION, NONE, words, compared=tuple(none)))
+    outcome = yield from _alone(question, state, purse, base)
+    if outcome is None:
+        how = f"{words}; the budget has no room to compare"
+        return state.after(Chapter(STAGE, QUESTION, NONE, how, "whether it helps", compared=tuple(none)))
+    ranking, how = yield from _with_both(question, state, purse, outcome, seeds)
+    left_open = outcome.left_open
+    close = list(dict.fromkeys([row.overrides for row in ranking[:3]] + [()]))
+    best = ranking[0]
+    if comparison.can_race(question, state, close, purse):
+        raced = yield from comparison.race(question, state, close, purse, STAGE)
+        if raced.ranking and raced.ranking[0].values:
+            best, how, left_open = raced.ranking[0], f"{how}; {raced.how}", raced.left_open or left_open
+            ranking = [*raced.ranking, *(row for row in ranking if row.overrides not in close)]
+    decided = named(best.overrides) if best.overrides else NONE
+    rows = (*ranking, *outcome.others)
+    return state.after(Chapter(STAGE, QUESTION, decided, f"{words}; {how}", left_open, best.overrides, rows))
+
+
+def _seeds(ledger: Ledger, base: Overrides) -> list[int]:
+    """Seeds with which the settings have been trained to their end."""
+    return [seed for seed in range(100) if ledger.is_whole(run_of(base, (), seed))]
+
+
+def _gap(
+    question: Question, state: State, ledger: Ledger, runs: Sequence[Overrides]
+) -> tuple[float | None, str]:
+    """By how much validation is worse than training, at the weights that are kept; None if not known."""
+    pairs = [(result.value, result.train) for run in runs if (result := ledger.known[run])]
+    gaps = [
+        question.training.sign * (value - train)
+        for value, train in pairs
+        if value is not None and train is not None
+    ]
+    if not gaps:
+        return None, "the gap between training and validation is not known"
+    gap = statistics.fmean(gaps)
+    noise = f", where runs differ by {state.deviation:.2g}" if state.deviation is not None else ""
+    return gap, f"validation is {'worse' if gap >= 0 else 'better'} than training by {abs(gap):.2g}{noise}"
+
+
+def _alone(
+    question: Question, state: State, purse: Purse, base: Overrides
+) -> Course[comparison.Outcome | None]:
+    """Each regularizer by itself, with all its strengths, or with a middle one."""
+    refused: list[Compared] = []
+    families = []
+    for family in question.candidates.regularizers:
+        if why := question.untrained.refused(merged(base, family[0])):
+            refused.append(Compared(family[0], note=why))
+        else:
+            families.append(family)
+    first = max(1, question.training.epochs // comparison.ETA)  # it acts late, when the training overfits
+    every = [variant for family in families for variant in family]
+    choices = [every, [family[0] for family in families]]
+    outcome = yield from comparison.halve(question, state, choices, purse, STAGE, first)
+    return outcome and replace(outcome, others=(*outcome.others, *refused))
+
+
+def _with_both(
+    question: Question, state: State, purse: Purse, outcome: comparison.Outcome, seeds: Sequence[int]
+) -> Course[tuple[list[Compared], str]]:
+    """The ranking with none, and with the two best together if both are better than none."""
+    base, sign, ledger = to_the_end(question, state.overrides), question.training.sign, purse.ledger
+    found = [row.overrides for row in outcome.ranking if row.values]
+    used = sorted({seed for row in outcome.ranking for seed in row.values} & set(seeds)) or list(seeds)
+    ranking = compared(ledger, base, [*found, ()], used, sign)
+    better = [row.overrides for row in ranking[: [row.overrides for row in ranking].index(())]]
+    by_option = list({_options(setting): setting for setting in reversed(better)}.values())[::-1]
+    how = outcome.how
+    if len(by_option) > 1:
+        both = together(by_option[0], by_option[1])
+        trials = whole(base, [both], used)
+        if purse.affords(trials) and not question.untrained.refused(merged(base, both)):
+            why = "the two best together"
+            about = {"setting": list(both), "runs": len(trials)}
+            yield told(STAGE, Step((Decision("begin", why, about),), tuple(trials), (why,)))
+            ranking = compared(ledger, base, [*found, (), both], used, sign)
+            how = f"{how}; {why}"
+    return ranking, how
+
+
+def _options(setting: Overrides) -> tuple[str, ...]:
+    """The regularizers of a setting."""
+    text = next((one.partition("=")[2] for one in setting if key_of(one) == GROUP), "")
+    return tuple(text.strip("[]").split(","))
+
+
+def together(one: Overrides, other: Overrides) -> Overrides:
+    """The regularizers of two settings in one.
+
+    Example:
+        >>> together(("regularizer=l1",), ("regularizer=dropout", "regularizer.dropout.p=0.2"))
+        ('regularizer=[l1,dropout]', 'regularizer.dropout.p=0.2')
+    """
+    options = ",".join((*_options(one), *_options(other)))
+    return merged(one, other, (f"{GROUP}=[{options}]",))
