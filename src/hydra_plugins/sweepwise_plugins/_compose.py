@@ -85,6 +85,17 @@ def _first_and_more(named: list[str]) -> str:
     return named[0] + (f" and {more:,} more run{'s' if more > 1 else ''}" if more else "")
 
 
+_last: tuple[ConfigLoader, DictConfig, dict[Keys, Base | Exception]] | None = None
+
+
+def _bases(loader: ConfigLoader, config: DictConfig) -> dict[Keys, Base | Exception]:
+    """What Hydra has composed for a sweep's config: a search hands over jobs again and again."""
+    global _last
+    if _last is None or _last[0] is not loader or _last[1] is not config:
+        _last = loader, config, {}
+    return _last[2]
+
+
 class _Composer:
     """Composes jobs, and keeps what they share."""
 
@@ -95,7 +106,7 @@ class _Composer:
         self._repository = self._confs.repository
         self._parser = OverridesParser.create(config_loader=loader)
         self._words: dict[str, Word] = {}
-        self._bases: dict[Keys, Base | Exception] = {}
+        self._bases = _bases(loader, config)
         self._firsts: dict[Keys, Sequence[Word]] = {}
         self._independent: dict[str, bool] = {}
         self._faults: dict[tuple[str, Keys], str] = {}
