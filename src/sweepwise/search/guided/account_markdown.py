@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from sweepwise.results.markup import code, escaped, one_line
 from sweepwise.search.guided.account import Account, Chapter, Compared
 from sweepwise.search.guided.account_result import (
-    NO_VALUE,
     conclusion,
     of_metric,
     of_test,
@@ -17,12 +16,15 @@ from sweepwise.search.guided.account_result import (
 )
 from sweepwise.search.guided.account_words import (
     PROGRAM,
+    capital,
     command,
     cost,
     finite,
+    in_short,
     is_decided,
     mean,
     name,
+    names,
     sentence,
     shortened,
     shown,
@@ -45,7 +47,7 @@ def markdown(account: Account, saved: str = "", program: Sequence[str] = PROGRAM
         [f"# Guided search by {_plain(account.metric)}"],
         [_direction(account)],
         _stages(account),
-        *(list(_stage(chapter)) for chapter in account.chapters),
+        *(list(_stage(*pair)) for pair in zip(account.chapters, names(account), strict=True)),
         list(_result(account)),
         list(_training(account, saved, program)),
         ["## Cost", "", _plain(sentence(cost(account.cost)))],
@@ -55,7 +57,7 @@ def markdown(account: Account, saved: str = "", program: Sequence[str] = PROGRAM
 
 def _direction(account: Account) -> str:
     better = "lower" if account.sign == 1 else "higher"
-    ended = f" {sentence(account.ended)}" if account.ended else ""
+    ended = f" The search ended: {sentence(account.ended)}" if account.ended else ""
     return _plain(f"{account.metric}: {better} is better.{ended}")
 
 
@@ -76,32 +78,28 @@ def _stages(account: Account) -> list[str]:
     return _table(("stage", "question", "decided", "cost"), rows) if rows else ["No stage is over."]
 
 
-def _stage(chapter: Chapter) -> Iterator[str]:
+def _stage(chapter: Chapter, unchanged: str) -> Iterator[str]:
     yield f"## {_plain(chapter.stage)}"
-    yield ""
-    decided = sentence(shortened(f"Decided: {chapter.decided}", TEXT_LETTERS))
-    how = sentence(shortened(chapter.how, TEXT_LETTERS))
-    yield _plain(f"{decided} {how}")
-    if chapter.left_open:
-        yield ""
-        yield _plain(sentence(shortened(f"Open: {chapter.left_open}", TEXT_LETTERS)))
+    for head, text in (("Decided", chapter.decided), ("How", chapter.how), ("Open", chapter.left_open)):
+        if text:
+            yield ""
+            yield f"{head}: {_plain(sentence(shortened(text, TEXT_LETTERS)))}"
     rows, left_out = shown(chapter, MOST_ROWS)
     if not rows:
         return
     yield ""
     heads = ("setting", "mean", "seeds", "epochs", "")
-    yield from _table(heads, [_row(one, chapter) for one in rows])
+    yield from _table(heads, [_row(one, chapter, unchanged) for one in rows])
     if left_out:
         yield ""
         yield f"and {left_out:,} more"
 
 
-def _row(one: Compared, chapter: Chapter) -> tuple[str, ...]:
-    value = mean(one)
+def _row(one: Compared, chapter: Chapter, unchanged: str) -> tuple[str, ...]:
     marks = ["decided"] if is_decided(one, chapter) else []
     return (
-        shortened(name(one), NAME_LETTERS),
-        NO_VALUE if value is None else f"{value:.4g}",
+        shortened(name(one, unchanged), NAME_LETTERS),
+        in_short(mean(one)),
         str(len(finite(one.values))),
         "all" if one.epochs is None else f"{one.epochs:,}",
         "; ".join([*marks, *([shortened(one.note, NAME_LETTERS)] if one.note else [])]),
@@ -109,7 +107,7 @@ def _row(one: Compared, chapter: Chapter) -> tuple[str, ...]:
 
 
 def _result(account: Account) -> Iterator[str]:
-    yield from ("## Result", "", _plain(sentence(conclusion(account))))
+    yield from ("## Result", "", _plain(capital(sentence(conclusion(account)))))
     one = of_metric(account)
     if one is None:
         return

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 from sweepwise.results.page.render import ASSETS as SHARED
 from sweepwise.results.page.render import STYLES
 from sweepwise.search.guided.account import Account, Chapter, Compared
-from sweepwise.search.guided.account_dots import dots
+from sweepwise.search.guided.account_dots import Row, dots
 from sweepwise.search.guided.account_result import (
     BETTER,
-    NO_VALUE,
     NONE,
     OPEN,
     SAME,
@@ -27,13 +26,18 @@ from sweepwise.search.guided.account_result import (
     tested_on,
 )
 from sweepwise.search.guided.account_words import (
+    DEFAULT,
+    NO_VALUE,
     PROGRAM,
+    capital,
     command,
     cost,
     finite,
+    in_short,
     is_decided,
     mean,
     name,
+    names,
     seeds,
     sentence,
     shortened,
@@ -48,7 +52,7 @@ ASSETS = Path(__file__).parent / "assets"
 MOST_ROWS = 12  # settings of a stage
 NAME_LETTERS = 300  # of a setting
 TEXT_LETTERS = 1000  # of a text of a stage
-NOT_CHECKED, KEPT = "not checked", "the default"
+NOT_CHECKED, DECIDED, RESULT = "not checked", "decided", "result"
 CLASSES = {BETTER: "better", WORSE: "valueless", SAME: "identical", OPEN: "undecided", NONE: "undecided"}
 
 
@@ -62,8 +66,9 @@ def html(account: Account, saved: str = "", program: Sequence[str] = PROGRAM) ->
     """
     one = of_metric(account)
     kind = one.kind if one else ""
-    badge = NOT_CHECKED if one is None else kind if account.found else KEPT
+    badge = NOT_CHECKED if one is None else kind if account.found else DEFAULT
     better = "lower" if account.sign == 1 else "higher"
+    ended = f" The search ended: {sentence(account.ended)}" if account.ended else ""
     found = [one, *of_test(account)] if one else []
     return _template().render(
         title=f"Guided search by {account.metric}",
@@ -73,9 +78,12 @@ def html(account: Account, saved: str = "", program: Sequence[str] = PROGRAM) ->
         ),
         kind=CLASSES.get(kind, "undecided") if account.found else "identical",
         badge=badge,
-        conclusion=sentence(conclusion(account)),
-        about=sentence(f"{account.metric}: {better} is better. {sentence(account.ended)}".strip()),
-        stages=[_stage(chapter, account) for chapter in account.chapters],
+        conclusion=capital(sentence(conclusion(account))),
+        about=f"{account.metric}: {better} is better.{ended}",
+        stages=[
+            _stage(chapter, unchanged, account)
+            for chapter, unchanged in zip(account.chapters, names(account), strict=True)
+        ],
         plot=_both(account),
         metrics=[row(one) for one in found],
         subject=subject(account),
@@ -100,9 +108,9 @@ def _template() -> Template:
     return environment.get_template("account.html.j2")
 
 
-def _stage(chapter: Chapter, account: Account) -> dict[str, Any]:
+def _stage(chapter: Chapter, unchanged: str, account: Account) -> dict[str, Any]:
     rows, left_out = shown(chapter, MOST_ROWS)
-    marks = ["decided" if is_decided(one, chapter) else "" for one in rows]
+    marks = [DECIDED if is_decided(one, chapter) else "" for one in rows]
     more = f"and {left_out:,} more" if left_out else ""
     return {
         "stage": chapter.stage,
@@ -111,7 +119,7 @@ def _stage(chapter: Chapter, account: Account) -> dict[str, Any]:
         "how": sentence(shortened(chapter.how, TEXT_LETTERS)),
         "left_open": sentence(shortened(chapter.left_open, TEXT_LETTERS)),
         "cost": cost(chapter.cost),
-        "plot": _plot(rows, [name(one) for one in rows], marks, account, more),
+        "plot": _plot(rows, [name(one, unchanged) for one in rows], marks, account, more),
     }
 
 
@@ -120,8 +128,8 @@ def _both(account: Account) -> dict[str, Any] | None:
     if not account.fresh:
         return None
     settings = [Compared((), account.chosen), Compared((), account.default)]
-    names = [subject(account), "the default"]
-    marks = ["result", ""] if account.found else ["", "result"]
+    names = [subject(account), DEFAULT]
+    marks = [RESULT, ""] if account.found else ["", RESULT]
     if is_default(account):
         settings, names, marks = settings[1:], names[1:], marks[1:]
     return _plot(settings, names, marks, account, "")
@@ -143,7 +151,7 @@ def _plot(
         return None
     drawn = dots(settings, account.sign)
     better = "left" if account.sign == 1 else "right"
-    caption = f"A dot is a seed, the line their mean; better is further {better}."
+    caption = f"A dot is a seed, the line and the number are their mean; better is further {better}."
     if drawn and any(one.beyond for one in drawn.rows):
         caption += " Values that are too bad for the axis are counted at its end."
     return {
@@ -158,17 +166,23 @@ def _plot(
     }
 
 
-def _row(one: Compared, named: str, mark: str, drawn: Any) -> dict[str, Any]:
-    value, values = mean(one), finite(one.values).values()
+def _row(one: Compared, named: str, mark: str, drawn: Row | None) -> dict[str, Any]:
+    values = list(finite(one.values).values())
     notes = [] if one.epochs is None else [f"after {one.epochs:,} epoch{'s' * (one.epochs != 1)}"]
     notes += [shortened(one.note, NAME_LETTERS)] if one.note else []
-    said = f"{value:.4g}" if value is not None else NO_VALUE
     return {
         "name": shortened(named, NAME_LETTERS),
         "decided": bool(mark),
-        "mark": mark,
+        "mark": mark if mark != RESULT else "",
         "note": "; ".join(notes),
-        "mean": said,
+        "mean": in_short(mean(one)),
         "dots": drawn,
-        "said": f"{seeds(len(values))} from {min(values):.4g} to {max(values):.4g}" if values else NO_VALUE,
+        "said": _said(values),
     }
+
+
+def _said(values: Sequence[float]) -> str:
+    """A row of dots in words."""
+    if not values:
+        return NO_VALUE
+    return f"{seeds(len(values))} from {in_short(min(values))} to {in_short(max(values))}"

@@ -11,11 +11,10 @@ from sweepwise.results.sentences import apart, decimals, number
 from sweepwise.results.statistics.difference import Difference, difference, resolution
 from sweepwise.results.statistics.estimate import Estimate, mean_interval
 from sweepwise.search.guided.account import Account
-from sweepwise.search.guided.account_words import finite, seeds, shortened
+from sweepwise.search.guided.account_words import NO_VALUE, finite, seeds, shortened
 
 BETTER, WORSE, SAME, OPEN, NONE = "better", "worse", "same", "not distinguishable", "no claim"
 NOT_CHECKED = "not compared with the default on fresh seeds, so how much it brings is not known"
-NO_VALUE = "no value"
 REFUSED = "the default is kept"
 SEEDS_LETTERS = 100  # of a list of seeds
 

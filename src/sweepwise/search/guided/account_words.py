@@ -12,7 +12,9 @@ from sweepwise.search.guided.account import Account, Chapter, Compared, Cost
 from sweepwise.store.request import keys
 
 PROGRAM = ("python", "train.py")
-UNCHANGED = "as decided before"  # the name of a setting without overrides
+DEFAULT = "the default"
+UNCHANGED = "as decided before"  # the name of a setting without overrides, once a stage has decided some
+NO_VALUE = "no value"
 OMITTED = "..."
 # Keys that say where a run goes and what is shown of it, not what it is.
 NOT_THE_RUN = frozenset({*UNREPEATED, "name", "output_dir", "experiment", "hydra", "_search_"})
@@ -55,14 +57,23 @@ def command(account: Account, saved: str = "", program: Sequence[str] = PROGRAM)
     return shlex.join([*program, *said])
 
 
-def name(compared: Compared) -> str:
-    """A setting by its overrides.
+def names(account: Account) -> list[str]:
+    """For each stage the name of its setting without overrides: what the stages before have decided."""
+    decided, found = False, []
+    for chapter in account.chapters:
+        found.append(UNCHANGED if decided else DEFAULT)
+        decided = decided or bool(chapter.overrides)
+    return found
+
+
+def name(compared: Compared, unchanged: str = UNCHANGED) -> str:
+    """A setting by its overrides; without any it is `unchanged`.
 
     Example:
         >>> name(Compared(("init=zeros", "optimizer.lr=0.1"))), name(Compared(()))
         ('init=zeros optimizer.lr=0.1', 'as decided before')
     """
-    return one_line(" ".join(compared.overrides)) or UNCHANGED
+    return one_line(" ".join(compared.overrides)) or unchanged
 
 
 def finite(values: Mapping[int, float]) -> dict[int, float]:
@@ -74,6 +85,16 @@ def mean(compared: Compared) -> float | None:
     """The mean of a setting's values; None if it has none."""
     values = finite(compared.values).values()
     return math.fsum(values) / len(values) if values else None
+
+
+def in_short(value: float | None) -> str:
+    """A value to four digits, all of them shown.
+
+    Example:
+        >>> in_short(0.417), in_short(12345.0), in_short(None)
+        ('0.4170', '1.234e+04', 'no value')
+    """
+    return NO_VALUE if value is None else f"{value:#.4g}".removesuffix(".")
 
 
 def is_decided(compared: Compared, chapter: Chapter) -> bool:
@@ -145,13 +166,16 @@ def shortened(text: str, letters: int) -> str:
 
 
 def sentence(text: str) -> str:
-    """A text that begins with a capital and ends with a full stop; '' of ''.
+    """A text in one line that ends with a full stop; '' of ''.
 
     Example:
-        >>> sentence("by five seeds"), sentence("init=zeros is worse."), sentence("")
-        ('By five seeds.', 'init=zeros is worse.', '')
+        >>> sentence("by five seeds"), sentence("is it?"), sentence("")
+        ('by five seeds.', 'is it?', '')
     """
     line = " ".join(one_line(text).split())
-    first, _, _ = line.partition(" ")
-    begun = line[:1].upper() + line[1:] if first.isalpha() else line
-    return begun if not begun or begun[-1] in ".!?:" else f"{begun}."
+    return line if not line or line[-1] in ".!?:" else f"{line}."
+
+
+def capital(text: str) -> str:
+    """A text that begins with a capital: of our own words, as names of options keep their letters."""
+    return text[:1].upper() + text[1:]
