@@ -183,11 +183,11 @@ def reached(account: Account) -> str:
     """What the result has reached, in one line."""
     one = of_metric(account)
     if one is None:
-        return f"{account.metric}: {NOT_CHECKED}"
-    if one.chosen is None:
-        return f"{account.metric}: {NO_VALUE} on {seeds(len(account.fresh))} that no stage had used"
-    mine, its = estimated(one.chosen), estimated(one.default)
-    return f"{account.metric} {mine} on {seeds(one.chosen.n)} that no stage had used, the default {its}"
+        return f"{account.metric} {NOT_CHECKED}"
+    fresh = f"on {seeds(len(account.fresh))} that no stage had used"
+    if not account.found:
+        return f"{REFUSED}, {account.metric} {estimated(one.default)} {fresh}"
+    return f"{account.metric} {estimated(one.chosen)} {fresh}, the default {estimated(one.default)}"
 
 
 def row(one: Against) -> tuple[str, str, str, str, str]:
