@@ -10,6 +10,7 @@ from hydra_plugins.sweepwise_plugins._search import SearchSweeper
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
+    from sweepwise.search.guided.account import Account
     from sweepwise.search.guided.guided import Guided
     from sweepwise.search.strategy import Strategy
     from sweepwise.search.trained import Goal
@@ -21,12 +22,13 @@ class GuidedSweeper(SearchSweeper):
 
     def strategy(self, overrides: Sequence[Override], goal: Goal) -> Guided:
         """The stages, with what the command leaves open for them."""
-        from hydra_plugins.sweepwise_plugins import _candidates
+        from hydra_plugins.sweepwise_plugins import _candidates, _experiment
         from sweepwise.search import halving_advice
         from sweepwise.search.guided.guided import Guided, GuidedSettings
         from sweepwise.search.guided.stage import Question
 
         settings = self.checked(GuidedSettings)
+        self._path = _experiment.path_of(self.config, settings.save)
         base = self._request(())
         loader = self.hydra_context.config_loader
         given, candidates = _candidates.of(loader, self.config, overrides, base, self._request)
@@ -57,7 +59,53 @@ class GuidedSweeper(SearchSweeper):
         return self._composer.request(tuple(self._job(Trial(overrides))), 0)
 
     def _conclude(self, strategy: Strategy) -> None:
-        """Prints the account, and writes it into the experiment's folder."""
+        """Prints the account, and writes it into the experiment's folder and the result into conf/."""
+        from sweepwise.search.guided import account_files, account_text
+        from sweepwise.search.guided.guided import Guided
+        from sweepwise.system.console import wrapped
+
+        assert isinstance(strategy, Guided)
+        self._told.end(list(self._requests.values()), self._results, answered=False)
+        fixed = [override for override in self._given_overrides.values() if not override.is_sweep_override()]
+        base = [str(override.input_line) for override in fixed]
+        account = account_files.whole(strategy.account(self._results), base, self._requests)
+        saved = self._saved(account)
+        for key, text in account_text.lines(account, saved):
+            print(wrapped(key, text), flush=True)
+        home = next(iter(self._requests.values())).home
+        for place, path in enumerate(account_files.write(account, home, saved)):
+            print(wrapped("" if place else "account", str(path)), flush=True)
+
+    def _saved(self, account: Account) -> str:
+        """Saves the result as an experiment; returns its name, '' if it is not saved."""
+        import datetime
+
+        from hydra_plugins.sweepwise_plugins import _experiment
+        from sweepwise.cli.options import Confs
+        from sweepwise.errors import UsageError
+        from sweepwise.search.guided import experiment_yaml
+        from sweepwise.system.console import command_to_continue, wrapped
+
+        if self._path is None:
+            return ""
+        config = self.config
+        confs = Confs(
+            self.hydra_context.config_loader, config.hydra.job.config_name, config.hydra.overrides.hydra
+        )
+        try:
+            pairs = _experiment.given(confs, [*account.base, *account.found])
+            text = experiment_yaml.experiment(
+                account,
+                pairs,
+                self._path.stem,
+                command=command_to_continue(),
+                when=datetime.datetime.now(datetime.UTC),
+            )
+            experiment_yaml.write(self._path, text)
+        except (UsageError, OSError) as error:  # the search itself has ended, and its account has the result
+            print(wrapped("not saved", str(error)), flush=True)
+            return ""
+        return self._path.stem
 
 
 class _Untrained:

@@ -61,17 +61,20 @@ class Told:
             print(wrapped("search", UNKNOWN), flush=True)
         print(wrapped("to go on", command_to_continue()), flush=True)
 
-    def end(self, requests: Sequence[Request], results: Mapping[tuple[str, ...], Result]) -> None:
+    def end(
+        self, requests: Sequence[Request], results: Mapping[tuple[str, ...], Result], *, answered: bool = True
+    ) -> None:
         """Prints how the runs have ended, and what they say together.
 
         Args:
             requests: all runs of the search.
             results: what is known of each.
+            answered: whether they are one comparison, which has an answer.
         """
         statuses = [result.status for result in results.values()]
         print(wrapped("sweep", described(self._home, statuses)), flush=True)
         if len(requests) < 2 or not any(status in KNOWN for status in statuses):
             return
-        if any(request.config["progress"] for request in requests):
+        if answered and any(request.config["progress"] for request in requests):
             answer_of([self._home], [request.config for request in requests])
         tell_tensorboard([self._home], any(request.config.get("mean_runs", True) for request in requests))

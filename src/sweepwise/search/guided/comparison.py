@@ -107,8 +107,8 @@ def _fitting(
 ) -> Iterator[tuple[Sequence[Overrides], Halving, int]]:
     """Ways to halve, the best first: later rungs before more settings before more seeds.
 
-    Early ranks mislead more than a coarser grid does, and one seed of more settings finds more than several of
-    few, as those that come to the end are compared again.
+    Early ranks mislead more than a coarser grid does, and one seed of more settings finds more than several
+    of few, as those that come to the end are compared again.
     """
     rung = question.training.epochs // ETA
     while rung >= first:

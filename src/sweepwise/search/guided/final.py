@@ -16,6 +16,7 @@ QUESTION = "Is it better than the default?"
 FRESH = 1000  # the first seed that no stage before has
 SEEDS = 10
 LEAST = 2
+PAIR = 2  # what was decided, and the default
 TIE = 0.25  # deviations of a run
 
 
@@ -41,6 +42,8 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     ranking = compared(purse.ledger, (), chosen, fresh, question.training.sign)
     best = _best(question, state, ranking)
     how = f"by the mean of {why}"
+    if len(chosen) > PAIR:
+        how += "; they have chosen it, so they flatter it a little, which the test part does not"
     if best != state.overrides:
         how += f"; what was decided before, {named(state.overrides)}, is worse there"
     left_open = (
