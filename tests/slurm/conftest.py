@@ -228,7 +228,7 @@ class Cluster:
         self._wait_for_history(job, lambda history: history == list(states))
 
     def completed(self, job: str) -> list[str]:
-        """Waits until the accounting tells that a job's last attempt has completed; returns the states of all."""
+        """Waits until a job's last attempt has completed, by the accounting; returns the states of all."""
         self._wait_for_history(job, lambda history: history[-1:] == ["COMPLETED"])
         return self.history(job)
 
@@ -236,7 +236,9 @@ class Cluster:
         try:
             wait_until(lambda: is_so(self.history(job)))
         except AssertionError as error:
-            known = self.ask("sacct", "-DXP", f"--jobs={job}", "--format=JobID,State,ExitCode,Submit,Start,End,NodeList")
+            known = self.ask(
+                "sacct", "-DXP", f"--jobs={job}", "--format=JobID,State,ExitCode,Submit,Start,End,NodeList"
+            )
             queued = self.ask("squeue", "--states=all", f"--jobs={job}", "--format=%i %T %r %M %N")
             raise AssertionError(f"{error}\n{known}\n{queued}") from None
 

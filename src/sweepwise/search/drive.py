@@ -16,7 +16,7 @@ def drive(
     """Follows a strategy to its end; returns its last step.
 
     Nothing is kept but the log: a search that is started again asks for the same runs again, and those that
-    have ended answer at once.
+    have ended answer at once. Of one that has come further than it is asked for, the rest is left out.
 
     Args:
         strategy: decides.
@@ -32,4 +32,5 @@ def drive(
         if not step.trials:
             return step
         results = train(step.trials)
-        known |= {trial.overrides: result for trial, result in zip(step.trials, results, strict=True)}
+        pairs = zip(step.trials, results, strict=True)
+        known |= {trial.overrides: result.up_to(trial.epochs) for trial, result in pairs}

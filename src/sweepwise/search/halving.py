@@ -19,12 +19,11 @@ from sweepwise.config.ranges import Range
 from sweepwise.errors import UsageError
 from sweepwise.search.brackets import Bracket, Plan, dealt, hyperband, rungs
 from sweepwise.search.standing import Score, Standing
-from sweepwise.search.strategy import Decision, Known, Result, Step, Trial
+from sweepwise.search.strategy import PAUSED, Decision, Known, Result, Step, Trial
 
 Overrides = tuple[str, ...]
 _Job = tuple[Standing, int, int]  # a setting, and the rung to which it is trained
 WELL = ("finished", "stopped early")
-PAUSED = "pruned"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+PAUSED = "pruned"  # the status of a run that has paused
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -40,6 +42,13 @@ class Result:
     epochs: int = 0
     seconds: float = 0.0
     train: float | None = None
+
+    def up_to(self, end: int | None) -> Result:
+        """What was known of it after so many epochs, as of a run that pauses there; None: all of it."""
+        if end is None or self.epochs <= end:
+            return self
+        curve = {epoch: value for epoch, value in self.curve.items() if epoch <= end}
+        return Result(PAUSED, None, curve, end, self.seconds * end / self.epochs)
 
 
 Known = Mapping[tuple[str, ...], Result]  # by the overrides of a run

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sweepwise.search.guided.account import Compared, Cost
 from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse, follow, run_of, whole
-from sweepwise.search.guided.stage import Question, State, compared, counted, to_the_end
-from sweepwise.search.halving import Halving, HalvingSettings
+from sweepwise.search.guided.stage import Question, State, compared, counted, mean, to_the_end
+from sweepwise.search.halving import Halving, HalvingSettings, value_at
 from sweepwise.search.racing import Racing, RacingSettings, name_of
 
 FEWEST = 3  # seeds with which a race begins
@@ -23,7 +24,7 @@ class Outcome:
 
     Attributes:
         ranking: of the settings that were trained to their end, the best first.
-        others: settings that were not.
+        others: settings that were not, with their values at the first rung, the best first.
         how: in words.
         left_open: in words.
     """
@@ -94,10 +95,13 @@ def halve(
     yield from follow(halving, base, stage, ledger)
     ends = [setting for setting in settings if _is_at_its_end(ledger, base, setting, seeds)]
     ranking = compared(ledger, base, ends, range(seeds), question.training.sign)
-    others = [Compared(setting, note="left behind") for setting in settings if setting not in ends]
+    rung = halving.plan.brackets[0].rungs[0]
+    left = (setting for setting in settings if setting not in ends)
+    others = [_left(ledger, base, setting, range(seeds), rung) for setting in left]
+    others.sort(key=lambda row: question.training.sign * mean(row) if row.values else math.inf)
     how = (
         f"halved {counted(len(settings), 'setting')} with {counted(seeds, 'seed')} each, first at epoch "
-        f"{halving.plan.brackets[0].rungs[0]} of {question.training.epochs}"
+        f"{rung} of {question.training.epochs}"
     )
     return Outcome(tuple(ranking), tuple(others), how, "settings that are slow at first were left behind")
 
@@ -120,6 +124,14 @@ def _fitting(
             if purse.holds(Cost(len(settings) * seeds, halving.plan.cost)):
                 yield settings, halving, seeds
         rung //= ETA
+
+
+def _left(ledger: Ledger, base: Overrides, setting: Overrides, seeds: range, rung: int) -> Compared:
+    """A setting that was left behind, with its values at the first rung."""
+    runs = {seed: run_of(base, setting, seed) for seed in seeds}
+    values = {seed: value_at(ledger.result(run), rung) for seed, run in runs.items()}
+    finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
+    return Compared(setting, finite, rung, "left behind")
 
 
 def _is_at_its_end(ledger: Ledger, base: Overrides, setting: Overrides, seeds: int) -> bool:

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from sweepwise.search.guided.account import Cost
-from sweepwise.search.halving import PAUSED
-from sweepwise.search.strategy import Known, Result, Step, Strategy, Trial
+from sweepwise.search.strategy import PAUSED, Known, Result, Step, Strategy, Trial
 
 T = TypeVar("T")
 Course = Generator[Step, None, T]
@@ -82,11 +81,8 @@ class Ledger:
 
     def result(self, run: Overrides) -> Result:
         """What was known of a run when it had come as far as it has been asked for; not what followed."""
-        found, end = self.known[run], self.asked[run]
-        if end == self.whole or found.epochs <= end:
-            return found
-        curve = {epoch: value for epoch, value in found.curve.items() if epoch <= end}
-        return Result(PAUSED, None, curve, end, found.seconds * end / found.epochs)
+        end = self.asked[run]
+        return self.known[run].up_to(end if end < self.whole else None)
 
     def is_whole(self, run: Overrides) -> bool:
         """Whether a run was asked for to its end."""

@@ -78,9 +78,15 @@ class Guided:
     Args:
         question: what is searched.
         settings: the keys of the sweeper.
+
+    Raises:
+        UsageError: the budget has no room for one training.
     """
 
     def __init__(self, question: Question, settings: GuidedSettings) -> None:
+        whole = question.training.epochs
+        if settings.epochs is not None and settings.epochs < whole:
+            raise UsageError([f"hydra.sweeper.epochs={settings.epochs}: one training has {whole}; give more"])
         self._question, self._settings = question, settings
 
     def next(self, known: Known) -> Step:

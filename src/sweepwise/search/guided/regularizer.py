@@ -111,6 +111,8 @@ def _with_both(
     base, sign, ledger = to_the_end(question, state.overrides), question.training.sign, purse.ledger
     found = [row.overrides for row in outcome.ranking if row.values]
     used = sorted({seed for row in outcome.ranking for seed in row.values} & set(seeds)) or list(seeds)
+    if len({_options(setting) for setting in found}) == 1:
+        found += yield from _second(purse, base, found, outcome.others, used)
     ranking = compared(ledger, base, [*found, ()], used, sign)
     better = [row.overrides for row in ranking[: [row.overrides for row in ranking].index(())]]
     by_option = list({_options(setting): setting for setting in reversed(better)}.values())[::-1]
@@ -125,6 +127,26 @@ def _with_both(
             ranking = compared(ledger, base, [*found, (), both], used, sign)
             how = f"{how}; {why}"
     return ranking, how
+
+
+def _second(
+    purse: Purse,
+    base: Overrides,
+    found: Sequence[Overrides],
+    others: Sequence[Compared],
+    seeds: Sequence[int],
+) -> Course[list[Overrides]]:
+    """Trains the best setting of a second regularizer to its end, where one alone has come there."""
+    second = next(
+        (row.overrides for row in others if row.values and _options(row.overrides) != _options(found[0])),
+        None,
+    )
+    if second is None or not purse.affords(trials := whole(base, [second], seeds)):
+        return []
+    why = "the best of another one, to its end"
+    about = {"setting": list(second), "runs": len(trials)}
+    yield told(STAGE, Step((Decision("promote", why, about),), tuple(trials), (why,)))
+    return [second]
 
 
 def _options(setting: Overrides) -> tuple[str, ...]:
