@@ -84,7 +84,9 @@ def against(tag: str, sign: int, chosen: Mapping[int, float], default: Mapping[i
         ('better', -0.1033, 3)
     """
     first, second = finite(chosen), finite(default)
-    step = resolution([*first.values(), *second.values()])
+    shared = first.keys() & second.keys()
+    equal = bool(shared) and all(first[seed] == second[seed] for seed in shared)
+    step = 0.0 if equal else resolution([*first.values(), *second.values()])
     return Against(
         tag,
         sign,
