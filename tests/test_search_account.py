@@ -90,9 +90,9 @@ def test_equal_steps_of_a_coarse_metric_prove_nothing():
         ({0: 0.4}, {0: 0.5}, "ahead by 0.1; with 1 seed nothing can be claimed"),
         ({0: 0.5}, {0: 0.4}, "behind by 0.1; with 1 seed nothing can be claimed"),
         ({0: 0.4, 1: 0.5}, {0: 0.4, 1: 0.5}, "equal to the default with each of 2 seeds"),
-        ({}, {0: 0.5}, "nothing can be said, as it has no value"),
+        ({}, {0: 0.5}, "nothing can be said, as the result has no value"),
         ({0: 0.5}, {0: math.nan}, "nothing can be said, as the default has no value"),
-        ({}, {}, "nothing can be said, as it and the default have no value"),
+        ({}, {}, "nothing can be said, as neither has a value"),
     ],
 )
 def test_a_verdict_of_few_values(chosen, default, said):
@@ -298,7 +298,7 @@ def test_what_has_diverged_does_not_hide_the_others(sign):
         [Compared(("a",), near), Compared(("b",), {0: sign * 1e10, 1: sign * 1.2})], sign
     )
     assert [row.beyond for row in found.rows] == [0, 1]
-    assert max(found.rows[0].dots) - min(found.rows[0].dots) == 100 - 2 * account_dots.EDGE
+    assert max(found.rows[0].dots) - min(found.rows[0].dots) == 100 - account_dots.EDGE - account_dots.ROOM
     assert found.rows[1].mean is None
 
 

@@ -21,7 +21,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigTypeError
 from small import CONF
 
-from sweepwise.cli import BASE, hooks, said
+from sweepwise.cli import BASE, composed, hooks, said
 from sweepwise.cli.options import of_folder
 from sweepwise.errors import UsageError, hydra_word
 from sweepwise.search.guided.experiment_keys import Keys, keys_of
@@ -118,6 +118,13 @@ def test_hydra_composes_the_same(conf, overrides):
     written = text_of(said.pairs(of_folder(conf), overrides))
     write(path_of(conf / "experiment", NAME), written)
     assert hydras(conf, f"experiment={NAME}") == hydras(conf, *overrides)
+
+
+def test_it_is_the_same_run_as_that_of_the_overrides(conf):
+    write(path_of(conf / "experiment", NAME), text_of(parsed(accounts.FOUND)))
+    found, wanted = composed([f"experiment={NAME}"], conf), composed(accounts.FOUND, conf)
+    assert found.id == wanted.id
+    assert found.config["name"] == NAME
 
 
 def test_a_command_still_overrides_it(conf):
