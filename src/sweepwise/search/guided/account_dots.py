@@ -13,6 +13,7 @@ from sweepwise.search.guided.account import Compared
 from sweepwise.search.guided.account_words import finite, mean
 
 EDGE = 3.0  # per cent of the width that stay free on each side
+ROOM = 10.0  # the same where values that are too bad for the axis are counted
 FAR = 8.0  # distances of the middle value from the best at which the axis ends, whatever lies beyond
 MOST_TICKS = 4
 STEPS = (1.0, 2.0, 5.0, 10.0, 20.0)  # between ticks, times a power of ten
@@ -59,7 +60,8 @@ def dots(settings: Sequence[Compared], sign: int) -> Dots | None:
     if not values:
         return None
     low, high = limits(values, sign)
-    place = _Place(low, high)
+    room = EDGE if low <= min(values) and max(values) <= high else ROOM
+    place = _Place(low, high, *((EDGE, room) if sign == 1 else (room, EDGE)))
     return Dots(
         tuple(_row(one, place) for one in settings),
         tuple((place(at), text) for at, text in ticks(low, high)),
@@ -86,14 +88,14 @@ def limits(values: Iterable[float], sign: int) -> tuple[float, float]:
 class _Place:
     """Where a value stands on the axis, in per cent of the width."""
 
-    def __init__(self, low: float, high: float) -> None:
-        self._low, self._high = low, high
+    def __init__(self, low: float, high: float, left: float, right: float) -> None:
+        self._low, self._high, self._left, self._right = low, high, left, right
 
     def __call__(self, value: float) -> float:
         if self._high == self._low:
             return 50.0
         share = (value - self._low) / (self._high - self._low)
-        return round(EDGE + (100 - 2 * EDGE) * share, 2)
+        return round(self._left + (100 - self._left - self._right) * share, 2)
 
     def __contains__(self, value: float) -> bool:
         slack = 1e-9 * (self._high - self._low) + 1e-12

@@ -57,7 +57,7 @@ def markdown(account: Account, saved: str = "", program: Sequence[str] = PROGRAM
 
 def _direction(account: Account) -> str:
     better = "lower" if account.sign == 1 else "higher"
-    ended = f" The search ended: {sentence(account.ended)}" if account.ended else ""
+    ended = f" The search ended: {sentence(shortened(account.ended, TEXT_LETTERS))}" if account.ended else ""
     return _plain(f"{account.metric}: {better} is better.{ended}")
 
 

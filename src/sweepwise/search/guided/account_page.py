@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 ASSETS = Path(__file__).parent / "assets"
 MOST_ROWS = 12  # settings of a stage
-NAME_LETTERS = 300  # of a setting
+NAME_LETTERS = 300  # of a setting; of what was decided, in the table of stages
 TEXT_LETTERS = 1000  # of a text of a stage
 NOT_CHECKED, DECIDED, RESULT = "not checked", "decided", "result"
 CLASSES = {BETTER: "better", WORSE: "valueless", SAME: "identical", OPEN: "undecided", NONE: "undecided"}
@@ -68,7 +68,7 @@ def html(account: Account, saved: str = "", program: Sequence[str] = PROGRAM) ->
     kind = one.kind if one else ""
     badge = NOT_CHECKED if one is None else kind if account.found else DEFAULT
     better = "lower" if account.sign == 1 else "higher"
-    ended = f" The search ended: {sentence(account.ended)}" if account.ended else ""
+    ended = f" The search ended: {sentence(shortened(account.ended, NAME_LETTERS))}" if account.ended else ""
     found = [one, *of_test(account)] if one else []
     return _template().render(
         title=f"Guided search by {account.metric}",
@@ -116,6 +116,7 @@ def _stage(chapter: Chapter, unchanged: str, account: Account) -> dict[str, Any]
         "stage": chapter.stage,
         "question": chapter.question,
         "decided": shortened(chapter.decided, TEXT_LETTERS),
+        "in_short": shortened(chapter.decided, NAME_LETTERS),
         "how": sentence(shortened(chapter.how, TEXT_LETTERS)),
         "left_open": sentence(shortened(chapter.left_open, TEXT_LETTERS)),
         "cost": cost(chapter.cost),

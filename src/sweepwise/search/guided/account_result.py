@@ -84,7 +84,9 @@ def against(tag: str, sign: int, chosen: Mapping[int, float], default: Mapping[i
         ('better', -0.1033, 3)
     """
     first, second = finite(chosen), finite(default)
-    step = resolution([*first.values(), *second.values()])
+    shared = first.keys() & second.keys()
+    equal = bool(shared) and all(first[seed] == second[seed] for seed in shared)
+    step = 0.0 if equal else resolution([*first.values(), *second.values()])
     return Against(
         tag,
         sign,
@@ -126,8 +128,8 @@ def signed(found: Difference | None) -> str:
     """
     if found is None:
         return NO_VALUE
-    if not math.isfinite(found.high - found.low):
-        return f"{found.mean:+.3g}"
+    if found.exact or not math.isfinite(found.high - found.low):
+        return f"{found.mean:+.3g}" if found.mean else "0"
     places = decimals((found.high - found.low) / 2, found.mean)
     low, high = (round(end, places) + 0.0 for end in (found.low, found.high))  # no -0.00
     return f"{round(found.mean, places) + 0.0:+.{places}f} [{low:.{places}f}, {high:.{places}f}]"
@@ -159,8 +161,8 @@ def verdict(one: Against) -> str:
     """What can be said of a metric against that of the default, in words."""
     found = one.difference
     if found is None:
-        missing = [who for who, has in (("it", one.chosen), ("the default", one.default)) if not has]
-        return f"nothing can be said, as {' and '.join(missing)} {_has(len(missing))} no value"
+        who = "the default has no" if one.chosen else "the result has no" if one.default else "neither has a"
+        return f"nothing can be said, as {who} value"
     n, p = min(found.n_a, found.n_b), p_value(found)
     by = ", ".join(part for part in (apart(found), p) if part)
     left_out = f" ({found.left_out} left out, with a value of one of the two)" if found.left_out else ""
@@ -173,10 +175,6 @@ def verdict(one: Against) -> str:
     if one.kind == OPEN:
         return f"not distinguishable from the default with {seeds(n)}: {by_ahead}{left_out}"
     return f"{one.kind} than the default by {by}, with {seeds(n)}{left_out}"
-
-
-def _has(n: int) -> str:
-    return "has" if n == 1 else "have"
 
 
 def reached(account: Account) -> str:
