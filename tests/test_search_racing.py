@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -55,6 +56,24 @@ def test_all_begin_with_the_same_seeds_and_the_best_is_soon_known():
     ]
     assert end.decisions[-1].why == "the best is known" and end.decisions[-1].about["runs"] == 15
     assert "optimizer.lr=1" in end.said[0] and "at most 5 %" in end.said[1]
+
+
+def test_what_is_dropped_is_named_up_to_three_in_its_line_and_in_the_verdict():
+    """Two are as good; of the others each look drops those that it says, and the end all of them."""
+
+    def value(lr, seed):
+        return None if lr == 5 else noisy(0 if lr < 3 else lr, 10 * seed + lr)
+
+    *_, second, end = run(Racing(NAMES, None, 1, RacingSettings(max_seeds=4, min_seeds=3)), value)
+    assert re.match(
+        "optimizer.lr=3 and optimizer.lr=4 dropped, surely worse than optimizer.lr=[12]; "
+        "optimizer.lr=5 dropped, failed with all 3 seeds; 2 settings undecided",
+        second.said[0],
+    )
+    assert "; optimizer.lr=3 and optimizer.lr=4 dropped as surely worse" in end.said[0]
+    assert "; optimizer.lr=5 dropped, as all runs failed; " in end.said[0]
+    *_, end = run(Racing(NAMES, None, 1, RacingSettings()), noisy)
+    assert "; optimizer.lr=2 and optimizer.lr=3 and optimizer.lr=4 and 1 more dropped as" in end.said[0]
 
 
 def test_higher_is_better_where_the_metric_says_so():

@@ -17,9 +17,9 @@ from sweepwise.search.brackets import rungs
 from sweepwise.search.halving import Training, reached, value_at
 from sweepwise.search.optuna_journal import write
 from sweepwise.search.optuna_study import OptunaSettings, quiet, study
-from sweepwise.search.random import numbered
 from sweepwise.search.space import Choice, Number, Overrides, Space
 from sweepwise.search.strategy import Decision, Known, Step, Trial
+from sweepwise.search.words import numbered
 
 if TYPE_CHECKING:
     import optuna

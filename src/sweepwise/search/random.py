@@ -12,6 +12,7 @@ from sweepwise.config.ranges import Range
 from sweepwise.search.sequence import Name, rows
 from sweepwise.search.space import Overrides, Space
 from sweepwise.search.strategy import Decision, Known, Step, Trial
+from sweepwise.search.words import numbered
 
 MOST_IN_VAIN = 1000  # points in a row that were there already, before the space counts as exhausted
 
@@ -86,8 +87,3 @@ class Random:
     def _source(self, first: int, last: int) -> str:
         settings = self._settings
         return f"{numbered(first, last)} of the {settings.sequence} sequence with seed {settings.seed}"
-
-
-def numbered(first: int, last: int) -> str:
-    """Points in words: 'point 3', 'points 1 to 8'."""
-    return f"point {first}" if first == last else f"points {first} to {last}"
