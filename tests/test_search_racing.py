@@ -124,6 +124,32 @@ def test_a_setting_that_always_fails_is_dropped_and_one_that_failed_once_counts_
     assert end.decisions[-1].about["best"] != "optimizer.lr=5"
 
 
+def test_a_diverged_run_has_failed_whatever_it_had_reached():
+    """As in an answer: the best value before it diverged is none."""
+    known = {
+        (*name, f"seed.value={seed}"): Result("diverged" if name == NAMES[0] else "finished", noisy(k, seed))
+        for k, name in enumerate(NAMES)
+        for seed in range(3)
+    }
+    end = Racing(NAMES, None, 1, RacingSettings()).next(known).decisions[-1]
+    assert (
+        end.about["best"] == "optimizer.lr=2"
+        and "optimizer.lr=1 dropped, as all runs failed"
+        in (Racing(NAMES, None, 1, RacingSettings()).next(known).said[0])
+    )
+    assert end.about["value"] == pytest.approx(np.mean([noisy(1, seed) for seed in range(3)]))
+
+
+def test_of_settings_that_are_equal_none_that_failed_is_the_best():
+    *_, end = run(Racing(NAMES, None, -1, RacingSettings()), lambda lr, seed: None if lr < 3 else 1.0)
+    about = end.decisions[-1].about
+    assert about["left"] == ["optimizer.lr=3", "optimizer.lr=4", "optimizer.lr=5"] and about["value"] == 1.0
+    *_, end = run(
+        Racing(NAMES, None, -1, RacingSettings()), lambda lr, seed: None if (lr, seed) == (1, 2) else 1.0
+    )
+    assert end.decisions[-1].about["best"] == "optimizer.lr=2"
+
+
 def test_without_any_value_it_ends():
     *_, end = run(Racing(NAMES, None, 1, RacingSettings()), lambda lr, seed: None)
     assert end.decisions[-1].why == "no run has a value"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,9 +9,13 @@ import numpy as np
 
 from sweepwise.search import elimination
 from sweepwise.search.elimination import Look
+from sweepwise.search.measured import score, value_at
 from sweepwise.search.strategy import Decision, Known, Step, Trial
 from sweepwise.search.words import counted, listed
 
+HARDLY = (
+    1e-9  # by this share a run that failed counts as worse than any, so of equal settings it wins nothing
+)
 GUARANTEE = (
     "where results are about normal, at most 5 % of races drop any setting for one that is no better; the "
     "intervals of the answer below are for numbers of seeds that were fixed beforehand, so after a race they "
@@ -41,6 +44,7 @@ class Race:
         self.active = list(range(len(settings)))
         self.seen = self.runs = 0
         self.best: Look | None = None
+        self._seeds: Sequence[tuple[str, ...]] = ()
         self._gone: list[tuple[float, float]] = []  # variances of those that were dropped, with their df
         self._decisions: list[Decision] = []
         self._said = ""
@@ -54,13 +58,15 @@ class Race:
             seeds: the overrides of each seed so far.
             runs: that were asked for since the look before.
         """
+        self._seeds = seeds
         before, self.seen, self.runs = self.seen, len(seeds), self.runs + runs
         measured = np.array([[self._value(one, seed) for seed in seeds] for one in self.active])
         failed = np.isnan(measured).sum(axis=1)
         self._decisions, self._said, self.best = [], "", None
         if (failed == len(seeds)).all():
             return
-        values = np.where(np.isnan(measured), np.nanmax(measured), measured)
+        beyond = HARDLY * np.nanmax(np.abs(measured)) or np.finfo(float).tiny
+        values = np.where(np.isnan(measured), np.nanmax(measured) + beyond, measured)
         look = elimination.look(values, before, *np.array(self._gone).reshape(-1, 2).T)
         hopeless = (failed == len(seeds)) & (failed[look.best] < len(seeds))
         look = replace(look, p=np.where(hopeless, 0.0, look.p))
@@ -78,9 +84,8 @@ class Race:
         self.best = look.left()
 
     def _value(self, one: int, seed: tuple[str, ...]) -> float:
-        """The result of a run, lower is better; nan for one that failed."""
-        value = self._known[*self._settings[one], *seed].value
-        return math.nan if value is None else self._sign * value
+        """The result of a run, lower is better; nan for one that failed or diverged."""
+        return self._sign * value_at(self._known[*self._settings[one], *seed], None)
 
     def _name(self, place: int) -> str:
         """The name of one of the settings that were active at the last look."""
@@ -135,8 +140,10 @@ class Race:
         if self.best is None:
             return Step((*self._decisions, Decision("end", why, about)), said=(f"{why}; {cost}",))
         order = [left[place] for place in np.argsort(self.best.behind, kind="stable")]
-        about |= {"best": order[0], "left": order}
-        verdict = f"{why}: {order[0]}"
+        best = self._settings[self._names.index(order[0])]
+        value = self._sign * score([(*best, *seed) for seed in self._seeds], self._known, self._sign)[1]
+        about |= {"best": order[0], "value": value, "left": order}
+        verdict = f"{why}: {order[0]}, {value:.4g}"
         if order[1:]:
             verdict += f", with {listed(order[1:])} not surely worse"
         verdict += f"; {listed(self._worse)} dropped as surely worse" if self._worse else ""
