@@ -26,7 +26,7 @@ from omegaconf import OmegaConf
 from small import CONF, ENVIRONMENT, ROOT, TINY, TRAIN, composed, option_of
 
 from sweepwise import parts, run, trainer
-from sweepwise.cli import faults, options
+from sweepwise.cli import checks, faults, options
 from sweepwise.errors import UsageError
 from sweepwise.run import group
 from sweepwise.run import single as single_module
@@ -253,18 +253,18 @@ def test_explain_finds_the_override_at_fault_among_right_ones():
 def test_the_shape_of_a_config_is_checked_before_anything_else():
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose("train", []), resolve=True)
-    faults.check_shape(config)
+    checks.check_shape(config)
     broken = {**config, "model": None, "fresh": 1, "name": "a/b"}
     del broken["seed"], broken["progress"]
     with pytest.raises(UsageError) as refused:
-        faults.check_shape(broken)
+        checks.check_shape(broken)
     told = [fault.split(":")[0].split("=")[0] for fault in refused.value.faults]
     assert sorted(told) == ["fresh", "model", "progress", "seed"]
     for name in ("a/b", "..", ".", "", "a b", "ä", "x.", "a\n"):
         with pytest.raises(UsageError):
-            faults.check_shape({**config, "name": name})
+            checks.check_shape({**config, "name": name})
     for name in ("main", "a.b", "2024-01-01", 7, "lr=0.1", ".hidden"):
-        faults.check_shape({**config, "name": name})
+        checks.check_shape({**config, "name": name})
 
 
 # --- what is answered

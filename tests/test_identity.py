@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from small import CONF, ROOT, TRAIN, option_of
 
-from sweepwise.cli import checks, faults
+from sweepwise.cli import checks
 from sweepwise.errors import UsageError
 from sweepwise.store import claim as claim_module
 from sweepwise.store.request import (
@@ -286,7 +286,7 @@ def test_a_bad_place_is_told_in_one_short_line(place):
 def check_refused(key: str, value: str, fault: str) -> None:
     assert re.fullmatch(rf"{key}=.{{0,60}}: must .{{1,70}}", fault) and fault.isprintable()
     with pytest.raises(UsageError) as raised:
-        faults.check_shape({**composed(), key: value})
+        checks.check_shape({**composed(), key: value})
     assert raised.value.faults == [fault]
     assert told_of_sweep({key: value}) == [fault]
 

@@ -118,12 +118,45 @@ def test_a_wheel_ships_them(tmp_path):
             "hydra.launcher.max_parallel=x: must be a whole number in [1, inf)",
         ),
         ("hydra/launcher=locale", "hydra/launcher=locale: no such option; did you mean 'local'?"),
+        (
+            "hydra.sweeper.batch_size=2",
+            "hydra.sweeper.batch_size=2: hydra/sweeper=grid has no 'batch_size'; did you mean 'max_batch_siz",
+        ),
+        (
+            "hydra.sweeper.samples=3",
+            "hydra.sweeper.samples=3: hydra/sweeper=grid has no 'samples'; random has: use",
+        ),
+        (
+            "+hydra.sweeper.sampels=3",
+            "hydra.sweeper.sampels: unknown; did you mean 'samples'?",
+        ),
+        (
+            "hydra.sweeper.params.init=a",
+            "hydra.sweeper.params.init=a: is for files of conf/experiment/; on the command line write init=a",
+        ),
+        (
+            "+hydra.sweeper.params.init=a,b",
+            "hydra.sweeper.params.init=a,b: is for files of conf/experiment/; on the command line write",
+        ),
+        ("hydra.swepper.eta=3", "hydra.swepper.eta=3: unknown; did you mean 'sweeper'?"),
+        ("hydra.sweep.dirr=a", "hydra.sweep.dirr=a: unknown; did you mean 'dir'?"),
+        ("hydra/swepper=racing", "hydra/swepper=racing: unknown; did you mean 'hydra/sweeper'?"),
     ],
 )
 def test_wrong_keys_are_named(argument, told, command, empty_folder):
     code, out, err = command("-m", *SHORT, argument)
     assert (code, out) == (2, "") and err.startswith(f"error: {told}") and len(err.splitlines()) == 1
     assert not list(empty_folder.iterdir())
+
+
+def test_wrong_keys_of_a_search_are_named_with_all_other_faults(command, empty_folder):
+    words = ["hydra/sweeper=halving", "hydra.sweeper.et=2", "trainer.max_epoch=3", "optimizer.lr=0.1,0.2"]
+    code, out, err = command("-m", *words)
+    sweeper, trainer = err.splitlines()
+    assert (code, out) == (2, "") and not list(empty_folder.iterdir())
+    known = "(eta, min_epochs, brackets, at_once, seed, params)"
+    fault = f"hydra.sweeper.et=2: hydra/sweeper=halving has no 'et'; did you mean 'eta'? {known}"
+    assert sweeper == f"error: {fault}" and "did you mean 'max_epochs'?" in trainer
 
 
 @pytest.mark.parametrize(

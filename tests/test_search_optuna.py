@@ -105,6 +105,22 @@ def test_values_are_the_means_over_seeds_and_runs_without_one_do_not_stop_the_se
     assert sum(value is None for value in told.values()) > 0
 
 
+def test_the_best_is_the_first_of_equal_points_and_none_that_diverged():
+    def measure(overrides):  # one that diverges is told the worst, 1.0, as all others are
+        return Result("diverged" if "init=a" in overrides else "finished", 1.0)
+
+    _, known, step = followed(Optuna(SPACE, OptunaSettings(16)), measure=measure)
+    whole = [point for point in known if "init=b" in point]
+    assert 1 < len(whole) < 16 and tuple(step.decisions[-1].about["best"]) == whole[0]
+    assert step.decisions[-1].about["equal"] == len(whole) - 1 and step.decisions[-1].about["value"] == 1.0
+    others = f"({len(whole) - 1} others are equal)"
+    assert step.said[-1].endswith(f"; the best of them: {' '.join(whole[0])}, 1 {others}")
+    search = Optuna(SPACE, OptunaSettings(16), Training(1, sign=-1))
+    _, known, step = followed(search, measure=lambda one: Result("finished", -measured(one).value))
+    assert step.decisions[-1].about["value"] == -search.study.best_value
+    assert step.decisions[-1].about["best"] == list(max(known, key=lambda point: known[point].value))
+
+
 def test_a_key_that_an_option_lacks_is_not_suggested_and_nothing_comes_twice():
     search = Optuna(SPACE, OptunaSettings(20))
     _, known, _ = followed(search)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -57,6 +58,24 @@ def test_all_begin_with_the_same_seeds_and_the_best_is_soon_known():
     assert "optimizer.lr=1" in end.said[0] and "at most 5 %" in end.said[1]
 
 
+def test_what_is_dropped_is_named_up_to_three_in_its_line_and_in_the_verdict():
+    """Two are as good; of the others each look drops those that it says, and the end all of them."""
+
+    def value(lr, seed):
+        return None if lr == 5 else noisy(0 if lr < 3 else lr, 10 * seed + lr)
+
+    *_, second, end = run(Racing(NAMES, None, 1, RacingSettings(max_seeds=4, min_seeds=3)), value)
+    assert re.match(
+        "optimizer.lr=3 and optimizer.lr=4 dropped, surely worse than optimizer.lr=[12]; "
+        "optimizer.lr=5 dropped, failed with all 3 seeds; 2 settings undecided",
+        second.said[0],
+    )
+    assert "; optimizer.lr=3 and optimizer.lr=4 dropped as surely worse" in end.said[0]
+    assert "; optimizer.lr=5 dropped, as all runs failed; " in end.said[0]
+    *_, end = run(Racing(NAMES, None, 1, RacingSettings()), noisy)
+    assert "; optimizer.lr=2 and optimizer.lr=3 and optimizer.lr=4 and 1 more dropped as" in end.said[0]
+
+
 def test_higher_is_better_where_the_metric_says_so():
     *_, end = run(Racing(NAMES, None, -1, RacingSettings()), noisy)
     assert end.decisions[-1].about["best"] == "optimizer.lr=5"
@@ -103,6 +122,32 @@ def test_a_setting_that_always_fails_is_dropped_and_one_that_failed_once_counts_
         f"{one.about['setting']}: {one.about['failed']} of 3" for one in dropped
     }
     assert end.decisions[-1].about["best"] != "optimizer.lr=5"
+
+
+def test_a_diverged_run_has_failed_whatever_it_had_reached():
+    """As in an answer: the best value before it diverged is none."""
+    known = {
+        (*name, f"seed.value={seed}"): Result("diverged" if name == NAMES[0] else "finished", noisy(k, seed))
+        for k, name in enumerate(NAMES)
+        for seed in range(3)
+    }
+    end = Racing(NAMES, None, 1, RacingSettings()).next(known).decisions[-1]
+    assert (
+        end.about["best"] == "optimizer.lr=2"
+        and "optimizer.lr=1 dropped, as all runs failed"
+        in (Racing(NAMES, None, 1, RacingSettings()).next(known).said[0])
+    )
+    assert end.about["value"] == pytest.approx(np.mean([noisy(1, seed) for seed in range(3)]))
+
+
+def test_of_settings_that_are_equal_none_that_failed_is_the_best():
+    *_, end = run(Racing(NAMES, None, -1, RacingSettings()), lambda lr, seed: None if lr < 3 else 1.0)
+    about = end.decisions[-1].about
+    assert about["left"] == ["optimizer.lr=3", "optimizer.lr=4", "optimizer.lr=5"] and about["value"] == 1.0
+    *_, end = run(
+        Racing(NAMES, None, -1, RacingSettings()), lambda lr, seed: None if (lr, seed) == (1, 2) else 1.0
+    )
+    assert end.decisions[-1].about["best"] == "optimizer.lr=2"
 
 
 def test_without_any_value_it_ends():

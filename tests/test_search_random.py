@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import qmc
 
+from sweepwise.results.answer import ranking
+from sweepwise.results.loading import from_records
 from sweepwise.search.random import Random, RandomSettings
 from sweepwise.search.sequence import rows
 from sweepwise.search.space import Choice, Number, Space
@@ -81,4 +83,31 @@ def test_points_come_in_batches_with_all_seeds_and_known_ones_are_not_asked_for(
         known |= {trial.overrides: Result("failed") for trial in step.trials}
     assert sizes == [8, 8, 4] and len(known) == 20
     assert Counter(overrides[-1] for overrides in known) == {"seed.value=0": 10, "seed.value=1": 10}
-    assert step.decisions[0].what == "end" and step.decisions[0].about == {"points": 10}
+    assert step.decisions[0].what == "end" and step.decisions[0].about == {"points": 10, "best": None}
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_best_point_is_that_of_an_answer_with_failures_and_equal_ones(seed, sign):
+    """Brute force, and the ranking of an answer on the same runs; coarse values, of which some are equal."""
+    g = np.random.default_rng(seed)
+    space = Space(SPACE.parameters, replicates=tuple((f"seed.value={k}",) for k in range(3)))
+    statuses = ["finished", "stopped early", "diverged", "failed"]
+    known, records = {}, []
+    search = Random(space, RandomSettings(12), sign)
+    for place, point in enumerate(search.points):
+        for k in range(3):
+            status = g.choice(statuses, p=[0.6, 0.2, 0.1, 0.1])
+            value = None if status == "failed" else float(g.integers(1, 4)) / 7
+            known[*point, f"seed.value={k}"] = Result(status, value)
+            records.append({"place": place, "seed": k, "loss": value, "status": status})
+    (end,) = search.next(known).decisions
+    ranked = ranking(from_records(records, "loss", mode="min" if sign == 1 else "max"))
+    ranks = {
+        one.setting[0]: (one.failed, sign * one.estimate.mean) if one.estimate else (3, 0.0) for one in ranked
+    }
+    first = min(ranks, key=lambda place: (*ranks[place], place))
+    assert end.about["best"] == list(search.points[first]) and end.about["value"] == sign * ranks[first][1]
+    assert end.about["equal"] == sum(rank == ranks[first] for rank in ranks.values()) - 1
+    said = f"all 12 points have been tried; the best of them: {' '.join(search.points[first])}, "
+    assert search.next(known).said[0].startswith(said + f"{end.about['value']:.4g}")

@@ -168,6 +168,40 @@ def test_where_there_is_no_terminal_a_long_silence_is_broken(tmp_path, capsys, m
     assert "30 s 0 of 3 runs ended; 2 runs: 5 of 100 epochs, val/loss 0.5, 95 s left; seed.value=2: 5" in said
 
 
+@pytest.mark.parametrize(("told_before", "of"), [(None, "all"), (set(), "this step")])
+def test_the_time_that_is_left_is_that_of_the_sweep_and_in_a_search_of_the_step(
+    tmp_path, capsys, monkeypatch, told_before, of
+):
+    """Two runs of 100 epochs, an epoch every two seconds each: after 60 s 140 s are left."""
+    home = tmp_path / "outputs" / "main"
+    requests = [one.request for one in outcomes(home, 2)]
+    clock = Clock()
+    with shown.Shown(requests, clock, told_before) as reporter:
+        reporter.started(requests)
+        for now in (0, 30, 60):
+            clock.now = now
+            for request in requests:
+                folder = logged(request.folder, epochs=now // 2)
+                known = json.loads((folder / "record.json").read_text())
+                text = json.dumps({**known, "status": "running", "attempts": [ATTEMPT]})
+                (folder / "record.json").write_text(text)
+            reporter.tick()
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"60 s 0 of 2 runs ended, about 2 min left in {of}; 2 runs: 30 of 100" in said
+
+
+def test_on_a_terminal_the_time_that_is_left_says_of_what(monkeypatch):
+    drawn = []
+    live = shown._Live(3, "this step")
+    monkeypatch.setattr(live._live, "update", lambda group, refresh: drawn.append(group))
+    live.show(1, 30.0, [])
+    live.close()
+    (bar, *_) = drawn[0].renderables
+    assert "1/3 ended" in str(next(iter(bar.columns[1].cells))) and "about 30 s left in this step" in str(
+        next(iter(bar.columns[1].cells))
+    )
+
+
 def test_a_narrow_terminal_does_without_keys_and_epochs_and_then_takes_several_lines(
     tmp_path, capsys, monkeypatch
 ):

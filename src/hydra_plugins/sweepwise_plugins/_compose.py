@@ -23,7 +23,8 @@ from hydra_plugins.sweepwise_plugins._absent import Absent, Note
 from hydra_plugins.sweepwise_plugins._shared import MISSING, Base, Keys, Word, texts
 from sweepwise import cli
 from sweepwise.cli import guard, swept
-from sweepwise.cli.faults import check_shape, fault_of, swept_key_fault
+from sweepwise.cli.checks import check_shape
+from sweepwise.cli.faults import fault_of, swept_key_fault
 from sweepwise.cli.options import Confs
 from sweepwise.cli.unheeded import Unheeded
 from sweepwise.errors import UsageError

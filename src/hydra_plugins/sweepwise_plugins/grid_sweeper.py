@@ -47,10 +47,12 @@ class GridSweeper(RunSweeper):
             given: keys that have values.
 
         Raises:
-            UsageError: some would be drawn, so that they have none.
+            UsageError: some would be drawn, so that they have none; or no search has such a key either.
         """
         from sweepwise.cli import swept
-        from sweepwise.errors import UsageError
+        from sweepwise.cli.options import Confs, options_of, values_of
+        from sweepwise.config.groups import SWEEPER
+        from sweepwise.errors import UsageError, did_you_mean
         from sweepwise.system.console import wrapped
 
         drawn = [key for key in swept.searched(self.config) if key not in given]
@@ -58,5 +60,14 @@ class GridSweeper(RunSweeper):
             rule = f"a grid draws nothing; choose hydra/sweeper=random, or give {drawn[0]}=A,B"
             raise UsageError([f"hydra.sweeper.search=[{','.join(drawn)}]: {rule}"])
         if self._others:
+            confs = Confs(self.hydra_context.config_loader)
+            known = {key for one in options_of(confs, SWEEPER) for key in values_of(confs, SWEEPER, one)}
+            faults = [
+                f"hydra.sweeper.{name}: unknown; {did_you_mean(name, sorted(known))}"
+                for name in self._others
+                if name not in known
+            ]
+            if faults:
+                raise UsageError(faults)
             names = ", ".join(f"hydra.sweeper.{name}" for name in self._others)
             print(wrapped("keys", f"{names}: for a search, and not read by a grid"), flush=True)

@@ -10,6 +10,7 @@ from hydra_plugins.sweepwise_plugins._search import SearchSweeper
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
+    from sweepwise.cli.options import Confs
     from sweepwise.search.guided.account import Account
     from sweepwise.search.guided.guided import Guided
     from sweepwise.search.strategy import Strategy
@@ -28,7 +29,7 @@ class GuidedSweeper(SearchSweeper):
         from sweepwise.search.guided.stage import Question
 
         settings = self.checked(GuidedSettings)
-        self._path = _experiment.path_of(self.config, settings.save)
+        self._path = _experiment.path_of(self._confs(), self.config, settings.save, self._base())
         base = self._request(())
         loader = self.hydra_context.config_loader
         given, candidates = _candidates.of(loader, self.config, overrides, base, self._request)
@@ -49,6 +50,17 @@ class GuidedSweeper(SearchSweeper):
             settings,
         )
 
+    def _base(self) -> list[str]:
+        """What a person has given, for all runs."""
+        every = self._given_overrides.values()
+        return [str(override.input_line) for override in every if not override.is_sweep_override()]
+
+    def _confs(self) -> Confs:
+        from sweepwise.cli.options import Confs
+
+        hydra = self.config.hydra
+        return Confs(self.hydra_context.config_loader, hydra.job.config_name, hydra.overrides.hydra)
+
     def _request(self, overrides: tuple[str, ...]) -> Request:
         """The run with some overrides more; it is no run of the search."""
         from hydra_plugins.sweepwise_plugins._compose import _Composer
@@ -66,9 +78,7 @@ class GuidedSweeper(SearchSweeper):
 
         assert isinstance(strategy, Guided)
         self._told.end(list(self._requests.values()), self._results, answered=False)
-        fixed = [override for override in self._given_overrides.values() if not override.is_sweep_override()]
-        base = [str(override.input_line) for override in fixed]
-        account = account_files.whole(strategy.account(self._results), base, self._requests)
+        account = account_files.whole(strategy.account(self._results), self._base(), self._requests)
         saved = self._saved(account)
         for key, text in account_text.lines(account, saved):
             print(wrapped(key, text), flush=True)
@@ -80,20 +90,15 @@ class GuidedSweeper(SearchSweeper):
         """Saves the result as an experiment; returns its name, '' if it is not saved."""
         import datetime
 
-        from hydra_plugins.sweepwise_plugins import _experiment
-        from sweepwise.cli.options import Confs
+        from sweepwise.cli import said
         from sweepwise.errors import UsageError
         from sweepwise.search.guided import experiment_yaml
         from sweepwise.system.console import command_to_continue, wrapped
 
         if self._path is None:
             return ""
-        config = self.config
-        confs = Confs(
-            self.hydra_context.config_loader, config.hydra.job.config_name, config.hydra.overrides.hydra
-        )
         try:
-            pairs = _experiment.given(confs, [*account.base, *account.found])
+            pairs = said.pairs(self._confs(), [*account.base, *account.found])
             text = experiment_yaml.experiment(
                 account,
                 pairs,

@@ -18,7 +18,7 @@ class RandomSweeper(DrawingSweeper):
     """Random search."""
 
     def strategy(self, overrides: Sequence[Override], goal: Goal) -> Strategy:
-        """The points of the sequence, whatever they are compared by."""
+        """The points of the sequence, of which the best is named at the end."""
         from sweepwise.search.random import Random, RandomSettings
 
-        return Random(self.space(overrides), self.checked(RandomSettings))
+        return Random(self.space(overrides), self.checked(RandomSettings), goal.sign)

@@ -1,6 +1,7 @@
 """What is checked of a config when Hydra has composed it, before anything is made or trained."""
 
-from collections.abc import Collection, Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
@@ -8,9 +9,67 @@ from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from sweepwise.config.groups import LAUNCHER, SWEEPER
-from sweepwise.errors import did_you_mean
+from sweepwise.cli.meant import SHORT
+from sweepwise.config.groups import ADDED, EXPERIMENT, GROUPS, LAUNCHER, SETTINGS, SWEEPER
+from sweepwise.config.schema import check
+from sweepwise.errors import UsageError, did_you_mean
 from sweepwise.store.request import name_fault, output_dir_fault
+
+PARAMS = "hydra.sweeper.params."  # before the keys that a file says to sweep over
+# What an interpolation may name at the top of a config: the first part of a key, or of a resolver's argument.
+NAMED = re.compile(r"""(?:\$\{|[:,(\[{]\s*["']?)\.*([A-Za-z_][\w-]*)""")
+
+
+def check_shape(config: Mapping[str, Any], interpolations: Collection[str] = ()) -> None:
+    """Refuses a composed config that lacks a key of every run, or has one that nothing reads.
+
+    Args:
+        config: resolved.
+        interpolations: the texts in it that were interpolations; the keys that they name are read.
+
+    Raises:
+        UsageError: with every fault.
+    """
+    faults = [
+        f"{group}: must be one of its options; it was removed or replaced"
+        for group in GROUPS
+        if not isinstance(config.get(group), Mapping)
+    ]
+    for key, kind in SETTINGS.items():
+        if key in config:
+            faults += check(key, config[key], kind)
+        elif key not in ADDED:
+            faults.append(f"{key}: must be given")
+    read = {*GROUPS, *SETTINGS, *(name for text in interpolations for name in NAMED.findall(text))}
+    faults += [f"{key}: unknown; {_nearest(key, config)}" for key in config if key not in read]
+    if not faults:
+        path_faults = name_fault(str(config["name"])), output_dir_fault(config["output_dir"])
+        faults = [fault for fault in path_faults if fault]
+    if faults:
+        raise UsageError(faults)
+
+
+def _nearest(key: str, config: Mapping[str, Any]) -> str:
+    """What was meant by a key that nothing reads: one of a group, or one that is spelt like it."""
+    homes = [group for group in GROUPS if isinstance(config.get(group), Mapping) and key in config[group]]
+    if key in SHORT or homes:
+        return f"did you mean {SHORT.get(key) or f'{homes[0]}.{key}'}?"
+    return did_you_mean(key, [*GROUPS, EXPERIMENT, *SETTINGS])
+
+
+def interpolations(value: Any) -> list[str]:
+    """The interpolations in the values of a config that is not resolved."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for item in value for text in interpolations(item)]
+    return [value] if isinstance(value, str) and "${" in value else []
+
+
+def params_fault(override: str) -> str:
+    """What is wrong with an override that sets one of them, which no file has set."""
+    written = override.partition(PARAMS)[2]
+    return f"{override}: is for files of conf/experiment/; on the command line write {written}"
 
 
 def hydra_faults(hydra: DictConfig) -> list[str]:
@@ -21,6 +80,27 @@ def hydra_faults(hydra: DictConfig) -> list[str]:
         for key, kinds in _unknown_to(HydraConf, hydra, "hydra")
         if key.removeprefix("hydra.") not in groups
     ]
+
+
+def hydra_key_fault(override: str, key: str) -> str:
+    """What is wrong with an override of a key in Hydra's own part, which Hydra has refused.
+
+    Args:
+        override: as written.
+        key: of it, such as 'hydra.sweep.dirr'.
+
+    Returns:
+        '' if Hydra says no keys at that place, or has this one.
+    """
+    kind: Any = HydraConf
+    for name in key.split(".")[1:]:
+        if not is_dataclass(kind):
+            return ""
+        kinds = get_type_hints(kind)
+        if name not in kinds:
+            return f"{override}: unknown; {did_you_mean(name, kinds)}"
+        kind = kinds[name]
+    return ""
 
 
 def _unknown_to(kind: Any, node: Any, above: str) -> Iterator[tuple[str, Collection[str]]]:

@@ -11,8 +11,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Unsu
 from yaml import YAMLError
 
 from sweepwise.cli import guard, hooks
+from sweepwise.cli.checks import PARAMS, check_shape, interpolations, params_fault
 from sweepwise.cli.environment import with_numbers
-from sweepwise.cli.faults import check_shape, explain, interpolations
+from sweepwise.cli.faults import explain
 from sweepwise.cli.options import BASE, Confs
 from sweepwise.cli.unheeded import Unheeded
 from sweepwise.errors import UsageError, did_you_mean, shell_override
@@ -84,9 +85,12 @@ def _told(error: Exception) -> str:
     sweep = re.match(
         "(?:Ambiguous value for argument|Sweep parameters|Sweeping over Hydra's .* :) '(.*?)'(?:$| )", message
     )
-    if sweep and sweep[1].startswith("hydra/"):
+    given = sweep[1].lstrip("+") if sweep else ""
+    if sweep and given.startswith("hydra/"):
         return f"{sweep[1]}: must be one option; it cannot be swept over"
-    if sweep and sweep[1].startswith("hydra."):
+    if given.startswith(PARAMS):
+        return params_fault(given)
+    if sweep and given.startswith("hydra."):
         quoted = _quoted(sweep[1])
         return f"{sweep[1]}: cannot be swept over; one value that has commas in it needs quotes: {quoted}"
     if sweep:

@@ -1,17 +1,15 @@
 """Error messages for a command that cannot be composed: the faulty override, and what would have worked."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 from hydra.core.override_parser.types import Override
 
-from sweepwise.cli.meant import SHORT, meant
+from sweepwise.cli.checks import PARAMS, hydra_key_fault, params_fault
+from sweepwise.cli.meant import meant
 from sweepwise.cli.options import Confs, chosen_options, content_of, exists, named, options_of, values_of
-from sweepwise.config.groups import ADDED, EXPERIMENT, GROUPS, LAUNCHER, SETTINGS, SWEEPER
-from sweepwise.config.schema import check
-from sweepwise.errors import UsageError, did_you_mean
-from sweepwise.store.request import name_fault, output_dir_fault
+from sweepwise.config.groups import EXPERIMENT, GROUPS, LAUNCHER, SETTINGS, SWEEPER
+from sweepwise.errors import did_you_mean
 
 # What to write instead of well-known launchers of others.
 INSTEAD = {
@@ -19,54 +17,6 @@ INSTEAD = {
     (LAUNCHER, "submitit_slurm"): "hydra/launcher=slurm hydra.launcher.partition=NAME",
     (LAUNCHER, "submitit_local"): "hydra/launcher=slurm hydra.launcher.cluster=local",
 }
-# What an interpolation may name at the top of a config: the first part of a key, or of a resolver's argument.
-NAMED = re.compile(r"""(?:\$\{|[:,(\[{]\s*["']?)\.*([A-Za-z_][\w-]*)""")
-
-
-def check_shape(config: Mapping[str, Any], interpolations: Collection[str] = ()) -> None:
-    """Refuses a composed config that lacks a key of every run, or has one that nothing reads.
-
-    Args:
-        config: resolved.
-        interpolations: the texts in it that were interpolations; the keys that they name are read.
-
-    Raises:
-        UsageError: with every fault.
-    """
-    faults = [
-        f"{group}: must be one of its options; it was removed or replaced"
-        for group in GROUPS
-        if not isinstance(config.get(group), Mapping)
-    ]
-    for key, kind in SETTINGS.items():
-        if key in config:
-            faults += check(key, config[key], kind)
-        elif key not in ADDED:
-            faults.append(f"{key}: must be given")
-    read = {*GROUPS, *SETTINGS, *(name for text in interpolations for name in NAMED.findall(text))}
-    faults += [f"{key}: unknown; {_nearest(key, config)}" for key in config if key not in read]
-    if not faults:
-        path_faults = name_fault(str(config["name"])), output_dir_fault(config["output_dir"])
-        faults = [fault for fault in path_faults if fault]
-    if faults:
-        raise UsageError(faults)
-
-
-def _nearest(key: str, config: Mapping[str, Any]) -> str:
-    """What was meant by a key that nothing reads: one of a group, or one that is spelt like it."""
-    homes = [group for group in GROUPS if isinstance(config.get(group), Mapping) and key in config[group]]
-    if key in SHORT or homes:
-        return f"did you mean {SHORT.get(key) or f'{homes[0]}.{key}'}?"
-    return did_you_mean(key, [*GROUPS, EXPERIMENT, *SETTINGS])
-
-
-def interpolations(value: Any) -> list[str]:
-    """The interpolations in the values of a config that is not resolved."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list):
-        return [text for item in value for text in interpolations(item)]
-    return [value] if isinstance(value, str) and "${" in value else []
 
 
 def choice_faults(overrides: Iterable[Override], confs: Confs) -> list[str]:
@@ -95,8 +45,13 @@ def explain(message: str, overrides: Sequence[str], confs: Confs) -> str:
     return told or _unset(message, words) or message
 
 
-def _unset(message: str, words: Iterable[Override]) -> str:
-    """Says of a key that only some swept options have who sets it there; '' of another message of Hydra's."""
+def _unset(message: str, words: Sequence[Override]) -> str:
+    """Says who sets a key that only some swept options have, or where; '' of another message of Hydra's."""
+    for word in words:
+        if word.key_or_group.startswith(PARAMS) and message.startswith(
+            f"Could not override '{word.key_or_group}'"
+        ):
+            return params_fault(str(word.input_line))
     found = re.match(r"Could not override '(([\w-]+)\.[^']*)'", message)
     if not found or not any(word.key_or_group == found[2] and word.is_choice_sweep() for word in words):
         return ""
@@ -141,13 +96,8 @@ def _fault(word: Override, chosen: Mapping[str, str], confs: Confs) -> str:
         return _deletion_fault(word, chosen, confs)
     if confs.repository.group_exists(key) and not isinstance(word.value(), dict):
         return _options_fault(word, confs) or _choice_fault(word, chosen)
-    above, _, last = key.rpartition(".")
-    if above == LAUNCHER.replace("/", ".") and LAUNCHER in chosen:
-        fault = _key_fault(override, LAUNCHER, last, chosen, confs)
-        known = ", ".join(values_of(confs, LAUNCHER, chosen[LAUNCHER]))
-        return f"{fault} ({known})" if "mean" in fault else fault
     if key.split(".")[0] == "hydra" or key.startswith("hydra/"):
-        return ""
+        return _hydra_fault(override, key, chosen, confs)
     head, _, rest = key.partition(".")
     if head in GROUPS:
         return _key_fault(override, head, rest, chosen, confs) if rest and head in chosen else ""
@@ -156,6 +106,20 @@ def _fault(word: Override, chosen: Mapping[str, str], confs: Confs) -> str:
     if key in SETTINGS or key == EXPERIMENT or word.is_add() or word.is_force_add():
         return ""
     return f"{override}: unknown; {meant(key, value, chosen, confs)}"
+
+
+def _hydra_fault(override: str, key: str, chosen: Mapping[str, str], confs: Confs) -> str:
+    """What is wrong with a key or a group of Hydra's own part."""
+    group, _, rest = key.removeprefix("hydra.").partition(".")
+    group = f"hydra/{group}"
+    if rest and group in (LAUNCHER, SWEEPER) and group in chosen:
+        fault = _key_fault(override, group, rest, chosen, confs)
+        known = ", ".join(values_of(confs, group, chosen[group]))
+        return f"{fault} ({known})" if "mean" in fault else fault
+    if "/" in key:
+        there = [name for name in chosen if name.startswith("hydra/")]
+        return f"{override}: unknown; {did_you_mean(key, there)}"
+    return "" if group in chosen else hydra_key_fault(override, key)
 
 
 def _deletion_fault(word: Override, chosen: Mapping[str, str], confs: Confs) -> str:

@@ -18,7 +18,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sweepwise.cli.faults import interpolations
+from sweepwise.cli.checks import interpolations
 from sweepwise.config.groups import GROUPS
 from sweepwise.store.request import name_fault, output_dir_fault
 

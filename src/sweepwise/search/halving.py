@@ -10,20 +10,19 @@ import hashlib
 import json
 import math
 from bisect import insort
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from sweepwise.config.ranges import Range
 from sweepwise.errors import UsageError
 from sweepwise.search.brackets import Bracket, Plan, dealt, hyperband, rungs
-from sweepwise.search.standing import Score, Standing
-from sweepwise.search.strategy import PAUSED, Decision, Known, Result, Step, Trial
+from sweepwise.search.measured import Overrides, Score, best, ending, reached, score
+from sweepwise.search.standing import Standing
+from sweepwise.search.strategy import Decision, Known, Step, Trial
+from sweepwise.search.words import listed
 
-Overrides = tuple[str, ...]
 _Job = tuple[Standing, int, int]  # a setting, and the rung to which it is trained
-WELL = ("finished", "stopped early")
 
 
 @dataclass(frozen=True)
@@ -137,11 +136,12 @@ class Halving:
             if trials:
                 return self._step(decisions, trials)
             for half, setting, rung in jobs:
-                score = self._score(setting, half.end(rung), known)
-                insort(half.scores[rung], score)
-                if score[0] > (half.score(setting, rung - 1)[0] if rung else 0):
-                    decisions.append(self._failed(setting, half.end(rung), score))
-        return self._step([*decisions, *self._dropped(halves), self._end(halves)])
+                end = half.end(rung)
+                found = score(self._settings[setting], known, self._training.sign, setting, end)
+                insort(half.scores[rung], found)
+                if found[0] > (half.score(setting, rung - 1)[0] if rung else 0):
+                    decisions.append(self._failed(setting, end, found))
+        return self._step([*decisions, *self._dropped(halves), self._end(halves, known)])
 
     def _step(self, decisions: Sequence[Decision], trials: Sequence[Trial] = ()) -> Step:
         """A step with the decisions that have not been told yet."""
@@ -172,13 +172,7 @@ class Halving:
             if (result := known.get(run)) is None or not reached(result, half.end(rung)):
                 yield Trial(run, half.end(rung))
 
-    def _score(self, setting: int, end: int | None, known: Known) -> Score:
-        values = [value_at(known[run], end) for run in self._settings[setting]]
-        good = [self._training.sign * value for value in values if math.isfinite(value)]
-        mean = math.fsum(good) / len(good) if good else math.inf
-        return 1 - len(good) / len(values), mean, setting
-
-    def _about(self, setting: int, end: int | None) -> dict[str, object]:
+    def _about(self, setting: int, end: int | None) -> dict[str, Any]:
         runs = self._settings[setting]
         shared = [text for text in runs[0] if all(text in run for run in runs)]
         return {"setting": shared or list(runs[0]), "epochs": end or self._training.epochs}
@@ -209,33 +203,13 @@ class Halving:
                     why = f"stays at epoch {end}: number {place + 1} of {len(scores)}"
                     yield Decision("drop", why, {**self._about(setting, end), "value": value})
 
-    def _end(self, halves: Sequence[Standing]) -> Decision:
-        scores = sorted(score for half in halves for score in half.scores[-1] if score[0] < 1)
-        if not scores:
+    def _end(self, halves: Sequence[Standing], known: Known) -> Decision:
+        whole = sorted(place for half in halves for failed, _, place in half.scores[-1] if failed < 1)
+        if not whole:
             return Decision("end", "no setting has come to its end with a value", {"best": None})
-        _, mean, setting = scores[0]
-        best = {"best": self._about(setting, None)["setting"], "value": self._training.sign * mean}
-        total = len(self._settings)
-        return Decision(
-            "end", f"{len(scores)} of {total} settings trained to the end; the best of them", best
-        )
-
-
-def reached(result: Result, end: int | None) -> bool:
-    """Whether a run has come as far, or can come no further."""
-    if result.status != PAUSED:
-        return True
-    return end is not None and max(result.epochs, *result.curve, 0) >= end
-
-
-def value_at(result: Result, end: int | None) -> float:
-    """The metric of a run at an epoch, as it was measured last; of one that had ended before what it kept.
-
-    What became of it later counts for nothing: a search that is started again must decide as it did.
-    """
-    if end is not None and max(result.curve, default=0) >= end:
-        return result.curve.get(max((epoch for epoch in result.curve if epoch <= end), default=0), math.nan)
-    return math.nan if result.status not in WELL or result.value is None else result.value
+        runs = [(tuple(self._about(place, None)["setting"]), self._settings[place]) for place in whole]
+        why = f"{len(whole)} of {len(self._settings)} settings trained to the end"
+        return ending(why, best(runs, known, self._training.sign), {})
 
 
 def said(decisions: Sequence[Decision]) -> Iterator[str]:
@@ -246,12 +220,14 @@ def said(decisions: Sequence[Decision]) -> Iterator[str]:
         "promote": ("go on to epoch", "goes on to epoch"),
         "fail": ("failed before epoch",) * 2,
     }
-    counts = Counter((one.what, one.about["epochs"]) for one in decisions if one.what in words)
-    if counts:
-        yield ", ".join(
-            f"{count} {words[what][count == 1]} {epochs}" for (what, epochs), count in counts.items()
-        )
+    found: dict[tuple[str, int], list[str]] = {}
     for one in decisions:
-        if one.what == "end":
-            best = one.about["best"]
-            yield f"{one.why}: {' '.join(best)}, {one.about['value']:.4g}" if best else one.why
+        if one.what in words:
+            found.setdefault((one.what, one.about["epochs"]), []).append(" ".join(one.about["setting"]))
+    if found:
+        yield ", ".join(
+            f"{len(names)} {words[what][len(names) == 1]} {epochs}"
+            + (f" ({listed(names)})" if what != "begin" else "")
+            for (what, epochs), names in found.items()
+        )
+    yield from (one.why for one in decisions if one.what == "end")

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 from sweepwise.errors import reason
 from sweepwise.search.brackets import rungs
-from sweepwise.search.halving import Training, reached, value_at
+from sweepwise.search.halving import Training
+from sweepwise.search.measured import best, ending, reached, value_at
 from sweepwise.search.optuna_journal import write
 from sweepwise.search.optuna_study import OptunaSettings, quiet, study
-from sweepwise.search.random import numbered
 from sweepwise.search.space import Choice, Number, Overrides, Space
 from sweepwise.search.strategy import Decision, Known, Step, Trial
+from sweepwise.search.words import listed, numbered
 
 if TYPE_CHECKING:
     import optuna
@@ -56,6 +57,7 @@ class Optuna:
         self._values: dict[Overrides, float | None] = {}  # by point
         self._asked: list[tuple[optuna.Trial, Overrides]] = []  # of the batch that is not told yet
         self._pruned: set[Overrides] = set()  # of the batch
+        self._dropped: set[Overrides] = set()  # of the batches before
         self._level = 0  # of its rungs
         self._exhausted = False
         self._news: list[Decision] = []
@@ -100,7 +102,7 @@ class Optuna:
                 else:
                     self._tell(known)
         if not self._last:
-            decision = self._end()
+            decision = self._end(known)
             self._last = Step((*self._news, decision), said=(decision.why,))
         return self._last
 
@@ -108,7 +110,8 @@ class Optuna:
         first = len(self._values) + 1
         said = self._source(first, first + len(batch) - 1)
         if self._level:
-            said = f"{len(batch) - len(self._pruned)} of {len(batch)} points go on"
+            going = [" ".join(point) for point in batch if point not in self._pruned]
+            said = f"{len(going)} of {len(batch)} points go on ({listed(going)})"
         else:
             self._news += [self._begun(number, point) for number, point in enumerate(batch, first)]
         said += f", to epoch {end}" if end is not None else ""
@@ -181,6 +184,7 @@ class Optuna:
                 self.study.tell(trial, state=TrialState.PRUNED)
             else:
                 self._tell_one(trial, self._values[point])
+        self._dropped |= self._pruned
         self._asked, self._pruned, self._level = [], set(), 0
 
     def _tell_one(self, trial: optuna.Trial, value: float | None) -> None:
@@ -208,13 +212,13 @@ class Optuna:
         known = f"from {len(self._values)} that are known" if self._values else "before any is known"
         return f"{numbered(first, last)}, suggested by {self._settings.sampler} {known}"
 
-    def _end(self) -> Decision:
-        values = {point: value for point, value in self._values.items() if value is not None}
+    def _end(self, known: Known) -> Decision:
+        """Names the best of the points that were trained to their end, the first one of equals."""
         tried = f"{len(self._values)} points have been tried"
         few = len(self._values) < self._settings.trials
         why = f"{tried}, and {self._settings.sampler} suggests no others" if few else f"all {tried}"
-        best = min(values, key=lambda point: values[point]) if values else ()
-        return Decision("end", why, {"points": len(self._values), "best": list(best)})
+        whole = [(point, self._space.runs(point)) for point in self._values if point not in self._dropped]
+        return ending(why, best(whole, known, self._training.sign), {"points": len(self._values)})
 
 
 def _distinct(asked: Sequence[tuple[optuna.Trial, Overrides]]) -> list[Overrides]:

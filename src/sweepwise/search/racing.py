@@ -5,26 +5,17 @@ Source: Maron and Moore, Hoeffding Races, NIPS 1993; the test is that of `elimin
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
-
-import numpy as np
 
 from sweepwise.config.ranges import Range
 from sweepwise.errors import UsageError
 from sweepwise.search import elimination
-from sweepwise.search.elimination import Look
-from sweepwise.search.strategy import Decision, Known, Step, Trial
+from sweepwise.search.race import Race
+from sweepwise.search.strategy import Known, Step
 
 USUAL_SEEDS = 20  # at most, where none are swept
-NAMED = 3  # settings that a line names
-GUARANTEE = (
-    "where results are about normal, at most 5 % of races drop any setting for one that is no better; the "
-    "intervals of the answer below are for numbers of seeds that were fixed beforehand, so after a race they "
-    "only describe"
-)
 
 
 @dataclass(frozen=True)
@@ -102,7 +93,7 @@ class Racing:
 
     def next(self, known: Known) -> Step:
         """See `Strategy.next`: every look so far is repeated, and the first that lacks runs asks for them."""
-        race = _Race(self._settings, self._sign, known)
+        race = Race(self._settings, self._sign, known)
         for seeds in self._looks:
             new = [
                 (*self._settings[one], *seed)
@@ -122,137 +113,3 @@ class Racing:
             if race.best.equivalent(self._rules.margin):
                 return race.end("what is left is equivalent to the best within the margin")
         return race.end(f"all {race.seen} seeds are spent")
-
-
-class _Race:
-    """A race up to a look.
-
-    Args:
-        settings: the overrides of each.
-        sign: 1 where lower values are better, -1 where higher ones are.
-        known: the results of runs.
-
-    Attributes:
-        active: places of the settings that are left.
-        seen: seeds of each that have been looked at.
-        runs: that were asked for.
-        best: the last look, at the settings that are left; None before the first, or without any value.
-    """
-
-    def __init__(self, settings: Sequence[tuple[str, ...]], sign: int, known: Known) -> None:
-        self._names = list(map(name_of, settings))
-        self._settings, self._sign, self._known = settings, sign, known
-        self.active = list(range(len(settings)))
-        self.seen = self.runs = 0
-        self.best: Look | None = None
-        self._gone: list[tuple[float, float]] = []  # variances of those that were dropped, with their df
-        self._decisions: list[Decision] = []
-        self._said = ""
-
-    def take(self, seeds: Sequence[tuple[str, ...]], runs: int) -> None:
-        """Looks at the settings that are left, and drops those that are surely worse.
-
-        Args:
-            seeds: the overrides of each seed so far.
-            runs: that were asked for since the look before.
-        """
-        before, self.seen, self.runs = self.seen, len(seeds), self.runs + runs
-        measured = np.array([[self._value(one, seed) for seed in seeds] for one in self.active])
-        failed = np.isnan(measured).sum(axis=1)
-        self._decisions, self._said, self.best = [], "", None
-        if (failed == len(seeds)).all():
-            return
-        values = np.where(np.isnan(measured), np.nanmax(measured), measured)
-        look = elimination.look(values, before, *np.array(self._gone).reshape(-1, 2).T)
-        hopeless = (failed == len(seeds)) & (failed[look.best] < len(seeds))
-        look = replace(look, p=np.where(hopeless, 0.0, look.p))
-        gone = np.flatnonzero(look.dropped).tolist()
-        self._decisions = [self._drop(look, one, int(failed[one])) for one in gone]
-        worse, failing = len(gone) - int(hopeless.sum()), int(hopeless.sum())
-        parts = [f"{_settings(worse)} dropped, surely worse than {self._name(look.best)}"] if worse else []
-        parts += [f"{_settings(failing)} dropped, failed with all {len(seeds)} seeds"] if failing else []
-        self._said = "; ".join(parts)
-        of_all = elimination.variances(values)
-        self._gone += [(float(of_all[one]), len(seeds) - 1.0) for one in gone if not failed[one]]
-        self.active = [one for one, out in zip(self.active, look.dropped, strict=True) if not out]
-        self.best = look.left()
-
-    def _value(self, one: int, seed: tuple[str, ...]) -> float:
-        """The result of a run, lower is better; nan for one that failed."""
-        value = self._known[*self._settings[one], *seed].value
-        return math.nan if value is None else self._sign * value
-
-    def _name(self, place: int) -> str:
-        """The name of one of the settings that were active at the last look."""
-        return self._names[self.active[place]]
-
-    def _drop(self, look: Look, place: int, failed: int) -> Decision:
-        name, best = self._name(place), self._name(look.best)
-        behind = float(look.behind[place])
-        how = f"{failed} of {self.seen} runs failed" if failed else f"by {behind:.4g}"
-        return Decision(
-            "drop",
-            f"{name} is worse than {best}: {how} after {self.seen} seeds",
-            {
-                "setting": name,
-                "than": best,
-                "seeds": self.seen,
-                "behind": behind,
-                "error": float(look.errors[place]),
-                "p": float(look.p[place]),
-                "level": look.level,
-                "failed": failed,
-            },
-        )
-
-    def going_on(self, new: Sequence[tuple[str, ...]], seeds: int) -> Step:
-        """The step that asks for runs.
-
-        Args:
-            new: their overrides.
-            seeds: of each setting, once they have ended.
-        """
-        settings = _settings(len(self.active))
-        if not self.seen:
-            why = f"{settings} with {seeds} seeds each"
-            about = {"search": "racing", "settings": self._names, "seeds": seeds, "runs": len(new)}
-            return Step((Decision("begin", why, about),), tuple(map(Trial, new)), (why,))
-        why = f"{settings} undecided after {self.seen} seeds, each gets {seeds - self.seen} more"
-        about = {"settings": [self._names[one] for one in self.active], "seeds": seeds, "runs": len(new)}
-        said = f"{self._said}; {why}" if self._said else why
-        return Step((*self._decisions, Decision("add", why, about)), tuple(map(Trial, new)), (said,))
-
-    def end(self, why: str) -> Step:
-        """The last step.
-
-        Args:
-            why: the race ends.
-        """
-        left = [self._names[one] for one in self.active]
-        about = {"search": "racing", "left": left, "seeds": self.seen, "runs": self.runs}
-        full = len(self._names) * self.seen
-        cost = f"{self.runs} runs, where {self.seen} seeds of every setting are {full}"
-        if self.best is None:
-            return Step((*self._decisions, Decision("end", why, about)), said=(f"{why}; {cost}",))
-        order = [left[place] for place in np.argsort(self.best.behind, kind="stable")]
-        about |= {"best": order[0], "left": order}
-        verdict = f"{why}: {order[0]}"
-        if order[1:]:
-            verdict += f", with {_listed(order[1:])} not surely worse"
-        if dropped := len(self._names) - len(left):
-            verdict += f"; {_settings(dropped)} dropped as surely worse"
-        return Step((*self._decisions, Decision("end", why, about)), said=(f"{verdict}; {cost}", GUARANTEE))
-
-
-def name_of(setting: Sequence[str]) -> str:
-    """How a race names a setting."""
-    return ",".join(setting) or "the default"
-
-
-def _settings(number: int) -> str:
-    return f"{number} setting{'s' if number != 1 else ''}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - NAMED
-    return " and ".join([*names[:NAMED], *([f"{more} more"] if more > 0 else [])])

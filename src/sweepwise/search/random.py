@@ -9,9 +9,11 @@ from itertools import islice
 from typing import Annotated
 
 from sweepwise.config.ranges import Range
+from sweepwise.search.measured import best, ending
 from sweepwise.search.sequence import Name, rows
 from sweepwise.search.space import Overrides, Space
 from sweepwise.search.strategy import Decision, Known, Step, Trial
+from sweepwise.search.words import numbered
 
 MOST_IN_VAIN = 1000  # points in a row that were there already, before the space counts as exhausted
 
@@ -34,15 +36,16 @@ class RandomSettings:
 
 
 class Random:
-    """Asks for the points of a sequence; what they bring decides nothing.
+    """Asks for the points of a sequence; what they bring decides nothing but which of them is named best.
 
     Args:
         space: what is drawn from; at least one parameter.
         settings: how many, and which.
+        sign: 1 where lower values are better, -1 where higher ones are.
     """
 
-    def __init__(self, space: Space, settings: RandomSettings) -> None:
-        self._space, self._settings = space, settings
+    def __init__(self, space: Space, settings: RandomSettings, sign: int = 1) -> None:
+        self._space, self._settings, self._sign = space, settings, sign
 
     @cached_property
     def points(self) -> list[Overrides]:
@@ -67,17 +70,19 @@ class Random:
         size = settings.at_once or len(points)
         for first in range(0, len(points), size):
             batch = list(enumerate(points[first : first + size], first + 1))
-            runs = [overrides for _, point in batch for overrides in self._space.runs(point)]
-            if not all(overrides in known for overrides in runs):
+            asked = [overrides for _, point in batch for overrides in self._space.runs(point)]
+            if not all(overrides in known for overrides in asked):
                 decisions = tuple(self._begun(*one) for one in batch)
-                return Step(decisions, tuple(map(Trial, runs)), (self._source(batch[0][0], batch[-1][0]),))
+                return Step(decisions, tuple(map(Trial, asked)), (self._source(batch[0][0], batch[-1][0]),))
         few = len(points) < settings.samples
         why = (
             f"there are no more than these {len(points)} points, of {settings.samples} that were asked for"
             if few
             else f"all {len(points)} points have been tried"
         )
-        return Step((Decision("end", why, {"points": len(points)}),), said=(why,))
+        runs = [(point, self._space.runs(point)) for point in points]
+        decision = ending(why, best(runs, known, self._sign), {"points": len(points)})
+        return Step((decision,), said=(decision.why,))
 
     def _begun(self, number: int, point: Overrides) -> Decision:
         about = {"point": list(point), "runs": len(self._space.replicates)}
@@ -86,8 +91,3 @@ class Random:
     def _source(self, first: int, last: int) -> str:
         settings = self._settings
         return f"{numbered(first, last)} of the {settings.sequence} sequence with seed {settings.seed}"
-
-
-def numbered(first: int, last: int) -> str:
-    """Points in words: 'point 3', 'points 1 to 8'."""
-    return f"point {first}" if first == last else f"points {first} to {last}"

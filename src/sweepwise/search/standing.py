@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sweepwise.search.brackets import Bracket
-
-Score = tuple[float, float, int]  # share of runs that failed, mean of the others, place: lower is better
+from sweepwise.search.measured import Score
 
 
 @dataclass

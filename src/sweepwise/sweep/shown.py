@@ -50,6 +50,7 @@ class Shown:
         told: set[str] | None = None,
     ) -> None:
         self._told_before = told
+        self._whole = "all" if told is None else "this step"  # what its numbers are of
         self._names = names(requests)
         self._wanted = any(request.config["progress"] for request in requests)
         self._clock = clock
@@ -60,7 +61,7 @@ class Shown:
         self._best: Outcome | None = None
         self._running: list[Process] = []
         self._first: tuple[float, float] | None = None  # when an epoch had ended, and how much was done then
-        self._live = _Live(len(requests)) if self._wanted and on_terminal() else None
+        self._live = _Live(len(requests), self._whole) if self._wanted and on_terminal() else None
 
     def __enter__(self) -> Shown:
         return self
@@ -102,7 +103,7 @@ class Shown:
         elif self._running and now - self._printed >= max(QUIET_SECONDS, spent / SLOWER):
             left, lines = self._standing(spent)
             said = f"{len(self._ended)} of {number(len(self._names))} ended"
-            said += f", about {duration(left)} left in all" if math.isfinite(left) else ""
+            said += f", about {duration(left)} left in {self._whole}" if math.isfinite(left) else ""
             self._print(wrapped(f"{duration(spent)}", "; ".join([said, *lines])))
 
     def _print(self, text: str) -> None:
@@ -116,7 +117,7 @@ class Shown:
         self._running = [process for process in self._running if process.requests]
 
     def _standing(self, spent: float) -> tuple[float, list[str]]:
-        """Seconds until the whole sweep has ended, approximately, and how far each process has come."""
+        """Seconds until all these runs have ended, approximately, and how far each process has come."""
         found = [(process, process.look()) for process in self._running]
         trained = sum(outcome.log is not None for outcome in self._ended)
         done = trained + sum(one.share for _, looks in found for one in looks if one)
@@ -244,12 +245,16 @@ class _Live:
     """What stands below on a terminal: drawn only on request, as no other thread may run when it forks.
 
     Lines that are printed appear above it.
+
+    Args:
+        total: runs.
+        whole: what they are: 'all', or 'this step' of a search.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, whole: str) -> None:
         from rich.live import Live
 
-        self._total = total
+        self._total, self._whole = total, whole
         self._began = time.monotonic()
         self._live = Live(auto_refresh=False, transient=True)
         self._live.start()
@@ -263,7 +268,7 @@ class _Live:
 
         bar = Table.grid(padding=(0, 1))
         spent = duration(time.monotonic() - self._began)
-        after = f", about {duration(left)} left" if math.isfinite(left) else ""
+        after = f", about {duration(left)} left in {self._whole}" if math.isfinite(left) else ""
         said = f"{ended}/{self._total} ended, {spent}{after}"
         bar.add_row(ProgressBar(total=self._total, completed=ended, width=10), Text(said))
         below = [Text(text, no_wrap=True, overflow="ellipsis") for text in lines]

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 
 from sweepwise.search.guided.account import Compared, Cost
 from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse, follow, run_of, whole
-from sweepwise.search.guided.stage import Question, State, compared, counted, mean, to_the_end
-from sweepwise.search.halving import Halving, HalvingSettings, value_at
-from sweepwise.search.racing import Racing, RacingSettings, name_of
+from sweepwise.search.guided.stage import Question, State, compared, mean, to_the_end
+from sweepwise.search.halving import Halving, HalvingSettings
+from sweepwise.search.measured import value_at
+from sweepwise.search.racing import Racing, RacingSettings
+from sweepwise.search.words import counted, setting_named
 
 FEWEST = 3  # seeds with which a race begins
 RACED = 8  # settings at most
@@ -48,7 +50,7 @@ def race(
     left = len(end["left"])
     seeds = f"{FEWEST} to {end['seeds']}" if end["seeds"] > FEWEST else f"{FEWEST}"
     how = f"raced {counted(len(settings), 'setting')} with {seeds} seeds; {step.decisions[-1].why}"
-    best = next((row for row in ranking if name_of(row.overrides) == end.get("best")), None)
+    best = next((row for row in ranking if setting_named(row.overrides) == end.get("best")), None)
     order = [best, *(row for row in ranking if row is not best)] if best else ranking
     left_open = f"{counted(left - 1, 'other setting')} not surely worse" if left > 1 else ""
     return Outcome(tuple(order), how=how, left_open=left_open)

@@ -12,8 +12,9 @@ from sweepwise.results.replay.early_stopping import PATIENCES
 from sweepwise.search.elimination import WINS
 from sweepwise.search.guided.account import Chapter, Compared
 from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse
-from sweepwise.search.guided.stage import Question, State, counted
+from sweepwise.search.guided.stage import Question, State
 from sweepwise.search.strategy import Step
+from sweepwise.search.words import counted
 
 STAGE = "early_stop"
 QUESTION = "When should a training stop?"

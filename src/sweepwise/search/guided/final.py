@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from sweepwise.search.guided.account import Chapter, Compared
 from sweepwise.search.guided.course import Course, Overrides, Purse, key_of, told, whole
-from sweepwise.search.guided.stage import Question, State, compared, counted, mean, named
+from sweepwise.search.guided.stage import Question, State, compared, mean, named
 from sweepwise.search.strategy import Decision, Step
+from sweepwise.search.words import counted
 
 STAGE = "final"
 QUESTION = "Is it better than the default?"

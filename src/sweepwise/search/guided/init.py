@@ -5,8 +5,9 @@ from __future__ import annotations
 from sweepwise.search.guided import comparison
 from sweepwise.search.guided.account import Chapter, Compared
 from sweepwise.search.guided.course import Course, Overrides, Purse, merged, told
-from sweepwise.search.guided.stage import Question, State, counted, named, to_the_end
+from sweepwise.search.guided.stage import Question, State, named, to_the_end
 from sweepwise.search.strategy import Decision, Step
+from sweepwise.search.words import counted
 
 STAGE = "init"
 QUESTION = "Which initialisation?"

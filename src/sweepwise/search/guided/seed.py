@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping
 from sweepwise.results.statistics.variance import REST, components
 from sweepwise.search.guided.account import Chapter, Compared
 from sweepwise.search.guided.course import Course, Overrides, Purse, merged, told, whole
-from sweepwise.search.guided.stage import SEVERAL, Question, State, counted, to_the_end
+from sweepwise.search.guided.stage import SEVERAL, Question, State, to_the_end
 from sweepwise.search.strategy import Decision, Known, Step, Trial
+from sweepwise.search.words import counted
 
 STAGE = "seed"
 QUESTION = "How much do seeds move the metric?"

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from sweepwise.search.guided.account import Chapter, Compared
 from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse, key_of, merged, run_of
 from sweepwise.search.halving import Training
+from sweepwise.search.words import counted
 
 Family = tuple[Overrides, ...]  # variants of one option, the plain one first
 SEVERAL = 2  # values from which a deviation is known
@@ -141,8 +142,3 @@ def mean(row: Compared) -> float:
 def named(setting: Overrides) -> str:
     """A setting in words."""
     return " ".join(setting) or "the default"
-
-
-def counted(number: int, what: str) -> str:
-    """A number of things: '1 run', '3 runs'."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
