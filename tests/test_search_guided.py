@@ -181,7 +181,7 @@ def test_a_step_is_a_function_of_what_is_known():
     assert len(told) == len(set(told))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(st.integers(1, 60), st.integers(EPOCHS, 900), st.floats(0.01, 5), st.integers(0, 7))
 def test_the_budget_is_kept(runs, epochs, minutes, which):
     world = World()
@@ -246,6 +246,18 @@ def test_stages_are_skipped_given_and_repeated(tmp_path):
     assert account.chapters[1].how == "given by hand"
     assert not any(text.startswith("init") for run in world.begun for text in run)
     assert account.fresh == () and account.chosen == {}
+
+
+@pytest.mark.parametrize("epochs", [None, 400, 120])
+def test_a_repeated_stage_decides_anew_and_forgets_nothing(tmp_path, epochs):
+    stages = ("seed", "init", "scheduler", "regularizer", "init", "scheduler", "regularizer", "final")
+    world = World()
+    _, account, _ = searched(world, tmp_path, stages=stages, epochs=epochs)
+    assert [one.stage for one in account.chapters] == list(stages)
+    found = world.value(merged(account.found))
+    first = merged(*(one.overrides for one in account.chapters[:4]))
+    assert found <= world.value(first) + 1e-9
+    assert all(text.split("=")[0] != "early_stop" for text in account.found)
 
 
 def test_early_stopping_alone_has_nothing_to_replay(tmp_path):

@@ -17,11 +17,12 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     """Examines all initialisations, and compares those that are sound."""
     if given := question.given.get(STAGE):
         return state.after(Chapter(STAGE, QUESTION, given, "given by hand"))
+    state, own = state.parted(STAGE)
     base = to_the_end(question, state.overrides)
     wrong = {
         setting: question.untrained.refused(merged(base, setting))
         or "; ".join(question.untrained.complaints(merged(base, setting)))
-        for setting in question.candidates.inits
+        for setting in dict.fromkeys([own, *question.candidates.inits] if own else question.candidates.inits)
     }
     sound = [setting for setting, why in wrong.items() if not why]
     refused = tuple(Compared(setting, note=why) for setting, why in wrong.items() if why)
@@ -36,7 +37,7 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
         else f"all {len(wrong)} are sound at the start"
     )
     if len(sound) < 2:
-        decided = sound[0] if sound else ()
+        decided = sound[0] if sound else own
         how = before if sound else f"{before}; none is sound, so it stays as it is"
         open_ = "" if sound else refused[0].note if refused else "there was nothing to choose from"
         return state.after(Chapter(STAGE, QUESTION, _named(decided), how, open_, decided, refused))
@@ -46,7 +47,7 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     else:
         outcome = yield from comparison.halve(question, state, [sound], purse, STAGE)
     if outcome is None or not outcome.ranking or not outcome.ranking[0].values:
-        kept: Overrides = () if () in sound else sound[0]
+        kept: Overrides = own if own in sound else sound[0]
         why = "the budget has no room to compare" if outcome is None else outcome.how
         open_ = f"which of {', '.join(map(_named, sound))} is best"
         return state.after(Chapter(STAGE, QUESTION, _named(kept), f"{before}; {why}", open_, kept, refused))

@@ -24,7 +24,6 @@ from sweepwise.search.strategy import Decision, Step
 
 STAGE = "regularizer"
 QUESTION = "Does regularisation help?"
-GROUP = "regularizer"
 NONE = "no regularizer"
 
 
@@ -32,13 +31,13 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     """Measures the gap, compares regularizers one by one, and the two best together."""
     if given := question.given.get(STAGE):
         return state.after(Chapter(STAGE, QUESTION, given, "given by hand"))
+    before, (state, own) = state, state.parted(STAGE)
     base, ledger = to_the_end(question, state.overrides), purse.ledger
     seeds = _seeds(ledger, base) or list(range(state.seeds))
     without = whole(base, [()], seeds)
     if not purse.affords(without):
-        return state.after(
-            Chapter(STAGE, QUESTION, NONE, "the budget has no room to compare", "whether it helps")
-        )
+        how = "the budget has no room to compare"
+        return before.after(Chapter(STAGE, QUESTION, _named(own), how, "whether it helps"))
     why = "what is decided so far, to see its gap between training and validation"
     yield told(STAGE, Step((), tuple(without), (why,)))
     gap, words = _gap(question, state, ledger, [one.overrides for one in without])
@@ -46,10 +45,11 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     yield told(STAGE, Step((Decision("look", words, {"gap": gap}),), said=(words,)))
     if gap is not None and gap <= (state.deviation or 0.0):
         return state.after(Chapter(STAGE, QUESTION, NONE, words, compared=tuple(none)))
-    outcome = yield from _alone(question, state, purse, base)
+    outcome = yield from _alone(question, state, purse, base, own)
     if outcome is None:
         how = f"{words}; the budget has no room to compare"
-        return state.after(Chapter(STAGE, QUESTION, NONE, how, "whether it helps", compared=tuple(none)))
+        rows = tuple(none)
+        return before.after(Chapter(STAGE, QUESTION, _named(own), how, "whether it helps", compared=rows))
     ranking, how = yield from _with_both(question, state, purse, outcome, seeds)
     left_open = outcome.left_open
     close = list(dict.fromkeys([row.overrides for row in ranking[:3]] + [()]))
@@ -59,9 +59,10 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
         if raced.ranking and raced.ranking[0].values:
             best, how, left_open = raced.ranking[0], f"{how}; {raced.how}", raced.left_open or left_open
             ranking = [*raced.ranking, *(row for row in ranking if row.overrides not in close)]
-    decided = named(best.overrides) if best.overrides else NONE
     rows = (*ranking, *outcome.others)
-    return state.after(Chapter(STAGE, QUESTION, decided, f"{words}; {how}", left_open, best.overrides, rows))
+    return state.after(
+        Chapter(STAGE, QUESTION, _named(best.overrides), f"{words}; {how}", left_open, best.overrides, rows)
+    )
 
 
 def _seeds(ledger: Ledger, base: Overrides) -> list[int]:
@@ -87,9 +88,9 @@ def _gap(
 
 
 def _alone(
-    question: Question, state: State, purse: Purse, base: Overrides
+    question: Question, state: State, purse: Purse, base: Overrides, own: Overrides
 ) -> Course[comparison.Outcome | None]:
-    """Each regularizer by itself, with all its strengths, or with a middle one."""
+    """Each regularizer with all its strengths, or with a middle one; and what was decided before."""
     refused: list[Compared] = []
     families = []
     for family in question.candidates.regularizers:
@@ -99,7 +100,8 @@ def _alone(
             families.append(family)
     first = max(1, question.training.epochs // comparison.ETA)  # it acts late, when the training overfits
     every = [variant for family in families for variant in family]
-    choices = [every, [family[0] for family in families]]
+    before = [own] if own else []
+    choices = [[*before, *every], [*before, *(family[0] for family in families)]]
     outcome = yield from comparison.halve(question, state, choices, purse, STAGE, first)
     return outcome and replace(outcome, others=(*outcome.others, *refused))
 
@@ -151,7 +153,7 @@ def _second(
 
 def _options(setting: Overrides) -> tuple[str, ...]:
     """The regularizers of a setting."""
-    text = next((one.partition("=")[2] for one in setting if key_of(one) == GROUP), "")
+    text = next((one.partition("=")[2] for one in setting if key_of(one) == STAGE), "")
     return tuple(text.strip("[]").split(","))
 
 
@@ -163,4 +165,8 @@ def together(one: Overrides, other: Overrides) -> Overrides:
         ('regularizer=[l1,dropout]', 'regularizer.dropout.p=0.2')
     """
     options = ",".join((*_options(one), *_options(other)))
-    return merged(one, other, (f"{GROUP}=[{options}]",))
+    return merged(one, other, (f"{STAGE}=[{options}]",))
+
+
+def _named(setting: Overrides) -> str:
+    return named(setting) if setting else NONE

@@ -47,27 +47,20 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     given = question.given.get(STAGE)
     if given:
         return state.after(Chapter(STAGE, QUESTION, given, "given by hand"))
+    before, (state, own) = state, state.parted(STAGE, RATE)
     base = to_the_end(question, state.overrides)
     centre, source = _centre(question, base)
     yield told(STAGE, Step((Decision("look", source, {"rate": centre}),), said=(source,)))
     grids = list(_grids(question, centre, is_listed=len(question.candidates.rates) > 0))
-    choices = [_possible(question, base, grid.settings) for grid in grids]
+    choices = [_possible(question, base, [*([own] if own else []), *grid.settings]) for grid in grids]
     outcome = yield from comparison.halve(question, state, choices, purse, STAGE, _first(question))
     if outcome is None:
         how = f"{source}; the budget has no room to compare two or more"
-        return state.after(Chapter(STAGE, QUESTION, "as they are", how, "rate and schedule"))
+        return before.after(Chapter(STAGE, QUESTION, "as they are", how, "rate and schedule"))
     ranking = [row for row in outcome.ranking if row.values]
     if not ranking:
-        return state.after(
-            Chapter(
-                STAGE,
-                QUESTION,
-                "as they are",
-                f"{outcome.how}; no run had a value",
-                "rate and schedule",
-                compared=(*outcome.ranking, *outcome.others),
-            )
-        )
+        how, rows = f"{outcome.how}; no run had a value", (*outcome.ranking, *outcome.others)
+        return before.after(Chapter(STAGE, QUESTION, "as they are", how, "rate and schedule", compared=rows))
     seeds = sorted(ranking[0].values)
     every = [row.overrides for row in (*outcome.ranking, *outcome.others)]
     rates = sorted({rate for one in every if (rate := _rate_of(question, one)) is not None})
@@ -114,12 +107,11 @@ def _grids(question: Question, centre: float | None, is_listed: bool) -> Iterato
     around = [_rates(question, centre, places) for places in (AROUND, FEWER)]
     listed = tuple(f"{rate:g}" for rate in sorted(candidates.rates))
     choices = [listed] if is_listed else around if centre is not None else [()]
-    ends = dict.fromkeys((plain[0], plain[-1]))
     for rates, schedules in (
         (choices[0], every),
         (choices[0], plain),
         (choices[-1], plain),
-        (choices[-1], tuple(ends)),
+        (choices[-1], plain[:2]),
         (choices[-1], plain[:1]),
     ):
         yield _Grid(rates, schedules)

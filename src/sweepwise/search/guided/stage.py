@@ -97,6 +97,16 @@ class State:
     chapters: tuple[Chapter, ...] = ()
     fresh: tuple[int, ...] = ()
 
+    def parted(self, *keys: str) -> tuple[State, Overrides]:
+        """The state without what an earlier stage has decided of some keys, or of keys below them; and that.
+
+        A stage that is repeated decides anew: () is again what the run has without any choice.
+        """
+        own = tuple(
+            one for one in self.overrides if any(f"{key_of(one)}.".startswith(f"{key}.") for key in keys)
+        )
+        return replace(self, overrides=tuple(one for one in self.overrides if one not in own)), own
+
     def after(self, chapter: Chapter, **changes: Any) -> State:
         """The state with one more stage over."""
         together = merged(self.overrides, chapter.overrides)
