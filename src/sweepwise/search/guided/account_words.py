@@ -58,10 +58,13 @@ def command(account: Account, saved: str = "", program: Sequence[str] = PROGRAM)
 
 
 def names(account: Account) -> list[str]:
-    """For each stage the name of its setting without overrides: what the stages before have decided."""
+    """For each stage the name of its setting without overrides: what the stages before have decided.
+
+    Of the last stage it is the default, with which it compares.
+    """
     decided, found = False, []
     for chapter in account.chapters:
-        found.append(UNCHANGED if decided else DEFAULT)
+        found.append(UNCHANGED if decided and chapter.stage != "final" else DEFAULT)
         decided = decided or bool(chapter.overrides)
     return found
 

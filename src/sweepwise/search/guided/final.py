@@ -50,7 +50,7 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     left_open = (
         "" if () in chosen else "whether it is better than the default, for which the budget had no room"
     )
-    chapter = Chapter(STAGE, QUESTION, named(best), how, left_open, compared=tuple(ranking))
+    chapter = Chapter(STAGE, QUESTION, named(best), how, left_open, best, tuple(ranking))
     return replace(state.after(chapter, fresh=fresh), overrides=best)
 
 
