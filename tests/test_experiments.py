@@ -12,9 +12,14 @@ from small import CONF, TRAIN, composed
 from sweepwise import cli, run
 from sweepwise.cli.help import page
 from sweepwise.cli.options import of_folder
+from sweepwise.search.guided import experiment_yaml
 from sweepwise.store import record
 
-EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(
+    path.stem
+    for path in (CONF / "experiment").glob("*.yaml")
+    if experiment_yaml.MARK not in path.read_text()  # what a search has saved here
+)
 
 pytestmark = pytest.mark.usefixtures("empty_folder")
 

@@ -41,6 +41,8 @@ class World:
     def __init__(self, best_rate=3e-3, noise=0.004, gap=0.3, *, higher=False):
         self.best_rate, self.noise, self.gap, self.sign = best_rate, noise, gap, -1 if higher else 1
         self.trained = {}  # by run, epochs
+        self.spans = {}  # by run, one after the other
+        self.clock = 0.0
         self.begun = []
 
     def value(self, run):
@@ -62,14 +64,17 @@ class World:
         curve = {e: self.sign * (end + 0.5 * math.exp(-e / 3)) for e in range(1, epochs + 1)}
         status = "finished" if epochs == EPOCHS else "pruned"
         best = self.sign * min(self.sign * value for value in curve.values())
-        return Result(status, best, curve, epochs, 0.5 * epochs, best - self.sign * self.gap)
+        return Result(status, best, curve, epochs, tuple(self.spans[run]), best - self.sign * self.gap)
 
     def train(self, trials):
         """Trains as far as is asked; what has come further stays so."""
         for one in trials:
             if one.overrides not in self.trained:
                 self.begun.append(one.overrides)
-            self.trained[one.overrides] = max(self.trained.get(one.overrides, 0), one.epochs or EPOCHS)
+            before = self.trained.get(one.overrides, 0)
+            self.trained[one.overrides] = max(before, one.epochs or EPOCHS)
+            begin, self.clock = self.clock, self.clock + 0.5 * (self.trained[one.overrides] - before)
+            self.spans.setdefault(one.overrides, []).append((begin, self.clock))
         return [self.result(one.overrides) for one in trials]
 
     def question(self, **changes):
@@ -312,7 +317,7 @@ def test_two_regularizers_become_one_list():
 def test_what_followed_is_not_known_of_a_run_that_has_paused():
     world = World()
     run = merged(("seed.value=0",))
-    world.trained[run] = EPOCHS
+    world.trained[run], world.spans[run] = EPOCHS, []
     ledger = Ledger(EPOCHS, {run: world.result(run)}, {run: 3})
     seen = ledger.result(run)
     assert seen.status == "pruned" and max(seen.curve) == seen.epochs == 3 and seen.value is None

@@ -31,7 +31,7 @@ class Result:
         value: of the metric, with the weights that it keeps; None if it has none.
         curve: the metric after each epoch that measured it, from 1 for the first epoch.
         epochs: that it has trained.
-        seconds: that it took.
+        spans: when it was trained: of each attempt the first and the last moment, in seconds.
         train: the same metric on the training part, at the epoch of the weights that it keeps; None if it was
             not measured.
     """
@@ -40,7 +40,7 @@ class Result:
     value: float | None = None
     curve: Mapping[int, float] = field(default_factory=dict)
     epochs: int = 0
-    seconds: float = 0.0
+    spans: tuple[tuple[float, float], ...] = ()
     train: float | None = None
 
     def up_to(self, end: int | None) -> Result:
@@ -48,7 +48,7 @@ class Result:
         if end is None or self.epochs <= end:
             return self
         curve = {epoch: value for epoch, value in self.curve.items() if epoch <= end}
-        return Result(PAUSED, None, curve, end, self.seconds * end / self.epochs)
+        return Result(PAUSED, None, curve, end, self.spans)
 
 
 Known = Mapping[tuple[str, ...], Result]  # by the overrides of a run

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,7 +105,15 @@ def result(request: Request, error: Any = None) -> Result:
     same = f"train/{metric.partition('/')[2]}" if metric else ""
     train = _curve(lines, same).get(best["epoch"] + 1) if isinstance(best.get("epoch"), int) else None
     trained = known["stopped"]["epoch"] + 1
-    return Result(status, best["value"], curve, trained, known.get("seconds", 0.0), train)
+    return Result(status, best["value"], curve, trained, tuple(_spans(known)), train)
+
+
+def _spans(known: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
+    """When a run was trained; an attempt that was killed does not say until when."""
+    for attempt in known.get("attempts", ()):
+        if isinstance(seconds := attempt.get("seconds"), (int, float)):
+            begin = datetime.datetime.fromisoformat(attempt["started"]).timestamp()
+            yield begin, begin + seconds
 
 
 def _curve(lines: Mapping[int, Mapping[str, Any]], metric: str) -> dict[int, float]:

@@ -13,7 +13,7 @@ class Cost:
     Attributes:
         runs: that were begun.
         epochs: that they trained, each counted once.
-        seconds: of training, summed over the runs.
+        seconds: in which they were trained; those that were trained side by side count once.
     """
 
     runs: int = 0

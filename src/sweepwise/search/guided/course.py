@@ -7,6 +7,7 @@ time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -103,19 +104,29 @@ class Ledger:
         """What has been asked for, as far as it was trained."""
         results = {run: self.known[run] for run in self.asked if run in self.known}
         epochs = {run: min(self.asked[run], result.epochs) for run, result in results.items()}
-        seconds = sum(
-            result.seconds * epochs[run] / result.epochs for run, result in results.items() if result.epochs
-        )
+        seconds = _together(span for result in results.values() for span in result.spans)
         return Cost(len(self.asked), sum(epochs.values()), seconds)
 
     @property
     def seconds_an_epoch(self) -> float | None:
-        """Of the runs that were asked for to their end: later steps change nothing of these; None without."""
-        whole = [
-            self.known[run] for run, end in self.asked.items() if end == self.whole and run in self.known
-        ]
+        """Of runs that were asked for to their end: later steps change nothing of these; None without."""
+        whole = [self.known[run] for run in self.asked if self.is_whole(run)]
         epochs = sum(result.epochs for result in whole)
-        return sum(result.seconds for result in whole) / epochs if epochs else None
+        return _together(span for result in whole for span in result.spans) / epochs if epochs else None
+
+
+def _together(spans: Iterable[tuple[float, float]]) -> float:
+    """How long some spans last, where those that overlap count once.
+
+    Example:
+        >>> _together([(0, 2), (1, 3), (5, 6)])
+        4.0
+    """
+    seconds, until = 0.0, -math.inf
+    for begin, end in sorted(spans):
+        seconds += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return seconds
 
 
 def follow(strategy: Strategy, base: Overrides, stage: str, ledger: Ledger) -> Course[Step]:
@@ -144,7 +155,7 @@ class Limits:
     Attributes:
         runs: that are begun.
         epochs: of all runs.
-        minutes: of training, summed over runs.
+        minutes: in which runs are trained; those that are trained side by side count once.
     """
 
     runs: int | None = None

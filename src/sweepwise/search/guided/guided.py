@@ -34,7 +34,7 @@ class GuidedSettings:
         stages: in their order; one that is left out decides nothing, one that is named again is repeated.
         runs: at most; null: as many as it takes.
         epochs: of all runs, at most.
-        minutes: of training, at most, summed over the runs.
+        minutes: in which runs are trained, at most; those that are trained side by side count once.
         seeds: with which the first stage measures how much they matter.
         margin: the largest difference that does not matter, in the metric's unit; null: one twentieth of the
             default's value.

@@ -35,23 +35,28 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
         )
     why = f"{counted(seeds, 'seed')} of the default"
     yield told(STAGE, Step((_begun(why, len(together)),), tuple(together), (why,)))
+    apart = _apart(question, purse, base)
+    noise = apart.get("noise", [])
+    first = [one for source, trials in apart.items() for one in (trials[:1] if source == "noise" else trials)]
+    if first:
+        why = f"{' and '.join(apart)}, each changed alone"
+        yield told(STAGE, Step((_begun(why, len(first)),), tuple(first), (why,)))
+    if noise and _same(purse.ledger.known, together[0], noise[0]):  # nothing is drawn, as one run shows
+        del apart["noise"]
+    elif noise:
+        yield told(STAGE, Step((), tuple(noise), ("more of the noise",)))
+    return _state(question, state, purse.ledger.known, together, apart)
+
+
+def _apart(question: Question, purse: Purse, base: Overrides) -> dict[str, list[Trial]]:
+    """The runs in which one source is changed, for as many sources as there is room for."""
     apart: dict[str, list[Trial]] = {}
     for source, key in SOURCES.items():
-        if source == "split" and not question.splits:
-            continue
         trials = [Trial(_changed(base, key, level)) for level in range(1, LEVELS)]
-        first = trials[:1] if source == "noise" else []  # where nothing is drawn, one run shows it
-        if not purse.affords(trials):
-            break
-        if first:
-            yield told(STAGE, Step((), tuple(first), (f"{source} alone, once",)))
-            if _same(purse.ledger.known, together[0], first[0]):
-                continue
-        yield told(
-            STAGE, Step((_begun(f"{source} alone", len(trials)),), tuple(trials), (f"{source} alone",))
-        )
-        apart[source] = trials
-    return _state(question, state, purse.ledger.known, together, apart)
+        every = [*(one for others in apart.values() for one in others), *trials]
+        if (source != "split" or question.splits) and purse.affords(every):
+            apart[source] = trials
+    return apart
 
 
 OPEN = "how far runs differ by chance"
