@@ -1,18 +1,19 @@
-"""Compares settings as thoroughly as a purse allows: a race, else halving with later or earlier rungs."""
+"""Compares settings as thoroughly as a purse allows: whole trainings, a race, halving from some epoch on."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sweepwise.search.guided.account import Compared, Cost
-from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse, follow, run_of, whole
+from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse, follow, run_of, told, whole
 from sweepwise.search.guided.stage import Question, State, compared, mean, to_the_end
 from sweepwise.search.halving import Halving, HalvingSettings
 from sweepwise.search.measured import value_at
 from sweepwise.search.racing import Racing, RacingSettings
+from sweepwise.search.strategy import Decision, Step
 from sweepwise.search.words import counted, setting_named
 
 FEWEST = 3  # seeds with which a race begins
@@ -69,6 +70,65 @@ def can_race(question: Question, state: State, settings: Sequence[Overrides], pu
     """Whether a race is worth beginning, and the purse has room for it."""
     base = to_the_end(question, state.overrides)
     return 1 < len(settings) <= RACED and purse.affords(whole(base, settings, range(FEWEST)))
+
+
+def train(
+    question: Question, state: State, choices: Sequence[Sequence[Overrides]], purse: Purse, stage: str
+) -> Course[Outcome | None]:
+    """Trains settings to their end, with as many seeds as fit; None if none does.
+
+    Args:
+        question: what is searched.
+        state: what is decided.
+        choices: lists of settings, of which the first is taken that fits.
+        purse: what may be spent.
+        stage: in whose name.
+    """
+    base = to_the_end(question, state.overrides)
+    for settings, seeds in itertools.product(choices, range(state.seeds, 0, -1)):
+        trials = whole(base, settings, range(seeds))
+        if settings and purse.affords(trials):
+            why = f"{counted(len(settings), 'setting')} with {counted(seeds, 'seed')} each, to the end"
+            about = {"settings": [list(setting) for setting in settings], "runs": len(trials)}
+            yield told(stage, Step((Decision("begin", why, about),), tuple(trials), (why,)))
+            ranking = compared(purse.ledger, base, settings, range(seeds), question.training.sign)
+            return Outcome(tuple(ranking), how=f"trained {why}")
+    return None
+
+
+def again(
+    question: Question, state: State, ranking: Sequence[Compared], most: int, purse: Purse, stage: str
+) -> Course[Outcome]:
+    """Compares the best settings once more, with more seeds: a race if there is room, else a few seeds.
+
+    Args:
+        question: what is searched.
+        state: what is decided.
+        ranking: of settings, the best first; at least one, with values.
+        most: settings that are compared again.
+        purse: what may be spent.
+        stage: in whose name.
+
+    Returns:
+        The ranking, those that were compared again first.
+    """
+    base, sign = to_the_end(question, state.overrides), question.training.sign
+    close = [row.overrides for row in ranking[:most]]
+    if len(close) > 1 and can_race(question, state, close, purse):
+        raced = yield from race(question, state, close, purse, stage)
+        if raced.ranking and raced.ranking[0].values:
+            others = (row for row in ranking if row.overrides not in close)
+            return replace(raced, ranking=(*raced.ranking, *others))
+    for number, seeds in itertools.product(range(len(close), 1, -1), range(FEWEST, 1, -1)):
+        trials = whole(base, close[:number], range(seeds))
+        if purse.affords(trials) and purse.ledger.missing(trials):
+            why = f"the best {number} with {counted(seeds, 'seed')}"
+            about = {"settings": [list(setting) for setting in close[:number]], "runs": len(trials)}
+            yield told(stage, Step((Decision("add", why, about),), tuple(trials), (why,)))
+            best = compared(purse.ledger, base, close[:number], range(seeds), sign)
+            others = (row for row in ranking if row.overrides not in close[:number])
+            return Outcome((*best, *others), how=f"compared {why}")
+    return Outcome(tuple(ranking))
 
 
 def halve(

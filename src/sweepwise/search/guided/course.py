@@ -179,6 +179,13 @@ class Purse:
     share: float
     before: Cost
 
+    def part(self, share: float) -> Purse:
+        """A purse with a share of what is left in this one."""
+        spent = self.ledger.cost
+        runs = None if self.runs is None else spent.runs + int(share * self.runs)
+        epochs = None if self.epochs is None else spent.epochs + int(share * self.epochs)
+        return Purse(self.ledger, Limits(runs, epochs), 1.0, spent)
+
     @property
     def runs(self) -> int | None:
         """Runs that may still be begun; None: any number."""

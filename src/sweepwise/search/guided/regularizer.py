@@ -19,12 +19,13 @@ from sweepwise.search.guided.course import (
     told,
     whole,
 )
-from sweepwise.search.guided.stage import Question, State, compared, named, to_the_end
+from sweepwise.search.guided.stage import Family, Question, State, compared, named, to_the_end
 from sweepwise.search.strategy import Decision, Step
 
 STAGE = "regularizer"
 QUESTION = "Does regularisation help?"
 NONE = "no regularizer"
+FINALISTS = 3
 
 
 def course(question: Question, state: State, purse: Purse) -> Course[State]:
@@ -51,18 +52,11 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
         rows = tuple(none)
         return before.after(Chapter(STAGE, QUESTION, _named(own), how, "whether it helps", compared=rows))
     ranking, how = yield from _with_both(question, state, purse, outcome, seeds)
-    left_open = outcome.left_open
-    close = list(dict.fromkeys([row.overrides for row in ranking[:3]] + [()]))
-    best = ranking[0]
-    if comparison.can_race(question, state, close, purse):
-        raced = yield from comparison.race(question, state, close, purse, STAGE)
-        if raced.ranking and raced.ranking[0].values:
-            best, how, left_open = raced.ranking[0], f"{how}; {raced.how}", raced.left_open or left_open
-            ranking = [*raced.ranking, *(row for row in ranking if row.overrides not in close)]
-    rows = (*ranking, *outcome.others)
-    return state.after(
-        Chapter(STAGE, QUESTION, _named(best.overrides), f"{words}; {how}", left_open, best.overrides, rows)
-    )
+    last = yield from comparison.again(question, state, ranking, FINALISTS, purse, STAGE)
+    how = "; ".join(filter(None, (words, how, last.how)))
+    best, rows = last.ranking[0].overrides, (*last.ranking, *outcome.others)
+    left_open = last.left_open or outcome.left_open
+    return state.after(Chapter(STAGE, QUESTION, _named(best), how, left_open, best, rows))
 
 
 def _seeds(ledger: Ledger, base: Overrides) -> list[int]:
@@ -98,12 +92,39 @@ def _alone(
             refused.append(Compared(family[0], note=why))
         else:
             families.append(family)
-    first = max(1, question.training.epochs // comparison.ETA)  # it acts late, when the training overfits
-    every = [variant for family in families for variant in family]
     before = [own] if own else []
-    choices = [[*before, *every], [*before, *(family[0] for family in families)]]
-    outcome = yield from comparison.halve(question, state, choices, purse, STAGE, first)
+    every = [*before, *(variant for family in families for variant in family)]
+    middle = [*before, *(family[0] for family in families)]
+    outcome = yield from comparison.train(question, state, [every], purse, STAGE)
+    if outcome is None:
+        outcome = yield from _narrowed(question, state, purse, families, middle)
+    if outcome is None:
+        first = max(1, question.training.epochs // comparison.ETA)  # it acts late, when the training overfits
+        outcome = yield from comparison.halve(question, state, [middle], purse, STAGE, first)
     return outcome and replace(outcome, others=(*outcome.others, *refused))
+
+
+def _narrowed(
+    question: Question, state: State, purse: Purse, families: Sequence[Family], middle: Sequence[Overrides]
+) -> Course[comparison.Outcome | None]:
+    """Each regularizer with a middle strength, then the best one with its others."""
+    outcome = yield from comparison.train(question, state, [middle], purse, STAGE)
+    if outcome is None or not outcome.ranking[0].values:
+        return outcome
+    best = outcome.ranking[0]
+    others = [
+        one for family in families if best.overrides in family for one in family if one != best.overrides
+    ]
+    base, seeds = to_the_end(question, state.overrides), sorted(best.values)
+    trials = whole(base, others, seeds)
+    if not trials or not purse.affords(trials):
+        return replace(outcome, left_open=f"other strengths than {named(best.overrides)}")
+    why = "the best one with other strengths"
+    about = {"settings": [list(one) for one in others], "runs": len(trials)}
+    yield told(STAGE, Step((Decision("begin", why, about),), tuple(trials), (why,)))
+    settings = [*(row.overrides for row in outcome.ranking), *others]
+    ranking = compared(purse.ledger, base, settings, seeds, question.training.sign)
+    return comparison.Outcome(tuple(ranking), how=f"{outcome.how}; {why}")
 
 
 def _with_both(

@@ -1,11 +1,11 @@
-"""Which learning rate and schedule? Halved over both and warm-up; widened while the best is at the edge."""
+"""Which learning rate and schedule? The rate first, then schedules around it; widened at the edge."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 
 from sweepwise.search.guided import comparison
 from sweepwise.search.guided.account import Chapter, Compared
@@ -17,66 +17,103 @@ STAGE = "scheduler"
 QUESTION = "Which learning rate and schedule?"
 RATE = "optimizer.lr"
 STEP = math.sqrt(10)  # between two rates
-AROUND = (-2, -1, 0, 1, 2)  # rates around the one that a range test suggests
-FEWER = (-1, 0, 1)
+AROUND = (-2, -1, 0, 1, 2, 3)  # rates around the one that a range test suggests, which is a careful one
+FEWER = (-1, 0, 1, 2)
 WIDER = 3  # rates beyond an edge at most
-FINALISTS = 3  # are raced, if the purse has room
-
-
-@dataclass(frozen=True)
-class _Grid:
-    """Rates and schedules.
-
-    Attributes:
-        rates: as overrides write them, growing; () where the rate is fixed.
-        schedules: their overrides.
-    """
-
-    rates: tuple[str, ...]
-    schedules: tuple[Overrides, ...]
-
-    @property
-    def settings(self) -> list[Overrides]:
-        """Every combination."""
-        rates: list[Overrides] = [(f"{RATE}={rate}",) for rate in self.rates] or [()]
-        return [merged(*pair) for pair in itertools.product(rates, self.schedules)]
+FINALISTS = 3  # settings that are compared with more seeds at the end
+FOR_RATES, FOR_SCHEDULES = 0.45, 0.6  # of what is left for the stage
 
 
 def course(question: Question, state: State, purse: Purse) -> Course[State]:
-    """Finds where to look, halves, widens, races the best."""
-    given = question.given.get(STAGE)
-    if given:
+    """Finds the rate with the schedule as it is, then schedules at this rate and the next higher one."""
+    if given := question.given.get(STAGE):
         return state.after(Chapter(STAGE, QUESTION, given, "given by hand"))
     before, (state, own) = state, state.parted(STAGE, RATE)
     base = to_the_end(question, state.overrides)
-    centre, source = _centre(question, base)
-    yield told(STAGE, Step((Decision("look", source, {"rate": centre}),), said=(source,)))
-    grids = list(_grids(question, centre, is_listed=len(question.candidates.rates) > 0))
-    choices = [_possible(question, base, [*([own] if own else []), *grid.settings]) for grid in grids]
-    outcome = yield from comparison.halve(question, state, choices, purse, STAGE, _first(question))
-    if outcome is None:
-        how = f"{source}; the budget has no room to compare two or more"
-        return before.after(Chapter(STAGE, QUESTION, "as they are", how, "rate and schedule"))
+    how: list[str] = []
+    outcome = yield from _rates(question, state, purse.part(FOR_RATES), how)
     ranking = [row for row in outcome.ranking if row.values]
     if not ranking:
-        how, rows = f"{outcome.how}; no run had a value", (*outcome.ranking, *outcome.others)
-        return before.after(Chapter(STAGE, QUESTION, "as they are", how, "rate and schedule", compared=rows))
+        ranking = compared(purse.ledger, base, [()], [0], question.training.sign)
+    rate = ranking[0].overrides
+    found = yield from _schedules(question, state, purse.part(FOR_SCHEDULES), rate, own)
+    if found is not None:
+        how.append(found.how)
+        every = dict.fromkeys(row.overrides for row in (*found.ranking, *ranking))
+        seeds = sorted(found.ranking[0].values) or [0]
+        ranking = compared(purse.ledger, base, every, seeds, question.training.sign)
+    rows = (*ranking, *(found.others if found else ()), *outcome.others)
+    ranking = [row for row in ranking if row.values]
+    if not ranking:
+        why = "; ".join([*how, "no run had a value" if rows else "the budget has no room to compare"])
+        return before.after(Chapter(STAGE, QUESTION, "as they are", why, "rate and schedule", compared=rows))
+    last = yield from comparison.again(question, state, ranking, FINALISTS, purse, STAGE)
+    best = last.ranking[0]
+    left_open = [
+        _edge(question, best, [row.overrides for row in rows]),
+        last.left_open,
+        "" if found else "which schedule is best: there was no room to compare",
+    ]
+    chapter = Chapter(
+        STAGE,
+        QUESTION,
+        named(best.overrides),
+        how="; ".join(filter(None, [*how, last.how])),
+        left_open="; ".join(filter(None, left_open)),
+        overrides=best.overrides,
+        compared=(*last.ranking, *(row for row in rows if row.epochs)),
+    )
+    return state.after(chapter)
+
+
+def _rates(question: Question, state: State, purse: Purse, how: list[str]) -> Course[comparison.Outcome]:
+    """Compares rates with the schedule as it is."""
+    base = to_the_end(question, state.overrides)
+    centre, source = _centre(question, base)
+    how.append(source)
+    yield told(STAGE, Step((Decision("look", source, {"rate": centre}),), said=(source,)))
+    listed = [f"{rate:g}" for rate in sorted(question.candidates.rates)]
+    grids = [listed] if listed else [_around(question, centre, places) for places in (AROUND, FEWER)]
+    choices = [_settings(question, grid) for grid in grids]
+    if len(choices[0]) < 2:
+        return comparison.Outcome()
+    outcome = yield from comparison.halve(question, state, choices, purse, STAGE, _first(question))
+    if outcome is None:
+        return comparison.Outcome()
+    ranking = [row for row in outcome.ranking if row.values]
+    if not ranking:
+        return outcome
     seeds = sorted(ranking[0].values)
     every = [row.overrides for row in (*outcome.ranking, *outcome.others)]
     rates = sorted({rate for one in every if (rate := _rate_of(question, one)) is not None})
     ranking, wider = yield from _widened(question, state, purse, rates, ranking, seeds)
-    how = f"{source}; {outcome.how}{wider}"
-    best, left_open = ranking[0], outcome.left_open
-    close = [row.overrides for row in ranking[:FINALISTS]]
-    if comparison.can_race(question, state, close, purse):
-        raced = yield from comparison.race(question, state, close, purse, STAGE)
-        if raced.ranking and raced.ranking[0].values:
-            best, how, left_open = raced.ranking[0], f"{how}; {raced.how}", raced.left_open or left_open
-            ranking = [*raced.ranking, *(row for row in ranking if row.overrides not in close)]
-    edge = _edge(question, best, [*every, *(row.overrides for row in ranking)])
-    left_open = "; ".join(filter(None, (edge, left_open)))
-    rows = (*ranking, *outcome.others)
-    return state.after(Chapter(STAGE, QUESTION, named(best.overrides), how, left_open, best.overrides, rows))
+    how.append(f"{outcome.how}{wider}")
+    return replace(outcome, ranking=tuple(ranking))
+
+
+def _schedules(
+    question: Question, state: State, purse: Purse, rate: Overrides, own: Overrides
+) -> Course[comparison.Outcome | None]:
+    """Compares schedules at a rate and the next higher one, which those that lower it bear."""
+    base = to_the_end(question, state.overrides)
+    families = [family for family in question.candidates.schedules if _is_possible(question, base, family[0])]
+    if len(families) < 2:
+        return None
+    number = _rate_of(question, rate)
+    is_free = question.candidates.rate is not None and not question.candidates.rates
+    higher = _settings(question, [f"{float(f'{number * STEP:.2g}'):g}"]) if is_free and number else []
+    every = [variant for family in families for variant in family]
+    plain = [family[0] for family in families]
+    before = [own] if own else []
+    grids = ([rate, *higher], every), ([rate, *higher], plain), ([rate], plain), ([rate], plain[:2])
+    choices = [
+        list(dict.fromkeys([*before, *(merged(*pair) for pair in itertools.product(rates, schedules))]))
+        for rates, schedules in grids
+    ]
+    trained = yield from comparison.train(question, state, choices[:3], purse, STAGE)
+    if trained is not None:
+        return trained
+    return (yield from comparison.halve(question, state, choices, purse, STAGE, _first(question)))
 
 
 def _first(question: Question) -> int:
@@ -98,54 +135,29 @@ def _centre(question: Question, base: Overrides) -> tuple[float | None, str]:
     return math.sqrt(low * high), f"no range test ({found}), so the middle of {low:g} to {high:g}"
 
 
-def _grids(question: Question, centre: float | None, is_listed: bool) -> Iterator[_Grid]:
-    """Grids, the largest first."""
-    candidates = question.candidates
-    families = candidates.schedules or (((),),)
-    every = tuple(dict.fromkeys(variant for family in families for variant in family))
-    plain = tuple(family[0] for family in families)
-    around = [_rates(question, centre, places) for places in (AROUND, FEWER)]
-    listed = tuple(f"{rate:g}" for rate in sorted(candidates.rates))
-    choices = [listed] if is_listed else around if centre is not None else [()]
-    for rates, schedules in (
-        (choices[0], every),
-        (choices[0], plain),
-        (choices[-1], plain),
-        (choices[-1], plain[:2]),
-        (choices[-1], plain[:1]),
-    ):
-        yield _Grid(rates, schedules)
-
-
-def _rates(question: Question, centre: float | None, places: Sequence[int]) -> tuple[str, ...]:
+def _around(question: Question, centre: float | None, places: Sequence[int]) -> list[str]:
     """Rates around one; that of the default takes the place of the nearest, so that it is among them."""
     if centre is None:
-        return ()
+        return []
     rates = [centre * STEP**place for place in places]
-    if default := question.candidates.rate:
+    default = question.candidates.rate
+    if default:
         nearest = min(range(len(rates)), key=lambda place: abs(math.log(rates[place] / default)))
         if max(rates[nearest] / default, default / rates[nearest]) <= STEP:
             rates[nearest] = default
         else:
             rates.append(default)
-    return tuple(
-        f"{float(f'{rate:.2g}'):g}" if rate != question.candidates.rate else f"{rate:g}"
-        for rate in sorted(rates)
-    )
+    return [f"{rate:g}" if rate == default else f"{float(f'{rate:.2g}'):g}" for rate in sorted(rates)]
 
 
-def _possible(question: Question, base: Overrides, settings: Sequence[Overrides]) -> list[Overrides]:
-    """Settings whose schedule can be trained, each run once: what the default has is left out of them."""
-    default = f"{RATE}={question.candidates.rate:g}" if question.candidates.rate is not None else ""
-    found: dict[Overrides, None] = {}
-    refused: dict[Overrides, str] = {}
-    for setting in settings:
-        schedule = tuple(one for one in setting if key_of(one) != RATE)
-        if schedule not in refused:
-            refused[schedule] = question.untrained.refused(merged(base, schedule))
-        if not refused[schedule]:
-            found[tuple(one for one in setting if one != default)] = None
-    return list(found)
+def _settings(question: Question, rates: Sequence[str]) -> list[Overrides]:
+    """The settings of rates; that of the default is ()."""
+    default = "" if question.candidates.rate is None else f"{question.candidates.rate:g}"
+    return [() if rate == default else (f"{RATE}={rate}",) for rate in rates]
+
+
+def _is_possible(question: Question, base: Overrides, schedule: Overrides) -> bool:
+    return not question.untrained.refused(merged(base, schedule))
 
 
 def _rate_of(question: Question, setting: Overrides) -> float | None:
