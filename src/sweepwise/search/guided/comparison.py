@@ -8,7 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sweepwise.search.guided.account import Compared, Cost
-from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse, follow, run_of, told, whole
+from sweepwise.search.guided.course import (
+    Course,
+    Ledger,
+    Overrides,
+    Purse,
+    best_so_far,
+    follow,
+    run_of,
+    told,
+    whole,
+)
 from sweepwise.search.guided.stage import Question, State, compared, mean, to_the_end
 from sweepwise.search.halving import Halving, HalvingSettings
 from sweepwise.search.measured import value_at
@@ -45,7 +55,7 @@ def race(
     base = to_the_end(question, state.overrides)
     rules = RacingSettings(min_seeds=FEWEST, margin=question.margin, budget=_budget(purse, base, settings))
     racing = Racing(settings, None, question.training.sign, rules)
-    step = yield from follow(racing, base, stage, purse.ledger)
+    step = yield from follow(racing, base, stage, purse.ledger, question.training.sign)
     end = step.decisions[-1].about
     ranking = compared(purse.ledger, base, settings, range(int(end["seeds"])), question.training.sign)
     left = len(end["left"])
@@ -154,12 +164,12 @@ def halve(
         return None
     settings, halving, seeds = found
     base, ledger = to_the_end(question, state.overrides), purse.ledger
-    yield from follow(halving, base, stage, ledger)
+    yield from follow(halving, base, stage, ledger, question.training.sign)
     ends = [setting for setting in settings if _is_at_its_end(ledger, base, setting, seeds)]
     ranking = compared(ledger, base, ends, range(seeds), question.training.sign)
     rung = halving.plan.brackets[0].rungs[0]
     left = (setting for setting in settings if setting not in ends)
-    others = [_left(ledger, base, setting, range(seeds), rung) for setting in left]
+    others = [_left(ledger, base, setting, range(seeds), rung, question.training.sign) for setting in left]
     others.sort(key=lambda row: question.training.sign * mean(row) if row.values else math.inf)
     how = (
         f"halved {counted(len(settings), 'setting')} with {counted(seeds, 'seed')} each, first at epoch "
@@ -188,10 +198,12 @@ def _fitting(
         rung //= ETA
 
 
-def _left(ledger: Ledger, base: Overrides, setting: Overrides, seeds: range, rung: int) -> Compared:
+def _left(
+    ledger: Ledger, base: Overrides, setting: Overrides, seeds: range, rung: int, sign: int
+) -> Compared:
     """A setting that was left behind, with its values at the first rung."""
     runs = {seed: run_of(base, setting, seed) for seed in seeds}
-    values = {seed: value_at(ledger.result(run), rung) for seed, run in runs.items()}
+    values = {seed: value_at(best_so_far(ledger.result(run), sign), rung) for seed, run in runs.items()}
     finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
     return Compared(setting, finite, rung, "left behind")
 

@@ -8,7 +8,7 @@ time.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -129,14 +129,18 @@ def _together(spans: Iterable[tuple[float, float]]) -> float:
     return seconds
 
 
-def follow(strategy: Strategy, base: Overrides, stage: str, ledger: Ledger) -> Course[Step]:
+def follow(strategy: Strategy, base: Overrides, stage: str, ledger: Ledger, sign: int) -> Course[Step]:
     """Follows a strategy among settings that are named by how they differ from a base; returns its last step.
+
+    At an epoch a run counts by the best value up to there, as it keeps its best weights: who learns fast and
+    overfits before a rung is not worse for it.
 
     Args:
         strategy: decides.
         base: overrides that all its runs have besides.
         stage: its decisions are said to be of this one.
         ledger: has the results.
+        sign: 1 where lower values are better, -1 where higher ones are.
     """
     own: dict[Overrides, Result] = {}
     while True:
@@ -145,7 +149,27 @@ def follow(strategy: Strategy, base: Overrides, stage: str, ledger: Ledger) -> C
         yield told(stage, replace(step, trials=trials, said=step.said if trials else step.said[:1]))
         if not trials:
             return step
-        own |= {one.overrides: ledger.result(merged(base, one.overrides)) for one in step.trials}
+        for one in step.trials:
+            own[one.overrides] = best_so_far(ledger.result(merged(base, one.overrides)), sign)
+
+
+def best_so_far(result: Result, sign: int) -> Result:
+    """A result whose curve has the best value up to each epoch."""
+    return replace(result, curve=_best_so_far(result.curve, sign))
+
+
+def _best_so_far(curve: Mapping[int, float], sign: int) -> dict[int, float]:
+    """The best value up to each epoch; NaN where none was finite.
+
+    Example:
+        >>> _best_so_far({1: 0.5, 2: 0.4, 4: 0.6}, 1)
+        {1: 0.5, 2: 0.4, 4: 0.4}
+    """
+    best, found = math.nan, {}
+    for epoch, value in sorted(curve.items()):
+        best = value if not sign * best <= sign * value else best
+        found[epoch] = best
+    return found
 
 
 @dataclass(frozen=True)

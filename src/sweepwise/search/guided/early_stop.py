@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from sweepwise.early_stop.patience import Patience
 from sweepwise.improvement import Mode
 from sweepwise.results.replay.early_stopping import PATIENCES
+from sweepwise.results.run_folder import is_replicate
 from sweepwise.search.elimination import WINS
 from sweepwise.search.guided.account import Chapter, Compared
-from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse
-from sweepwise.search.guided.stage import Question, State
+from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse, key_of
+from sweepwise.search.guided.stage import Question, State, to_the_end
 from sweepwise.search.strategy import Step
 from sweepwise.search.words import counted
 
@@ -56,13 +57,20 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     yield Step(())
     if given := question.given.get(STAGE):
         return state.after(Chapter(STAGE, QUESTION, given, "given by hand"))
-    curves = _curves(purse.ledger)
+    curves, own = _curves(purse.ledger), _curves(purse.ledger, to_the_end(question, state.overrides))
     if len(curves) < LEAST:
         how = f"{counted(len(curves), 'curve')} of whole trainings, which tell nothing"
         return state.after(Chapter(STAGE, QUESTION, "as it is", how, QUESTION.lower().rstrip("?")))
     rules = [replayed(curves, patience, question) for patience in patiences(question.training.epochs)]
     rows = tuple(Compared(_overrides(rule), note=str(rule)) for rule in rules)
-    harmless = [rule for rule in rules if rule.is_harmless(state.deviation or 0.0) and rule.mean_saved > 0]
+    noise = state.deviation or 0.0
+    harmless = [
+        rule
+        for rule in rules
+        if rule.mean_saved > 0
+        and rule.is_harmless(noise)
+        and (not own or replayed(own, rule.patience, question).is_harmless(noise))
+    ]
     against = f"replayed on {counted(len(curves), 'curve')}"
     if not harmless:
         why = "no patience saves epochs without losing more than runs differ by chance"
@@ -90,12 +98,20 @@ def patiences(epochs: int) -> list[int]:
     return sorted({one for one in (*PATIENCES, *parts) if 2 <= one < epochs - 1} | {2})
 
 
-def _curves(ledger: Ledger) -> list[Mapping[int, float]]:
-    """The curves of all trainings that came to their last epoch with a value."""
-    runs = [ledger.known[run] for run in ledger.asked if ledger.is_whole(run)]
+def _curves(ledger: Ledger, setting: Overrides | None = None) -> list[Mapping[int, float]]:
+    """The curves of trainings that came to their last epoch with a value; of one setting, or of all."""
+    runs = [
+        ledger.known[run]
+        for run in ledger.asked
+        if ledger.is_whole(run) and (setting is None or _without_seeds(run) == setting)
+    ]
     return [
         run.curve for run in runs if run.status == "finished" and run.value is not None and len(run.curve) > 1
     ]
+
+
+def _without_seeds(run: Overrides) -> Overrides:
+    return tuple(one for one in run if not is_replicate(key_of(one)))
 
 
 def replayed(curves: Sequence[Mapping[int, float]], patience: int, question: Question) -> Replayed:

@@ -47,6 +47,7 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     if not ranking:
         why = "; ".join([*how, "no run had a value" if rows else "the budget has no room to compare"])
         return before.after(Chapter(STAGE, QUESTION, "as they are", why, "rate and schedule", compared=rows))
+    ranking = _of_two_rates(question, ranking)
     last = yield from comparison.again(question, state, ranking, FINALISTS, purse, STAGE)
     best = last.ranking[0]
     left_open = [
@@ -64,6 +65,14 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
         compared=(*last.ranking, *(row for row in rows if row.epochs)),
     )
     return state.after(chapter)
+
+
+def _of_two_rates(question: Question, ranking: Sequence[Compared]) -> list[Compared]:
+    """A ranking whose second one has another rate than the first: the best of one seed may be a lucky one."""
+    rate = _rate_of(question, ranking[0].overrides)
+    other = next((row for row in ranking if _rate_of(question, row.overrides) != rate), None)
+    head = [ranking[0], *([other] if other else [])]
+    return [*head, *(row for row in ranking if row not in head)]
 
 
 def _rates(question: Question, state: State, purse: Purse, how: list[str]) -> Course[comparison.Outcome]:
@@ -87,7 +96,8 @@ def _rates(question: Question, state: State, purse: Purse, how: list[str]) -> Co
     every = [row.overrides for row in (*outcome.ranking, *outcome.others)]
     rates = sorted({rate for one in every if (rate := _rate_of(question, one)) is not None})
     ranking, wider = yield from _widened(question, state, purse, rates, ranking, seeds)
-    how.append(f"{outcome.how}{wider}")
+    ranking, finer = yield from _refined(question, state, purse, ranking, seeds)
+    how.append(f"{outcome.how}{wider}{finer}")
     return replace(outcome, ranking=tuple(ranking))
 
 
@@ -196,6 +206,30 @@ def _widened(
         tried.append(f"{beyond:g}")
         ranking = compared(purse.ledger, base, [*(row.overrides for row in ranking), setting], seeds, sign)
     return ranking, f"; widened to {', '.join(tried)}" if tried else ""
+
+
+def _refined(
+    question: Question, state: State, purse: Purse, ranking: list[Compared], seeds: Sequence[int]
+) -> Course[tuple[list[Compared], str]]:
+    """Tries the rates half a step below and above the best one, as far as there is room."""
+    rate = _rate_of(question, ranking[0].overrides)
+    if question.candidates.rates or not rate:
+        return ranking, ""
+    base, sign = to_the_end(question, state.overrides), question.training.sign
+    between = [f"{float(f'{rate * factor:.2g}'):g}" for factor in (STEP**-0.5, STEP**0.5)]
+    settings = _settings(question, between)
+    for some in (settings, settings[:1]):
+        trials = whole(base, some, seeds)
+        if purse.affords(trials):
+            break
+    else:
+        return ranking, ""
+    why = f"the best rate, {rate:g}, and half a step around it"
+    about = {"settings": [list(one) for one in some], "runs": len(trials)}
+    yield told(STAGE, Step((Decision("refine", why, about),), tuple(trials), (why,)))
+    every = dict.fromkeys([*(row.overrides for row in ranking), *some])
+    found = compared(purse.ledger, base, every, seeds, sign)
+    return [row for row in found if row.values], f"; and half a step around {rate:g}"
 
 
 def _edge(question: Question, best: Compared, tried: Sequence[Overrides]) -> str:
