@@ -15,8 +15,9 @@ from sweepwise.errors import UsageError
 from sweepwise.results.replay import logged, stopping
 from sweepwise.search.drive import drive
 from sweepwise.search.guided import early_stop, regularizer, seed
-from sweepwise.search.guided.course import Ledger, merged
+from sweepwise.search.guided.course import merged
 from sweepwise.search.guided.guided import STAGES, Guided, GuidedSettings
+from sweepwise.search.guided.ledger import Ledger
 from sweepwise.search.guided.stage import Candidates, Question
 from sweepwise.search.halving import Training
 from sweepwise.search.log import Log, read

@@ -15,9 +15,9 @@ from sweepwise.cli import swept
 from sweepwise.cli.options import Confs
 from sweepwise.cli.priors import of_option, prior_of
 from sweepwise.errors import UsageError
-from sweepwise.search.guided.course import Overrides
 from sweepwise.search.guided.scheduler import RATE
 from sweepwise.search.guided.stage import Candidates, Family
+from sweepwise.search.measured import Overrides
 from sweepwise.search.space import Choice, Number
 from sweepwise.store.request import Request
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from sweepwise.search.guided import account_markdown, account_page
 from sweepwise.search.guided.account import Account
-from sweepwise.search.guided.course import Overrides, run_of
+from sweepwise.search.guided.course import run_of
+from sweepwise.search.measured import Overrides
 from sweepwise.store import record
 from sweepwise.store.record import TEST, jsonable
 from sweepwise.store.request import Request

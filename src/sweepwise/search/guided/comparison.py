@@ -8,20 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from sweepwise.search.guided.account import Compared, Cost
-from sweepwise.search.guided.course import (
-    Course,
-    Ledger,
-    Overrides,
-    Purse,
-    best_so_far,
-    follow,
-    run_of,
-    told,
-    whole,
-)
+from sweepwise.search.guided.course import Course, best_so_far, follow, run_of, told, whole
+from sweepwise.search.guided.ledger import Ledger, Purse
 from sweepwise.search.guided.stage import Question, State, compared, mean, to_the_end
 from sweepwise.search.halving import Halving, HalvingSettings
-from sweepwise.search.measured import value_at
+from sweepwise.search.measured import Overrides, value_at
 from sweepwise.search.racing import Racing, RacingSettings
 from sweepwise.search.strategy import Decision, Step
 from sweepwise.search.words import counted, setting_named

@@ -12,8 +12,10 @@ from sweepwise.results.replay.early_stopping import PATIENCES
 from sweepwise.results.run_folder import is_replicate
 from sweepwise.search.elimination import WINS
 from sweepwise.search.guided.account import Chapter, Compared
-from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse, key_of
+from sweepwise.search.guided.course import Course, key_of
+from sweepwise.search.guided.ledger import Ledger, Purse
 from sweepwise.search.guided.stage import Question, State, to_the_end
+from sweepwise.search.measured import Overrides
 from sweepwise.search.strategy import Step
 from sweepwise.search.words import counted
 

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from sweepwise.search.guided.account import Chapter, Compared
-from sweepwise.search.guided.course import Course, Overrides, Purse, key_of, told, whole
+from sweepwise.search.guided.course import Course, key_of, told, whole
+from sweepwise.search.guided.ledger import Purse
 from sweepwise.search.guided.stage import Question, State, compared, mean, named
+from sweepwise.search.measured import Overrides
 from sweepwise.search.strategy import Decision, Step
 from sweepwise.search.words import counted
 

@@ -10,8 +10,10 @@ from sweepwise.config.ranges import Range
 from sweepwise.errors import UsageError, did_you_mean
 from sweepwise.search.guided import early_stop, final, init, regularizer, scheduler, seed
 from sweepwise.search.guided.account import Account, Chapter, Cost
-from sweepwise.search.guided.course import Course, Ledger, Limits, Overrides, Purse, run_of, told
+from sweepwise.search.guided.course import Course, run_of, told
+from sweepwise.search.guided.ledger import Ledger, Limits, Purse
 from sweepwise.search.guided.stage import Question, Stage, State
+from sweepwise.search.measured import Overrides
 from sweepwise.search.strategy import Decision, Known, Step, Trial
 
 STAGES: Mapping[str, Stage] = {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from sweepwise.search.guided import comparison
 from sweepwise.search.guided.account import Chapter, Compared
-from sweepwise.search.guided.course import Course, Overrides, Purse, merged, told
+from sweepwise.search.guided.course import Course, merged, told
+from sweepwise.search.guided.ledger import Purse
 from sweepwise.search.guided.stage import Question, State, named, to_the_end
+from sweepwise.search.measured import Overrides
 from sweepwise.search.strategy import Decision, Step
 from sweepwise.search.words import counted
 

@@ -8,18 +8,10 @@ from dataclasses import replace
 
 from sweepwise.search.guided import comparison
 from sweepwise.search.guided.account import Chapter, Compared
-from sweepwise.search.guided.course import (
-    Course,
-    Ledger,
-    Overrides,
-    Purse,
-    key_of,
-    merged,
-    run_of,
-    told,
-    whole,
-)
+from sweepwise.search.guided.course import Course, key_of, merged, run_of, told, whole
+from sweepwise.search.guided.ledger import Ledger, Purse
 from sweepwise.search.guided.stage import Family, Question, State, compared, named, to_the_end
+from sweepwise.search.measured import Overrides
 from sweepwise.search.strategy import Decision, Step
 
 STAGE = "regularizer"

@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 
 from sweepwise.results.statistics.variance import REST, components
 from sweepwise.search.guided.account import Chapter, Compared
-from sweepwise.search.guided.course import Course, Overrides, Purse, merged, told, whole
+from sweepwise.search.guided.course import Course, merged, told, whole
+from sweepwise.search.guided.ledger import Purse
 from sweepwise.search.guided.stage import SEVERAL, Question, State, to_the_end
+from sweepwise.search.measured import Overrides
 from sweepwise.search.strategy import Decision, Known, Step, Trial
 from sweepwise.search.words import counted
 

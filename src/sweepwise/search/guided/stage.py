@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from sweepwise.search.guided.account import Chapter, Compared
-from sweepwise.search.guided.course import Course, Ledger, Overrides, Purse, key_of, merged, run_of
+from sweepwise.search.guided.course import Course, key_of, merged, run_of
+from sweepwise.search.guided.ledger import Ledger, Purse
 from sweepwise.search.halving import Training
+from sweepwise.search.measured import Overrides
 from sweepwise.search.words import counted
 
 Family = tuple[Overrides, ...]  # variants of one option, the plain one first
