@@ -2,8 +2,6 @@
 
 import copy
 import datetime
-import doctest
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -327,13 +325,6 @@ def test_a_name_that_is_none_is_refused(name):
 def test_an_experiment_must_be_given_as_what_it_sets():
     with pytest.raises(ValueError, match="experiment=seed: must be given as what it sets"):
         keys_of([("experiment", "seed")])
-
-
-@pytest.mark.parametrize(
-    "module", ["account_words", "account_result", "account_dots", "experiment_keys", "experiment_yaml"]
-)
-def test_examples_show_what_happens(module):
-    assert doctest.testmod(importlib.import_module(f"sweepwise.search.guided.{module}")).failed == 0
 
 
 def test_the_example_of_pairs_shows_what_happens(conf):

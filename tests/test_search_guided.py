@@ -1,8 +1,11 @@
 """The stages of a guided search, on made-up trainings whose best setting is known."""
 
+import doctest
 import hashlib
+import importlib
 import json
 import math
+import pkgutil
 import statistics
 
 import numpy as np
@@ -13,6 +16,7 @@ from scipy.stats import norm
 
 from sweepwise.errors import UsageError
 from sweepwise.results.replay import logged, stopping
+from sweepwise.search import guided as guided_package
 from sweepwise.search.drive import drive
 from sweepwise.search.guided import early_stop, regularizer, seed
 from sweepwise.search.guided.course import merged
@@ -323,3 +327,8 @@ def test_what_followed_is_not_known_of_a_run_that_has_paused():
     seen = ledger.result(run)
     assert seen.status == "pruned" and max(seen.curve) == seen.epochs == 3 and seen.value is None
     assert ledger.cost.epochs == 3 and ledger.value(run) is None
+
+
+@pytest.mark.parametrize("module", sorted(one.name for one in pkgutil.iter_modules(guided_package.__path__)))
+def test_examples(module):
+    assert doctest.testmod(importlib.import_module(f"{guided_package.__name__}.{module}")).failed == 0

@@ -94,7 +94,7 @@ def patiences(epochs: int) -> list[int]:
 
     Example:
         >>> patiences(30), patiences(3)
-        ([2, 3, 5, 10, 20], [2])
+        ([2, 3, 5, 6, 10, 20], [2])
     """
     parts = (epochs // 10, epochs // 5, epochs // 3)
     return sorted({one for one in (*PATIENCES, *parts) if 2 <= one < epochs - 1} | {2})

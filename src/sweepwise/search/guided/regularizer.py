@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
-from sweepwise.search.guided import comparison
+from sweepwise.search.guided import comparison, scheduler
 from sweepwise.search.guided.account import Chapter, Compared
 from sweepwise.search.guided.course import Course, key_of, merged, run_of, told, whole
 from sweepwise.search.guided.ledger import Ledger, Purse
@@ -18,6 +18,7 @@ STAGE = "regularizer"
 QUESTION = "Does regularisation help?"
 NONE = "no regularizer"
 FINALISTS = 3
+HIGHER = (scheduler.STEP**0.5, scheduler.STEP)
 
 
 def course(question: Question, state: State, purse: Purse) -> Course[State]:
@@ -44,8 +45,9 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
         rows = tuple(none)
         return before.after(Chapter(STAGE, QUESTION, _named(own), how, "whether it helps", compared=rows))
     ranking, how = yield from _with_both(question, state, purse, outcome, seeds)
+    ranking, faster = yield from _faster(question, state, purse, ranking)
     last = yield from comparison.again(question, state, ranking, FINALISTS, purse, STAGE)
-    how = "; ".join(filter(None, (words, how, last.how)))
+    how = "; ".join(filter(None, (words, how, faster, last.how)))
     best, rows = last.ranking[0].overrides, (*last.ranking, *outcome.others)
     left_open = last.left_open or outcome.left_open
     return state.after(Chapter(STAGE, QUESTION, _named(best), how, left_open, best, rows))
@@ -142,6 +144,29 @@ def _with_both(
             ranking = compared(ledger, base, [*found, (), both], used, sign)
             how = f"{how}; {why}"
     return ranking, how
+
+
+def _faster(
+    question: Question, state: State, purse: Purse, ranking: list[Compared]
+) -> Course[tuple[list[Compared], str]]:
+    """The best regularizer with higher rates, which it often bears."""
+    best = ranking[0]
+    rate = scheduler.rate_of(question, state.overrides)
+    if not best.overrides or question.candidates.rate is None or question.candidates.rates or not rate:
+        return ranking, ""
+    base, seeds = to_the_end(question, state.overrides), sorted(best.values)
+    higher = [f"{scheduler.RATE}={float(f'{rate * factor:.2g}'):g}" for factor in HIGHER]
+    settings = [merged(best.overrides, (one,)) for one in higher]
+    trials = whole(base, settings, seeds)
+    if not purse.affords(trials):
+        return ranking, ""
+    why = f"{named(best.overrides)} with higher rates"
+    about = {"settings": [list(one) for one in settings], "runs": len(trials)}
+    yield told(STAGE, Step((Decision("begin", why, about),), tuple(trials), (why,)))
+    every = [*(row.overrides for row in ranking), *settings]
+    return compared(
+        purse.ledger, base, every, seeds, question.training.sign
+    ), "the best one with higher rates"
 
 
 def _second(

@@ -71,8 +71,8 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
 
 def _of_two_rates(question: Question, ranking: Sequence[Compared]) -> list[Compared]:
     """A ranking whose second one has another rate than the first: the best of one seed may be a lucky one."""
-    rate = _rate_of(question, ranking[0].overrides)
-    other = next((row for row in ranking if _rate_of(question, row.overrides) != rate), None)
+    rate = rate_of(question, ranking[0].overrides)
+    other = next((row for row in ranking if rate_of(question, row.overrides) != rate), None)
     head = [ranking[0], *([other] if other else [])]
     return [*head, *(row for row in ranking if row not in head)]
 
@@ -85,7 +85,7 @@ def _rates(question: Question, state: State, purse: Purse, how: list[str]) -> Co
     yield told(STAGE, Step((Decision("look", source, {"rate": centre}),), said=(source,)))
     listed = [f"{rate:g}" for rate in sorted(question.candidates.rates)]
     grids = [listed] if listed else [_around(question, centre, places) for places in (AROUND, FEWER)]
-    choices = [_settings(question, grid) for grid in grids]
+    choices = [at_rates(question, grid) for grid in grids]
     if len(choices[0]) < 2:
         return comparison.Outcome()
     outcome = yield from comparison.halve(question, state, choices, purse, STAGE, _first(question))
@@ -96,7 +96,7 @@ def _rates(question: Question, state: State, purse: Purse, how: list[str]) -> Co
         return outcome
     seeds = sorted(ranking[0].values)
     every = [row.overrides for row in (*outcome.ranking, *outcome.others)]
-    rates = sorted({rate for one in every if (rate := _rate_of(question, one)) is not None})
+    rates = sorted({rate for one in every if (rate := rate_of(question, one)) is not None})
     ranking, wider = yield from _widened(question, state, purse, rates, ranking, seeds)
     ranking, finer = yield from _refined(question, state, purse, ranking, seeds)
     how.append(f"{outcome.how}{wider}{finer}")
@@ -111,9 +111,9 @@ def _schedules(
     families = [family for family in question.candidates.schedules if _is_possible(question, base, family[0])]
     if len(families) < 2:
         return None
-    number = _rate_of(question, rate)
+    number = rate_of(question, rate)
     is_free = question.candidates.rate is not None and not question.candidates.rates
-    higher = _settings(question, [f"{float(f'{number * STEP:.2g}'):g}"]) if is_free and number else []
+    higher = at_rates(question, [f"{float(f'{number * STEP:.2g}'):g}"]) if is_free and number else []
     every = [variant for family in families for variant in family]
     plain = [family[0] for family in families]
     before = [own] if own else []
@@ -162,7 +162,7 @@ def _around(question: Question, centre: float | None, places: Sequence[int]) -> 
     return [f"{rate:g}" if rate == default else f"{float(f'{rate:.2g}'):g}" for rate in sorted(rates)]
 
 
-def _settings(question: Question, rates: Sequence[str]) -> list[Overrides]:
+def at_rates(question: Question, rates: Sequence[str]) -> list[Overrides]:
     """The settings of rates; that of the default is ()."""
     default = "" if question.candidates.rate is None else f"{question.candidates.rate:g}"
     return [() if rate == default else (f"{RATE}={rate}",) for rate in rates]
@@ -172,7 +172,8 @@ def _is_possible(question: Question, base: Overrides, schedule: Overrides) -> bo
     return not question.untrained.refused(merged(base, schedule))
 
 
-def _rate_of(question: Question, setting: Overrides) -> float | None:
+def rate_of(question: Question, setting: Overrides) -> float | None:
+    """The learning rate of a setting; None where it has none, or it is fixed."""
     return next(
         (float(one.partition("=")[2]) for one in setting if key_of(one) == RATE), question.candidates.rate
     )
@@ -192,7 +193,7 @@ def _widened(
     tried: list[str] = []
     while len(known) > 1 and not question.candidates.rates and len(tried) < WIDER:
         best = ranking[0].overrides
-        rate = _rate_of(question, best)
+        rate = rate_of(question, best)
         if rate not in (known[0], known[-1]):
             break
         beyond = float(f"{(rate / STEP if rate == known[0] else rate * STEP):.2g}")
@@ -214,12 +215,12 @@ def _refined(
     question: Question, state: State, purse: Purse, ranking: list[Compared], seeds: Sequence[int]
 ) -> Course[tuple[list[Compared], str]]:
     """Tries the rates half a step below and above the best one, as far as there is room."""
-    rate = _rate_of(question, ranking[0].overrides)
+    rate = rate_of(question, ranking[0].overrides)
     if question.candidates.rates or not rate:
         return ranking, ""
     base, sign = to_the_end(question, state.overrides), question.training.sign
     between = [f"{float(f'{rate * factor:.2g}'):g}" for factor in (STEP**-0.5, STEP**0.5)]
-    settings = _settings(question, between)
+    settings = at_rates(question, between)
     for some in (settings, settings[:1]):
         trials = whole(base, some, seeds)
         if purse.affords(trials):
@@ -236,8 +237,8 @@ def _refined(
 
 def _edge(question: Question, best: Compared, tried: Sequence[Overrides]) -> str:
     """What is said of a best rate at the edge of those that were tried."""
-    rates = {rate for one in tried if (rate := _rate_of(question, one)) is not None}
-    rate = _rate_of(question, best.overrides)
+    rates = {rate for one in tried if (rate := rate_of(question, one)) is not None}
+    rate = rate_of(question, best.overrides)
     if len(rates) > 1 and rate in (min(rates), max(rates)):
         return f"rates beyond {rate:g}, the edge of those that were tried"
     return ""
