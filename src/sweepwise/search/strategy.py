@@ -30,6 +30,8 @@ class Result:
         curve: the metric after each epoch that measured it, from 1 for the first epoch.
         epochs: that it has trained.
         seconds: that it took.
+        metrics: other quantities of its record by name, of the weights that it keeps: metrics of the
+            validation part such as 'val/accuracy', NaN where they are not finite, and 'parameters'.
     """
 
     status: str
@@ -37,6 +39,7 @@ class Result:
     curve: Mapping[int, float] = field(default_factory=dict)
     epochs: int = 0
     seconds: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 Known = Mapping[tuple[str, ...], Result]  # by the overrides of a run

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,4 +106,16 @@ def result(request: Request, error: Any = None) -> Result:
         if isinstance(line.get(metric), (int, float)) and isinstance(line.get("epoch"), int)
     }
     trained = known["stopped"]["epoch"] + 1
-    return Result(status, known["best"]["value"], curve, trained, known.get("seconds", 0.0))
+    return Result(status, known["best"]["value"], curve, trained, known.get("seconds", 0.0), metrics(known))
+
+
+def metrics(known: Mapping[str, Any]) -> dict[str, float]:
+    """The quantities of a record that a search may look at beside the metric, see `Result`."""
+    of_validation = {f"val/{name}": value for name, value in record.measured(known).get("val", {}).items()}
+    kept = {tag: value for tag, value in record.best_metrics(known).items() if tag.startswith("val/")}
+    found = {**of_validation, **kept, "parameters": known.get("parameters", ...)}
+    return {
+        name: math.nan if value is None else float(value)
+        for name, value in found.items()
+        if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+    }
