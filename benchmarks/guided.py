@@ -36,7 +36,7 @@ from sweepwise.store import record
 from sweepwise.store.folders import SEARCH, SWEEP
 
 ROOT = Path(__file__).resolve().parent.parent
-BUDGET = 25  # trainings
+BUDGET = 60  # trainings
 FRESH = range(2000, 2008)  # seeds; a guided search has fresh ones of its own, from 1000 on
 AT_ONCE = 8  # of TPE
 QUIET = ["monitor=none", "checkpoint=end", "report=false", "mean_runs=false", "progress=false"]

@@ -235,6 +235,8 @@ def test_a_record_says_what_the_run_was_and_became(trained):
     assert found["environment"]["torch"] == version("torch") and found["environment"]["threads"] == 1
     assert found["init"]["linear0.weight"].startswith("xavier_normal_")
     assert found["data_sha256"] == run.build(asked).data.sha256
+    weights = load_file(folder / "checkpoints/best/weights.safetensors")
+    assert found["parameters"] == sum(weight.numel() for weight in weights.values())  # it has no buffers
     assert result.exit_code == 0
 
 

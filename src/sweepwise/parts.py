@@ -89,6 +89,11 @@ class Parts:
         families = ("train", "val") if len(self.data.validation.y) else ("train",)
         return [f"{family}/{name}" for family in families for name in self.task.metrics]
 
+    @property
+    def parameters(self) -> int:
+        """How many parameters the model has, those that are frozen included; before it is sharded."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
     def sample(self, examples: int) -> tuple[Tensor, Tensor]:
         """The first examples of the training part, x and y, on the model's device."""
         device = next(self.model.parameters()).device

@@ -23,11 +23,13 @@ class OptunaSweeper(DrawingSweeper):
 
     def strategy(self, overrides: Sequence[Override], goal: Goal) -> Strategy:
         """The suggestions of a sampler, which is told the metric that chooses the weights of a run."""
+        from sweepwise.search.limits import limits
         from sweepwise.search.optuna import Optuna
         from sweepwise.search.optuna_study import OptunaSettings
 
-        space = self.space(overrides)
-        self._search = Optuna(space, self.checked(OptunaSettings), self._training(space, goal.sign))
+        space, settings = self.space(overrides), self.checked(OptunaSettings)
+        kept_to = limits(settings.constraints, goal)
+        self._search = Optuna(space, settings, self._training(space, goal.sign), kept_to)
         return self._search
 
     def _training(self, space: Space, sign: int) -> Training:

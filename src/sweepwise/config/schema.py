@@ -386,6 +386,11 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is not None and inspect.isclass(origin) and issubclass(origin, Sequence):
         sized = isinstance(value, Sequence) and not isinstance(value, str)
         return sized and all(_fits(item, (get_args(hint) or (Any,))[0]) for item in value)
+    if origin is not None and inspect.isclass(origin) and issubclass(origin, Mapping):
+        names, items = get_args(hint) or (Any, Any)
+        return isinstance(value, Mapping) and all(
+            _fits(name, names) and _fits(item, items) for name, item in value.items()
+        )
     if hint is None or hint is type(None):
         return value is None
     if hint is float:
@@ -412,6 +417,8 @@ def _type_name(hint: Any) -> str:
     if origin is tuple and get_args(hint)[1:] != (...,):
         inner = get_args(hint)
         return f"{len(inner)} values, each {_type_name(inner[0])}"
+    if inspect.isclass(origin) and issubclass(origin, Mapping):
+        return f"{{NAME: VALUE, ...}}, each {_type_name((get_args(hint) or (Any, Any))[1])}"
     if origin is not None:
         return f"a list, each {_type_name((get_args(hint) or (Any,))[0])}"
     plain = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}

@@ -118,6 +118,7 @@ def _provenance(parts: Parts, start: str) -> dict[str, Any]:
         "inputs": sources.inputs(parts.config),
         "environment": current_environment(targets) | {"fused": False, "command": []},
         "data_sha256": parts.data.sha256,
+        "parameters": parts.parameters,
     }
 
 

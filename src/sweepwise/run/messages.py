@@ -26,7 +26,7 @@ def opening(request: Request, parts: "Parts", folder: Path, start: Sequence[tupl
     data, settings = parts.data, parts.settings
     target = f"{data.classes} classes" if data.classes else "regression"
     counts = f"{len(data.train.y)} train, {len(data.validation.y)} val, {len(data.test.y)} test"
-    total = sum(parameter.numel() for parameter in parts.model.parameters())
+    total = parts.parameters
     others = total - parts.learner.weights
     parallel = f"{settings.threads} thread{'s' if settings.threads > 1 else ''}"
     if (processes := place().size) > 1:

@@ -81,7 +81,7 @@ def open_session(
         diagnosis = advice.diagnose(parts)
         fields |= {"start": diagnosis.table()}
         lines += advice.start_lines(diagnosis)
-    fields |= now | {"not_bit_exact": changed}
+    fields |= now | {"not_bit_exact": changed, "parameters": parts.parameters}
     checkpoints: Checkpoints = _in_folder("checkpoint", config).target(folder)
     monitor: Monitor = _in_folder("monitor", config).target(folder, saved.state if saved else START)
     step = saved.step if saved else 0

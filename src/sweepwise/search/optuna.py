@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from sweepwise.errors import reason
 from sweepwise.search.brackets import rungs
 from sweepwise.search.halving import Training
-from sweepwise.search.measured import best, ending, reached, value_at
+from sweepwise.search.limits import Limit, beyond, within
+from sweepwise.search.measured import best, ending, reached, score, value_at
 from sweepwise.search.optuna_journal import write
-from sweepwise.search.optuna_study import OptunaSettings, quiet, study
-from sweepwise.search.space import Choice, Number, Overrides, Space
-from sweepwise.search.strategy import Decision, Known, Step, Trial
+from sweepwise.search.optuna_study import OptunaSettings, drawn, quiet, study
+from sweepwise.search.space import Overrides, Space
+from sweepwise.search.strategy import Decision, Known, Result, Step, Trial
 from sweepwise.search.words import listed, numbered
 
 if TYPE_CHECKING:
@@ -37,13 +38,20 @@ class Optuna:
         space: what is drawn from; at least one parameter.
         settings: which sampler and pruner, and how many points.
         training: of every run.
+        limits: that the sampler is told to keep to.
 
     Raises:
         UsageError: Optuna, or what the sampler needs, is not installed; there is no rung.
     """
 
-    def __init__(self, space: Space, settings: OptunaSettings, training: Training = WHOLE) -> None:
-        self._space, self._settings, self._training = space, settings, training
+    def __init__(
+        self,
+        space: Space,
+        settings: OptunaSettings,
+        training: Training = WHOLE,
+        limits: Sequence[Limit] = (),
+    ) -> None:
+        self._space, self._settings, self._training, self._limits = space, settings, training, limits
         self._rungs: tuple[int, ...] = ()
         if settings.pruner != "none":
             every = training.validate_every
@@ -53,8 +61,9 @@ class Optuna:
 
     def _begin(self) -> None:
         self.study = study(self._settings, self._rungs, self._training.epochs)
-        self._used: dict[tuple[Overrides, int | None], float] = {}  # what decided, by run and epoch
+        self._used: dict[tuple[Overrides, int | None], list[float]] = {}  # what decided, by run and epoch
         self._values: dict[Overrides, float | None] = {}  # by point
+        self._excess: dict[Overrides, tuple[float, ...]] = {}  # of each limit, by point
         self._asked: list[tuple[optuna.Trial, Overrides]] = []  # of the batch that is not told yet
         self._pruned: set[Overrides] = set()  # of the batch
         self._dropped: set[Overrides] = set()  # of the batches before
@@ -66,10 +75,9 @@ class Optuna:
     def write_journal(self, path: Path) -> str:
         """Writes what the study was told, for Optuna's dashboard; why it could not, '' if it could."""
         settings = self._settings
-        what = repr(
-            (self._space.parameters, self._space.fixed, settings.at_once, settings.pruner, self._rungs)
-        )
-        digest = hashlib.sha256(what.encode()).hexdigest()[:8]
+        drawn_from = self._space.parameters, self._space.fixed
+        what = (*drawn_from, settings.at_once, settings.pruner, self._rungs, *map(str, self._limits))
+        digest = hashlib.sha256(repr(what).encode()).hexdigest()[:8]
         try:
             with quiet():
                 write(path, self.study, f"{settings.sampler}, seed {settings.seed}, {digest}")
@@ -80,8 +88,8 @@ class Optuna:
     def next(self, known: Known) -> Step:
         """The next batch of suggestions, or those of a batch that go on: a function of seed and results."""
         if not all(
-            run in known and _same(value_at(known[run], end), value)
-            for (run, end), value in self._used.items()
+            run in known and all(map(_same, self._read(known[run], end), read))
+            for (run, end), read in self._used.items()
         ):
             self._begin()
         with quiet():
@@ -125,9 +133,9 @@ class Optuna:
         in_vain = 0
         while not self._exhausted and len(batch := _distinct(self._asked)) < size:
             trial = self.study.ask()
-            point = self._drawn(trial)
+            point = drawn(trial, self._space)
             if point in self._values:  # told at once what is known of it
-                self._tell_one(trial, self._values[point])
+                self._tell_one(trial, point)
             else:
                 self._asked.append((trial, point))
             is_new = point not in self._values and point not in batch
@@ -135,23 +143,6 @@ class Optuna:
             distinct = len(self._values) + len(batch) + is_new
             self._exhausted = in_vain == MOST_IN_VAIN or distinct == self._space.size
         return _distinct(self._asked)
-
-    def _drawn(self, trial: optuna.Trial) -> Overrides:
-        """The point that a trial suggests, rounded as it is used."""
-
-        def suggested(parameter: Choice | Number) -> str:
-            of_all = parameter in self._space.parameters
-            name = parameter.key if of_all else f"{parameter.key}={parameter}"
-            if isinstance(parameter, Choice) and not parameter.ordered:
-                return str(trial.suggest_categorical(name, parameter.options))
-            if isinstance(parameter, Choice):
-                return parameter.options[trial.suggest_int(name, 0, parameter.size - 1)]
-            low, high, log = parameter.low, parameter.high, parameter.log
-            if parameter.whole:
-                return parameter.text(trial.suggest_int(name, int(low), int(high), log=log))
-            return parameter.text(trial.suggest_float(name, low, high, log=log))
-
-        return self._space.drawn(suggested)
 
     def _judge(self, going: Sequence[Overrides], known: Known, end: int) -> None:
         """Asks the pruner who of a batch goes on from a rung; who has failed is left to the end."""
@@ -172,37 +163,47 @@ class Optuna:
         from optuna.trial import TrialState
 
         points = _distinct(self._asked)
-        for point in points:
-            self._values[point] = None if point in self._pruned else self._value(point, known, None)
+        whole = [point for point in points if point not in self._pruned]
+        results = {point: [known[run] for run in self._space.runs(point)] for point in whole}
+        self._values |= {
+            point: self._value(point, known, None) if point in whole else None for point in points
+        }
         worst = max((value for value in self._values.values() if value is not None), default=None)
-        for point in points:
-            runs = self._space.runs(point)
-            if self._values[point] is None and any(known[run].status in LOST for run in runs):
+        for point in whole:
+            if self._values[point] is None and any(one.status in LOST for one in results[point]):
                 self._values[point] = worst
+        self._excess |= beyond(self._limits, results, self._excess)
         for trial, point in self._asked:
             if point in self._pruned:
                 self.study.tell(trial, state=TrialState.PRUNED)
             else:
-                self._tell_one(trial, self._values[point])
+                self._tell_one(trial, point)
         self._dropped |= self._pruned
         self._asked, self._pruned, self._level = [], set(), 0
 
-    def _tell_one(self, trial: optuna.Trial, value: float | None) -> None:
+    def _tell_one(self, trial: optuna.Trial, point: Overrides) -> None:
         from optuna.trial import TrialState
 
-        if value is None:
+        if (value := self._values[point]) is None:
             self.study.tell(trial, state=TrialState.FAIL)
-        else:
-            self.study.tell(trial, value)
+            return
+        for limit, excess in zip(self._limits, self._excess[point], strict=True):
+            trial.set_constraint(limit.quantity, excess)
+        self.study.tell(trial, value)
 
     def _value(self, point: Overrides, known: Known, end: int | None) -> float | None:
         """The mean of a point's runs at an epoch, lower is better; None if one of them has no value there."""
         runs = self._space.runs(point)
+        self._used |= {(run, end): self._read(known[run], end) for run in runs}
         values = [value_at(known[run], end) for run in runs]
-        self._used |= {(run, end): value for run, value in zip(runs, values, strict=True)}
         return (
             self._training.sign * math.fsum(values) / len(values) if all(map(math.isfinite, values)) else None
         )
+
+    def _read(self, result: Result, end: int | None) -> list[float]:
+        """All of a result that decides something when a run has come to a rung, or to its end."""
+        limited = [one.excess([result]) for one in self._limits if end is None]
+        return [value_at(result, end), *(math.nan if one is None else one for one in limited)]
 
     def _begun(self, number: int, point: Overrides) -> Decision:
         about = {"point": list(point), "runs": len(self._space.replicates)}
@@ -217,8 +218,17 @@ class Optuna:
         tried = f"{len(self._values)} points have been tried"
         few = len(self._values) < self._settings.trials
         why = f"{tried}, and {self._settings.sampler} suggests no others" if few else f"all {tried}"
-        whole = [(point, self._space.runs(point)) for point in self._values if point not in self._dropped]
-        return ending(why, best(whole, known, self._training.sign), {"points": len(self._values)})
+        about: dict[str, object] = {"points": len(self._values)}
+        whole = [point for point in self._values if point not in self._dropped]
+        if self._limits:
+            sound = [point for point in whole if not score(self._space.runs(point), known, 1)[0]]
+            kept, said, of_limits = within(self._limits, {point: self._excess[point] for point in sound})
+            why, about = f"{why}, {said}", about | of_limits
+            if not kept:
+                return Decision("end", why, {**about, "best": None})
+            whole = kept
+        runs = [(point, self._space.runs(point)) for point in whole]
+        return ending(why, best(runs, known, self._training.sign), about)
 
 
 def _distinct(asked: Sequence[tuple[optuna.Trial, Overrides]]) -> list[Overrides]:

@@ -1,16 +1,17 @@
-"""Studies of Optuna by plain names of its samplers and pruners; all that they draw follows from a seed."""
+"""Studies of Optuna by plain names of its samplers and pruners, and the points that their trials suggest."""
 
 from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sweepwise.config.ranges import Range
 from sweepwise.errors import UsageError
+from sweepwise.search.space import Choice, Number, Overrides, Space
 
 if TYPE_CHECKING:
     import optuna
@@ -29,6 +30,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cmaes": {"warn_independent_sampling": False},
     "qmc": {"warn_independent_sampling": False, "scramble": True},
 }
+CONSTRAINED = ("tpe", "gp", "nsgaii")  # samplers that suggest less of what is beyond a limit
 NAME = "search"  # by which hyperband deals out trials
 
 
@@ -44,6 +46,11 @@ class OptunaSettings:
         pruner: of Optuna, which decides at rungs who is trained no further.
         min_epochs: the first rung; the others are eta, eta^2 ... times as many epochs.
         eta: also of halving and hyperband, which let one of so many go on.
+        constraints: the largest allowed value of 'parameters', 'seconds' or a metric of the validation part;
+            the smallest one where higher values are better; see `limits`.
+
+    Raises:
+        UsageError: the sampler heeds no constraints.
     """
 
     trials: Annotated[int, Range(1)] = 32
@@ -53,6 +60,12 @@ class OptunaSettings:
     pruner: Literal["none", "median", "halving", "hyperband"] = "none"
     min_epochs: Annotated[int, Range(1)] = 1
     eta: Annotated[int, Range(2)] = 3
+    constraints: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.constraints and self.sampler not in CONSTRAINED:
+            rule = f"heeds no hydra.sweeper.constraints; choose {', '.join(CONSTRAINED)}, or leave them out"
+            raise UsageError([f"hydra.sweeper.sampler={self.sampler}: {rule}"])
 
 
 def study(settings: OptunaSettings, rungs: Sequence[int], epochs: int) -> optuna.Study:
@@ -113,3 +126,26 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         optuna.logging.set_verbosity(before)
+
+
+def drawn(trial: optuna.Trial, space: Space) -> Overrides:
+    """The point that a trial suggests, rounded as it is used.
+
+    Args:
+        trial: that asks.
+        space: of the search.
+    """
+
+    def suggested(parameter: Choice | Number) -> str:
+        of_all = parameter in space.parameters
+        name = parameter.key if of_all else f"{parameter.key}={parameter}"
+        if isinstance(parameter, Choice) and not parameter.ordered:
+            return str(trial.suggest_categorical(name, parameter.options))
+        if isinstance(parameter, Choice):
+            return parameter.options[trial.suggest_int(name, 0, parameter.size - 1)]
+        low, high, log = parameter.low, parameter.high, parameter.log
+        if parameter.whole:
+            return parameter.text(trial.suggest_int(name, int(low), int(high), log=log))
+        return parameter.text(trial.suggest_float(name, low, high, log=log))
+
+    return space.drawn(suggested)

@@ -34,6 +34,8 @@ class Result:
         spans: when it was trained: of each attempt the first and the last moment, in seconds.
         train: the same metric on the training part, at the epoch of the weights that it keeps; None if it was
             not measured.
+        metrics: other quantities of its record by name, of the weights that it keeps: metrics of the
+            validation part such as 'val/accuracy', NaN where they are not finite, and 'parameters'.
     """
 
     status: str
@@ -42,6 +44,12 @@ class Result:
     epochs: int = 0
     spans: tuple[tuple[float, float], ...] = ()
     train: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float:
+        """How long it was trained."""
+        return sum(end - begin for begin, end in self.spans)
 
     def up_to(self, end: int | None) -> Result:
         """What was known of it after so many epochs, as of a run that pauses there; None: all of it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,7 +106,7 @@ def result(request: Request, error: Any = None) -> Result:
     same = f"train/{metric.partition('/')[2]}" if metric else ""
     train = _curve(lines, same).get(best["epoch"] + 1) if isinstance(best.get("epoch"), int) else None
     trained = known["stopped"]["epoch"] + 1
-    return Result(status, best["value"], curve, trained, tuple(_spans(known)), train)
+    return Result(status, best["value"], curve, trained, tuple(_spans(known)), train, metrics(known))
 
 
 def _spans(known: Mapping[str, Any]) -> Iterator[tuple[float, float]]:
@@ -122,4 +123,16 @@ def _curve(lines: Mapping[int, Mapping[str, Any]], metric: str) -> dict[int, flo
         epoch + 1: float(line[metric])
         for epoch, line in lines.items()
         if isinstance(line.get(metric), (int, float))
+    }
+
+
+def metrics(known: Mapping[str, Any]) -> dict[str, float]:
+    """The quantities of a record that a search may look at beside the metric, see `Result`."""
+    of_validation = {f"val/{name}": value for name, value in record.measured(known).get("val", {}).items()}
+    kept = {tag: value for tag, value in record.best_metrics(known).items() if tag.startswith("val/")}
+    found = {**of_validation, **kept, "parameters": known.get("parameters", ...)}
+    return {
+        name: math.nan if value is None else float(value)
+        for name, value in found.items()
+        if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
     }

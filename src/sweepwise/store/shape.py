@@ -108,6 +108,7 @@ _RECORD = of(
     {
         "reason": TEXT,
         "overrides": TEXTS,
+        "parameters": WHOLE,
         "attempts": each(ATTEMPT),
         "seconds": NUMBER,
         "best": or_none(BEST),
