@@ -126,7 +126,10 @@ def test_a_search_with_limits_that_is_started_again_decides_the_same():
     assert again == batches[16:] and same.decisions[-1] == step.decisions[-1]
     search = searched("tpe", 32, bounds)
     assert followed(search)[0] == batches == followed(search)[0]  # the same object, with nothing known again
-    slower = {point: Result(one.status, one.value, {}, 0, 99.0, one.metrics) for point, one in known.items()}
+    slower = {
+        point: Result(one.status, one.value, {}, 0, ((0.0, 99.0),), metrics=one.metrics)
+        for point, one in known.items()
+    }
     others = [trial.overrides for trial in search.next(slower).trials]
     assert others and not set(others) <= set(batches)  # what it had read has changed: it begins anew
 
@@ -144,7 +147,7 @@ def test_with_a_pruner_only_whole_trainings_are_held_to_limits():
             epochs = trial.epochs or 9
             curve = {epoch: value for epoch, value in trained(trial.overrides).items() if epoch <= epochs}
             status, metrics = "pruned" if trial.epochs else "finished", measured(trial.overrides).metrics
-            known[trial.overrides] = Result(status, min(curve.values()), curve, epochs, 1.0, metrics)
+            known[trial.overrides] = Result(status, min(curve.values()), curve, epochs, metrics=metrics)
     states = [(trial.state.name, bool(trial.constraints)) for trial in search.study.trials]
     assert set(states) == {("PRUNED", False), ("COMPLETE", True)}
     best = tuple(step.decisions[-1].about["best"])
