@@ -220,6 +220,24 @@ def test_a_larger_budget_is_used_more():
     assert costs == sorted(costs) and costs[0] > 100 and costs[-1] > 700
 
 
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5, 10, 16])
+@pytest.mark.parametrize("every", [1, 2, 3, 7, 20])
+def test_trainings_of_any_length_and_validated_at_any_epoch(epochs, every):
+    world = World()
+    question = world.question(training=Training(epochs, every))
+    for budget in (None, 30 * epochs):
+        guided, known = Guided(question, GuidedSettings(epochs=budget)), {}
+        while (step := guided.next(known)).trials:
+            assert all(one.epochs is None or one.epochs % every == 0 for one in step.trials)
+            results = [
+                Result("pruned" if one.epochs else "finished", 1.0, {end: 1.0}, end)
+                for one in step.trials
+                for end in [one.epochs or epochs]
+            ]
+            known |= dict(zip([one.overrides for one in step.trials], results, strict=True))
+        assert len(guided.account(known).chapters) == len(STAGES)
+
+
 def test_what_is_unsound_is_not_trained(tmp_path):
     world = World()
     _, _, lines = searched(world, tmp_path)

@@ -177,8 +177,9 @@ def _fitting(
     Early ranks mislead more than a coarser grid does, and one seed of more settings finds more than several
     of few, as those that come to the end are compared again.
     """
-    rung = question.training.epochs // ETA
-    while rung >= first:
+    every = question.training.validate_every
+    longest = question.training.epochs // ETA
+    while (rung := longest // every * every) >= max(first, 1):
         for settings, seeds in itertools.product(choices, range(state.seeds, 0, -1)):
             if len(settings) < 2:
                 continue
@@ -186,7 +187,7 @@ def _fitting(
             halving = Halving(runs, question.training, HalvingSettings(eta=ETA, min_epochs=rung))
             if purse.holds(Cost(len(settings) * seeds, halving.plan.cost)):
                 yield settings, halving, seeds
-        rung //= ETA
+        longest //= ETA
 
 
 def _left(
