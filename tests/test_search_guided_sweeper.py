@@ -62,7 +62,11 @@ def test_from_the_first_stage_to_a_file_that_trains_its_result(project):
     (folder,) = Path("other").glob("*/*/record.json")
     assert record.read(folder.parent)["best"]["value"] == account["chosen"]["1000"]
     tested = record.read(folder.parent)["best"]["metrics"]["test/loss"]
-    assert tested == account["test"]["test/loss"]["chosen"]["1000"]
+    assert tested == account["test"]["chosen"]["test/loss"]["1000"]
+    assert (
+        "test/loss" in (HOME / "guided.md").read_text() and "test/loss" in (HOME / "guided.html").read_text()
+    )
+    assert re.search(r"^test/loss ", out, re.M)
     # Again: nothing is trained, the same is decided.
     lines, records = (
         read(HOME / ".sweep/search.jsonl"),

@@ -36,7 +36,7 @@ def whole(account: Account, base: Sequence[str], requests: Mapping[Overrides, Re
         for seed in account.fresh:
             request = requests.get(run_of((), setting, seed))
             for tag, value in _tested(request).items():
-                test.setdefault(tag, {}).setdefault(name, {})[seed] = value
+                test.setdefault(name, {}).setdefault(tag, {})[seed] = value
     return replace(account, base=tuple(base), test=test)
 
 
