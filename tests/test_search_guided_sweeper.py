@@ -66,7 +66,7 @@ def test_from_the_first_stage_to_a_file_that_trains_its_result(project):
     assert (
         "test/loss" in (HOME / "guided.md").read_text() and "test/loss" in (HOME / "guided.html").read_text()
     )
-    assert re.search(r"^test/loss ", out, re.M)
+    assert re.search(r"^test +test/loss ", out, re.M)
     # Again: nothing is trained, the same is decided.
     lines, records = (
         read(HOME / ".sweep/search.jsonl"),
