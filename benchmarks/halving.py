@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sweepwise.search.halving import Halving, HalvingSettings, Training
+from sweepwise.search.brackets import Training
+from sweepwise.search.halving import Halving, HalvingSettings
 from sweepwise.search.strategy import Result, Trial
 
 CURVES = Path(__file__).parent / "curves"

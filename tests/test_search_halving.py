@@ -11,8 +11,9 @@ from logged_runs import Logged
 
 from sweepwise.errors import UsageError
 from sweepwise.search import brackets, halving_advice
+from sweepwise.search.brackets import Training
 from sweepwise.search.drive import drive
-from sweepwise.search.halving import Halving, HalvingSettings, Training
+from sweepwise.search.halving import Halving, HalvingSettings
 from sweepwise.search.log import Log, read
 from sweepwise.search.strategy import Result
 
@@ -137,6 +138,14 @@ def test_the_plan_is_said_in_words():
     plan = Halving(settings(9), Training(9), HalvingSettings(at_once=2, brackets=2)).plan
     assert "; 4 settings for 3 epochs" in str(plan) or "; 3 settings for 3 epochs" in str(plan)
     assert ": about " in str(plan)
+    stopped = Training(9, ended_by=("early_stop=patience", "trainer.max_steps=70"))
+    plan = Halving(settings(9), stopped, HalvingSettings()).plan
+    end = "at most, as early_stop=patience and trainer.max_steps=70 may end runs before"
+    assert str(plan).endswith(
+        f"for 9: at most 21 epochs, 26 % of the 81 that training all to the end takes {end}"
+    )
+    plan = Halving(settings(9), stopped, HalvingSettings(at_once=2)).plan
+    assert ": at most about " in str(plan)
 
 
 def test_asynchronous_promotion_by_hand(tmp_path):

@@ -85,3 +85,30 @@ def test_finished_runs_of_before_advise(halving, as_command):
 def test_what_cannot_be_halved_is_refused_before_anything_is_written(halving, arguments, told):
     code, _, error = halving(*arguments)
     assert code == 2 and told in error and not Path("outputs").exists()
+
+
+def test_steps_that_end_a_training_are_counted_in_epochs(halving):
+    """Of 107 examples in batches of 16 an epoch has seven steps, so 20 steps are three epochs."""
+    words = ["trainer.max_steps=20", "trainer.max_epochs=50", "early_stop=patience", "data.batch_size=16"]
+    code, out, error = halving("optimizer.lr=0.1,0.01,0.001", *words)
+    assert code == 0, error
+    said = " ".join(out.split())
+    assert (
+        "3 settings for 1 epoch, 1 for 3: at most 5 epochs, 56 % of the 9 that training all to the end"
+        in said
+    )
+    assert "takes at most, as early_stop=patience may end runs before" in said
+    assert sorted(one["stopped"]["step"] + 1 for one in records().values()) == [7, 7, 20]
+    code, _, error = halving("optimizer.lr=0.1,0.01", *words[1:], "trainer.max_steps=10")
+    assert code == 2 and "must be at most 0 to compare settings of 2 epochs (trainer.max_steps=10)" in error
+    code, _, error = halving("data.batch_size=16,32", *words[:3])
+    assert (
+        code == 2 and "trainer.max_steps=20: ends runs after 3 to 5 epochs; give trainer.max_epochs" in error
+    )
+
+
+def test_steps_whose_epochs_are_not_known_may_end_runs_before(halving):
+    words = ["trainer.max_steps=20", "data=table", "data.path=nowhere.csv", "data.target=y"]
+    code, out, error = halving("optimizer.lr=0.1,0.01,0.001", *words)
+    assert code == 2 and "nowhere.csv" in error
+    assert "takes at most, as trainer.max_steps=20 may end runs before" in " ".join(out.split())

@@ -11,7 +11,7 @@ import pytest
 from small import TINY, TRAIN, without
 
 from sweepwise.errors import UsageError
-from sweepwise.search.halving import Training
+from sweepwise.search.brackets import Training
 from sweepwise.search.limits import Limit, beyond, limits
 from sweepwise.search.optuna import Optuna
 from sweepwise.search.optuna_study import CONSTRAINED, OPTIONS, SAMPLERS, OptunaSettings

@@ -7,7 +7,7 @@ import pytest
 from small import without
 
 from sweepwise.errors import UsageError
-from sweepwise.search.halving import Training
+from sweepwise.search.brackets import Training
 from sweepwise.search.optuna import Optuna
 from sweepwise.search.optuna_study import SAMPLERS, OptunaSettings
 from sweepwise.search.space import Choice, Number, Space

@@ -19,6 +19,7 @@ class HalvingSweeper(SearchSweeper):
 
     def strategy(self, overrides: Sequence[Override], goal: Goal) -> Halving:
         """Successive halving, hyperband or asynchronous halving of these settings."""
+        from hydra_plugins.sweepwise_plugins._length import lengths
         from sweepwise.search import halving_advice
         from sweepwise.search.halving import Halving, HalvingSettings
         from sweepwise.search.strategy import Trial
@@ -26,7 +27,7 @@ class HalvingSweeper(SearchSweeper):
         settings, seeds = combinations(overrides, "halving")
         options = self.checked(HalvingSettings)
         requests = self._composed([Trial((*setting, *seeds[0])) for setting in settings])
-        training = halving_advice.training(requests, goal.sign)
+        training = halving_advice.training(requests, goal.sign, lengths(requests))
         runs = [[(*setting, *seed) for seed in seeds] for setting in settings]
         plan = Halving(runs, training, options).plan
         return Halving(runs, training, options, halving_advice.before(requests, plan, goal.metric))

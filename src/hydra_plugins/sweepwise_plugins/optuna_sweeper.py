@@ -10,7 +10,7 @@ from hydra_plugins.sweepwise_plugins._drawing import DrawingSweeper
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-    from sweepwise.search.halving import Training
+    from sweepwise.search.brackets import Training
     from sweepwise.search.space import Space
     from sweepwise.search.strategy import Step, Strategy
     from sweepwise.search.trained import Goal
@@ -28,17 +28,23 @@ class OptunaSweeper(DrawingSweeper):
         from sweepwise.search.optuna_study import OptunaSettings
 
         space, settings = self.space(overrides), self.checked(OptunaSettings)
-        kept_to = limits(settings.constraints, goal)
-        self._search = Optuna(space, settings, self._training(space, goal.sign), kept_to)
+        training = self._training(space, goal.sign, settings.pruner != "none")
+        self._search = Optuna(space, settings, training, limits(settings.constraints, goal))
         return self._search
 
-    def _training(self, space: Space, sign: int) -> Training:
+    def _training(self, space: Space, sign: int, prunes: bool) -> Training:
         """How every run is trained, by the example of one of them.
+
+        Args:
+            space: of the search.
+            sign: 1 where lower values are better, -1 where higher ones are.
+            prunes: whether its length decides anything.
 
         Raises:
             UsageError: it differs between them.
         """
         from hydra_plugins.sweepwise_plugins import _compose
+        from hydra_plugins.sweepwise_plugins._length import lengths
         from sweepwise.errors import UsageError
         from sweepwise.search import halving_advice
         from sweepwise.search.strategy import Trial
@@ -49,7 +55,7 @@ class OptunaSweeper(DrawingSweeper):
         point = space.point([0.5] * len(space.parameters))
         job = self._job(Trial(space.runs(point)[0]))
         requests, _ = _compose.requests(self.hydra_context.config_loader, self.config, [job])
-        return halving_advice.training(requests, sign)
+        return halving_advice.training(requests, sign, lengths(requests) if prunes else ())
 
     def _tell(self, step: Step) -> None:
         """Prints a step, and writes the journal for Optuna's dashboard."""

@@ -62,6 +62,17 @@ def build(request: Request, world: World = SINGLE_PROCESS, shared: Data | None =
     return replace(parts, notes=[*parts.notes, *notes])
 
 
+def epochs(config: Mapping[str, Any]) -> int:
+    """How many epochs the training of a config has, by `trainer.max_steps` too; loads its data for that.
+
+    Raises:
+        UsageError: the run is refused.
+    """
+    bound = bind_all(config)
+    settings, each = bound["trainer"].target(), _loaded(bound["data"], ()).steps_per_epoch
+    return -(-settings.steps(each) // each)
+
+
 def _loaded(data: Bound, overrides: Sequence[str]) -> Data:
     """The data set of a config; refuses a share for the test part that a set with its own does not read."""
     arrays = data.target()

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from sweepwise.errors import UsageError
 
 
-def rungs(epochs: int, eta: int, first: int) -> tuple[int, ...]:
+def rungs(epochs: int, eta: int, first: int, why: str = "") -> tuple[int, ...]:
     """The epochs after which settings are compared: first * eta^k, as many as lie a factor eta below the end.
 
     Args:
         epochs: of the whole training.
         eta: >= 2.
         first: the first of them, >= 1.
+        why: the training has so many epochs, for the message; '' if they were given.
 
     Raises:
         UsageError: there is none.
@@ -27,12 +28,42 @@ def rungs(epochs: int, eta: int, first: int) -> tuple[int, ...]:
         ((1, 3, 9, 27), (5,))
     """
     if first * eta > epochs:
-        rule = f"must be at most {epochs // eta} to compare settings of {epochs} epochs"
+        of = f"{epochs} epoch{'s' * (epochs != 1)}{f' ({why})' if why else ''}"
+        rule = f"must be at most {epochs // eta} to compare settings of {of}"
         raise UsageError([f"hydra.sweeper.min_epochs={first}: {rule} with hydra.sweeper.eta={eta}"])
     found = [first]
     while found[-1] * eta**2 <= epochs:
         found.append(found[-1] * eta)
     return tuple(found)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is known of every run before it is trained.
+
+    Attributes:
+        epochs: of its whole training.
+        validate_every: epochs between two values of the metric.
+        sign: 1 where lower values are better, -1 where higher ones are.
+        why: it has so many epochs, such as 'trainer.max_steps=34'; '' if they were given.
+        ended_by: what may end it before, such as 'early_stop=patience'.
+    """
+
+    epochs: int
+    validate_every: int = 1
+    sign: int = 1
+    why: str = ""
+    ended_by: tuple[str, ...] = ()
+
+    def rungs(self, eta: int, least: int) -> tuple[int, ...]:
+        """The epochs after which settings are compared, each of them validated; see `rungs`.
+
+        Args:
+            eta: >= 2.
+            least: the first of them, or the first validated epoch from there on.
+        """
+        first = -(-least // self.validate_every) * self.validate_every
+        return rungs(self.epochs, eta, first, self.why)
 
 
 def hyperband(levels: int, eta: int) -> tuple[int, ...]:
@@ -104,12 +135,14 @@ class Plan:
         epochs: of a whole training.
         runs: of a setting.
         exact: whether so many go on; else about so many, as who does is decided before all have come as far.
+        ended_by: what may end runs before.
     """
 
     brackets: tuple[Bracket, ...]
     epochs: int
     runs: int
     exact: bool = True
+    ended_by: tuple[str, ...] = ()
 
     @property
     def cost(self) -> int:
@@ -123,12 +156,13 @@ class Plan:
 
     def __str__(self) -> str:
         each = f", {self.runs} runs each" if self.runs > 1 else ""
-        about = "" if self.exact else "about "
+        about = ("at most " if self.ended_by else "") + ("" if self.exact else "about ")
         lists = "; ".join(_described(bracket, self.epochs) for bracket in self.brackets)
         share = 100 * self.cost / self.full
+        ended = f" at most, as {' and '.join(self.ended_by)} may end runs before" if self.ended_by else ""
         return (
             f"{lists}{each}: {about}{self.cost:,} epochs, {share:.0f} % of the {self.full:,} that "
-            "training all to the end takes"
+            f"training all to the end takes{ended}"
         )
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from sweepwise.config.ranges import Range
 from sweepwise.errors import UsageError
-from sweepwise.search.brackets import Bracket, Plan, dealt, hyperband, rungs
+from sweepwise.search.brackets import Bracket, Plan, Training, dealt, hyperband
 from sweepwise.search.measured import Overrides, Score, best, ending, reached, score
 from sweepwise.search.standing import Standing
 from sweepwise.search.strategy import Decision, Known, Step, Trial
@@ -43,21 +43,6 @@ class HalvingSettings:
     brackets: Annotated[int, Range(1)] | None = 1
     at_once: Annotated[int, Range(1)] | None = None
     seed: Annotated[int, Range(0)] = 0
-
-
-@dataclass(frozen=True)
-class Training:
-    """What is known of every run before it is trained.
-
-    Attributes:
-        epochs: of its whole training.
-        validate_every: epochs between two values of the metric.
-        sign: 1 where lower values are better, -1 where higher ones are.
-    """
-
-    epochs: int
-    validate_every: int = 1
-    sign: int = 1
 
 
 class Halving:
@@ -95,12 +80,12 @@ class Halving:
         self._training, self._options = training, options
         self._advice, self._told = advice, set[str]()
         most = max(map(len, self._settings))
-        self.plan = Plan(self._brackets(), training.epochs, most, options.at_once is None)
+        exact = options.at_once is None
+        self.plan = Plan(self._brackets(), training.epochs, most, exact, training.ended_by)
 
     def _brackets(self) -> tuple[Bracket, ...]:
-        options, every = self._options, self._training.validate_every
-        first = -(-options.min_epochs // every) * every  # the first epoch from there on that is validated
-        ends = rungs(self._training.epochs, options.eta, first)
+        options = self._options
+        ends = self._training.rungs(options.eta, options.min_epochs)
         levels = len(ends) + 1
         number = options.brackets or levels
         if number > levels:

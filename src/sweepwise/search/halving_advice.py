@@ -14,12 +14,12 @@ from sweepwise.results.remarks import refuse_several_data_sets
 from sweepwise.results.replay.halving import Halving, halving
 from sweepwise.results.replay.logged import Reader
 from sweepwise.results.table import Table
-from sweepwise.search.brackets import Plan
-from sweepwise.search.halving import Training
+from sweepwise.search.brackets import Plan, Training
 from sweepwise.store.folders import SEARCH, SWEEP
 from sweepwise.store.request import Request
 
 ENOUGH = 0.9  # share of the draws in which the best must have been kept, unless what is chosen is as good
+NEVER = "sweepwise.early_stop.never.Never"  # the rule that ends no run
 HORIZON = "horizon"  # in a scheduler's yaml: up to the end of the training
 FALLS = ("step_size", "milestones")  # when a rate is lowered for the first time
 
@@ -37,12 +37,13 @@ class Advice:
     text: str
 
 
-def training(requests: Sequence[Request], sign: int) -> Training:
+def training(requests: Sequence[Request], sign: int, lengths: Sequence[int | None] = ()) -> Training:
     """What is known of every run of a search.
 
     Args:
         requests: a run of each setting.
         sign: 1 where lower values are better, -1 where higher ones are.
+        lengths: the epochs that `trainer.max_steps` leaves of each; None where that is not known.
 
     Raises:
         UsageError: they are not trained alike, so that an epoch of one is not an epoch of the other.
@@ -57,9 +58,27 @@ def training(requests: Sequence[Request], sign: int) -> Training:
     for key in ("max_epochs", "validate_every"):
         if not isinstance(trainer[key], int) or trainer[key] < 1:
             faults.append(f"trainer.{key}={trainer[key]}: must be a whole number, 1 or more")
+    of_steps = f"trainer.max_steps={trainer['max_steps']}"
+    counted = {epochs for epochs in lengths if epochs is not None}
+    if len(counted) > 1:
+        rule = (
+            f"ends runs after {min(counted)} to {max(counted)} epochs; give trainer.max_epochs in its place"
+        )
+        faults.append(f"{of_steps}: {rule}, as runs are compared after the same epochs")
     if faults:
         raise UsageError(faults)
-    return Training(trainer["max_epochs"], trainer["validate_every"], sign)
+    stopping = [one for one in requests if one.config["early_stop"].get("_target_") != NEVER]
+    ended_by = {f"early_stop={_option(one)}": None for one in stopping}
+    if trainer["max_steps"] is not None and not counted:
+        ended_by[of_steps] = None
+    epochs = min(counted, default=trainer["max_epochs"])
+    why = of_steps if epochs < trainer["max_epochs"] else ""
+    return Training(epochs, trainer["validate_every"], sign, why, tuple(ended_by))
+
+
+def _option(request: Request) -> str:
+    """The name of a run's early stopping."""
+    return request.choices.get("early_stop") or str(request.config["early_stop"].get("_target_"))
 
 
 def before(requests: Sequence[Request], plan: Plan, metric: str) -> list[str]:

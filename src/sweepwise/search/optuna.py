@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sweepwise.errors import reason
-from sweepwise.search.brackets import rungs
-from sweepwise.search.halving import Training
+from sweepwise.search.brackets import Training
 from sweepwise.search.limits import Limit, beyond, within
 from sweepwise.search.measured import best, ending, reached, score, value_at
 from sweepwise.search.optuna_journal import write
@@ -54,9 +53,7 @@ class Optuna:
         self._space, self._settings, self._training, self._limits = space, settings, training, limits
         self._rungs: tuple[int, ...] = ()
         if settings.pruner != "none":
-            every = training.validate_every
-            first = -(-settings.min_epochs // every) * every
-            self._rungs = rungs(training.epochs, settings.eta, first)
+            self._rungs = training.rungs(settings.eta, settings.min_epochs)
         self._begin()
 
     def _begin(self) -> None:
