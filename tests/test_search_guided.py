@@ -19,10 +19,11 @@ from sweepwise.results.replay import logged, stopping
 from sweepwise.search import guided as guided_package
 from sweepwise.search.drive import drive
 from sweepwise.search.guided import early_stop, regularizer, seed
+from sweepwise.search.guided.account import Compared
 from sweepwise.search.guided.course import merged
 from sweepwise.search.guided.guided import STAGES, Guided, GuidedSettings
 from sweepwise.search.guided.ledger import Ledger
-from sweepwise.search.guided.stage import Candidates, Question
+from sweepwise.search.guided.stage import Candidates, Question, distinct
 from sweepwise.search.halving import Training
 from sweepwise.search.log import Log, read
 from sweepwise.search.strategy import Result
@@ -291,6 +292,29 @@ def test_a_repeated_stage_decides_anew_and_forgets_nothing(tmp_path, epochs):
 def test_early_stopping_alone_has_nothing_to_replay(tmp_path):
     _, account, _ = searched(World(), tmp_path, stages=("early_stop",))
     assert account.found == () and account.cost.runs == 0
+
+
+def test_nothing_is_compared_with_itself(tmp_path):
+    world = World()
+    _, account, _ = searched(world, tmp_path, stages=("early_stop", "final"))
+    assert account.found == account.fresh == () and not world.begun
+    assert "nothing to compare" in account.chapters[-1].how
+
+
+def test_settings_that_never_act_count_once():
+    rows = [
+        Compared(("scheduler=step",), {0: 0.1}),
+        Compared((), {0: 0.1}),
+        Compared(("scheduler=cosine",), {0: 0.2}),
+        Compared(("scheduler=plateau",)),
+        Compared(("scheduler=wsd",)),
+    ]
+    assert [row.overrides for row in distinct(rows)] == [
+        (),
+        ("scheduler=cosine",),
+        ("scheduler=plateau",),
+        ("scheduler=wsd",),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,10 @@ def test_what_the_command_sets_is_given_by_hand(project):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["seed.value=0,1"], "seed.value=0,1: a guided search chooses its seeds"),
+        (
+            ["init=xavier,checkpoint", "hydra.sweeper.stages=[init]"],
+            "this search has no runs; init: init=xavier: 1 of 2 refused",
+        ),
         (["model.hidden=[4],[8]"], "no stage decides this"),
         (["hydra.sweeper.stages=[seeds]"], "did you mean 'seed'?"),
         (["hydra.sweeper.epochs=3"], "hydra.sweeper.epochs=3: one training has 4; give more"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
@@ -11,10 +12,11 @@ from omegaconf import DictConfig
 
 from hydra_plugins.sweepwise_plugins import _ranges
 from hydra_plugins.sweepwise_plugins._space import fixed, parameter
-from sweepwise.cli import swept
+from sweepwise.cli import said, swept
 from sweepwise.cli.options import Confs
 from sweepwise.cli.priors import of_option, prior_of
 from sweepwise.errors import UsageError
+from sweepwise.results.run_folder import is_replicate
 from sweepwise.search.guided.scheduler import RATE
 from sweepwise.search.guided.stage import Candidates, Family
 from sweepwise.search.measured import Overrides
@@ -48,11 +50,12 @@ def of(
         UsageError: something is swept that no stage decides.
     """
     confs = Confs(loader, config.hydra.job.config_name, config.hydra.overrides.hydra)
-    lists = {one.get_key_element(): one for one in overrides if one.is_sweep_override()}
+    swept_ = {one.get_key_element(): one for one in overrides if one.is_sweep_override()}
+    lists = {key: one for key, one in swept_.items() if not is_replicate(key)}
     if foreign := [one.input_line for key, one in lists.items() if key not in CHOSEN]:
-        raise UsageError([f"{line}: {_way_out(str(line))}" for line in foreign])
+        raise UsageError([f"{line}: {WAY_OUT}" for line in foreign])
     set_ = {one.get_key_element(): fixed(one) for one in overrides if not one.is_sweep_override()}
-    given = dict(_given(set_, base))
+    given = dict(_given(set_, base, said.pairs(confs, list(set_.values()))))
     choices = swept.chosen(config)
 
     def options(group: str) -> list[str]:
@@ -64,7 +67,7 @@ def of(
         return []
 
     def named(group: str, option: str) -> Overrides:
-        return () if option == base.choices[group] else (f"{group}={option}",)
+        return () if option == base.choices.get(group) else (f"{group}={option}",)
 
     fixed_schedule = any(key == "scheduler" or key.startswith("scheduler.") for key in set_)
     schedules = [] if fixed_schedule else options("scheduler")
@@ -88,24 +91,38 @@ def trained_fully(overrides: Iterable[Override], goal: Mapping[str, object]) -> 
     return "early_stop=none", *(f"{key}={value}" for key, value in keys.items() if key not in there)
 
 
-def _way_out(line: str) -> str:
-    if line.startswith(("seed.", "data.split_seed")):
-        return (
-            "a guided search chooses its seeds; leave it out, or say how many measure the noise by "
-            "hydra.sweeper.seeds=N"
-        )
-    return (
-        f"no stage decides this; a guided search chooses among {', '.join(CHOSEN)}; give it one value, or "
-        "compare its values by hydra/sweeper=racing"
+def notes(overrides: Iterable[Override]) -> tuple[str, ...]:
+    """What a person is to be told of lists that decide nothing: those of seeds, as experiments have them."""
+    return tuple(
+        f"{one.input_line} is left out, as a guided search chooses its seeds"
+        for one in overrides
+        if one.is_sweep_override() and is_replicate(one.get_key_element())
     )
 
 
-def _given(set_: Mapping[str, str], base: Request) -> Iterable[tuple[str, str]]:
-    """What each stage finds decided."""
+WAY_OUT = (
+    f"no stage decides this; a guided search chooses among {', '.join(CHOSEN)}; give it one value, or "
+    "compare its values by hydra/sweeper=racing"
+)
+
+
+def _given(
+    set_: Mapping[str, str], base: Request, pairs: Iterable[tuple[str, Any]]
+) -> Iterable[tuple[str, str]]:
+    """What each stage finds decided: by the command; early stopping and regularizers by an experiment too."""
+    keys_ = dict(pairs)
+    rule = keys_.get("early_stop")
+    ends = isinstance(rule, Mapping) and set(rule) - {key.partition(".")[2] for key in KEPT}
     for stage in ("init", "regularizer", "early_stop"):
         own = [text for key, text in set_.items() if key.split(".")[0] == stage and key not in KEPT]
-        if stage == "regularizer" and not own and base.choices[stage] != "none":
-            own = [f"{stage}={base.choices[stage]}"]
+        if (
+            stage == "regularizer"
+            and not own
+            and (names := [one for one in base.config[stage] if one != "none"])
+        ):
+            own = [f"{stage}={','.join(names)}"]
+        if stage == "early_stop" and not own and ends:
+            own = ["the experiment's rule"]
         if own:
             yield stage, " ".join(own)
     schedule = [text for key, text in set_.items() if key.split(".")[0] == "scheduler"]

@@ -75,9 +75,8 @@ class SearchSweeper(RunSweeper):
 
         strategy, requests = self._begun(arguments)
         if not requests:
-            raise UsageError(
-                ["hydra/sweeper: this search has no runs; sweep a key, such as optimizer.lr=0.1,0.01"]
-            )
+            said = "".join(strategy.next({}).said[-1:]) or "sweep a key, such as optimizer.lr=0.1,0.01"
+            raise UsageError([f"hydra/sweeper: this search has no runs; {said}"])
         home = requests[0].home
         self._told = Told(home)
         log = Log(home / SWEEP / SEARCH)  # which says what is wrong with it before anything is trained

@@ -24,6 +24,7 @@ class GuidedSweeper(SearchSweeper):
     def strategy(self, overrides: Sequence[Override], goal: Goal) -> Guided:
         """The stages, with what the command leaves open for them."""
         from hydra_plugins.sweepwise_plugins import _candidates, _experiment
+        from hydra_plugins.sweepwise_plugins._length import lengths
         from sweepwise.search import halving_advice
         from sweepwise.search.guided.guided import Guided, GuidedSettings
         from sweepwise.search.guided.stage import Question
@@ -35,10 +36,11 @@ class GuidedSweeper(SearchSweeper):
         given, candidates = _candidates.of(loader, self.config, overrides, base, self._request)
         goals = {"metric": goal.metric, "mode": goal.mode}
         full = () if "early_stop" in given else _candidates.trained_fully(overrides, goals)
+        whole = self._request(full)
         return Guided(
             Question(
                 metric=goal.metric,
-                training=halving_advice.training([base], goal.sign),
+                training=halving_advice.training([whole], goal.sign, lengths([whole])),
                 candidates=candidates,
                 untrained=_Untrained(self._request),
                 seeds=settings.seeds,
@@ -46,6 +48,7 @@ class GuidedSweeper(SearchSweeper):
                 splits="split_seed" in base.config["data"],
                 given=given,
                 full=full,
+                notes=_candidates.notes(overrides),
             ),
             settings,
         )

@@ -155,17 +155,17 @@ def minutes(seconds: float) -> str:
 
 
 def shortened(text: str, letters: int) -> str:
-    """A text in one line, without its middle if it is longer.
+    """A text in one line, without its last words if it is longer; of one long word without its end.
 
     Example:
-        >>> shortened("optimizer.lr=0.1", 16), shortened("optimizer.lr=0.123456", 16)
-        ('optimizer.lr=0.1', 'optimiz...123456')
+        >>> shortened("init=zeros lr=0.1", 17), shortened("init=zeros lr=0.1", 16), shortened("x" * 9, 8)
+        ('init=zeros lr=0.1', 'init=zeros...', 'xxxxx...')
     """
     line = " ".join(one_line(text).split())
     if len(line) <= letters:
         return line
-    kept = letters - len(OMITTED)
-    return line[: kept - kept // 2] + OMITTED + line[len(line) - kept // 2 :]
+    kept = line[: letters - len(OMITTED) + 1]
+    return (kept.rpartition(" ")[0].rstrip(";,: ") or kept[:-1]) + OMITTED
 
 
 def sentence(text: str) -> str:

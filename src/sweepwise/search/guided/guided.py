@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from sweepwise.search.guided.ledger import Ledger, Limits, Purse
 from sweepwise.search.guided.stage import Question, Stage, State
 from sweepwise.search.measured import Overrides
 from sweepwise.search.strategy import Decision, Known, Step, Trial
+from sweepwise.search.words import counted
 
 STAGES: Mapping[str, Stage] = {
     "seed": seed.course,
@@ -25,6 +26,7 @@ STAGES: Mapping[str, Stage] = {
     "final": final.course,
 }
 # Of a budget, in parts of what all stages that follow get: early stopping trains nothing.
+FEW = 25  # whole trainings, below which not every stage can compare
 WEIGHTS = {"seed": 13, "init": 12, "scheduler": 36, "regularizer": 19, "early_stop": 0, "final": 20}
 
 
@@ -159,7 +161,17 @@ class Guided:
             else f"{', '.join(settings.stages)}; {budget}"
         )
         about = {"search": "guided", "stages": list(settings.stages), **limits}
-        return Step((Decision("plan", why, about),), said=(why,))
+        return Step((Decision("plan", why, about),), said=(why, *self._question.notes, *self._few()))
+
+    def _few(self) -> Iterator[str]:
+        """What is to be told of a small budget."""
+        limits, whole = self._settings.limits, self._question.training.epochs
+        rooms = [limits.runs, None if limits.epochs is None else limits.epochs // whole]
+        room = min((one for one in rooms if one is not None), default=FEW)
+        if room < FEW:
+            way_out = "name fewer stages, as in hydra.sweeper.stages=[scheduler,final], or give more"
+            what = f"the budget has room for {counted(room, 'whole training')}"
+            yield f"{what}, so some stages decide nothing; {way_out}"
 
     def _account(self, state: State, ledger: Ledger) -> Account:
         whole = len(state.chapters) == len(self._settings.stages)

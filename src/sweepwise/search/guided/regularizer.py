@@ -10,7 +10,7 @@ from sweepwise.search.guided import comparison, scheduler
 from sweepwise.search.guided.account import Chapter, Compared
 from sweepwise.search.guided.course import Course, key_of, merged, run_of, told, whole
 from sweepwise.search.guided.ledger import Ledger, Purse
-from sweepwise.search.guided.stage import Family, Question, State, compared, named, to_the_end
+from sweepwise.search.guided.stage import Family, Question, State, compared, distinct, named, to_the_end
 from sweepwise.search.measured import Overrides
 from sweepwise.search.strategy import Decision, Step
 
@@ -46,7 +46,7 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
         return before.after(Chapter(STAGE, QUESTION, _named(own), how, "whether it helps", compared=rows))
     ranking, how = yield from _with_both(question, state, purse, outcome, seeds)
     ranking, faster = yield from _faster(question, state, purse, ranking)
-    last = yield from comparison.again(question, state, ranking, FINALISTS, purse, STAGE)
+    last = yield from comparison.again(question, state, distinct(ranking), FINALISTS, purse, STAGE)
     how = "; ".join(filter(None, (words, how, faster, last.how)))
     best, rows = last.ranking[0].overrides, (*last.ranking, *outcome.others)
     left_open = last.left_open or outcome.left_open

@@ -11,7 +11,7 @@ from sweepwise.search.guided import comparison
 from sweepwise.search.guided.account import Chapter, Compared
 from sweepwise.search.guided.course import Course, key_of, merged, told, whole
 from sweepwise.search.guided.ledger import Purse
-from sweepwise.search.guided.stage import Question, State, compared, named, to_the_end
+from sweepwise.search.guided.stage import Question, State, compared, distinct, named, to_the_end
 from sweepwise.search.measured import Overrides
 from sweepwise.search.strategy import Decision, Step
 
@@ -47,15 +47,17 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     rows = (*ranking, *(found.others if found else ()), *outcome.others)
     ranking = [row for row in ranking if row.values]
     if not ranking:
-        why = "; ".join([*how, "no run had a value" if rows else "the budget has no room to compare"])
+        trained = any(row.note or row.values for row in rows)
+        why = "; ".join([*how, "no run had a value" if trained else "the budget has no room to compare"])
         return before.after(Chapter(STAGE, QUESTION, "as they are", why, "rate and schedule", compared=rows))
-    ranking = _of_two_rates(question, ranking)
+    ranking = _of_two_rates(question, distinct(ranking))
     last = yield from comparison.again(question, state, ranking, FINALISTS, purse, STAGE)
     best = last.ranking[0]
     left_open = [
         _edge(question, best, [row.overrides for row in rows]),
         last.left_open,
         "" if found else "which schedule is best: there was no room to compare",
+        "" if outcome.ranking or rate_of(question, ()) is None else "which rate is best: there was no room",
     ]
     chapter = Chapter(
         STAGE,
@@ -239,6 +241,6 @@ def _edge(question: Question, best: Compared, tried: Sequence[Overrides]) -> str
     """What is said of a best rate at the edge of those that were tried."""
     rates = {rate for one in tried if (rate := rate_of(question, one)) is not None}
     rate = rate_of(question, best.overrides)
-    if len(rates) > 1 and rate in (min(rates), max(rates)):
+    if not question.candidates.rates and len(rates) > 1 and rate in (min(rates), max(rates)):
         return f"rates beyond {rate:g}, the edge of those that were tried"
     return ""

@@ -31,6 +31,9 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     while seeds > SEVERAL and not purse.affords(whole(base, [()], range(seeds))):
         seeds -= 1
     together = whole(base, [()], range(seeds))
+    if question.seeds < SEVERAL:
+        how = "one seed measures nothing; hydra.sweeper.seeds=3 or more does"
+        return state.after(Chapter(STAGE, QUESTION, "1 seed a setting", how, OPEN))
     if seeds < SEVERAL or not purse.affords(together):
         return state.after(
             Chapter(STAGE, QUESTION, "1 seed a setting", "the budget has no room to measure it", OPEN)
@@ -104,7 +107,10 @@ def _state(
         seen = ERRORS * deviation * math.sqrt(2 / MOST)
         open_ = f"differences below {seen:.2g}; {seeds:,} seeds would show those that count"
         seeds = MOST
-    chapter = Chapter(STAGE, QUESTION, f"{counted(seeds, 'seed')} a setting", how, open_, compared=(row,))
+    most = "up to " if seeds > 1 else ""
+    chapter = Chapter(
+        STAGE, QUESTION, f"{most}{counted(seeds, 'seed')} a setting", how, open_, compared=(row,)
+    )
     return state.after(chapter, seeds=seeds, deviation=deviation)
 
 

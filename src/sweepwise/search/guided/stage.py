@@ -68,6 +68,7 @@ class Question:
         splits: whether another split can be drawn.
         given: stage -> what a person has decided of it, such as 'init=xavier'.
         full: overrides that train to the last epoch and keep the best weights.
+        notes: what a person is to be told before, in words.
     """
 
     metric: str
@@ -79,6 +80,7 @@ class Question:
     splits: bool = True
     given: Mapping[str, str] = field(default_factory=dict)
     full: Overrides = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,17 @@ def compared(
         note = f"{len(bad)} of {counted(len(runs), 'run')} {bad[0]}" if bad else ""
         rows.append(Compared(setting, values, note=note))
     return sorted(rows, key=lambda row: _rank(row, sign))
+
+
+def distinct(ranking: Sequence[Compared]) -> list[Compared]:
+    """A ranking without settings whose trainings are those of another one: what they set never acted.
+
+    Of several the shortest is kept.
+    """
+    kept: dict[tuple[tuple[int, float], ...], Compared] = {}
+    for row in sorted(ranking, key=lambda row: len(row.overrides)):
+        kept.setdefault(tuple(sorted(row.values.items())) or ((id(row), 0.0),), row)
+    return [row for row in ranking if any(row is one for one in kept.values())]
 
 
 def _rank(row: Compared, sign: int) -> tuple[bool, bool, float]:
