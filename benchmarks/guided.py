@@ -1,18 +1,18 @@
 """A guided search beside no search, random search and TPE with hyperband, on ten small real tasks.
 
-    python benchmarks/guided.py FOLDER workers=2       about an hour of two cores; nothing is downloaded
-    python benchmarks/guided.py FOLDER tasks=digits,wine methods=default,random repetitions=1
+    python benchmarks/guided.py FOLDER workers=2       some hours of two cores; nothing is downloaded
+    python benchmarks/guided.py FOLDER tasks=digits,wine methods=default,random repetitions=1 budget=40
 
 What is in FOLDER is not run again: the same command goes on, and prints the tables of all that is there. Each
 cell (task, method, repetition) is FOLDER/TASK/REPETITION/METHOD.json; all of them are FOLDER/raw.json, the
 tables (guided_tables.py says what they mean) FOLDER/tables.md. fashion needs Debian's dataset-fashion-mnist.
 
-Every search may train as many epochs as BUDGET trainings of the task's length. What stopping or pruning
-saves buys random search and TPE more trials; they choose among those that fit, in the order in which they
-began. All see the validation part alone, and choose from the same inits, schedules, regularizers and learning
-rates. A repetition has a seed of its own for the search and for the split of the data, the same for all
-methods. Each choice is then trained with FRESH seeds, which no search has seen, and of these the test part is
-read.
+Every search may train as many epochs as `budget` trainings of the task's length, 60 unless one says so; a
+FOLDER is for one budget. What stopping or pruning saves buys random search and TPE more trials; they choose
+among those that fit, in the order in which they began. All see the validation part alone, and choose from the
+same inits, schedules, regularizers and learning rates. A repetition has a seed of its own for the search and
+for the split of the data, the same for all methods. Each choice is then trained with FRESH seeds, which no
+search has seen, and of these the test part is read.
 """
 
 import json
@@ -36,7 +36,6 @@ from sweepwise.store import record
 from sweepwise.store.folders import SEARCH, SWEEP
 
 ROOT = Path(__file__).resolve().parent.parent
-BUDGET = 60  # trainings
 FRESH = range(2000, 2008)  # seeds; a guided search has fresh ones of its own, from 1000 on
 AT_ONCE = 8  # of TPE
 QUIET = ["monitor=none", "checkpoint=end", "report=false", "mean_runs=false", "progress=false"]
@@ -46,7 +45,7 @@ RANGES = (
     "hydra.sweeper.search=[optimizer.lr,scheduler.warmup,early_stop.patience,regularizer.l2.coefficient,"
     "regularizer.dropout.p,regularizer.label_smoothing.smoothing]"
 )
-OPTIONS = {"tasks", "methods", "repetitions", "workers"}
+OPTIONS = {"tasks", "methods", "repetitions", "workers", "budget"}
 WHOLE = ("finished", "stopped early")  # statuses of runs that a search may choose
 
 
@@ -87,11 +86,13 @@ class Cell:
         name: of the task.
         repetition: seed of searches and split of the data.
         folder: of the benchmark.
+        budget: of a search, in trainings.
     """
 
     name: str
     repetition: int
     folder: Path
+    budget: int
 
     @property
     def home(self) -> Path:
@@ -101,7 +102,7 @@ class Cell:
     @property
     def epochs(self) -> int:
         """That a search may train."""
-        return BUDGET * TASKS[self.name].epochs
+        return self.budget * TASKS[self.name].epochs
 
     @property
     def choices(self) -> list[str]:
@@ -179,7 +180,7 @@ def drawn(cell: Cell, name: str, words: Sequence[str], count: str, at_once: int)
         at_once: points that are decided together.
     """
     space = [*cell.choices, RANGES, f"hydra.sweeper.seed={cell.repetition}"]
-    points, seconds, before = BUDGET, 0.0, 0
+    points, seconds, before = cell.budget, 0.0, 0
     while True:
         points = -(-points // at_once) * at_once
         seconds += cell.run(name, [*words, *space, f"{count}={points}"])
@@ -295,7 +296,8 @@ def main(arguments: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tables_of_data(folder)
     repetitions = range(int(asked.get("repetitions", 3)))
-    cells = [Cell(task, repetition, folder) for task in tasks for repetition in repetitions]
+    budget = int(asked.get("budget", 25))
+    cells = [Cell(task, repetition, folder, budget) for task in tasks for repetition in repetitions]
     with ThreadPoolExecutor(int(asked.get("workers", 1))) as pool:
         list(pool.map(partial(measure, methods=methods), cells))
     raw = collected(folder)
