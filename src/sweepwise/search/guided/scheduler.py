@@ -53,10 +53,11 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     ranking = _of_two_rates(question, distinct(ranking))
     last = yield from comparison.again(question, state, ranking, FINALISTS, purse, STAGE)
     best = last.ranking[0]
+    few = len(question.candidates.schedules) < 2
     left_open = [
         _edge(question, best, [row.overrides for row in rows]),
         last.left_open,
-        "" if found else "which schedule is best: there was no room to compare",
+        "" if found or few else "which schedule is best: there was no room to compare",
         "" if outcome.ranking or rate_of(question, ()) is None else "which rate is best: there was no room",
     ]
     chapter = Chapter(
