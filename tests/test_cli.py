@@ -422,9 +422,10 @@ def test_help_lists_every_group_option_and_key(flag, command, empty_folder):
         if part.splitlines()[0].endswith(":")
     }
     defaults = {}
-    for entry in yaml.safe_load((CONF / "train.yaml").read_text())["defaults"]:
-        defaults |= entry if isinstance(entry, dict) else {}
-    defaults["hydra/launcher"] = defaults["override hydra/launcher"]
+    for name in ("train", "_hydra"):
+        for entry in yaml.safe_load((CONF / f"{name}.yaml").read_text())["defaults"]:
+            defaults |= entry if isinstance(entry, dict) else {}
+    defaults["hydra/launcher"] = defaults["override /hydra/launcher"]
     paths = sorted([*CONF.glob("*/*.yaml"), *CONF.glob("hydra/launcher/*.yaml")])
     assert set(sections) == {str(path.parent.relative_to(CONF)) for path in paths} | {"experiment"}
     for path in paths:

@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from sweepwise.cli.meant import SHORT
+from sweepwise.cli.options import Confs, named, overridden_by
 from sweepwise.config.groups import ADDED, EXPERIMENT, GROUPS, LAUNCHER, SETTINGS, SWEEPER
 from sweepwise.config.schema import check
 from sweepwise.errors import UsageError, did_you_mean
@@ -120,6 +121,29 @@ def home_faults(config: DictConfig, overrides: Iterable[Override]) -> Iterator[s
         plain = not OmegaConf.is_interpolation(config, key) and not OmegaConf.is_missing(config, key)
         if key in config and key not in swept and plain and (fault := fault_in(str(config[key]))):
             yield fault
+
+
+def unheard_choices(config: DictConfig, confs: Confs) -> Iterator[str]:
+    """Faults of experiments that choose a launcher or a sweeper which a config above them overrides again.
+
+    Args:
+        config: of a sweep, with Hydra's own part.
+        confs: what Hydra finds for it.
+    """
+    words = confs.parsed(config.hydra.overrides.task)
+    chosen = config.hydra.runtime.choices
+    given = {word.key_or_group for word in confs.parsed(config.hydra.overrides.hydra)}
+    usual = [str(chosen[EXPERIMENT])] if chosen.get(EXPERIMENT) else []
+    names = [name for word in words if word.key_or_group == EXPERIMENT for name in named(word)] or usual
+    for group in (LAUNCHER, SWEEPER):
+        said = {
+            name: option for name in names if (option := overridden_by(confs, EXPERIMENT, name).get(group))
+        }
+        if group in given or chosen.get(group) in said.values():
+            continue
+        for name, option in said.items():
+            rule = f"the primary config overrides it again; choose {group}={option} on the command line"
+            yield f"{EXPERIMENT}={name}: its 'override /{group}: {option}' has no effect, as {rule}"
 
 
 USUAL = {LAUNCHER: "local", SWEEPER: "grid"}  # the defaults, which say nothing

@@ -18,6 +18,12 @@ INSTEAD = {
     (LAUNCHER, "submitit_local"): "hydra/launcher=slurm hydra.launcher.cluster=local",
 }
 
+# What Hydra says of a group that two defaults lists choose.
+TWICE = re.compile(
+    r"(\S+) appears more than once in the final defaults list"
+    r"|Multiple values for ([^\s.]+)\.(?: To override a value use 'override \S+ (.*)')?"
+)
+
 
 def choice_faults(overrides: Iterable[Override], confs: Confs) -> list[str]:
     """Faults of the options that a sweep chooses, which Hydra would find run by run."""
@@ -47,6 +53,10 @@ def explain(message: str, overrides: Sequence[str], confs: Confs) -> str:
 
 def _unset(message: str, words: Sequence[Override]) -> str:
     """Says who sets a key that only some swept options have, or where; '' of another message of Hydra's."""
+    if twice := TWICE.match(message):
+        group, option = twice[1] or twice[2], twice[3] or "OPTION"
+        way_out = f"end the later one with '- override /{group}: {option}'"
+        return f"{group}: is chosen by two defaults lists; {way_out}, or leave it out there"
     for word in words:
         if word.key_or_group.startswith(PARAMS) and message.startswith(
             f"Could not override '{word.key_or_group}'"

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from sweepwise.cli import guard, swept
-from sweepwise.cli.checks import home_faults, hydra_faults
+from sweepwise.cli.checks import home_faults, hydra_faults, unheard_choices
 from sweepwise.cli.faults import choice_faults
 from sweepwise.cli.help import page, show
 from sweepwise.cli.options import Confs
@@ -95,6 +95,7 @@ def _sweep_faults(config: DictConfig, run_mode: RunMode, confs: Callable[[], Con
     found = confs()
     words = found.parsed(config.hydra.overrides.task)
     yield from home_faults(config, words)
+    yield from unheard_choices(config, found)
     yield from choice_faults(words, found)
 
 

@@ -13,6 +13,7 @@ from hydra import __version__, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.default_element import GroupDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -189,6 +190,17 @@ def content_of(confs: Confs, group: str, option: str) -> Keys:
     if (group, option) not in confs._contents:
         confs._contents[group, option] = _composed(confs, group, option)
     return confs._contents[group, option]
+
+
+def overridden_by(confs: Confs, group: str, option: str) -> Keys:
+    """The options that the defaults list of a config overrides, by group."""
+    try:
+        loaded = confs.repository.load_config(f"{group}/{option}")
+    except UNFIT:
+        return {}
+    entries = (loaded.defaults_list or ()) if loaded else ()
+    found = [entry for entry in entries if isinstance(entry, GroupDefault) and entry.is_override()]
+    return {str(entry.group).lstrip("/"): entry.value for entry in found}
 
 
 def values_of(confs: Confs, group: str, option: str) -> Keys:
