@@ -15,8 +15,9 @@ from small import CONF, TINY, TRAIN, without
 from hydra_plugins.sweepwise_plugins import _ranges, _space
 from sweepwise.cli import hooks, swept
 from sweepwise.errors import UsageError
+from sweepwise.search.parameters import ByOption, Choice, Number
 from sweepwise.search.random import Random, RandomSettings
-from sweepwise.search.space import ByOption, Choice, Number, Space
+from sweepwise.search.space import Space
 from sweepwise.store import record
 
 SHORT = [*TINY, "monitor=none", "early_stop=none", "trainer.max_epochs=1", "report=false"]

@@ -5,8 +5,9 @@ import pytest
 from scipy import special, stats
 
 from sweepwise.errors import UsageError
-from sweepwise.search import elimination
-from sweepwise.search.elimination import look, looks, prior, spent, variances
+from sweepwise.search import shrinkage
+from sweepwise.search.elimination import look, looks, spent
+from sweepwise.search.shrinkage import prior, variances
 
 
 def test_the_looks_spend_alpha_and_no_more():
@@ -54,7 +55,7 @@ def test_few_variances_agree_on_nothing():
 
 @pytest.mark.parametrize("value", [1e-8, 1e-3, 0.3, 1.0, 20.0, 1e9])
 def test_the_inverse_of_trigamma(value):
-    assert special.polygamma(1, elimination._trigamma_inverse(value)) == pytest.approx(value, rel=1e-5)
+    assert special.polygamma(1, shrinkage._trigamma_inverse(value)) == pytest.approx(value, rel=1e-5)
 
 
 def test_a_setting_that_varies_as_no_other_is_taken_alone():

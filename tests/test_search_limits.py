@@ -15,7 +15,8 @@ from sweepwise.search.brackets import Training
 from sweepwise.search.limits import Limit, beyond, limits
 from sweepwise.search.optuna import Optuna
 from sweepwise.search.optuna_study import CONSTRAINED, OPTIONS, SAMPLERS, OptunaSettings
-from sweepwise.search.space import Number, Space
+from sweepwise.search.parameters import Number
+from sweepwise.search.space import Space
 from sweepwise.search.strategy import Result
 from sweepwise.search.trained import Goal
 from sweepwise.store import record

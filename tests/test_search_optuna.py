@@ -10,7 +10,8 @@ from sweepwise.errors import UsageError
 from sweepwise.search.brackets import Training
 from sweepwise.search.optuna import Optuna
 from sweepwise.search.optuna_study import SAMPLERS, OptunaSettings
-from sweepwise.search.space import Choice, Number, Space
+from sweepwise.search.parameters import Choice, Number
+from sweepwise.search.space import Space
 from sweepwise.search.strategy import Result
 
 

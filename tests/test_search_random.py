@@ -10,9 +10,10 @@ from scipy.stats import qmc
 
 from sweepwise.results.answer import ranking
 from sweepwise.results.loading import from_records
+from sweepwise.search.parameters import Choice, Number
 from sweepwise.search.random import Random, RandomSettings
 from sweepwise.search.sequence import rows
-from sweepwise.search.space import Choice, Number, Space
+from sweepwise.search.space import Space
 from sweepwise.search.strategy import Result
 
 SPACE = Space(

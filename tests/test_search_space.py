@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from sweepwise.config.drawn import in_grammar
 from sweepwise.errors import UsageError
-from sweepwise.search.space import ByOption, Choice, Number, Space
+from sweepwise.search.parameters import ByOption, Choice, Number
+from sweepwise.search.space import Space
 
 PLACES = st.floats(0, 1)
 

@@ -17,7 +17,8 @@ from sweepwise.cli.options import Confs
 from sweepwise.cli.priors import prior_of
 from sweepwise.errors import UsageError, did_you_mean
 from sweepwise.results.run_folder import is_replicate
-from sweepwise.search.space import ByOption, Choice, Number, Overrides, Parameter, Space
+from sweepwise.search.parameters import ByOption, Choice, Number, Parameter
+from sweepwise.search.space import Overrides, Space
 
 OF_INTERVALS, OF_LISTS = ("log", "int"), ("ordered",)  # tags
 

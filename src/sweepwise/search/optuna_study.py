@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from sweepwise.config.ranges import Range
 from sweepwise.errors import UsageError
-from sweepwise.search.space import Choice, Number, Overrides, Space
+from sweepwise.search.parameters import Choice, Number
+from sweepwise.search.space import Overrides, Space
 
 if TYPE_CHECKING:
     import optuna

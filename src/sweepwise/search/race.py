@@ -10,6 +10,7 @@ import numpy as np
 from sweepwise.search import elimination
 from sweepwise.search.elimination import Look
 from sweepwise.search.measured import score, value_at
+from sweepwise.search.shrinkage import variances
 from sweepwise.search.strategy import Decision, Known, Step, Trial
 from sweepwise.search.words import counted, listed, setting_named
 
@@ -78,7 +79,7 @@ class Race:
         parts += [f"{listed(failing)} dropped, failed with all {len(seeds)} seeds"] if failing else []
         self._said = "; ".join(parts)
         self._worse, self._failing = [*self._worse, *worse], [*self._failing, *failing]
-        of_all = elimination.variances(values)
+        of_all = variances(values)
         self._gone += [(float(of_all[one]), len(seeds) - 1.0) for one in gone if not failed[one]]
         self.active = [one for one, out in zip(self.active, look.dropped, strict=True) if not out]
         self.best = look.left()
