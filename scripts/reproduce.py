@@ -20,6 +20,7 @@ from sweepwise import cli
 from sweepwise.errors import UsageError
 from sweepwise.provenance import changes
 from sweepwise.store import record, status
+from sweepwise.store.folders import DIFF
 from sweepwise.store.status import ended
 from sweepwise.tools import scripting
 
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
         return 0
     for difference in differing:
         print(f"differs       {difference}")
-    differs = changes.differences(before, after)
+    differs = changes.differences(before, after, folder, request.folder)
     changed = [*differs.code, *differs.inputs, *differs.versions, *differs.machine]
     if before.get("data_sha256") != after["data_sha256"]:
         changed.append("the data are not the same")
@@ -58,7 +59,7 @@ def main(arguments: list[str]) -> int:
     for line in changed or ["nothing that the record names"]:
         print(f"changed       {line}")
     if differs.code and before["environment"].get("git_commit"):
-        diff = "" if before["environment"].get("git_clean") else f" and {folder / 'code.diff'}"
+        diff = f" and {path}" if (path := folder / DIFF).is_file() and path.stat().st_size else ""
         print(f"made by       commit {before['environment']['git_commit']}{diff}")
     print(f"kept          {request.folder}")
     return 1

@@ -14,8 +14,12 @@ has forgotten.
 Exit codes: 0, 1 if a run has failed or has a damaged record, 2 bad usage.
 """
 
+from pathlib import Path
+
 from sweepwise import cli
 from sweepwise.errors import UsageError
+from sweepwise.results.table import Table
+from sweepwise.sweep import closing
 from sweepwise.sweep.cluster import listing, overview
 from sweepwise.sweep.cluster.ledger import Ledger
 from sweepwise.sweep.cluster.overview import DAMAGED
@@ -45,9 +49,14 @@ def main(arguments: list[str]) -> int:
         print(wrapped("note", note))
     overview.tell_failures(rows)
     if answered:
-        answer_of([home])
-        tell_tensorboard([home])
+        closing.tell([home], None, lambda: said(home))
     return 1 if any(row.status in ("failed", DAMAGED) for row in rows) else 0
+
+
+def said(home: Path) -> Table | None:
+    """Prints what the runs say together, and completes what TensorBoard shows; see `closing.tell`."""
+    runs = answer_of([home])  # held until all has been said
+    return runs if tell_tensorboard([home]) else None
 
 
 if __name__ == "__main__":

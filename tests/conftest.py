@@ -9,6 +9,7 @@ import runpy
 import signal
 import sys
 import tarfile
+import uuid
 from pathlib import Path
 
 import hypothesis
@@ -48,6 +49,12 @@ def pytest_xdist_auto_num_workers() -> int | None:
 def pytest_collection_finish() -> None:
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(monkeypatch, tmp_path_factory):
+    """Each test has a cache folder of its own, which is made once something is kept."""
+    monkeypatch.setenv("SWEEPWISE_CACHE", str(tmp_path_factory.getbasetemp() / f"cache-{uuid.uuid4().hex}"))
 
 
 @pytest.fixture(autouse=True)

@@ -15,14 +15,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load as from_bytes
+from safetensors.torch import load_file
+from safetensors.torch import save as to_bytes
 from small import mounted
 
-from sweepwise.checkpoint import Checkpoints, CheckpointsDamaged, manifest
+from sweepwise.checkpoint import Checkpoints, CheckpointsDamaged, manifest, read_weights
 from sweepwise.checkpoint import checkpoints as checkpoints_module
-from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS
-from sweepwise.checkpoint.manifest import MANIFEST
+from sweepwise.checkpoint.contents import BEST, STATE
+from sweepwise.checkpoint.manifest import MANIFEST, WEIGHTS
+from sweepwise.errors import Failure
 from sweepwise.store.folders import CHECKPOINTS
-from sweepwise.system import atomic
+from sweepwise.store.stamp import stamped
+from sweepwise.system import atomic, disk
 from sweepwise.verify.fault_injection import Death, forked
 
 FLIPS = 1000
@@ -46,6 +52,11 @@ def state(step):
 def save(checkpoints, step, *, best=None, size=40):
     kept = step if best is None else best
     checkpoints.save(step, weights(step, size), (kept, weights(kept, size)), state(step))
+
+
+def finish(checkpoints, step, weights, best, state):
+    checkpoints.finish(step, weights, best, state)
+    atomic.alone(checkpoints.ending(for_good=not state))
 
 
 def load(folder, **options):
@@ -126,7 +137,7 @@ def test_two_of_the_same_step(folder):
     """The first before its epoch was closed, the second after; both stay, and the second is newer."""
     for _ in range(2):
         checkpoints = Checkpoints(folder)
-        checkpoints.finish(6, weights(6), (6, weights(6)), state(6) | {"epoch": 7})
+        finish(checkpoints, 6, weights(6), (6, weights(6)), state(6) | {"epoch": 7})
     assert sorted(path.name for path in (folder / CHECKPOINTS).glob("step-*")) == [
         "step-00000006",
         "step-00000006.1",
@@ -138,7 +149,7 @@ def test_two_of_the_same_step(folder):
     is_whole(load(folder), 6)
     assert (folder / CHECKPOINTS / "damaged-step-00000006.1").is_dir()
     checkpoints = Checkpoints(folder)
-    checkpoints.finish(9, weights(9), (6, weights(6)), state(9))
+    finish(checkpoints, 9, weights(9), (6, weights(6)), state(9))
     assert sorted(path.name for path in (folder / CHECKPOINTS).glob("step-*")) == [
         "step-00000006",
         "step-00000009",
@@ -147,17 +158,137 @@ def test_two_of_the_same_step(folder):
 
 def test_without_a_best(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.finish(1, weights(1), None, state(1))
+    finish(checkpoints, 1, weights(1), None, state(1))
     saved = load(tmp_path)
     assert saved.best == {}
     assert not (tmp_path / CHECKPOINTS / "best").is_symlink()
 
 
-def test_an_end_from_which_no_run_goes_on(folder):
-    Checkpoints(folder).finish(8, weights(8), (3, weights(3)), {})
-    assert (folder / CHECKPOINTS / "last").resolve().name == "ended-00000008"
+@pytest.mark.parametrize(
+    ("best", "left"),
+    [(3, ["best", "best-00000003", "ended-00000008", "last"]), (8, ["best", "best-00000008", "last"])],
+)
+def test_an_end_for_good_leaves_the_best_and_the_last_weights(folder, best, left):
+    """Until the record says so, which comes between, the run can go on from where it was."""
+    checkpoints = Checkpoints(folder)
+    checkpoints.finish(8, weights(8), (best, weights(best)), {})
+    ending = checkpoints.ending(for_good=True)
+    for _ in range(2):
+        next(ending)
+    there = folder.parent / "killed"
+    shutil.copytree(folder, there, symlinks=True)
+    is_whole(load(there), 6)
+    assert sorted(os.listdir(there / CHECKPOINTS)) == [
+        "best",
+        "best-00000006",
+        "last",
+        "step-00000003",
+        "step-00000006",
+    ]
+    assert next(ending, None) is None
+    assert sorted(os.listdir(folder / CHECKPOINTS)) == left
     links_lead_somewhere(folder)
+    for which, step in (("best", best), ("last", 8)):
+        assert equal(read_weights(folder, which), weights(step))
+
+
+def test_an_end_that_is_none_in_the_end_leaves_all(folder):
+    """As when the test part could not be measured."""
+    checkpoints = Checkpoints(folder)
+    before = sorted(os.listdir(folder / CHECKPOINTS))
+    checkpoints.finish(8, weights(8), (8, weights(8)), {})
+    atomic.alone(checkpoints.ending(for_good=False))
+    assert sorted(os.listdir(folder / CHECKPOINTS)) == before
     is_whole(load(folder), 6)
+
+
+def test_weights_lie_once_on_the_disk(tmp_path):
+    """In a checkpoint of the best step all are one file; in a later one its own are others."""
+    checkpoints = Checkpoints(tmp_path)
+    save(checkpoints, 3)
+    save(checkpoints, 6, best=3)
+    checkpoints.close()
+    best = (tmp_path / CHECKPOINTS / "best-00000003" / WEIGHTS).stat().st_ino
+    first, second = (tmp_path / CHECKPOINTS / f"step-{step:08d}" for step in (3, 6))
+    for path in (first / WEIGHTS, first / BEST, second / BEST):
+        assert path.stat().st_ino == best
+    assert (second / WEIGHTS).stat().st_ino != best
+    is_whole(load(tmp_path), 6, best=3)
+
+
+def test_where_no_file_can_have_two_names_it_is_copied(tmp_path, monkeypatch):
+    def refused(*arguments):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refused)
+    save(Checkpoints(tmp_path), 3)
+    is_whole(load(tmp_path), 3)
+
+
+def test_weights_that_stand_alone_name_their_step_and_sum(folder):
+    """The sum is that of the file with zeros in place of it; the safetensors library reads both."""
+    path = folder / CHECKPOINTS / "best-00000006" / WEIGHTS
+    assert os.listdir(path.parent) == [WEIGHTS]
+    with safe_open(path, "pt") as file:
+        told = file.metadata()
+    assert told["step"] == "6" and set(told) == {"step", "sha256"}
+    zeros = path.read_bytes().replace(told["sha256"].encode(), b"0" * 64)
+    assert told["sha256"] == hashlib.sha256(zeros).hexdigest()
+    assert equal(load_file(path), weights(6))
+    assert equal(from_bytes(stamped(7, to_bytes({}))), {})
+
+
+def test_every_byte_of_weights_that_stand_alone_is_checked(folder):
+    path = folder / CHECKPOINTS / "best-00000006" / WEIGHTS
+    whole = path.read_bytes()
+    assert equal(read_weights(folder, "best"), weights(6))
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(Failure, match="cannot be used"):
+            read_weights(folder, "best")
+    for size in range(0, len(whole), 7):
+        path.write_bytes(whole[:size])
+        with pytest.raises(Failure, match="cannot be used"):
+            read_weights(folder, "best")
+    path.write_bytes(whole)
+    path.parent.rename(path.parent.with_name("best-00000007"))
+    with pytest.raises(Failure, match=r"of step 7"):
+        read_weights(folder, "best")
+
+
+def older(folder):
+    """Makes a folder what the version before has written: a copy of each file, and a manifest everywhere."""
+    for path in (folder / CHECKPOINTS).iterdir():
+        if path.is_symlink():
+            continue
+        files = manifest.read_verified(path)
+        for name in files.keys() & {WEIGHTS, BEST}:
+            files[name] = to_bytes(from_bytes(files[name]))
+        step = manifest.order(path)[0]
+        shutil.rmtree(path)
+        path.mkdir()
+        for name, content in (files | {MANIFEST: manifest.manifest(step, files)}).items():
+            (path / name).write_bytes(content)
+
+
+def test_a_folder_of_the_version_before_is_read_and_gone_on_with(folder):
+    older(folder)
+    assert equal(read_weights(folder, "best"), weights(6))
+    assert equal(read_weights(folder, "last"), weights(6))
+    is_whole(load(folder), 6)
+    links_lead_somewhere(folder)
+    goes_on(folder)
+
+
+def test_the_last_weights_of_the_version_before_are_read(folder):
+    """Of a run that had ended, with a whole checkpoint at its last step."""
+    older(folder)
+    shutil.rmtree(folder / CHECKPOINTS / "step-00000003")
+    (folder / CHECKPOINTS / "last").unlink()  # copied by what does not know links
+    assert equal(read_weights(folder, "last"), weights(6))
+    (folder / CHECKPOINTS / "step-00000006" / MANIFEST).unlink()
+    with pytest.raises(Failure, match=f"has no sha256 of its own, and {MANIFEST} is missing"):
+        read_weights(folder, "last")
 
 
 def test_due():
@@ -167,7 +298,7 @@ def test_due():
 
     with pytest.MonkeyPatch.context() as patch:
         now = [100.0]
-        patch.setattr(checkpoints_module.atomic, "make_folder", lambda folder: None)
+        patch.setattr(checkpoints_module.atomic, "make_folder", lambda folder, durable: None)
         patch.setattr(checkpoints_module.time, "monotonic", lambda: now[0])
         never, steps, epochs, minutes = (
             Still(minutes=0),
@@ -206,6 +337,7 @@ def put_back(folder, aside):
 def test_truncated_at_every_64th_byte(folder, name):
     path = folder / CHECKPOINTS / "step-00000006" / name
     whole = path.read_bytes()
+    path.unlink()  # its other names keep what they have
     for size in range(0, len(whole), 64):
         path.write_bytes(whole[:size])
         aside = found_out(folder, name, "damaged" if name == MANIFEST else f"{name} has {size:,} bytes")
@@ -222,6 +354,9 @@ def test_flipped_bits(folder):
     files = {name: (step / name).read_bytes() for name in (WEIGHTS, BEST, STATE, MANIFEST)}
     names = draw.choices(list(files), weights=[len(content) for content in files.values()], k=FLIPS)
     assert set(names) == set(files)
+    for name in files:
+        (step / name).unlink()  # its other names keep what they have
+        (step / name).write_bytes(files[name])
     for name in names:
         flipped = bytearray(files[name])
         flipped[draw.randrange(len(flipped))] ^= 1 << draw.randrange(8)
@@ -264,9 +399,12 @@ def test_after_a_fallback_it_goes_on(folder):
 
 
 def test_damaged_best_weights_are_written_again(folder):
-    (folder / CHECKPOINTS / "best-00000006" / WEIGHTS).write_bytes(b"")
+    path = folder / CHECKPOINTS / "best-00000006" / WEIGHTS
+    path.unlink()  # what was written in place would be written to the checkpoint too
+    path.write_bytes(b"")
     is_whole(load(folder), 6)
     links_lead_somewhere(folder)
+    assert path.stat().st_ino == (folder / CHECKPOINTS / "step-00000006" / BEST).stat().st_ino
 
 
 def die_later_and_later(folder, do):
@@ -380,10 +518,10 @@ def test_a_full_disk_keeps_the_old_one(small_disk, capsys):
 def test_a_disk_that_has_room_for_a_part_only(small_disk):
     checkpoints = Checkpoints(small_disk)
     save(checkpoints, 3)
-    save(checkpoints, 6, size=40_000)  # 160 kB each: the best weights fit, the checkpoint does not
+    save(checkpoints, 6, best=5, size=40_000)  # 160 kB each: the best weights fit, the checkpoint does not
     checkpoints._wait()
     (failure,) = checkpoints.failures
-    assert "no room for checkpoints/step-00000006: it needs 32" in failure
+    assert "no room for checkpoints/step-00000006: it needs 16" in failure
     links_lead_somewhere(small_disk)
     is_whole(load(small_disk), 3)
     save(checkpoints, 9)
@@ -407,7 +545,7 @@ def test_the_last_one_must_be_written(small_disk):
     save(checkpoints, 3)
     fill(small_disk)
     with pytest.raises(OSError, match="no room"):
-        checkpoints.finish(6, weights(6), None, state(6))
+        finish(checkpoints, 6, weights(6), None, state(6))
 
 
 @pytest.mark.parametrize("removed", [".", CHECKPOINTS])
@@ -426,7 +564,7 @@ def test_another_fault_is_not_excused(folder, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     checkpoints = Checkpoints(folder)
-    monkeypatch.setattr(atomic, "_write", refused)
+    monkeypatch.setattr(atomic, "write_new", refused)
     with pytest.raises(PermissionError):
         for step in (9, 12):
             save(checkpoints, step)
@@ -555,7 +693,8 @@ class SlowDisk:
         self.reached, self.go = threading.Event(), threading.Event()
         self.refuse = False
         self.usual = os.fsync
-        monkeypatch.setattr(atomic.os, "fsync", self.fsync)
+        monkeypatch.setattr(disk.os, "fsync", self.fsync)
+        monkeypatch.setattr(disk, "syncfs", lambda handle: False)
 
     def fsync(self, handle):
         self.reached.set()
@@ -615,11 +754,11 @@ def test_the_end_waits_and_raises(folder, slow):
     save(checkpoints, 12)
     assert disk.reached.wait(60)
     disk.go.set()
-    checkpoints.finish(15, weights(15), (15, weights(15)), state(15))
+    finish(checkpoints, 15, weights(15), (15, weights(15)), state(15))
     is_whole(load(folder), 15)
     disk.refuse = True
     with pytest.raises(OSError, match="Input/output"):
-        checkpoints.finish(18, weights(18), (18, weights(18)), state(18))
+        finish(checkpoints, 18, weights(18), (18, weights(18)), state(18))
 
 
 def test_a_cheap_save_stays_without_a_thread(folder, monkeypatch):

@@ -7,16 +7,26 @@ sees, and what is on the disk for certain. After each operation the worst disks 
 import os
 import random
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from sweepwise.checkpoint import Checkpoints, CheckpointsDamaged, manifest
-from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS
+from sweepwise.checkpoint import Checkpoints, CheckpointsDamaged, manifest, read_weights
+from sweepwise.checkpoint.contents import BEST, STATE
+from sweepwise.checkpoint.manifest import WEIGHTS
 from sweepwise.monitor import Monitor
-from sweepwise.store.folders import CHECKPOINTS
+from sweepwise.store import record
+from sweepwise.store.folders import CHECKPOINTS, LINES
+from sweepwise.system import atomic
+from sweepwise.system import disk as disk_module
+from sweepwise.trainer.ending import ending
 
-RECORDED = ("open", "write", "fsync", "ftruncate", "mkdir", "rename", "replace", "symlink", "unlink", "rmdir")
+RECORDED = (
+    *("open", "write", "pwrite", "fsync", "ftruncate", "mkdir", "rename", "replace", "link", "symlink"),
+    *("unlink", "rmdir"),
+)
 
 
 class Node:
@@ -70,6 +80,13 @@ class Disk:
         return node
 
     def do(self, kind, path, extra):
+        if kind == "syncfs":
+            for node in self._all():
+                node.sync()
+            return
+        path = os.path.normpath(path)
+        if not Path(path).is_relative_to(self.root_path):
+            return  # the folder above, which is on the disk
         folder, name = (
             self.at(os.path.dirname(path)) if path != str(self.root_path) else None,
             os.path.basename(path),
@@ -82,8 +99,12 @@ class Disk:
             self.at(path).content += extra
         elif kind == "ftruncate":
             self.at(path).content = self.at(path).content[:extra]
+        elif kind == "pwrite":  # of a lock
+            self.at(path).content = extra
         elif kind == "fsync":
             self.at(path).sync()
+        elif kind == "link":
+            self.at(os.path.dirname(extra)).change((os.path.basename(extra), self.at(path)))
         elif kind == "mkdir":
             folder.change((name, Node()))
         elif kind == "symlink":
@@ -153,9 +174,9 @@ def recorded(do):
             extra = None if len(arguments) < 2 else arguments[1]
             extra = (
                 bytes(extra)
-                if name == "write"
+                if name in ("write", "pwrite")
                 else os.fspath(extra)
-                if name in ("rename", "replace")
+                if name in ("rename", "replace", "link")
                 else extra
             )
             if name == "symlink":
@@ -170,6 +191,7 @@ def recorded(do):
     with pytest.MonkeyPatch.context() as patch:
         for name in RECORDED:
             patch.setattr(os, name, recording(name, getattr(os, name)))
+        patch.setattr(disk_module, "syncfs", recording("syncfs", disk_module.syncfs))
         do()
     return found
 
@@ -209,9 +231,18 @@ def is_sound(folder, expected):
     return step
 
 
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """A file system that is never synced as a whole."""
+    monkeypatch.setattr(disk_module, "MANY", 10**6)
+
+
 @pytest.mark.parametrize("before", [[], [3], [3, 6]])
-def test_power_failure_at_any_moment_of_a_save(tmp_path, before):
+@pytest.mark.parametrize("synced", ["as a whole", "one by one"])
+def test_power_failure_at_any_moment_of_a_save(tmp_path, before, synced, request):
     """With none, one and two checkpoints before it: the third removes the first."""
+    if synced == "one by one":
+        request.getfixturevalue("one_by_one")
     folder, left = tmp_path / "run", tmp_path / "left"
     folder.mkdir()
     step = 3 * len(before) + 3
@@ -219,6 +250,7 @@ def test_power_failure_at_any_moment_of_a_save(tmp_path, before):
         Training(folder).save(earlier)
     disk, draw, steps, images = Disk(folder), random.Random(0), set(), set()
     done = recorded(lambda: Training(folder).save(step))
+    assert ("syncfs" in [kind for kind, *_ in done]) == (synced == "as a whole")
     for operation in [None, *done]:
         if operation:
             disk.do(*operation)
@@ -264,7 +296,13 @@ def test_a_missing_sync_is_found(tmp_path, files):
     folder.mkdir()
     disk = Disk(folder)
     for kind, path, extra in recorded(lambda: Training(folder).save(3)):
-        if kind != "fsync" or (os.path.basename(path) in (WEIGHTS, BEST, STATE, manifest.MANIFEST)) != files:
+        if kind == "syncfs":
+            for node in disk._all():
+                if (node.content is None) == files:
+                    node.sync()
+        elif (
+            kind != "fsync" or (os.path.basename(path) in (WEIGHTS, BEST, STATE, manifest.MANIFEST)) != files
+        ):
             disk.do(kind, path, extra)
     for image in disk.states(random.Random(0)):
         make(image, left)
@@ -274,3 +312,81 @@ def test_a_missing_sync_is_found(tmp_path, files):
             lost += 1
         shutil.rmtree(left)
     assert lost
+
+
+class Ending:
+    """A run that has come to its end: it has trained to step 6, and this is not in its record yet."""
+
+    def __init__(self, folder, status, best):
+        training = Training(folder)
+        self.log = record.Record(folder)
+        atomic.alone(self.log.begin())
+        training.monitor.epoch(5, 1, {"val/loss": 1 / 6})
+        self.lines = 1 + len(list(folder.glob("checkpoints/step-*")))  # one for each epoch
+        state = {"log": training.monitor.mark()} if status == "pruned" else {}
+        training.checkpoints.finish(6, weights(6), (best, weights(best)), state)
+        run = SimpleNamespace(status=status, reason="", outcome=dict)
+        self.operation = ending(run, self.log, training.monitor, training.checkpoints)
+
+
+def begin(folder, before):
+    """A run that has begun, with a checkpoint at step 3, or none yet."""
+    folder.mkdir(parents=True)
+    atomic.alone(record.Record(folder).begin())
+    if before:
+        Training(folder).save(3)
+
+
+SAMPLE = 3  # of the disks that may be left after each operation
+ENDS = {"same": ("finished", 6, True), "other": ("stopped early", 3, True), "first": ("diverged", 6, False)}
+ENDS |= {"paused": ("pruned", 6, True)}
+
+
+def end_together(home):
+    """Four runs of one group, which end in each way."""
+    ends = {name: Ending(home / name, status, best) for name, (status, best, _) in ENDS.items()}
+    atomic.together([end.operation for end in ends.values()])
+    return {name: end.lines for name, end in ends.items()}
+
+
+def how_it_stands(folder, status, best, before):
+    """The status in the record; what it promises is there."""
+    known = record.read(folder)
+    if known.get("status") not in ("running", None):
+        assert known["status"] == status
+        for which, step in (("best", best), ("last", 6)):
+            assert torch.equal(read_weights(folder, which)["weight"], weights(step)["weight"])
+        assert (folder / LINES).read_bytes().count(b"\n") == 1 + before
+    if status != "pruned" and known.get("status") == status:
+        return status
+    assert is_sound(folder, {0, 3, 6} if status == "pruned" else {3 if before else 0}) or not before
+    return known.get("status")
+
+
+@pytest.mark.parametrize("synced", ["as a whole", "one by one"])
+def test_power_failure_at_any_moment_of_the_end_of_a_group(tmp_path, synced, request):
+    """Each run has ended, with weights and logs, or goes on from where it could before."""
+    if synced == "one by one":
+        request.getfixturevalue("one_by_one")
+    home, left = tmp_path / "home", tmp_path / "left"
+    for name, (_, _, before) in ENDS.items():
+        begin(home / name, before)
+    disk, draw, images, seen = Disk(home), random.Random(0), set(), set()
+    done = recorded(lambda: end_together(home))
+    for operation in [None, *done]:
+        if operation:
+            disk.do(*operation)
+        states = disk.states(draw)
+        for image in {*draw.sample(states, min(SAMPLE, len(states)))} - images:
+            images.add(image)
+            make(image, left)
+            seen |= {(name, how_it_stands(left / name, *how)) for name, how in ENDS.items()}
+            shutil.rmtree(left)
+    assert seen == {(name, status) for name, (own, *_) in ENDS.items() for status in (own, "running")}
+    for image in disk.states(draw):  # once it has returned, nothing can be lost
+        make(image, left)
+        assert [how_it_stands(left / name, *how) for name, how in ENDS.items()] == [
+            own for own, *_ in ENDS.values()
+        ]
+        shutil.rmtree(left)
+    assert ("syncfs" in [kind for kind, *_ in done]) == (synced == "as a whole")

@@ -21,7 +21,8 @@ from sweepwise.provenance import sources
 from sweepwise.provenance.environment import versions
 from sweepwise.results import loading, run_folder
 from sweepwise.results.in_words import in_words
-from sweepwise.store import claim, removal
+from sweepwise.store import claim, removal, shared
+from sweepwise.store.folders import SHARED
 from sweepwise.store.request import Request, known_folders
 from sweepwise.sweep.cluster import jobs
 from sweepwise.sweep.cluster.jobs import State
@@ -113,6 +114,19 @@ def test_runs_of_other_code_or_versions_are_changed(clean, tmp_path):
     code, out, _ = clean(home, "changed", "yes=true")
     assert code == 0 and out.count("changed ") == 3
     assert entries(home) == [kept.name]
+
+
+def test_what_no_run_has_any_more_goes_with_the_last_run_that_had_it(clean, home):
+    for folder in run_folder.folders(home):
+        shared.share(home, folder / "code.json", b"{}\n")
+        shared.share(home, folder / "code.diff", run_folder.read(folder).status.encode())
+    code, _, _ = clean(home, "failed", "diverged", "yes=true")
+    assert code == 0
+    left = {path.read_bytes() for path in (home / SHARED).iterdir()}
+    assert left == {b"{}\n", *(status.encode() for status in statuses(home))} and len(left) == 4
+    for init in ("xavier", "zeros"):
+        assert clean(home, f"init={init}", "yes=true")[0] == 0
+    assert entries(home) == []
 
 
 def test_all_experiments_below_a_folder(clean, home):

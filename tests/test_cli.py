@@ -94,6 +94,32 @@ REFUSED = {
         ["regularizer.l1.coefficient=1", "add regularizer=l1"],
         "regularizer=l1 regularizer.l1.coefficient=1",
     ),
+    "key of a regularizer beside those chosen": (
+        "regularizer=[l2,dropout] regularizer.l1.coefficient=1",
+        ["regularizer.l1.coefficient=1", "is not chosen; write regularizer=[l2,dropout,l1]"],
+        "regularizer=[l2,dropout,l1] regularizer.l1.coefficient=1",
+    ),
+    "key of a regularizer beside the one chosen": (
+        "regularizer=l2 regularizer.l1.coefficient=1",
+        ["regularizer.l1.coefficient=1", "is not chosen; write regularizer=[l2,l1]"],
+        "regularizer=[l2,l1] regularizer.l1.coefficient=1",
+    ),
+    "no key": ("=1", ["=1: must begin with a key"], ""),
+    "regularizer without its key": (
+        "regularizer=[l2,dropout] regularizer.l1=0.1",
+        ["regularizer.l1=0.1: must name one of its keys, as in regularizer.l1.coefficient=VALUE"],
+        "regularizer=[l1,dropout] regularizer.l1.coefficient=0.1",
+    ),
+    "regularizer of none in a list": (
+        "regularizer=[none] regularizer.l1.coefficient=1",
+        ["add regularizer=l1 to the command"],
+        "",
+    ),
+    "key of a chosen regularizer added": (
+        "regularizer=[l1,dropout] +regularizer.l1.coefficient=0.1",
+        ["is there already; write it without the +: regularizer.l1.coefficient=0.1"],
+        "regularizer=[l1,dropout] regularizer.l1.coefficient=0.1",
+    ),
     "regularizer without option": ("regularizer.coefficient=1", ["regularizer.OPTION.KEY", "l1", "l2"], ""),
     "unknown regularizer in a list": ("regularizer=[l1,droput]", ["droput", "did you mean 'dropout'?"], ""),
     "key without its group": ("lr=0.1", ["lr=0.1", "optimizer.lr=0.1"], "optimizer.lr=0.1"),
@@ -380,7 +406,11 @@ def test_a_sweep_trains_every_combination_in_folders_of_their_own(command):
     found = [record.read(folder) for folder in folders()]
     assert {entry["status"] for entry in found} == {"finished"}
     assert len({entry["id"] for entry in found}) == len({entry["best"]["value"] for entry in found}) == 4
-    assert {path.name for path in Path("outputs/main").iterdir() if path.is_dir()} == {".sweep", *names}
+    assert {path.name for path in Path("outputs/main").iterdir() if path.is_dir()} == {
+        ".shared",
+        ".sweep",
+        *names,
+    }
 
 
 @pytest.mark.parametrize("rates", ["-1,0.1", "0.1,-1"])

@@ -54,7 +54,7 @@ def runs(tmp_path):
         write_logs(folder)
         weights = {"layer.weight": torch.linspace(0, 1, 12).view(3, 4), "layer.bias": torch.zeros(3)}
         best = (3, {"layer.weight": torch.ones(3, 4)})
-        Checkpoints(folder).finish(6, weights, best, STATE | {"log": {"metrics.jsonl": len(folder.name)}})
+        Checkpoints(folder)._save(6, weights, best, STATE | {"log": {"metrics.jsonl": len(folder.name)}})
         write_atomic(folder / "record.json", json.dumps(RECORD | {"folder": str(folder)}).encode())
     return folders
 

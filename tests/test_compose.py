@@ -6,13 +6,15 @@ from contextlib import contextmanager
 
 import pytest
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from small import CONF
 
 from hydra_plugins.sweepwise_plugins import _compose as compose
 from sweepwise import cli
-from sweepwise.cli import guard
+from sweepwise.cli import guard, hooks
 from sweepwise.errors import UsageError
 
 # Overrides of every kind: choices, values, lists, strings, nothing, what others depend on, what is appended.
@@ -232,3 +234,19 @@ def test_ten_thousand_jobs_take_less_than_a_minute():
         )
         < 60
     )
+
+
+@pytest.mark.parametrize("more", [(), ("init=xavier,kaiming",), ("hydra/launcher=slurm",)])
+def test_what_hydra_composes_for_the_mode_is_what_it_composes_for_the_sweep(more):
+    """It is composed once, and equal to what another loader composes anew."""
+    hooks.install()
+    overrides = ["data=blobs", "seed.value=0,1", *more]
+
+    def composed(loader, words, **options):
+        return loader.load_configuration("train", words, RunMode.MULTIRUN, **options)
+
+    first, other = (ConfigLoaderImpl(create_config_search_path(str(CONF))) for _ in range(2))
+    asked = composed(first, overrides, validate_sweep_overrides=False)
+    swept = composed(first, [*overrides, "hydra.mode=MULTIRUN"])
+    assert swept is asked and swept == composed(other, [*overrides, "hydra.mode=MULTIRUN"])
+    assert composed(first, [*overrides, "hydra.mode=MULTIRUN"]) is not asked

@@ -2,12 +2,25 @@
 
 import errno
 import os
+import shutil
 import signal
+from pathlib import Path
 
 import pytest
 
-from sweepwise.system import atomic
-from sweepwise.system.atomic import clear_aside, make_folder, point, write_atomic, write_folder
+from sweepwise.system import atomic, disk
+from sweepwise.system.atomic import (
+    alone,
+    clear_aside,
+    make_folder,
+    making,
+    point,
+    put,
+    replacing,
+    together,
+    write_atomic,
+    write_folder,
+)
 from sweepwise.verify.fault_injection import Death, forked
 
 MOMENTS = ("before", "half", "after")
@@ -175,3 +188,127 @@ def test_make_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError):
         make_folder(tmp_path / "file" / "a")
+
+
+# --- several at once
+
+
+def contents_of(*folders):
+    return [contents(folder) for folder in folders]
+
+
+@pytest.fixture
+def places(tmp_path):
+    """Five folders, each with a file."""
+    folders = [tmp_path / name for name in "abcde"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "file").write_bytes(b"old")
+    return folders
+
+
+@pytest.fixture
+def syncs(monkeypatch):
+    """What is synced: paths, and file systems by 'all'."""
+    told, whole, each = [], disk.syncfs, os.fsync
+    monkeypatch.setattr(disk, "syncfs", lambda handle: told.append("all") or whole(handle))
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: told.append(Path(os.readlink(f"/proc/self/fd/{handle}"))) or each(handle)
+    )
+    return told
+
+
+def test_together_each_stage_is_synced_once(places, syncs):
+    together([replacing(folder / "file", b"new") for folder in places])
+    assert contents_of(*places) == [{"file": b"new"}] * 5
+    assert syncs == ["all", "all"]
+
+
+def test_a_few_are_synced_one_by_one(places, syncs):
+    together([replacing(folder / "file", b"new") for folder in places[:4]])
+    assert len(syncs) == 8 and "all" not in syncs and syncs[4:] == places[:4]
+
+
+def test_a_file_system_that_cannot_be_trusted_is_synced_path_by_path(places, syncs, monkeypatch):
+    monkeypatch.setattr(disk, "SYNCED_AS_A_WHOLE", {})
+    together([replacing(folder / "file", b"new") for folder in places])
+    assert len(syncs) == 10 and "all" not in syncs
+
+
+def test_where_a_file_system_fails_to_sync_the_one_that_fails_is_found(places, monkeypatch):
+    """It may be anybody's file; that of the second cannot be written."""
+    usual = disk.sync
+
+    def refused(path):
+        if path.parent == places[1]:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        usual(path)
+
+    monkeypatch.setattr(disk, "syncfs", lambda handle: False)
+    monkeypatch.setattr(disk, "sync", refused)
+    with pytest.raises(OSError, match="Input/output"):
+        together([replacing(folder / "file", b"new") for folder in places])
+    new = {"file": b"new"}
+    assert contents_of(*places) == [new, {"file": b"old"}, new, new, new]
+
+
+def test_one_that_fails_takes_no_other_with_it(places):
+    shutil.rmtree(places[2])
+    with pytest.raises(FileNotFoundError):
+        together([replacing(folder / "file", b"new") for folder in places])
+    assert contents_of(*places[:2], *places[3:]) == [{"file": b"new"}] * 4
+    assert not places[2].exists()
+
+
+def test_an_error_of_syncing_is_raised_where_it_can_be_answered(tmp_path, monkeypatch):
+    def answers():
+        try:
+            yield [tmp_path / "missing"]
+        except OSError:
+            yield from replacing(tmp_path / "why", b"missing")
+            raise
+
+    with pytest.raises(FileNotFoundError):
+        together([answers()])
+    assert contents(tmp_path) == {"why": b"missing"}
+
+
+def test_an_interrupted_one_leaves_nothing_beside(places, monkeypatch):
+    def interrupted(paths):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(atomic, "sync_whole", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        together([replacing(folder / "file", b"new") for folder in places])
+    assert contents_of(*places) == [{"file": b"old"}] * 5
+
+
+def test_together_killed(places):
+    """After the first sync each file is the old one or the new one; and the sync itself is an operation."""
+    seen, deaths = set(), 0
+
+    def do():
+        together([replacing(folder / "file", b"new") for folder in places])
+
+    for _ in killed_at_every_operation(do):
+        deaths += 1
+        for folder in places:
+            clear_aside(folder)
+            assert list(contents(folder)) == ["file"]
+        seen.add(tuple(contents(folder)["file"] for folder in places))
+        for folder in places:
+            (folder / "file").write_bytes(b"old")
+    assert seen == {(b"new",) * n + (b"old",) * (5 - n) for n in range(6)}
+    assert deaths == len(MOMENTS) * (5 * 3 + 2 + 1)  # opened, written, replaced; two syncs; one that survives
+
+
+def test_a_folder_shares_files_that_are_there(tmp_path):
+    (tmp_path / "there").write_bytes(b"same")
+    alone(making(tmp_path / "new", {"a": b"same", "b": b"other"}, {"a": tmp_path / "there"}))
+    assert contents(tmp_path / "new") == {"a": b"same", "b": b"other"}
+    assert (tmp_path / "new" / "a").stat().st_ino == (tmp_path / "there").stat().st_ino
+
+
+def test_put_syncs_nothing(tmp_path, syncs):
+    put(tmp_path / "file", b"new")
+    assert contents(tmp_path) == {"file": b"new"} and syncs == []

@@ -1,9 +1,11 @@
 import hashlib
+import json
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from small import CONF, SMALL
 from torch import nn
@@ -15,6 +17,7 @@ from sweepwise.errors import UsageError
 from sweepwise.init import initialize_
 from sweepwise.init.checkpoint import Checkpoint
 from sweepwise.store import record
+from sweepwise.store.stamp import stamped
 
 SHORT = [*SMALL, "model.norm=batch", "monitor=none", "trainer.max_epochs=2"]
 
@@ -50,6 +53,35 @@ def refusal(model: nn.Module, path: Path | str, **options) -> str:
     text = str(refused.value)
     assert text.startswith(f"init.path={path}: ") and "\n" not in text
     return text.removeprefix(f"init.path={path}: ")
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_weights_of_a_run_that_are_not_as_it_wrote_them_are_refused(file, strict):
+    whole = stamped(3, file.read_bytes())
+    file.write_bytes(whole)
+    assert set(load(network(), file)) == set(trained().state_dict())
+    for place in (-1, -100, whole.index(b"sha256") + 10):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        file.write_bytes(damaged)
+        assert refusal(network(), file, strict=strict).startswith("is not as a run wrote it, with sha256 ")
+
+
+@pytest.mark.parametrize("names", [("step", "sha256"), ("sha256", "step")])
+def test_weights_that_keep_the_stamp_of_others_are_refused_in_whatever_order_it_stands(file, names):
+    with safe_open(_stamped(file), "pt") as opened:
+        metadata = opened.metadata()
+    header = {"__metadata__": {name: metadata[name] for name in names}}
+    header["weight"] = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    assert refusal(nn.Linear(1, 1), file, strict=False).startswith("is not as a run wrote it, with sha256 ")
+
+
+def _stamped(file: Path) -> Path:
+    file.write_bytes(stamped(3, file.read_bytes()))
+    return file
 
 
 @pytest.mark.parametrize("strict", [True, False])

@@ -252,13 +252,35 @@ def test_claims_that_come_and_go_never_meet(tmp_path):
 # --- nothing half-made
 
 
+def test_a_group_claims_all_of_its_folders_or_none(tmp_path):
+    """With one look at the experiment's folder, whatever its size; one that is held frees the others."""
+    requests = [asked(tmp_path, seed) for seed in range(4)]
+    claims = claim_module.claim_runs(requests)
+    folders_of_runs = [claim.folder for claim in claims]
+    assert folders_of_runs == [request.folder for request in requests] and all(map(is_held, folders_of_runs))
+    for claim in reversed(claims):
+        claim.release()
+    assert names(tmp_path) == []
+    with holder(requests[2].folder), pytest.raises(Busy):
+        claim_module.claim_runs(requests)
+    assert names(tmp_path / "main") == [".lock", requests[2].folder.name]
+
+
+def test_a_group_lists_its_experiment_once(tmp_path, monkeypatch):
+    usual, listed = os.listdir, []
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or usual(path))
+    for claim in claim_module.claim_runs([asked(tmp_path, seed) for seed in range(20)]):
+        claim.release()
+    assert listed.count(str(tmp_path / "main")) == 1
+
+
 def test_a_folder_that_was_made_for_nothing_goes_again(tmp_path):
     home = tmp_path / "a" / "b"
     with pytest.raises(KeyboardInterrupt), claim_module.claim_run(asked(home)):
         raise KeyboardInterrupt
     assert names(tmp_path) == []
     with claim_module.claim_run(asked(home)) as claim:
-        Record(claim.folder)
+        Record(claim.folder).end("interrupted", "")
     with claim_module.claim_run(asked(home, 1)):
         pass
     assert names(home / "main") == [".lock", claim.folder.name]

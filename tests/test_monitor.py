@@ -155,9 +155,20 @@ def test_there_is_no_picture_of(tmp_path, answered, told):
     assert plugins(accumulator) == {"graphs": ["__run_graph__"]}
 
 
+@pytest.mark.parametrize("texts", [True, False])
+def test_texts_of_a_run_are_written_if_asked_for_and_its_settings_always(tmp_path, texts):
+    folder = tmp_path / "main" / "run"
+    folder.mkdir(parents=True)
+    monitor = Monitor(folder, **NOTHING, texts=texts)
+    monitor.describe({"run/config": "a: 1"}, {"a": 1}, ["val/loss"])
+    monitor.close("finished")
+    tags = EventAccumulator(str(folder)).Reload().Tags()["tensors"]
+    assert ("run/config" in tags) == texts and "_hparams_/session_start_info" in tags
+
+
 def test_what_must_stay_small_writes_none_of_it():
-    keys = NOTHING.keys()
+    keys = NOTHING.keys() | {"texts"}
     chosen = {path.stem: option_of(path) for path in FOLDER.glob("*.yaml")}
     for name in ("none", "scalars"):
-        assert {key: chosen[name][key] for key in keys} == NOTHING
+        assert {key: chosen[name][key] for key in keys} == {**NOTHING, "texts": False}
     assert all(chosen["everything"][key] >= chosen["default"][key] > 0 for key in keys)

@@ -10,7 +10,6 @@ from small import mounted
 from sweepwise.monitor import Monitor, appended
 from sweepwise.monitor.appended import AppendedFile
 from sweepwise.monitor.read import lines, records
-from sweepwise.system import atomic
 
 
 @pytest.fixture
@@ -129,31 +128,6 @@ def test_interrupted_in_the_middle(tmp_path, monkeypatch):
         file.flush()
     file.close()
     assert content(tmp_path) == b"0123456789"
-
-
-def test_a_failed_sync_is_tried_again(tmp_path, monkeypatch):
-    file = AppendedFile(tmp_path / "log")
-    file.add(0, b"first\n")
-
-    def refused(handle):
-        raise OSError(errno.EIO, "Input/output error")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(appended.os, "fsync", refused)
-        assert not file.flush(sync=True)
-    assert file.flush(sync=True)
-    assert content(tmp_path) == b"first\n"
-
-
-def test_its_name_is_brought_to_the_disk_once(tmp_path, monkeypatch):
-    synced = []
-    monkeypatch.setattr(atomic, "sync", synced.append)
-    file = AppendedFile(tmp_path / "log")
-    file.flush()
-    assert synced == []
-    for _ in range(3):
-        file.flush(sync=True)
-    assert synced == [tmp_path]
 
 
 def test_the_end_names_what_is_lost(tmp_path, monkeypatch, capsys):

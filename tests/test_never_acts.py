@@ -129,6 +129,14 @@ CONFIGS = {
         "scheduler=plateau scheduler.min_lr=0.01",
         "the plateau schedule never acts: scheduler.min_lr and eps allow no rate below 0.001",
     ),
+    "rates that are not read": (
+        "scheduler=cosine optimizer=other optimizer._target_=torch.optim.Rprop optimizer.lr=0.01",
+        "scheduler never acts after the first step: Rprop takes its step sizes from the first rate",
+    ),
+    "a warm-up that is not read": (
+        "scheduler.warmup=2 optimizer=other optimizer._target_=torch.optim.Rprop optimizer.lr=0.01",
+        "scheduler never acts after the first step: Rprop",
+    ),
     "no rate at all": ("optimizer.lr=0", "the rate is 0 at every step: nothing is learned"),
     "order of what is not shuffled": (
         "seed.data=3 data.shuffle=false",
@@ -217,6 +225,8 @@ def test_with_what_the_note_names_there_is_none(case):
         "regularizer=[clip_value,clip_norm]",
         "regularizer=[clip_norm,clip_value] regularizer.clip_value.limit=0.1",
         "scheduler=cosine scheduler.warmup=5",
+        "optimizer=other optimizer._target_=torch.optim.Rprop optimizer.lr=0.01",
+        "scheduler=cosine optimizer=other optimizer._target_=torch.optim.ASGD optimizer.lr=0.01",
     ],
 )
 def test_settings_that_can_act_have_no_note(overrides):

@@ -75,7 +75,7 @@ def test_runs_that_begin_at_the_same_instant_lose_no_column_and_one_describes_th
 def test_what_is_written_aside_is_no_event_file(tmp_path, monkeypatch):
     """TensorBoard reads every file whose name has 'tfevents' in it, one that is not in place too."""
     seen = []
-    monkeypatch.setattr(atomic, "_write", lambda path, content: seen.append(path.name) or path.touch())
+    monkeypatch.setattr(atomic, "write_new", lambda path, content: seen.append(path.name) or path.touch())
     (tmp_path / "run").mkdir()
     columns.add(tmp_path / "run", {"rate": 1}, [], ["train/loss"], False)
     assert len(seen) == 1 and "tfevents" not in seen[0]

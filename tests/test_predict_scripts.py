@@ -262,7 +262,7 @@ def test_the_last_fit_is_the_same_run_on_all_rows(as_command):
     last = composed(
         *overrides, "data.validation=0", "data.test=0", "early_stop=after", f"early_stop.epochs={epochs}"
     )
-    (folder,) = [path for path in (last.home.parent / "all").iterdir() if path.is_dir()]
+    (folder,) = [path for path in (last.home.parent / "all").glob("[!.]*") if path.is_dir()]
     assert folder.name.endswith(identity(last.config)), "it is what train.py would train"
     ended = record.read(folder)
     assert ended["stopped"]["epoch"] + 1 == epochs and ended["best"]["epoch"] + 1 == epochs
@@ -293,7 +293,7 @@ def test_epochs_with_more_rows_have_more_steps(as_command):
     assert record.read(request.folder)["stopped"]["epoch"] == 2  # 107 rows are 7 batches of 16
     code, out, _ = as_command(LAST_FIT, str(request.folder))
     assert code == 0 and "train         30 steps of batch 16" in out  # 178 are 12: 17 * 12 / 7
-    (folder,) = [path for path in (request.home.parent / "last_fit").iterdir() if path.is_dir()]
+    (folder,) = [path for path in (request.home.parent / "last_fit").glob("[!.]*") if path.is_dir()]
     ended = record.read(folder)
     assert ended["stopped"]["epoch"] == record.read(request.folder)["best"]["epoch"]
     assert "trainer.max_steps=30" in ended["overrides"] and best_run("outputs/main") == request.folder

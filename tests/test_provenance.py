@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from small import ROOT
 
-from sweepwise.provenance import changes, environment, git, origin, sources
+from sweepwise.provenance import changes, environment, git, hashes, origin, sources
+from sweepwise.provenance.hashes import Hashes
 from sweepwise.provenance.sources import inputs
 
 SRC = ROOT / "src"
@@ -23,7 +24,7 @@ def forget():
     """A process hashes a file and asks git once; each test is to be like a process of its own."""
 
     def clear() -> None:
-        for cached in (sources._hashes, git._checkout, git._diff):
+        for cached in (sources._code, sources._hashes, origin._origin, git._checkout, git._diff):
             cached.cache_clear()
 
     clear()
@@ -81,6 +82,37 @@ def test_a_module_alone_and_a_package_that_is_not_there(tmp_path, own):
     assert {name for name in found if not name.startswith("sweepwise")} == {"alone_of_test.py"}
 
 
+def test_what_is_reached_is_remembered_while_no_file_has_changed(tmp_path, monkeypatch):
+    """A file that keeps its size and its time of change has another time of its status."""
+    home = tmp_path / "sweepwise"
+    home.mkdir()
+    (home / "root.py").write_text("import sweepwise.leaf\n")
+    (home / "leaf.py").write_text("x = 1\n")
+    roots = frozenset({"sweepwise.root"})
+
+    def reached() -> dict:
+        sources.reachable.cache_clear()
+        sources._hash.cache_clear()
+        return dict(sources._reached(home, roots))
+
+    first = reached()
+    with monkeypatch.context() as at_once:
+        at_once.setattr(sources, "reachable", lambda *_: pytest.fail("is worked out again"))
+        with pytest.raises(pytest.fail.Exception):
+            sources._reached(home, roots)  # as the files are that new
+    monkeypatch.setattr(sources, "SETTLED_NS", -(10**12))
+    assert reached() == first
+    with monkeypatch.context() as later:
+        later.setattr(sources, "reachable", lambda *_: pytest.fail("is worked out again"))
+        assert sources._reached(home, roots) == first
+    before = (home / "leaf.py").stat()
+    (home / "leaf.py").write_text("x = 2\n")
+    os.utime(home / "leaf.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert reached() == first | {
+        "sweepwise/leaf.py": hashlib.sha256(b"x = 2\n").hexdigest()[:16],
+    }
+
+
 def test_the_script_that_was_started_is_no_part_of_a_run(own, monkeypatch):
     """Else a run that train.py has made would be another's when a script asks for it."""
     before = sources.code([])
@@ -94,7 +126,8 @@ def test_a_file_that_is_edited_during_a_process_is_told_as_it_was_loaded(own):
     before = sources.code(["mine_of_test.x"])
     (own / "deep" / "net.py").write_text("x = 2\n")
     assert sources.code(["mine_of_test.x"]) == before
-    sources._hashes.cache_clear()
+    for cached in (sources._code, sources._hashes):
+        cached.cache_clear()
     now = sources.code(["mine_of_test.x"])
     assert {name for name in now if now[name] != before[name]} == {"mine_of_test/deep/net.py"}
 
@@ -137,6 +170,25 @@ def test_files_that_a_config_names_are_told_with_their_content(tmp_path, monkeyp
     digest = hashlib.sha256(b"1,2\n").hexdigest()[:16]
     assert found["data.path=set.csv"] == f"4 bytes, {digest}"
     assert found.keys() == {"data.path=set.csv", f"init.path={tmp_path}/w.safetensors"}
+
+
+def test_a_file_is_read_once_as_long_as_its_times_tell_that_it_is_unchanged(tmp_path, monkeypatch):
+    read: list[Path] = []
+    content = sources._read
+    monkeypatch.setattr(sources, "_read", lambda path: read.append(path) or content(path))
+    path = tmp_path / "set.csv"
+    path.write_bytes(b"1,2\n")
+    for digit in b"345":  # each within a moment after the last one, and of the same size
+        path.write_bytes(b"1,%c\n" % digit)
+        digest = hashlib.sha256(b"1,%c\n" % digit).hexdigest()[:16]
+        assert inputs({"x": str(path)}) == {f"x={path}": f"4 bytes, {digest}"}
+    later = time.time_ns() + sources.SETTLED_NS + 10**9
+    monkeypatch.setattr(time, "time_ns", lambda: later)
+    read.clear()
+    assert inputs({"x": str(path)}) == inputs({"x": str(path)}) and read == [path]
+    path.write_bytes(b"1,6\n")
+    os.utime(path, ns=(1, 1))
+    assert inputs({"x": str(path)}) != {f"x={path}": f"4 bytes, {digest}"} and len(read) == 2
 
 
 @pytest.mark.parametrize("place", [0, 10_000, 99_999, None])
@@ -199,6 +251,51 @@ def test_code_and_files_that_differ_are_named():
         code=("mine/b.py is new", "sweepwise/a.py changed", "train.py is gone"),
         inputs=("data.path=x changed",),
     )
+
+
+FILES = Hashes({"sweepwise/b.py": "2", "sweepwise/a.py": "1"})
+
+
+def run_folder(folder: Path, files: dict[str, str]) -> Path:
+    folder.mkdir()
+    (folder / "code.json").write_bytes(Hashes(files).content)
+    return folder
+
+
+def test_a_record_has_the_hash_of_the_table_that_stands_beside_it(tmp_path):
+    content = b'{\n"sweepwise/a.py": "1",\n"sweepwise/b.py": "2"\n}\n'
+    assert FILES.content == content and FILES.digest == hashlib.sha256(content).hexdigest()[:16]
+    folder = run_folder(tmp_path / "run", FILES)
+    assert hashes.table(FILES.digest, folder) == FILES == json.loads((folder / "code.json").read_bytes())
+    assert hashes.digest(FILES.digest) == hashes.digest(dict(FILES)) == FILES.digest
+
+
+def test_files_of_code_are_named_by_the_tables_of_both_runs(tmp_path):
+    other = {"sweepwise/a.py": "9", "sweepwise/c.py": "2"}
+    one, two = run_folder(tmp_path / "one", FILES), run_folder(tmp_path / "two", other)
+    was, is_now = {"code": FILES.digest}, {"code": Hashes(other).digest}
+    named = ("sweepwise/a.py changed", "sweepwise/b.py is gone", "sweepwise/c.py is new")
+    assert changes.differences(was, is_now, one, two).code == named
+    assert changes.differences(was, {"code": other}, one).code == named  # of this process
+    assert (
+        changes.differences({"code": dict(FILES)}, is_now, None, two).code == named
+    )  # of an earlier version
+
+
+def test_the_same_code_needs_no_table_and_a_record_of_an_earlier_version_has_the_same(tmp_path):
+    for was in (FILES.digest, dict(FILES)):
+        assert changes.differences({"code": was}, {"code": FILES}, tmp_path).code == ()
+        assert changes.differences({"code": was}, {"code": FILES.digest}, tmp_path, tmp_path).code == ()
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"[]", b'{"a": 1}', b'{"sweepwise/a.py": "7"}\n', b"[" * 10**5]
+)
+def test_other_code_is_told_also_where_its_table_is_missing_damaged_or_that_of_another_run(content, tmp_path):
+    if content is not None:
+        (tmp_path / "code.json").write_bytes(content)
+    found = changes.differences({"code": FILES.digest}, {"code": {"sweepwise/a.py": "9"}}, tmp_path)
+    assert found.code == ("the code, in files that are not known",)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +383,13 @@ def test_a_clean_checkout_has_no_diff(checkout):
     assert found["git_clean"] is True and len(found["git_commit"]) == 40
 
 
-def test_a_diff_with_edited_staged_removed_and_new_files_makes_the_code_again(checkout, own, tmp_path):
+@pytest.mark.parametrize("script", ["train.py", "mine_of_test/deep/start.py", "elsewhere"])
+def test_a_diff_with_edited_staged_removed_and_new_files_makes_the_code_again(
+    checkout, own, tmp_path, monkeypatch, script
+):
+    monkeypatch.setattr(sys, "argv", [str(checkout / script)])
+    if script.endswith(".py"):
+        (checkout / script).write_text("started\n")
     (own / "deep" / "net.py").write_text("x = 'größe'\n")
     (own / "__init__.py").unlink()
     (own / "staged.py").write_text("1\n")
@@ -301,7 +404,7 @@ def test_a_diff_with_edited_staged_removed_and_new_files_makes_the_code_again(ch
     again = tmp_path / "again"
     subprocess.run(["git", "clone", "-q", str(checkout), str(again)], check=True)
     subprocess.run(["git", "-C", str(again), "apply"], input=told, text=True, check=True)
-    for path in [*own.rglob("*.py")]:
+    for path in [*checkout.glob("*.py"), *own.rglob("*.py")]:
         if not {".hidden", "__pycache__"} & set(path.parts):
             assert (again / path.relative_to(checkout)).read_bytes() == path.read_bytes()
     assert not (again / "mine_of_test" / "__init__.py").exists()

@@ -1,5 +1,7 @@
 """What is written of a run: real files and processes."""
 
+import json
+import math
 import os
 import platform
 import subprocess
@@ -9,13 +11,23 @@ from datetime import datetime
 
 import commands
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from small import ROOT, TRAIN
 
-from sweepwise.store import claim, record, shape, status
+from sweepwise.store import claim, record, shape, status, strict_json
 from sweepwise.store.record import DamagedRecord, Record
 from sweepwise.store.status import current_status
+from sweepwise.system import atomic
 
 ID = "1a2b3c4d"
+
+
+def begun(folder, **fields):
+    log = Record(folder, **fields)
+    atomic.alone(log.begin())
+    return log
+
 
 # --- going on
 
@@ -23,15 +35,14 @@ ID = "1a2b3c4d"
 def test_a_record_that_goes_on_keeps_its_start_and_adds_its_attempts_up(tmp_path, monkeypatch):
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    first = Record(tmp_path, id=ID, data_sha256="d", notes=["a"])
-    manifest = tmp_path / record.LAST_MANIFEST
-    manifest.parent.mkdir(parents=True)
-    manifest.write_text("{}")
+    first = begun(tmp_path, id=ID, data_sha256="d", notes=["a"])
+    last = tmp_path / record.LAST
+    last.mkdir(parents=True)
     before = record.read(tmp_path)
     saved = datetime.fromisoformat(before["started"]).timestamp() + 5
-    os.utime(manifest, (saved, saved))  # and killed some time later
+    os.utime(last, (saved, saved))  # and killed some time later
     assert before["status"] == "running" and first.fields["id"] == ID
-    second = Record(tmp_path, going_on=True, from_step=40, notes=["b"])
+    second = begun(tmp_path, going_on=True, from_step=40, notes=["b"])
     found = record.read(tmp_path)
     assert (found["status"], found["reason"], found["started"]) == ("running", "", before["started"])
     assert (found["id"], found["data_sha256"], found["notes"]) == (ID, "d", ["b"])
@@ -39,7 +50,7 @@ def test_a_record_that_goes_on_keeps_its_start_and_adds_its_attempts_up(tmp_path
     assert [attempt["status"] for attempt in found["attempts"]] == ["interrupted", "running"]
     clock[0] += 2
     second.end("interrupted", "after step 60")
-    third = Record(tmp_path, going_on=True, from_step=61)
+    third = begun(tmp_path, going_on=True, from_step=61)
     clock[0] += 3
     third.end("finished", "", notes=["c"])
     found = record.read(tmp_path)
@@ -53,12 +64,51 @@ def test_a_record_that_goes_on_keeps_its_start_and_adds_its_attempts_up(tmp_path
     assert found["ended"] == found["attempts"][-1]["ended"]
 
 
+TEXTS = st.text(max_size=8)
+NESTED = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(TEXTS, NESTED, max_size=4))
+def test_a_record_is_strict_json_of_its_values_whatever_they_are(fields):
+    def refuse(constant):
+        raise AssertionError(f"{constant} is no JSON")
+
+    assert json.loads(strict_json.text(fields), parse_constant=refuse) == strict_json.jsonable(fields)
+
+
+def test_a_record_is_written_for_a_person():
+    fields = {
+        "id": ID,
+        "empty": {},
+        "best": {"epoch": 3, "at": {"x": math.inf}},
+        "all": [{"a": 1}, {"a": [2, 3]}],
+    }
+    assert strict_json.text(fields) == (
+        '{\n "id": "1a2b3c4d",\n "empty": {},\n "best": {\n  "epoch": 3,\n  "at": {"x": null}\n },\n'
+        ' "all": [\n  {"a": 1},\n  {\n   "a": [2,3]\n  }\n ]\n}'
+    )
+
+
+def test_numbers_that_are_only_shown_have_six_digits():
+    value = {"a": [math.pi * 1e9, (math.nan, -math.inf), 7], "b": True, "c": "x", "d": None}
+    assert strict_json.rounded(value) == {
+        "a": [3141590000.0, [None, None], 7],
+        "b": True,
+        "c": "x",
+        "d": None,
+    }
+
+
 def test_a_record_that_does_not_go_on_starts_over(tmp_path):
     Record(tmp_path, id=ID, best=1).end("failed", "x")
-    Record(tmp_path, id=ID)
+    begun(tmp_path, id=ID)
     found = record.read(tmp_path)
     assert len(found["attempts"]) == 1 and "best" not in found and found["reason"] == ""
-    Record(tmp_path / "..", going_on=True)  # without one to go on with
+    begun(tmp_path / "..", going_on=True)  # without one to go on with
     assert len(record.read(tmp_path / "..")["attempts"]) == 1
 
 
@@ -88,7 +138,7 @@ def test_a_run_is_running_as_long_as_somebody_holds_it(tmp_path):
     assert current_status(folder) == "" and not folder.exists()
     with claim.claim_folder(folder):
         assert current_status(folder) == "running"  # and has not come to its record yet
-        Record(folder)
+        begun(folder)
         assert current_status(folder) == "running"
     assert current_status(folder) == "interrupted"
     assert record.read(folder)["status"] == "running"  # a look writes nothing
@@ -97,7 +147,7 @@ def test_a_run_is_running_as_long_as_somebody_holds_it(tmp_path):
 
 
 def test_a_run_that_ends_while_it_is_looked_at_has_ended(tmp_path, monkeypatch):
-    log = Record(tmp_path)
+    log = begun(tmp_path)
 
     def end_now(folder):
         log.end("finished", "")
@@ -108,7 +158,7 @@ def test_a_run_that_ends_while_it_is_looked_at_has_ended(tmp_path, monkeypatch):
 
 
 def test_where_a_lock_cannot_be_read_the_record_is_believed(tmp_path, monkeypatch):
-    Record(tmp_path)
+    begun(tmp_path)
 
     def refuse(folder):
         raise PermissionError

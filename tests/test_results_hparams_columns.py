@@ -30,6 +30,27 @@ def home(tmp_path):
     return tmp_path / "outputs" / "main"
 
 
+def test_a_run_that_adds_nothing_writes_nothing_and_describes_nothing_anew(home, monkeypatch):
+    """Its cost does not depend on how many settings there are, nor on how many runs have begun."""
+    requests = [composed(f"seed.value={seed}", f"output_dir={home.parent}") for seed in range(4)]
+    columns.expect(requests)
+    folders = [home / f"run-{seed:08x}" for seed in range(4)]
+    runs = [settings(request.choices, request.config) for request in requests]
+    for folder in folders:
+        folder.mkdir()
+    columns.add(folders[0], runs[0], ["seed.value"], ["val/loss"], True)
+    written = {path: path.read_bytes() for path in (home / columns.KNOWN, folders[0] / columns.EVENTS)}
+    times = {path: path.stat().st_mtime_ns for path in written}
+    for name in ("experiment", "asdict"):
+        monkeypatch.setattr(columns, name, None)
+    for folder, run in zip(folders[1:], runs[1:], strict=True):
+        columns.add(folder, run, ["seed.value"], ["val/loss"], True)
+        assert {path: path.stat().st_mtime_ns for path in written} == times
+    (folders[0] / columns.EVENTS).write_bytes(b"damaged")
+    columns.add(folders[3], runs[3], ["seed.value"], ["val/loss"], True)
+    assert {path: path.read_bytes() for path in written} == written
+
+
 def trained(home, *overrides, status="finished"):
     """A run with its event file; its columns are lost, as if another one had begun at the same instant."""
     folder = sweeps.run(home, *overrides, value=0.3, status=status)

@@ -9,6 +9,7 @@ import sweeps
 
 import sweepwise
 from sweepwise.errors import UsageError
+from sweepwise.provenance.hashes import Hashes
 from sweepwise.results import run_folder, words
 from sweepwise.results.loading import load
 
@@ -173,6 +174,25 @@ def test_options_that_use_other_files_are_no_other_code(home):
     assert load(home).remarks == ()
 
 
+@pytest.mark.parametrize("versions", [("now", "now"), ("before", "now")])
+def test_code_is_compared_by_the_tables_beside_the_records_also_with_runs_of_before(versions, home):
+    def made(seed, version, files):
+        code = Hashes(files)
+        now = version == "now"
+        folder = sweeps.run(home, f"seed.value={seed}", value=0.1, code=code.digest if now else dict(code))
+        if now:
+            (folder / "code.json").write_bytes(code.content)
+        return folder
+
+    same = [made(seed, version, {"a.py": "1", "b.py": "1"}) for seed, version in enumerate(versions)]
+    assert load(home).remarks == ()
+    made(2, "now", {"a.py": "2", "b.py": "1"})
+    assert load(home).remarks == ("not all runs were trained by the same code: a.py changed between them",)
+    (same[1] / "code.json").unlink()  # another run of the same code may have it
+    made(3, "now", {"a.py": "1", "b.py": "1"})
+    assert load(home).remarks == ("not all runs were trained by the same code: a.py changed between them",)
+
+
 def test_a_sweep_that_only_adds_seeds_is_compared_with_those_it_was_chosen_from(home):
     for init in ("xavier", "kaiming", "lecun"):
         for seed in (0, 1):
@@ -182,6 +202,26 @@ def test_a_sweep_that_only_adds_seeds_is_compared_with_those_it_was_chosen_from(
     assert len(load(home, like=added).cells) == 3
     anew = [sweeps.composed(f"init={init}", "seed.value=0").config for init in ("xavier", "orthogonal")]
     assert len(load(home, like=anew).cells) == 1
+
+
+@pytest.mark.parametrize("edit", [("lr: 0.001", "lr: 0.01"), ("value: 0", "value: 9")])
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_run_whose_config_was_edited_is_left_out_and_told(home, edit, asked):
+    inits = ("xavier", "kaiming", "lecun")
+    folders = [sweeps.run(home, f"init={init}", "seed.value=0", value=0.1) for init in inits]
+    like = [sweeps.composed(f"init={init}", "seed.value=0").config for init in inits] if asked else None
+    assert load(home, like=like).damaged == ()
+    for number, folder in enumerate(folders, 1):
+        config = folder / "config.yaml"
+        config.write_text(f"# a comment\n{config.read_text()}")
+        assert len(load(home, like=like).damaged) == number - 1
+        config.write_text(config.read_text().replace(*edit, 1))
+        if number < 3:
+            table = load(home, like=like)
+            assert len(table.rows) == 3 - number and len(table.damaged) == number
+            assert f"{config} was changed after the training; restore it, or" in " ".join(table.damaged)
+    with pytest.raises(UsageError, match=r"3 could not be read: .* was changed after the training"):
+        load(home, like=like)
 
 
 def test_a_run_that_did_not_measure_the_metric_has_not_failed(home):

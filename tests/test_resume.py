@@ -24,7 +24,7 @@ from torch.optim import lr_scheduler
 from sweepwise import build
 from sweepwise.checkpoint import Checkpoints, manifest
 from sweepwise.checkpoint import checkpoints as checkpoints_module
-from sweepwise.checkpoint.checkpoints import STATE
+from sweepwise.checkpoint.contents import STATE
 from sweepwise.data import split
 from sweepwise.data.digits import digits
 from sweepwise.data.sklearn_sets import diabetes
@@ -42,6 +42,8 @@ from sweepwise.regularizer.mixup import Mixup
 from sweepwise.regularizer.spectral_norm import SpectralNorm
 from sweepwise.scheduler import Schedule
 from sweepwise.store.folders import CHECKPOINTS
+from sweepwise.store.shape import ENDED
+from sweepwise.system import atomic
 from sweepwise.system.progress import Silent
 from sweepwise.trainer import Run, Settings, fit
 from sweepwise.verify.compare import compare
@@ -135,6 +137,7 @@ def train(
     except Killed:
         return run
     monitor.close(run.status)
+    atomic.alone(checkpoints.ending(for_good=run.status in ENDED))
     return run
 
 
@@ -304,7 +307,8 @@ class Loud(nn.Module):
 def test_fp16_that_overflows(tmp_path):
     """The scale falls, and steps are left out."""
     run = survives(tmp_path, settings={"precision": "fp16"}, model=Loud)
-    state = torch.load(tmp_path / "whole" / CHECKPOINTS / "last" / STATE, weights_only=True)
+    train(tmp_path / "part", settings={"precision": "fp16"}, model=Loud, stop=4)
+    state = torch.load(tmp_path / "part" / CHECKPOINTS / "last" / STATE, weights_only=True)
     assert state["learner"]["scaling"]["skipped"] > 0
     assert run.status == "finished"
 

@@ -16,6 +16,7 @@ from torch.optim import lr_scheduler as torchs
 from sweepwise.errors import UsageError
 from sweepwise.run import schedule as schedule_of
 from sweepwise.scheduler import Schedule
+from sweepwise.scheduler import schedule as schedules
 from sweepwise.scheduler.inverse_sqrt import inverse_sqrt
 from sweepwise.scheduler.wsd import wsd
 
@@ -400,3 +401,23 @@ def test_the_functions_take_any_optimizer():
         optimizer.step()
         driver.step()
     assert rates == [1.0, 1.0, 1.0, 0.5, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["constant", "linear", "multistep", "polynomial"])
+@pytest.mark.parametrize("warmup", [0, 2])
+def test_a_table_that_ends_where_the_rate_stays_is_the_whole_of_it(name, warmup, monkeypatch):
+    """Torch's scheduler, stepped to the end, gives the same bits; the table's length no longer counts."""
+    kept = composed(name, 4000, 3, warmup=warmup)
+    monkeypatch.setattr(schedules, "_kept", {})
+    monkeypatch.setattr(schedules, "_changes_until", lambda scheduler: None)
+    whole = composed(name, 4000, 3, warmup=warmup)
+    assert kept.rates.tobytes() == whole.rates.tobytes() and kept.notes() == whole.notes()
+    assert kept.last_rate == whole.rates[-1]
+
+
+def test_runs_with_one_schedule_step_torchs_once(monkeypatch):
+    monkeypatch.setattr(schedules, "_kept", {})
+    first = composed("cosine", 50, 2)
+    monkeypatch.setattr(schedules._RateHolder, "step", lambda self: pytest.fail("stepped again"))
+    again = composed("cosine", 50, 2)
+    assert again.rates.tobytes() == first.rates.tobytes() and again.rates is not first.rates

@@ -1,6 +1,7 @@
 import builtins
 import math
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 from torch import nn
 
+from sweepwise.config import allowlist
 from sweepwise.config.ranges import Range
 from sweepwise.config.schema import Bound, bind, check, locate
 from sweepwise.errors import UsageError, did_you_mean
@@ -430,3 +432,64 @@ def test_a_target_that_is_no_name_is_a_fault(target):
 @pytest.mark.parametrize("target", ["torch.nn.functional.conv2d", "torch.nn.functional.avg_pool1d"])
 def test_a_target_without_a_signature_is_a_fault(target):
     assert len(faults_of(target, stride=1)) == 1
+
+
+def scaled(
+    *,
+    factor: Annotated[float, Range(0)] = 1.0,
+    steps: Sequence[int] = (),
+    options: Mapping[str, int] | None = None,
+) -> None:
+    """A target of the tests."""
+
+
+def replaced(**values: Any) -> None:
+    """Another one that takes its place."""
+
+
+SCALED = f"{__name__}.scaled"
+
+
+@pytest.fixture
+def own_allowed(monkeypatch):
+    monkeypatch.setattr(allowlist, "_allowed", {__name__})
+
+
+def test_the_same_values_are_bound_once(own_allowed):
+    first, faults = bound(SCALED, factor=2.0, steps=[1])
+    again, more = bound(SCALED, factor=2.0, steps=[1])
+    assert again is first and faults == more == []
+    assert first.target.keywords == {"factor": 2.0, "steps": (1,)}
+
+
+@pytest.mark.parametrize("values", [{"factor": 2}, {"factor": 1.0}, {"factor": 2.0, "steps": [1]}, {}])
+def test_other_values_are_bound_anew(values, own_allowed):
+    bound(SCALED, factor=2.0)
+    found, faults = bound(SCALED, **values)
+    wanted = {name: tuple(value) if name == "steps" else value for name, value in values.items()}
+    assert repr(found.target.keywords) == repr(wanted) and not faults  # 2 is not 2.0 here
+
+
+def test_the_same_fault_is_found_each_time(own_allowed):
+    assert faults_of(SCALED, factor=-1.0) == faults_of(SCALED, factor=-1.0) != []
+
+
+def test_values_that_a_target_could_change_are_not_shared(own_allowed):
+    found = [bound(SCALED, options={"a": 1})[0] for _ in range(2)]
+    assert found[0] is not found[1]
+    assert found[0].target.keywords["options"] == {"a": 1}
+
+
+def test_a_target_that_was_replaced_is_found(monkeypatch, own_allowed):
+    bound(SCALED, factor=2.0)
+    monkeypatch.setattr(sys.modules[__name__], "scaled", replaced)
+    node = {"_target_": SCALED, "factor": 2.0}
+    assert bind("own", node, []).target.func is replaced
+
+
+def test_a_package_that_is_not_allowed_any_longer_is_refused(monkeypatch, own_allowed):
+    bound(SCALED, factor=2.0)
+    monkeypatch.setattr(allowlist, "_allowed", set())
+    faults: list[str] = []
+    bind("own", {"_target_": SCALED, "factor": 2.0}, faults)
+    assert len(faults) == 1 and "_target_" in faults[0]

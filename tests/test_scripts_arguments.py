@@ -134,15 +134,13 @@ class Asked(Request):
 )
 def test_a_run_that_has_ended_is_not_trained_again(status, times, tmp_path, capsys):
     if status:
-        with record.Record(tmp_path) as log:
-            log.end(status, "")
+        record.Record(tmp_path).end(status, "")
     trained = []
 
     def train(request):
         trained.append(request)
         print("a lot")
-        with record.Record(request.folder) as log:
-            log.end("finished", "")
+        record.Record(request.folder).end("finished", "")
         return SimpleNamespace(exit_code=0)
 
     assert scripting.trained(Asked(tmp_path), train) == tmp_path

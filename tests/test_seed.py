@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from sweepwise import seed as seed_module
 from sweepwise.data import Arrays, Data, split
 from sweepwise.learner import Watch
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.optimizer import FlatOptimizer
-from sweepwise.seed import Noise, Seeds, draws, seed_worker, stream
+from sweepwise.seed import Noise, Seeds, draws, seed_torch, seed_worker, stream, way_back_of_generators
 from sweepwise.task import Classification
 
 CPU = torch.device("cpu")
@@ -102,6 +103,38 @@ def test_apply_seeds_every_generator(value, init):
         assert random.random() == random.Random(value).random()
         assert np.random.rand() == np.random.RandomState(value).rand()
         assert torch.equal(torch.rand(3), torch.rand(3, generator=torch.Generator().manual_seed(init)))
+
+
+@pytest.mark.parametrize("value", [0, 7, 2**63 - 1])
+def test_torch_is_seeded_as_by_its_own_function(value):
+    drawn = []
+    for seed in (torch.manual_seed, seed_torch):
+        shake()
+        seed(value)
+        drawn.append([torch.initial_seed(), *torch.rand(3).tolist(), *torch.randn(20).tolist()])
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"), [("", []), ("cuda", ["cuda"]), ("mps", ["every"]), ("xpu", ["every"])]
+)
+def test_only_devices_that_are_there_are_seeded(kind, asked, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(seed_module, "_accelerator", lambda: kind)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", lambda value: seeded.append("cuda"))
+    monkeypatch.setattr(torch, "manual_seed", lambda value: seeded.append("every"))
+    Seeds(3, 3, 3, 3).apply()
+    assert seeded == 2 * asked and torch.initial_seed() == 3
+
+
+def test_generators_go_back_to_where_they_were():
+    shake()
+    go_back = way_back_of_generators()
+    numbers = [random.random(), np.random.rand(), torch.rand(1).item()]
+    shake()
+    for _ in range(2):
+        go_back()
+        assert [random.random(), np.random.rand(), torch.rand(1).item()] == numbers
 
 
 def test_a_model_built_next_is_drawn_from_the_seed_for_weights():

@@ -7,7 +7,7 @@ import pytest
 
 from sweepwise.provenance import origin
 from sweepwise.sweep.cluster import snapshot
-from sweepwise.system import atomic
+from sweepwise.system import atomic, disk
 
 TARGETS = ["sweepwise.model.mlp.mlp"]
 
@@ -76,7 +76,7 @@ def test_a_copy_that_fails_leaves_nothing_and_says_so(tmp_path, small_code, monk
 
 def test_a_copy_is_on_the_disk_before_it_has_its_name(tmp_path, small_code, monkeypatch):
     synced, usual = [], os.rename
-    monkeypatch.setattr(atomic, "sync", lambda path: synced.append(path.name))
+    monkeypatch.setattr(disk, "sync", lambda path: synced.append(path.name))
     before = []
     monkeypatch.setattr(os, "rename", lambda *names: before.extend(synced) or usual(*names))
     snapshot.take(tmp_path / "sweep", TARGETS, [])

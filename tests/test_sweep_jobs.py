@@ -1,16 +1,17 @@
 """What is made of the answers of Slurm's commands; of a real Slurm in tests/slurm."""
 
 import os
-import signal
 import subprocess
 import sys
 
 import pytest
 
 from sweepwise.errors import Failure
+from sweepwise.sweep import job
 from sweepwise.sweep.cluster import jobs
 from sweepwise.sweep.cluster.jobs import GONE, State
 from sweepwise.sweep.cluster.plan import Plan
+from sweepwise.system.signals import STOP_SIGNALS
 
 
 @pytest.fixture
@@ -117,24 +118,38 @@ def test_a_process_of_another_program_is_no_job():
     other.communicate(b"\n")
 
 
-LATE_WARNING = """
-import atexit, os, sys
+LATE_SIGNAL = """
+import atexit, os, sys, threading
 from sweepwise.sweep import job
+from sweepwise.system import signals
+
+
+def train(*task):  # numeric libraries leave threads behind that block no signal
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+    if {stopped}:
+        raise signals.Stopped({number})
+    return {code}
+
 
 atexit.register(lambda: os.kill(os.getpid(), {number}))
-job._train = lambda *task: {code}
+job._train = train
 sys.exit(job.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
-@pytest.mark.parametrize("code", [0, 1])
-def test_a_warning_while_python_ends_changes_nothing(tmp_path, number, code):
+@pytest.mark.parametrize(
+    ("number", "code", "stopped"),
+    [
+        *((number, code, False) for number in STOP_SIGNALS for code in (0, 1)),
+        *((number, job.LOCAL_AGAIN, True) for number in job.WARNINGS),
+    ],
+)
+def test_a_signal_while_python_ends_changes_nothing(tmp_path, number, code, stopped):
     folder = tmp_path / ".sweep" / "submissions" / "one"
     folder.mkdir(parents=True)
     plan = Plan([], [[]], [], ["train.py"]).write(folder)
     task = {"JOB_ID": "1", "GLOBALID": "0", "NTASKS": "1"}
     env = {**os.environ, "SUBMITIT_EXECUTOR": "local", **{f"SUBMITIT_LOCAL_{k}": v for k, v in task.items()}}
-    program = LATE_WARNING.format(number=int(number), code=code)
+    program = LATE_SIGNAL.format(number=int(number), code=code, stopped=stopped)
     done = subprocess.run([sys.executable, "-c", program, str(plan), "0"], env=env, timeout=60)
     assert done.returncode == code

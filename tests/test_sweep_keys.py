@@ -253,6 +253,11 @@ def test_groups_in_a_group(tmp_path, capsys):
             "optimizer.lrr=1: optimizer=adam has no 'lrr'; did you mean 'lr'?",
         ),
         (
+            "regularizer=none,l2,dropout regularizer.l2.coeficient=1 regularizer.dropout.p=0.1,0.2",
+            "regularizer.l2.coeficient: none of regularizer=none,l2,dropout has such a key; "
+            "did you mean 'regularizer.l2.coefficient'?",
+        ),
+        (
             "init=xavier seed.value=0,1 init.std=1",
             "init.std=1: init=xavier has no 'std'; normal and sparse and truncated_normal have: "
             "use init=normal, or leave init.std out",
@@ -292,6 +297,7 @@ def test_a_key_of_swept_options_is_no_fault_beside_another():
     for words in (
         "init=xavier,kaiming init.output_scale=1",
         "regularizer=[l1,dropout] regularizer.l1.coefficient=1",
+        "regularizer=l1 regularizer.l1.coefficient=1",
     ):
         told = faults.explain("Hydra's own", [*words.split(), "optimizer.lrr=1"], of_folder(CONF))
         assert told == "optimizer.lrr=1: optimizer=adam has no 'lrr'; did you mean 'lr'?"

@@ -1,4 +1,5 @@
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -127,3 +128,21 @@ def test_task_of():
     regression = task_of(0, 3.0)
     assert type(regression) is Regression
     assert regression.finish(np.array([2.0]), np.array([[1.0, 0.0, 4.0]]))["mse"] == 18
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("classes", [0, 2, 7, 150])
+def test_runs_that_are_measured_together_have_the_numbers_of_each_alone(classes, threads, generator):
+    task = task_of(classes, 3.0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        outputs = torch.randn(9, 5000, max(classes, 1), generator=generator) * 3
+        outputs[4, 10] = math.nan
+        targets = torch.randint(classes, (5000,), generator=generator) if classes else torch.rand(5000)
+        pieces = list(zip(outputs.split((4100, 900), 1), targets.split((4100, 900)), strict=True))
+        together = task.measure(pieces)
+        each = [task.measure([(own[k][None], y) for own, y in pieces])[0] for k in range(len(outputs))]
+    finally:
+        torch.set_num_threads(before)
+    assert repr(together) == repr(each)

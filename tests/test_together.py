@@ -16,10 +16,13 @@ from small import CONF, ENVIRONMENT, PLAIN, ROOT, TINY, TRAIN, composed
 from torch import nn
 
 from sweepwise import cli, run, trainer
+from sweepwise.diagnosis import advice
 from sweepwise.errors import Failure
-from sweepwise.run import from_config, group, load, single
+from sweepwise.learner.fused import Unfusable
+from sweepwise.run import from_config, group, load, session, single
 from sweepwise.store import claim, record
 from sweepwise.store.status import current_status
+from sweepwise.store.strict_json import rounded
 from sweepwise.sweep.local import group_size, groups, launch, machine, pool
 from sweepwise.sweep.local.fork import run_in_child
 from sweepwise.sweep.local.observer import Unobserved
@@ -598,3 +601,40 @@ def test_a_run_of_a_group_is_reproduced_to_the_bit(as_command):
     for request in requests:
         code, out, err = as_command(str(ROOT / "scripts" / "reproduce.py"), str(request.folder))
         assert (code, err) == (0, "") and out.endswith("identical to the bit\n")
+
+
+@pytest.mark.parametrize(("ours", "loads"), [(True, 1), (False, 2)])
+def test_members_load_their_data_as_often_as_it_takes_to_know_them(ours, loads, monkeypatch):
+    loaded, plain = [], from_config._loaded
+    monkeypatch.setattr(from_config, "_loaded", lambda *values: loaded.append(1) or plain(*values))
+    if not ours:
+        monkeypatch.setattr(group, "OURS", "another.package.")
+    _, members = group._members([asked(f"seed.value={seed}") for seed in range(4)])
+    assert len(loaded) == loads and all(parts.data is members[0].data for parts in members)
+
+
+@pytest.mark.parametrize("place", [1, 2])
+def test_runs_with_other_data_are_no_group_wherever_they_stand(place):
+    requests = [asked(f"seed.value={seed}") for seed in range(3)]
+    requests[place] = asked("data.split_seed=3")
+    with pytest.raises(Unfusable, match="their data differ"):
+        group._members(requests)
+
+
+def test_all_networks_of_a_group_are_examined_before_its_first_file_is_written(monkeypatch):
+    done = []
+    examined, described = advice.diagnose, session._write_description
+    monkeypatch.setattr(advice, "diagnose", lambda parts: done.append("examined") or examined(parts))
+    monkeypatch.setattr(
+        session, "_write_description", lambda *values: done.append("written") or described(*values)
+    )
+    requests = [asked(f"seed.value={seed}") for seed in range(3)]
+    run.train_together(requests)
+    assert done == 3 * ["examined"] + 3 * ["written"]
+    starts = [record.read(request.folder)["start"] for request in requests]
+    assert len({start["loss"] for start in starts}) == 3
+    for request, start in zip(requests, starts, strict=True):
+        alone = rounded(examined(from_config.build(request)).table())
+        assert [start["loss"], start["complaints"]] == [alone["loss"], alone["complaints"]]
+        for layer, other in zip(start["layers"], alone["layers"], strict=True):
+            assert [layer["std"], layer["gradient_norm"]] == [other["std"], other["gradient_norm"]]

@@ -24,8 +24,8 @@ from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
 from sweepwise.system.progress import Silent
-from sweepwise.task import task_of
-from sweepwise.trainer import Run, Settings, fit, meter
+from sweepwise.task import Classification, task_of
+from sweepwise.trainer import Run, Settings, fit, loop, meter
 
 BATCH, PER_EPOCH = 8, 3  # 22 examples: batches of 8, 8 and 6
 
@@ -650,3 +650,21 @@ def test_an_end_counts_once_the_last_work_is_done():
 @pytest.mark.parametrize("epochs, limit, steps", [(4, None, 12), (4, 5, 5), (4, 12, 12), (4, 100, 12)])
 def test_length_of_a_training(epochs, limit, steps):
     assert Settings(max_epochs=epochs, max_steps=limit).steps(PER_EPOCH) == steps
+
+
+@pytest.mark.parametrize(("most", "calls"), [(2**22, 2), (2 * 9 * 3, 3 + 3), (1, 5 + 5)])
+def test_runs_that_end_together_are_measured_together_as_each_alone(most, calls, monkeypatch):
+    data, asked = dataset(), []
+    plain = Classification.measure
+    monkeypatch.setattr(Classification, "measure", lambda *values: asked.append(1) or plain(*values))
+    each = [alone(data, seed, epochs=2)[0] for seed in range(5)]
+    asked.clear()
+    monkeypatch.setattr(loop, "OUTPUTS", most)
+    group = Turns([learner(data, seed) for seed in range(5)])
+    together = train(data, [run_of(data, 2, seed=seed) for seed in range(5)], group, epochs=2)
+    assert len(asked) == calls
+    for one, other in zip(together, each, strict=True):
+        assert everything(one)["numbers"] == everything(other)["numbers"] and one.final.keys() == {
+            "val",
+            "test",
+        }

@@ -16,7 +16,7 @@ from sweepwise.distributed.place import place
 from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.early_stop import EarlyStop
 from sweepwise.errors import UsageError
-from sweepwise.learner.first_passes import try_passes
+from sweepwise.learner.first_passes import Tried, try_passes
 from sweepwise.learner.flat import FlatParameters
 from sweepwise.learner.fused.trial import TRIAL_EXAMPLES
 from sweepwise.learner.materialise import materialise_
@@ -26,7 +26,7 @@ from sweepwise.learner.passes import refuse_pieces
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.regularizer import Regularizer
 from sweepwise.scheduler import Schedule
-from sweepwise.seed import Seeds
+from sweepwise.seed import Seeds, seed_torch
 from sweepwise.task import Task, task_of
 from sweepwise.trainer import Settings
 from sweepwise.trainer.never_acts import never_acting
@@ -117,6 +117,7 @@ def assemble(
     regularizers: Sequence[Regularizer],
     early_stop: EarlyStop,
     world: World = SINGLE_PROCESS,
+    tried: Tried | None = None,
 ) -> Parts:
     """Builds all parts in the order of a run.
 
@@ -132,6 +133,7 @@ def assemble(
         regularizers: they act in this order.
         early_stop: when to stop.
         world: the processes that train the run.
+        tried: the model of a run that differs from this one in numbers only, once that is built.
 
     Raises:
         UsageError: a part cannot be built with its values; the message begins with its group.
@@ -139,7 +141,7 @@ def assemble(
     device = _device(settings, world)
     set_process(settings, seeds)
     split = build_part("data", data)
-    torch.manual_seed(seeds.init)  # again, since loading the data may have drawn from it
+    seed_torch(seeds.init)  # again, since loading the data may have drawn from it
     network = build_part("model", partial(model, split.features, split.outputs))
     if not isinstance(network, nn.Module):
         raise UsageError([f"model: must be a torch.nn.Module, not a {type(network).__name__}"])
@@ -197,12 +199,14 @@ def assemble(
     )
     learner = build_part("model", make_learner)
     if world.leads or not sharded:
-        try_passes(learner, split, settings.accumulate, world.size)
+        try_passes(learner, split, settings.accumulate, world.size, tried)
     steps = settings.steps(split.steps_per_epoch)
     rates, taken = settled_rates(settings, split.steps_per_epoch, schedule, early_stop)
     notes = [*split.notes, *_without_rule(rules), *_unused_seeds(seeds, split, learner)]
     validated = len(split.validation.y) > 0
-    notes += notes_on_numbers(settings, rates, regularizers, early_stop, split.steps_per_epoch, validated)
+    kind = type(learner.optimizer.optimizer)
+    length = split.steps_per_epoch, validated
+    notes += notes_on_numbers(settings, rates, kind, regularizers, early_stop, *length)
     return Parts(
         settings,
         seeds,
@@ -250,6 +254,7 @@ def settled_rates(
 def notes_on_numbers(
     settings: Settings,
     rates: Schedule,
+    optimizer: Callable[..., object],
     regularizers: Sequence[Regularizer],
     early_stop: EarlyStop,
     steps_per_epoch: int,
@@ -257,9 +262,9 @@ def notes_on_numbers(
 ) -> list[str]:
     """What a person should know of a schedule and of settings that never act; see `never_acting`."""
     steps = settings.steps(steps_per_epoch)
-    return rates.notes() + never_acting(
-        settings, rates, regularizers, early_stop, steps, steps_per_epoch, validated=validated
-    )
+    rules = settings, rates, regularizers, early_stop
+    length = steps, steps_per_epoch
+    return rates.notes() + never_acting(*rules, *length, validated=validated, optimizer=optimizer)
 
 
 def set_process(settings: Settings, seeds: Seeds) -> None:

@@ -68,7 +68,7 @@ class Seeds:
         torch's generator gets the seed for the initial weights: a model that is built next draws them.
         """
         seed_globals(self.value)
-        torch.manual_seed(self.init)
+        seed_torch(self.init)
         if self.deterministic:
             # Read when cuBLAS starts, so it must stand before the first matrix product on a GPU.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -103,7 +103,28 @@ def seed_globals(value: Seed) -> None:
     """Seeds python's, numpy's and torch's global generators."""
     random.seed(value)
     np.random.seed(value)
-    torch.manual_seed(value)
+    seed_torch(value)
+
+
+def seed_torch(value: int) -> None:
+    """`torch.manual_seed`, but of the devices that are there only: for others torch formats its stack.
+
+    Args:
+        value: a whole number in [0, 2**63).
+    """
+    torch.default_generator.manual_seed(value)
+    device = _accelerator()
+    if device == "cuda":
+        torch.cuda.manual_seed_all(value)
+    elif device:
+        torch.manual_seed(value)
+
+
+@functools.cache  # asking the driver takes longer than seeding
+def _accelerator() -> str:
+    """The kind of the devices beside the CPU that torch finds here; '' if there are none."""
+    device = torch.accelerator.current_accelerator(check_available=True)
+    return "" if device is None else device.type
 
 
 def stream(*position: int) -> int:
@@ -242,7 +263,7 @@ def same_generators_after(device: torch.device) -> Iterator[Callable[[], bool]]:
     def states_now() -> list[Any]:
         _, words, *rest = np.random.get_state()
         states = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if gpu else [])]
-        return [random.getstate(), np.asarray(words).tolist(), rest, [state.tolist() for state in states]]
+        return [random.getstate(), np.asarray(words).tobytes(), rest, [bytes(own.numpy()) for own in states]]
 
     plain, numbers, before = random.getstate(), np.random.get_state(), states_now()
     with torch.random.fork_rng([device] if gpu else []):
@@ -251,6 +272,21 @@ def same_generators_after(device: torch.device) -> Iterator[Callable[[], bool]]:
         finally:
             random.setstate(plain)
             np.random.set_state(numbers)
+
+
+def way_back_of_generators() -> Callable[[], None]:
+    """A function that puts python's, numpy's and torch's global generators back to where they are now."""
+    plain, numbers, own = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+
+    def go_back() -> None:
+        random.setstate(plain)
+        np.random.set_state(numbers)
+        torch.set_rng_state(own)
+        for index, state in enumerate(gpus):
+            torch.cuda.set_rng_state(state, index)
+
+    return go_back
 
 
 def seed_worker(worker: int) -> None:

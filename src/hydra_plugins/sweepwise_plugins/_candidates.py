@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain, pairwise
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -28,6 +29,7 @@ WARMUP = "scheduler.warmup"
 LONGEST_WARMUP = 5  # epochs
 KEPT = ("early_stop.metric", "early_stop.mode")  # how runs are compared, not when they stop
 STRENGTHS = (0.5, 0.25, 0.75)  # places in a regularizer's range; the middle one first
+BEYOND = ((0.25, 0.125, 0.0), (0.75, 0.875, 1.0))  # the outermost of them, and what lies beyond
 
 
 def of(
@@ -72,15 +74,15 @@ def of(
     fixed_schedule = any(key == "scheduler" or key.startswith("scheduler.") for key in set_)
     schedules = [] if fixed_schedule else options("scheduler")
     rate, rates, bounds = _rates(lists, set_, base, confs, loader, choices)
+    strengths = [_strengths(one, confs, loader) for one in options("regularizer") if one != "none"]
     return given, Candidates(
         inits=tuple(named("init", option) for option in options("init")),
         schedules=tuple(_family(named("scheduler", option), base, composed) for option in schedules),
         rates=rates,
         bounds=bounds,
         rate=rate,
-        regularizers=tuple(
-            _strengths(option, confs, loader) for option in options("regularizer") if option != "none"
-        ),
+        regularizers=tuple(family for family, _ in strengths),
+        beyond={one: other for _, beyond in strengths for one, other in beyond.items()},
     )
 
 
@@ -170,12 +172,15 @@ def _family(plain: Overrides, base: Request, composed: Callable[[Overrides], Req
     return (plain, (*plain, f"{WARMUP}={warmup}")) if has_one and epochs > warmup else (plain,)
 
 
-def _strengths(option: str, confs: Confs, loader: ConfigLoader) -> Family:
-    """A regularizer with a middle, a low and a high value of its first key that has a range."""
+def _strengths(option: str, confs: Confs, loader: ConfigLoader) -> tuple[Family, dict[str, str]]:
+    """A regularizer with a middle, a low and a high value of its first key with a range; what is beyond."""
     plain = (f"regularizer={option}",)
     for key, text in of_option(confs, "regularizer", option).items():
         whole = f"regularizer.{option}.{key}"
         (override,) = _ranges.parsed([f"{whole}={text}"], loader)
         found = parameter(override, confs)
-        return tuple((*plain, f"{whole}={found.at(place)}") for place in STRENGTHS)
-    return (plain,)
+        at = {place: f"{whole}={found.at(place)}" for place in (*STRENGTHS, *chain(*BEYOND))}
+        beyond = {at[place]: at[other] for places in BEYOND for place, other in pairwise(places)}
+        apart = {one: other for one, other in beyond.items() if one != other}
+        return tuple((*plain, at[place]) for place in STRENGTHS), apart
+    return (plain,), {}

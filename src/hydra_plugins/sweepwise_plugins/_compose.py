@@ -30,6 +30,7 @@ from sweepwise.cli.unheeded import Unheeded
 from sweepwise.errors import UsageError
 from sweepwise.store.request import Request
 
+WHOLE = re.compile(r"-?[1-9][0-9]{0,17}|0")  # as Hydra reads it, too
 # What Hydra raises when it cannot compose; the last two if the value of a group is no name.
 _BY_HYDRA = (HydraException, OmegaConfBaseException, ValueError, TypeError, AttributeError)
 
@@ -107,6 +108,7 @@ class _Composer:
         self._repository = self._confs.repository
         self._parser = OverridesParser.create(config_loader=loader)
         self._words: dict[str, Word] = {}
+        self._numbers: dict[str, Word] = {}
         self._bases = _bases(loader, config)
         self._firsts: dict[Keys, Sequence[Word]] = {}
         self._independent: dict[str, bool] = {}
@@ -171,11 +173,24 @@ class _Composer:
 
     def _word(self, text: str) -> Word:
         if text not in self._words:
-            try:
-                self._words[text] = _read(text, self._parser.parse_override(text), self._repository)
-            except HydraException:  # Hydra gives a better message when it composes
-                self._words[text] = Word(text, text, None, plain=False, task=True)
+            self._words[text] = self._numbered(text) or self._parsed(text)
         return self._words[text]
+
+    def _numbered(self, text: str) -> Word | None:
+        """An override with a whole number, read as one of the same key was parsed: parsing takes a while."""
+        key, _, number = text.partition("=")
+        if not WHOLE.fullmatch(number):
+            return None
+        if key not in self._numbers:
+            self._numbers[key] = self._parsed(f"{key}=0")
+        word = self._numbers[key]
+        return replace(word, text=text, value=int(number)) if word.plain and word.value == 0 else None
+
+    def _parsed(self, text: str) -> Word:
+        try:
+            return _read(text, self._parser.parse_override(text), self._repository)
+        except HydraException:  # Hydra gives a better message when it composes
+            return Word(text, text, None, plain=False, task=True)
 
     def _base(self, shared: Sequence[Word]) -> Base | Exception:
         key = tuple(word.text for word in shared)
@@ -248,6 +263,8 @@ class _Composer:
         if isinstance(error, (guard.Foreign, Unheeded, OverrideParseException)):
             return cli.refusal(error, [word.text for word in words], self._confs)
         key = tuple(word.text for word in shared)
+        # A fault of another value is not this one's.
+        choices = [word.text for word in shared if not word.plain]
         lacking = self.absent.lacking(words)
         for word in words:
             if (word.text, key) not in self._faults:
@@ -255,7 +272,7 @@ class _Composer:
                 self._faults[word.text, key] = (
                     swept_key_fault(word.key, home, self.absent.options(home), self._confs)
                     if home
-                    else fault_of(word.text, [*key, word.text], self._confs)
+                    else fault_of(word.text, [*choices, word.text], self._confs)
                 )
         faults = list(dict.fromkeys(fault for word in words if (fault := self._faults[word.text, key])))
         return UsageError(faults) if faults else self._unexplained(error, words, key)

@@ -7,10 +7,13 @@
                        state.pt              everything else; torch.load(..., weights_only=True) reads it
                        manifest.json         size and sha256 of each file, and of itself
       step-00001234.1/ the same, of an epoch that was closed after a checkpoint at the same step
-      best-00001100/   weights.safetensors, weights.extra.pt if there is anything in it, and a manifest
+      best-00001100/   weights.safetensors; weights.extra.pt if there is anything in it, and then a manifest
+      ended-00001300/  the same, of the last step of a run that has ended for good, unless best-... is that
       last, best       links to the newest of each
 
-A folder appears as a whole or not at all (`system.atomic`), and is used only if it agrees with its manifest.
+A folder appears as a whole or not at all (`system.atomic`), and is used only if every byte of it is as it
+was written (`manifest`). Weights that are in several folders are one file with several names. A run that has
+ended for good keeps no step-...: they go once its record says so, and killed before, it goes on from one.
 """
 
 import errno
@@ -18,71 +21,37 @@ import itertools
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
-from safetensors.torch import load as from_bytes
-from safetensors.torch import save as to_bytes
-from torch import Tensor
-
-from sweepwise.checkpoint.manifest import (
-    MALFORMED,
-    MANIFEST,
-    deserialize,
-    manifest,
-    order,
-    read_verified,
-    serialize,
-)
+from sweepwise.checkpoint.contents import BEST, STATE, Files, Saved, Weights, contents, extra_of, read
+from sweepwise.checkpoint.manifest import MANIFEST, WEIGHTS, order, read_verified, sealed, serialize
 from sweepwise.config.ranges import Range
 from sweepwise.errors import Failure
-from sweepwise.store import takeover
+from sweepwise.store import folders, takeover
 from sweepwise.store.folders import CHECKPOINTS
-from sweepwise.system import atomic
+from sweepwise.system import atomic, disk
 from sweepwise.system.handle import readable
 
-WEIGHTS, BEST, STATE = "weights.safetensors", "best.safetensors", "state.pt"
-WITHOUT_TYPE = (torch.complex32, torch.complex128)  # dtypes that safetensors does not know
 AFFORDABLE = 0.01  # of the time between two checkpoints: if writing takes longer, a thread does it
 MAX_WARNINGS = 3  # about a full disk
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-Weights = Mapping[str, Any]  # tensors, and what else a model's state_dict holds
 
 
 class CheckpointsDamaged(Failure):
     """A run has checkpoints, but none of them is intact."""
 
 
-@dataclass(frozen=True)
-class Saved:
-    """A checkpoint that was read back.
-
-    Attributes:
-        step: how many steps had been taken.
-        weights: parameters and buffers by name, on the CPU.
-        best: the best ones so far; empty if there were none.
-        state: as given to `Checkpoints.save`.
-        damaged: newer checkpoints that are damaged, and how.
-    """
-
-    step: int
-    weights: Weights
-    best: Weights
-    state: Mapping[str, Any]
-    damaged: tuple[str, ...] = field(default=())
-
-
 class Checkpoints:
     """The checkpoints of one run.
 
     A checkpoint is due as soon as one of the three intervals has passed; an interval of 0 does not count.
-    There is always one at the end, and when a signal ends the training.
+    There is always one at a pause, and when a signal ends the training; one that has ended leaves weights.
+    With the first one what was written when the run began is brought to the disk, and with each its logs.
 
     Args:
         folder: the run's.
@@ -109,7 +78,9 @@ class Checkpoints:
         full_disk: Literal["continue", "stop"] = "continue",
     ) -> None:
         self._folder = folder / CHECKPOINTS
-        atomic.make_folder(self._folder)
+        atomic.make_folder(self._folder, durable=False)
+        self._begun = False  # whether what was written when the run began is on the disk
+        self._last: tuple[atomic.Durable, list[Path], bool] | None = None  # what `finish` has written aside
         self._seconds = 60 * minutes
         self._steps, self._epochs, self._keep = steps, epochs, keep
         self._full_disk = full_disk
@@ -161,13 +132,13 @@ class Checkpoints:
     def finish(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
     ) -> None:
-        """Writes the last checkpoint of the training and waits until it is on the disk.
+        """Writes the last checkpoint of the training aside; `ending` puts it in place.
 
         Args:
             step: how many steps have been taken.
             weights: see `save`.
             best: see `save`.
-            state: see `save`; if empty, the run cannot resume from here, and only its weights are written.
+            state: see `save`; if empty, the run ends for good, and only its weights are written.
 
         Raises:
             OSError: it could not be written.
@@ -175,8 +146,32 @@ class Checkpoints:
         """
         takeover.refuse_lost(self._folder)
         self._wait()
-        self._save(step, weights, best, state)
+        saving = self._saving(step, weights, best, state)
+        self._last = saving, [*next(saving)], not state
+
+    def ending(self, *, for_good: bool) -> atomic.Durable:
+        """Puts what `finish` has written in place; then the record can say that the run has ended.
+
+        It yields twice: what must be on the disk before that, and the folder that must be before the record.
+        When it goes on from there, it removes what the run needs no more.
+
+        Args:
+            for_good: whether the run has ended for good; if not, weights without a state are dropped.
+
+        Raises:
+            OSError: it could not be written.
+        """
         self.close()
+        last, self._last = self._last, None
+        if last and (for_good or not last[2]):
+            saving, written, _ = last
+            yield written
+            yield from saving
+        else:
+            yield self._beginning({})
+            yield []
+            if last:
+                last[0].close()
 
     def close(self) -> None:
         """Waits until the thread has written everything, and ends it.
@@ -204,7 +199,7 @@ class Checkpoints:
         reasons: list[str] = []
         for path in sorted(self._folder.glob("step-*"), key=order, reverse=True):
             try:
-                saved = _read(path, tuple(reasons))
+                saved = read(path, tuple(reasons))
             except ValueError as error:
                 reasons.append(f"{CHECKPOINTS}/{path.name}: {error}")
                 continue
@@ -223,13 +218,20 @@ class Checkpoints:
                 aside = path.with_name(f"damaged-{path.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 path.rename(aside)
-        atomic.point(self._folder / "last", newest.name)
         if saved.best:
-            self._write_best(saved.state["best_step"], _contents(saved.best))
+            with ExitStack() as undo:
+                best = self._place(undo, f"best-{saved.state['best_step']:08d}", *_best_of(newest, saved))
+                disk.sync_each(best.now)  # here is nothing to share a sync with
+                for paths in best.making:
+                    disk.sync_each(paths)
+            moved = atomic.point(self._folder / "best", best.folder.name)
         else:
+            moved = False
             (self._folder / "best").unlink(missing_ok=True)
-            for path in self._folder.glob("best-*"):
-                shutil.rmtree(path)
+        if atomic.point(self._folder / "last", newest.name) or moved:
+            disk.sync(self._folder)
+        self._remove("best-*", *([best.folder.name] if saved.best else []))
+        self._remove("ended-*")
 
     def _wait(self) -> None:
         if self._writing:
@@ -252,49 +254,91 @@ class Checkpoints:
     def _save(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
     ) -> None:
-        files = _files(WEIGHTS, _contents(weights))
-        if best:
-            contents = _contents(best[1])
-            self._write_best(best[0], contents)
-        if state:
-            files |= _files(BEST, contents) if best else {}
-            full_state = {"step": step, "best_step": best[0] if best else None, **state}
-            files |= {STATE: serialize(full_state)}
-        name = self._write_folder(f"{'step' if state else 'ended'}-{step:08d}", step, files)
-        atomic.point(self._folder / "last", name)
-        for old in sorted(self._folder.glob("step-*"), key=order)[: -self._keep]:
-            if old.name != name:
+        atomic.alone(self._saving(step, weights, best, state))
+
+    def _saving(
+        self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
+    ) -> atomic.Durable:
+        """A checkpoint, in three stages: what is written aside; what is in place; what is removed then."""
+        with ExitStack() as undo:
+            own, kept = contents(step, weights), contents(*best) if best else None
+            places = [self._place(undo, f"best-{best[0]:08d}", best[0], kept)] if best and kept else []
+            shared = _shared(places[0], own, kept) if places and kept else {}
+            if state:
+                files = own | {_of_best(name): content for name, content in (kept or {}).items()}
+                files[STATE] = serialize({"step": step, "best_step": best[0] if best else None, **state})
+                places.append(self._place(undo, f"step-{step:08d}", step, files, shared))
+            elif own != kept:
+                places.append(self._place(undo, f"ended-{step:08d}", step, own))
+            written = [*self._beginning(state), *(path for place in places for path in place.now)]
+            keep = self._keep if state else 0
+            files = {}
+            del weights, best, own, kept, state  # all is written, and other runs may train on
+            yield written
+            names = [place.folder.name for place in places]
+            for place in places:
+                with self._explained(place.folder.name):
+                    next(place.making, None)
+            atomic.point(self._folder / "last", names[-1])
+            if names[0].startswith("best-"):
+                atomic.point(self._folder / "best", names[0])
+            yield [self._folder]
+        self._begun = True
+        for kind in ("best-*", "ended-*"):
+            self._remove(kind, *names)
+        steps = sorted(self._folder.glob("step-*"), key=order)
+        for old in steps[: max(0, len(steps) - keep)]:
+            if old.name not in names:
                 shutil.rmtree(old, ignore_errors=True)
 
-    def _write_best(self, step: int, contents: Sequence[bytes]) -> None:
-        """Writes the best weights, and removes the others."""
-        name = self._write_folder(f"best-{step:08d}", step, _files(WEIGHTS, contents))
-        atomic.point(self._folder / "best", name)
-        for other in self._folder.glob("best-*"):
-            if other.name != name:
-                shutil.rmtree(other, ignore_errors=True)
+    def _beginning(self, state: Mapping[str, Any]) -> list[Path]:
+        """What must reach the disk before a checkpoint, beside its own files."""
+        if not self._begun:
+            return [*folders.beginning(self._folder.parent), self._folder]
+        logs = (self._folder.parent / name for name in state.get("log", ()))
+        return [path for path in logs if path.exists()]
 
-    def _write_folder(self, name: str, step: int, files: Mapping[str, bytes]) -> str:
-        """Writes a folder with its manifest, unless it exists and is intact; returns its name.
+    def _remove(self, kind: str, *but: str) -> None:
+        for path in self._folder.glob(kind):
+            if path.name not in but:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _place(
+        self, undo: ExitStack, name: str, step: int, files: Files, shared: Mapping[str, Path] | None = None
+    ) -> "_Place":
+        """Writes a folder aside, unless there is one with the same content.
 
         A folder of the same step with other content stays, and the new one gets a number behind the step: a
         run that was stopped after the last step of an epoch closes that epoch without another step.
+
+        Args:
+            undo: removes what is written aside, if it is not put in place.
+            name: of the folder.
+            step: of the folder.
+            files: content by name.
+            shared: see `atomic.making`.
         """
-        content = {**files, MANIFEST: manifest(step, files)}
+        files = sealed(step, files)
         for number in itertools.count():
             folder = self._folder / (f"{name}.{number}" if number else name)
             if not folder.exists():
                 break
             try:
-                read_verified(folder)
+                if read_verified(folder) | {MANIFEST: b""} == files | {MANIFEST: b""}:
+                    return _Place(folder, iter(()), [folder])
             except ValueError:
                 shutil.rmtree(folder)
                 break
-            if (folder / MANIFEST).read_bytes() == content[MANIFEST]:
-                return folder.name
-        needed = sum(map(len, content.values()))
+        making = undo.enter_context(closing(atomic.making(folder, files, shared)))
+        needed = sum(len(content) for name, content in files.items() if name not in (shared or {}))
+        with self._explained(folder.name, needed):
+            return _Place(folder, making, [*next(making)])
+
+    @contextmanager
+    def _explained(self, name: str, needed: int = 0) -> Iterator[None]:
+        """Says of an error in writing a folder what would help."""
         try:
-            atomic.write_folder(folder, content)
+            yield
         except FileNotFoundError as error:
             why = f"{readable(self._folder)}: was removed while the run trained"
             raise OSError(errno.ENOENT, why) from error
@@ -302,95 +346,41 @@ class Checkpoints:
             if error.errno not in DISK_FULL:
                 raise
             free = shutil.disk_usage(self._folder).free
-            text = f"no room for {CHECKPOINTS}/{folder.name}: it needs {needed:,} bytes, {free:,} are free"
+            text = f"no room for {CHECKPOINTS}/{name}: it needs {needed:,} bytes, {free:,} are free"
             if free > needed:
                 text += ", so the limit is the number of files or a quota"
             raise OSError(error.errno, f"{text}; the earlier checkpoints are kept") from error
-        return folder.name
 
 
-def read_weights(folder: Path, which: Literal["best", "last"]) -> Weights:
-    """The best or the newest weights of a run, which may be training meanwhile.
+@dataclass(frozen=True)
+class _Place:
+    """A folder of a checkpoint that is being made, or there already.
 
-    Args:
-        folder: the run's.
-        which: of the two.
-
-    Returns:
-        Parameters and buffers by name, on the CPU; of the newest also averages, see `ema.AVERAGE`.
-
-    Raises:
-        Failure: there are none yet, or they are damaged.
+    Attributes:
+        folder: where it will be, or is.
+        making: puts it there.
+        now: where it is now, and its files if they are new.
     """
-    while True:
-        path = _newest(folder / CHECKPOINTS, which)
-        if path is None:
-            other = "" if which == "last" else "; checkpoint=last takes the newest, if there are any"
-            raise Failure(f"{readable(folder)}: has no {which} weights{other}")
-        try:
-            files = read_verified(path)
-            return _weights(WEIGHTS, files)
-        except (ValueError, *MALFORMED) as error:
-            if path == _newest(folder / CHECKPOINTS, which):  # else the run has replaced it just now
-                raise Failure(f"{readable(path)}: cannot be used: {error}") from error
+
+    folder: Path
+    making: Iterator[Iterable[Path]]
+    now: list[Path]
 
 
-def _newest(folder: Path, which: Literal["best", "last"]) -> Path | None:
-    """The folder that the link leads to, or would if copying had not made a folder of it."""
-    link = folder / which
-    if link.is_symlink() and link.is_dir():
-        return link.resolve()
-    kinds = ("best",) if which == "best" else ("step", "ended")
-    return max((path for kind in kinds for path in folder.glob(f"{kind}-*")), key=order, default=None)
+def _shared(best: _Place, own: Files, kept: Files) -> dict[str, Path]:
+    """Where files of the best weights are, by the names that they have in a checkpoint."""
+    files = {_of_best(name): best.now[0] / name for name in kept}
+    return files | {name: best.now[0] / name for name in kept if own.get(name) == kept[name]}
 
 
-def extra_of(name: str) -> str:
-    """The name of the file with the rest of a model, beside the file of weights of this name."""
-    return name.removesuffix(".safetensors") + ".extra.pt"
+def _of_best(name: str) -> str:
+    """The name that a file of the best weights has in a checkpoint."""
+    return BEST if name == WEIGHTS else extra_of(BEST)
 
 
-def _contents(weights: Weights) -> list[bytes]:
-    """The content of the file of weights and, if there is more, of the one with the rest."""
-    tensors = {name: value for name, value in weights.items() if _is_plain(value)}
-    rest = {name: value for name, value in weights.items() if name not in tensors}
-    return [to_bytes(tensors), *([serialize(rest)] if rest else [])]
-
-
-def _files(name: str, contents: Sequence[bytes]) -> dict[str, bytes]:
-    """Contents by the names of their files; `name` is that of the file of weights."""
-    return dict(zip([name, extra_of(name)], contents, strict=False))
-
-
-def _weights(name: str, files: Mapping[str, bytes]) -> Weights:
-    """The weights in the file of this name, with the rest."""
-    rest = files.get(extra_of(name))
-    return {**from_bytes(files[name]), **(deserialize(rest) if rest else {})}
-
-
-def _is_plain(value: object) -> bool:
-    """Whether a safetensors file can hold a value: a dense tensor of a type that it knows."""
-    if not isinstance(value, Tensor) or value.layout is not torch.strided or value.is_quantized:
-        return False
-    return value.dtype not in WITHOUT_TYPE
-
-
-def _read(folder: Path, damaged: tuple[str, ...]) -> Saved:
-    """Reads a checkpoint.
-
-    Raises:
-        ValueError: it is damaged; says how.
-    """
-    files = read_verified(folder)
-    extra = {extra_of(name) for name in files.keys() & {WEIGHTS, BEST}}
-    if not {STATE, WEIGHTS} <= files.keys() <= {STATE, WEIGHTS, BEST} | extra:
-        raise ValueError(f"{MANIFEST} names {', '.join(files) or 'no files'}")
-    try:
-        state = deserialize(files[STATE])
-        if state["step"] != order(folder)[0] or isinstance(state["best_step"], int) != (BEST in files):
-            raise ValueError(f"{STATE} belongs to another checkpoint")
-        best = _weights(BEST, files) if BEST in files else {}
-        return Saved(state["step"], _weights(WEIGHTS, files), best, state, damaged)
-    except MALFORMED as error:
-        raise ValueError(
-            f"has content that no checkpoint has ({str(error).partition(chr(10))[0]})"
-        ) from error
+def _best_of(newest: Path, saved: Saved) -> tuple[int, Files, dict[str, Path]]:
+    """Step and files of the best weights of a checkpoint, and where they are already."""
+    step = saved.state["best_step"]
+    files = contents(step, saved.best)
+    there = {name: newest / _of_best(name) for name, content in files.items()}
+    return step, files, {name: path for name, path in there.items() if path.read_bytes() == files[name]}

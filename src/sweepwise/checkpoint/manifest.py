@@ -1,7 +1,8 @@
-"""Folders with a manifest, which are read only if every byte is as the manifest says.
+"""Folders of which every byte is checked when they are read.
 
 Their names end in their step: `step-00001234`, or `step-00001234.1` for a second folder of the same step.
-The manifest holds the size and sha256 of each file, and its own sha256.
+`manifest.json` holds the size and sha256 of each file, and its own sha256. A folder with nothing but a file
+of weights needs none: that file says itself whether it is whole (`store/stamp.py`).
 """
 
 import hashlib
@@ -16,7 +17,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from sweepwise.store.stamp import stamp_of
+
 MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
 # What the readers raise for content of another format.
 MALFORMED = (UnpicklingError, zipfile.BadZipFile, SafetensorError, RuntimeError, LookupError, TypeError)
 
@@ -34,12 +38,38 @@ def manifest(step: int, files: Mapping[str, bytes]) -> bytes:
     return _json(fields | {"sha256": _digest(_json(fields))})
 
 
+def sealed(step: int, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Files as a folder of this step has them: with a manifest, if one is needed.
+
+    Args:
+        step: the folder's.
+        files: content by name; weights that may stand alone are stamped.
+    """
+    return dict(files) if files.keys() == {WEIGHTS} else {**files, MANIFEST: manifest(step, files)}
+
+
+def _check_stamp(step: int, content: bytes) -> None:
+    """Raises a ValueError if a file of weights is not as its stamp says, or of another step."""
+    stamp = stamp_of(io.BytesIO(content))
+    if stamp is None:
+        raise ValueError(f"{WEIGHTS} has no sha256 of its own, and {MANIFEST} is missing")
+    if stamp.found != stamp.sha256 or stamp.step != step:
+        raise ValueError(f"{WEIGHTS} has sha256 {stamp.found}, not {stamp.sha256} of step {step}")
+
+
 def read_verified(folder: Path) -> dict[str, bytes]:
-    """Reads the files of a folder and compares each with the manifest.
+    """Reads the files of a folder and compares each with the manifest, or with what it says of itself.
 
     Raises:
         ValueError: a file, or the manifest itself, is missing or damaged.
     """
+    if not (folder / MANIFEST).exists():
+        try:
+            content = (folder / WEIGHTS).read_bytes()
+        except OSError as error:
+            raise ValueError(f"{MANIFEST} is missing, and {WEIGHTS} cannot be read") from error
+        _check_stamp(order(folder)[0], content)
+        return {WEIGHTS: content}
     files = {}
     for name, about in _listed(folder).items():
         path = folder / name

@@ -70,6 +70,7 @@ def _unset(message: str, words: Sequence[Override]) -> str:
 
 
 NO_FAULT = "none"
+THERE = "is there already; write it without the +"
 
 
 def _several_fault(word: Override, words: Iterable[Override], confs: Confs) -> str:
@@ -87,7 +88,12 @@ def _several_fault(word: Override, words: Iterable[Override], confs: Confs) -> s
                 for option in named(other)
                 for key in keys_of(group, option, confs)
             ):
-                return NO_FAULT
+                added = str(word.input_line)
+                return f"{added}: {THERE}: {added[1:]}" if word.is_add() else NO_FAULT
+            rest = word.key_or_group.partition(".")[2]
+            if group == "regularizer" and rest and not other.is_choice_sweep():
+                listed = f"[{','.join(named(other))}]"
+                return _key_fault(str(word.input_line), group, rest, {group: listed}, confs)
             if other.is_choice_sweep():
                 return swept_key_fault(word.key_or_group, group, list(other.sweep_string_iterator()), confs)
     return ""
@@ -143,6 +149,8 @@ def _deletion_fault(word: Override, chosen: Mapping[str, str], confs: Confs) -> 
 
 def _options_fault(word: Override, confs: Confs) -> str:
     """What is wrong with the options that an override of a group chooses; '' if nothing is."""
+    if not word.key_or_group:
+        return f"{word.input_line}: must begin with a key"
     group, value = word.key_or_group, str(word.input_line).partition("=")[2]
     options = named(word)
     if group == "seed" and all(re.fullmatch(r"[-+\d.e]+", option) for option in options):
@@ -190,27 +198,32 @@ def _choice_fault(word: Override, chosen: Mapping[str, str]) -> str:
 def _key_fault(override: str, group: str, key: str, chosen: Mapping[str, str], confs: Confs) -> str:
     option = chosen[group]
     keys = values_of(confs, group, option)
-    added, there = override.startswith("+"), f"{override}: is there already; write it without the +"
+    added, there = override.startswith("+"), f"{override}: {THERE}"
     if group == "regularizer":
-        option, _, key = key.partition(".")
+        picked, (option, _, key) = option, key.partition(".")
         if option not in options_of(confs, group):
             return f"{override}: write regularizer.OPTION.KEY; options: {', '.join(options_of(confs, group))}"
         keys = values_of(confs, group, option)
+        if not key:
+            first = next(iter(keys), "KEY")
+            return f"{override}: must name one of its keys, as in regularizer.{option}.{first}=VALUE"
+        others = [other for other in re.split(r"[\[\], ]+", picked) if other not in ("", "none")]
+        if key in keys and option in others:
+            return there if added else ""
         if key in keys:
-            return (
-                there
-                if added
-                else f"{override}: that regularizer is not chosen; add regularizer={option} to the command"
-            )
+            beside = ",".join(dict.fromkeys(others))
+            together = f"write regularizer=[{beside},{option}]"
+            way = together if beside else f"add regularizer={option} to the command"
+            return f"{override}: that regularizer is not chosen; {way}"
     if key == "_target_" or key.split(".")[0] in keys:
         return there if added and key in keys else ""
     if content_of(confs, group, option).get("_target_") == "???":
         own = f"{override}: keys that belong to the _target_ of {group}={option} need a + in front"
         return "" if added else f"{own}: +{override}"
-    others = [other for other in options_of(confs, group) if key in values_of(confs, group, other)]
-    if others:
-        named = f"{' and '.join(others)} {'has' if len(others) == 1 else 'have'}"
-        way_out = f"{group}={others[0]}, or leave {override.partition('=')[0]} out"
+    having = [other for other in options_of(confs, group) if key in values_of(confs, group, other)]
+    if having:
+        named = f"{' and '.join(having)} {'has' if len(having) == 1 else 'have'}"
+        way_out = f"{group}={having[0]}, or leave {override.partition('=')[0]} out"
         return f"{override}: {group}={option} has no {key!r}; {named}: use {way_out}"
     return f"{override}: {group}={option} has no {key!r}; {did_you_mean(key, keys)}"
 

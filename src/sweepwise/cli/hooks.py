@@ -6,8 +6,10 @@ where Hydra does the thing, for the rest of the process.
 
 import functools
 import importlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import ConfigRepository
@@ -26,6 +28,10 @@ from sweepwise.cli.help import page, show
 from sweepwise.cli.options import Confs
 from sweepwise.config import allowlist
 from sweepwise.errors import UsageError
+
+SWEEPS = "hydra.mode=MULTIRUN"  # which Hydra adds to the overrides of -m
+# By loader: the config's name, overrides and what Hydra has composed of them to read the mode.
+_last: WeakKeyDictionary[ConfigLoaderImpl, tuple[str | None, list[str], DictConfig]] = WeakKeyDictionary()
 
 
 @functools.cache
@@ -68,7 +74,11 @@ def _composing(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
             failed = getattr(self, "failed", None)
             if failed and failed[0] == [word for word in overrides if not word.startswith("hydra.mode=")]:
                 raise failed[1]
-            config = load(self, config_name, overrides, run_mode, *args, **options)
+            config = _composed_before(self, config_name, overrides, run_mode)
+            if config is None:
+                config = load(self, config_name, overrides, run_mode, *args, **options)
+            if asks_for_mode and config.hydra.mode is None:
+                _last[self] = config_name, list(overrides), config
         except (HydraException, OmegaConfBaseException) as error:
             error.confs = confs  # type: ignore[union-attr]
             if asks_for_mode:  # Hydra swallows it and composes the same once more
@@ -86,6 +96,25 @@ def _composing(load: Callable[..., DictConfig]) -> Callable[..., DictConfig]:
         return config
 
     return load_configuration
+
+
+def _composed_before(
+    loader: ConfigLoaderImpl, name: str | None, overrides: Sequence[str], mode: RunMode
+) -> DictConfig | None:
+    """What Hydra has just composed to read the mode from it, where it now composes the same for a sweep."""
+    known = _last.pop(loader, None)
+    if (
+        known is None
+        or mode != RunMode.MULTIRUN
+        or (name, list(overrides)) != (known[0], [*known[1], SWEEPS])
+    ):
+        return None
+    if any(word.lstrip("+~").startswith("hydra") and re.search(r"[,(]", word) for word in overrides):
+        return None  # Hydra refuses some of these in the second call only
+    config = known[2]
+    config.hydra.mode = RunMode.MULTIRUN
+    config.hydra.overrides.hydra.append(SWEEPS)
+    return config
 
 
 def _sweep_faults(config: DictConfig, run_mode: RunMode, confs: Callable[[], Confs]) -> Iterator[str]:

@@ -94,6 +94,9 @@ def own_packages() -> tuple[str, ...]:
 
 @functools.cache
 def _declared() -> frozenset[str]:
+    texts = (known.read_text("entry_points.txt") for known in importlib.metadata.distributions())
+    if not any(ENTRY_POINTS in (text or "") for text in texts):  # to read them all takes four times as long
+        return frozenset()
     return frozenset(entry.value for entry in importlib.metadata.entry_points(group=ENTRY_POINTS))
 
 
@@ -128,6 +131,17 @@ def find(target: Any, group: str = "") -> Callable[..., Any]:
     Raises:
         ValueError: it is not allowed, not there, or not what the group takes; says what is allowed.
     """
+    place = str(target), group, own_packages()
+    if (known := _found.get(place)) is None or not isinstance(target, str) or not names(target, known):
+        known = _found[place] = _find(target, group)
+    return known
+
+
+_found: dict[tuple[str, str, tuple[str, ...]], Callable[..., Any]] = {}  # a sweep asks for the same few
+
+
+def _find(target: Any, group: str) -> Callable[..., Any]:
+    """See `find`."""
     groups = [name for name in GROUPS if name == group or group not in GROUPS]
     parts = [TORCH[name] for name in groups if name in TORCH]
     homes = *(f"sweepwise.{name}" for name in groups), *own_packages()
@@ -156,6 +170,12 @@ def find(target: Any, group: str = "") -> Callable[..., Any]:
     except ValueError as error:
         raise ValueError(f"has no signature ({error})") from error
     return component
+
+
+def names(target: str, component: Callable[..., Any]) -> bool:
+    """Whether a `_target_` that was found before still names the same class or function."""
+    path, _, name = target.rpartition(".")
+    return getattr(sys.modules.get(path), name, None) is component
 
 
 def _fault(component: Callable[..., Any], group: str) -> str | None:

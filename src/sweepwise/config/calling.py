@@ -1,7 +1,8 @@
 """How a class or function that makes a network is called: by what its signature takes."""
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Any
 
@@ -51,6 +52,40 @@ def called_with(make: Callable[..., Any]) -> Callable[[tuple[int, ...], int], An
     if not named and len(needed) == 2 and all(one.kind is not Kind.KEYWORD_ONLY for one in needed):
         return partial(_by_place, make)
     raise UsageError([_fault(make, [one.name for one in needed if one.name not in NAMES])])
+
+
+def default_of(make: Callable[..., Any], name: str) -> Any:
+    """The value of a parameter that is left out, also where it is bound; `Kind.empty`: it has none.
+
+    Example:
+        >>> default_of(partial(sorted, reverse=True), "reverse"), default_of(sorted, "reverse")
+        (True, False)
+    """
+    own = takes(make).get(name)
+    if own is None:
+        return Kind.empty
+    return make.keywords.get(name, own.default) if isinstance(make, partial) else own.default
+
+
+def takes(make: Callable[..., Any]) -> Mapping[str, Kind]:
+    """The parameters that `inspect.signature` finds; of options that are bound by name, as if they were not.
+
+    Raises:
+        ValueError: it finds none.
+    """
+    function, bound = make, dict[str, Any]()
+    if isinstance(make, partial) and not make.args:
+        function, bound = make.func, make.keywords
+    if (inspect.isfunction(function) or inspect.isclass(function)) and isinstance(function, Hashable):
+        known = _of_function(function)
+        if bound.keys() <= known.keys():
+            return known
+    return inspect.signature(make).parameters
+
+
+@functools.cache  # asked for again for each run
+def _of_function(function: Any) -> Mapping[str, Kind]:
+    return inspect.signature(function).parameters
 
 
 def _takes_any(parameter: inspect.Parameter) -> bool:

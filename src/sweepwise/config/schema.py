@@ -26,6 +26,9 @@ Filled = TypeVar("Filled")
 Taker = TypeVar("Taker", bound=Callable[..., Any])
 LONGEST_SHOWN = 500  # characters of a value in a message
 NO_NODES = "only a group itself may name a target; nothing within its values is built"
+FLAT = (bool, int, float, str, type(None))
+MOST_KNOWN = 1000  # nodes; a sweep has a few, run by run
+ANY = Range()
 OF_TORCH = ("Tensor", "device")  # types that no config can hold
 # Parameters of torch whose values no config can hold.
 UNWRITABLE = {"lr_lambda": "a function", "scale_fn": "a function", "schedulers": "a list of schedulers"}
@@ -75,9 +78,40 @@ def bind(
             as well (a scheduler's `warmup`); those without one come from the caller.
 
     Returns:
-        The target with its own values bound, and the values for the envelope. Not to be used if there are
-        faults.
+        The target with its own values bound, and the values for the envelope, both not to be changed: the
+        same values at the same place are bound once. Not to be used if there are faults.
     """
+    place = key, repr(node), tuple(given), envelope, allowlist.own_packages()
+    if (known := _known.get(place)) is not None and allowlist.names(node["_target_"], known.target.func):
+        return known
+    found = list[str]()
+    bound = _bind(key, node, found, given, envelope)
+    if not found and all(map(_is_flat, node.values())):
+        if len(_known) >= MOST_KNOWN:
+            _known.clear()
+        _known[place] = bound
+    faults += found
+    return bound
+
+
+_known: dict[tuple[Any, ...], Bound] = {}  # nodes that were bound without a fault, by what decides that
+
+
+def _is_flat(value: Any) -> bool:
+    """Whether it is a number or a text, or a list of them: nothing that a target could change for others."""
+    if isinstance(value, list):
+        return all(type(item) in FLAT for item in value)
+    return type(value) in FLAT
+
+
+def _bind(
+    key: str,
+    node: Mapping[str, Any],
+    faults: list[str],
+    given: Collection[str],
+    envelope: Callable[..., Any] | None,
+) -> Bound:
+    """See `bind`."""
     try:
         target = locate(key, node.get("_target_"))
     except UsageError as error:
@@ -152,15 +186,14 @@ def _missing_faults(
 
 def check(key: str, value: Any, hint: Any) -> list[str]:
     """The faults of one value against its annotation: type, finite, range."""
-    limits = Range()
+    limits = ANY
     extras: list[Any] = []
     if get_origin(hint) is Annotated:
         hint, *extras = get_args(hint)
         limits = next((extra for extra in extras if isinstance(extra, Range)), limits)
     if not _fits(value, hint):
         return [
-            f"{key}={_shown(value)}: must be {_type_name(hint)}"
-            + (f" in {limits}" if limits != Range() else "")
+            f"{key}={_shown(value)}: must be {_type_name(hint)}" + (f" in {limits}" if limits != ANY else "")
         ]
     faults = []
     for number in _numbers(value):
@@ -258,14 +291,25 @@ def plain_arguments(
     plain_values = dict(values)
     if not _has_parameters(function):
         return plain_values
-    known = _parameters(function)
-    for name in values.keys() & known.keys():
-        hint = _hints(function).get(name, Any)
-        if _is_ours(function) or get_origin(hint) is Annotated:
-            plain_values[name] = plain(values[name], hint := _hint(function, name))
-            if plain_values[name] is not known[name].default and not _unwritable(function, name):
-                faults += check(f"{key}.{name}", plain_values[name], hint)
+    looked_at = _looked_at(function)
+    for name in values.keys() & looked_at.keys():
+        hint, default, unwritable = looked_at[name]
+        plain_values[name] = value = plain(values[name], hint)
+        if value is default or (type(value) in FLAT and type(value) is type(default) and value == default):
+            continue
+        if not unwritable:
+            faults += check(f"{key}.{name}", value, hint)
     return plain_values
+
+
+@functools.cache  # asked for again for each object that a run is made of
+def _looked_at(function: Callable[..., Any]) -> dict[str, tuple[Any, Any, bool]]:
+    """Annotation and default of the parameters that are looked at, and whether no config can hold a value."""
+    return {
+        name: (_hint(function, name), parameter.default, _unwritable(function, name))
+        for name, parameter in _parameters(function).items()
+        if _is_ours(function) or get_origin(_hints(function).get(name, Any)) is Annotated
+    }
 
 
 def plain(value: Any, hint: Any = Any) -> Any:
@@ -278,6 +322,8 @@ def plain(value: Any, hint: Any = Any) -> Any:
         >>> plain(np.float32(0.5)), plain(np.array(3)), plain([np.int64(1)]), plain(np.arange(2), list[int])
         (0.5, 3, [1], [0, 1])
     """
+    if type(value) in FLAT:
+        return value
     if type(value) in (list, tuple):
         return type(value)(map(plain, value))
     if hasattr(value, "tolist") and (getattr(value, "ndim", None) == 0 or not _fits(value, hint)):
@@ -311,7 +357,6 @@ def _nodes(path: str, value: Any) -> Iterable[str]:
             yield from _nodes(f"{path}[{index}]", item)
 
 
-@functools.cache
 @functools.cache  # a sweep asks for the same few, run by run
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -327,6 +372,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
         return {}  # annotations that name what is imported for type checkers only
 
 
+@functools.cache
 def _hint(function: Callable[..., Any], name: str) -> Any:
     """The annotation of a parameter, with its range; of one of torch's also from `ranges`."""
     hint = _hints(function).get(name, Any)
@@ -368,6 +414,8 @@ def _from_default(default: Any) -> Any:
 
 def _fits(value: Any, hint: Any) -> bool:
     """Whether a value has the type that a hint says."""
+    if type(value) is hint:
+        return True
     origin = get_origin(hint)
     if hint is Any or hint is inspect.Parameter.empty:
         return True

@@ -184,8 +184,10 @@ class Data:
         return torch.randperm(len(self.train.y), generator=generator)
 
     def to(self, device: torch.device | str) -> "Data":
-        """The same data on `device`; `order` stays on the CPU."""
+        """The same data on `device`, these themselves if they are there; `order` stays on the CPU."""
         train, validation, test = (part.to(device) for part in (self.train, self.validation, self.test))
+        if train is self.train and validation is self.validation and test is self.test:
+            return self
         return replace(self, train=train, validation=validation, test=test)
 
 

@@ -44,5 +44,6 @@ class Part:
         return list(zip(self.x.split(size), self.y.split(size), strict=True))
 
     def to(self, device: torch.device | str) -> "Part":
-        """The same examples on `device`."""
-        return Part(self.x.to(device), self.y.to(device))
+        """The same examples on `device`; the part itself, if it is there."""
+        x, y = self.x.to(device), self.y.to(device)
+        return self if x is self.x and y is self.y else Part(x, y)

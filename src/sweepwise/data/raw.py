@@ -1,5 +1,6 @@
 """What raw arrays must be: numbers, a target for each example, and labels that are classes."""
 
+import sys
 from numbers import Real
 
 import numpy as np
@@ -25,9 +26,10 @@ def array(name: str, values: object) -> np.ndarray:
     """
     if isinstance(values, np.memmap):
         return values
-    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+    ma = sys.modules.get("numpy.ma")  # which takes 10 ms to import; before it is, nothing can be masked
+    if ma is not None and isinstance(values, ma.MaskedArray) and ma.is_masked(values):
         raise ValueError(
-            f"{name}: {np.ma.count_masked(values)} values are masked; use {name}.filled(VALUE), or leave "
+            f"{name}: {ma.count_masked(values)} values are masked; use {name}.filled(VALUE), or leave "
             "their examples out"
         )
     try:

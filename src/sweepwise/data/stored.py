@@ -53,7 +53,8 @@ class StoredPart:
 
     def to(self, device: torch.device | str) -> "StoredPart":
         """The same examples, which are moved to `device` when they are read."""
-        return replace(self, y=self.y.to(device))
+        y = self.y.to(device)
+        return self if y is self.y else replace(self, y=y)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickles the path instead of the examples: a new process opens the file again."""

@@ -1,8 +1,8 @@
 """Measures how a signal passes through an untrained network, layer by layer, forwards and backwards.
 
 Forwards it measures the spread of each layer's outputs, backwards the spread of the gradient of one example's
-loss with respect to them. It works on a copy and restores the random generators: a training is the same to
-the bit whether its network was examined or not.
+loss with respect to them. It works on a copy, unless all that a pass changes is known and restored, and
+restores the random generators: a training is the same to the bit whether its network was examined or not.
 """
 
 import copy
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from sweepwise.learner.known import changes_buffers_only
 from sweepwise.learner.units import BOUNDED, alive, axis_of_units, has_weights, saturated
 from sweepwise.learner.without_trace import without_trace
 
@@ -91,7 +92,7 @@ def examples_for(features: int) -> int:
 
 
 def examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor) -> Measurements:
-    """Passes examples forwards and backwards through a copy of the model, in its present mode.
+    """Passes examples forwards and backwards through the model, or a copy of it, in its present mode.
 
     A layer with weights that is called several times is measured at its last call. An activation that the
     model applies as a function and not as a module cannot be found: then the layer's own output is measured.
@@ -108,20 +109,25 @@ def examine(model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tenso
     """
     with without_trace(model):  # of a copy, too, hooks may lead back to the model
         try:
-            return _examine(copy.deepcopy(model), loss, x, y)
+            if changes_buffers_only(model):
+                return _examine(model, loss, x, y, copied=False)
+            return _examine(copy.deepcopy(model), loss, x, y, copied=True)
         except Exception as error:  # an examination must never stop a training
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             return Measurements(len(x), math.nan, failed=reason)
 
 
 def _examine(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, *, copied: bool
 ) -> Measurements:
     recorder = _Recorder(len(x))
     with torch.enable_grad(), _hooked(model, recorder.hook_for), closing(recorder):
         value = loss(model(x.clone()), y)
-        if value.requires_grad:
+        if value.requires_grad and copied:
             value.backward()
+        elif value.requires_grad:  # the parameters keep the gradients that they have
+            trained = [own for own in model.parameters() if own.requires_grad]
+            torch.autograd.grad(value, trained, allow_unused=True)
     mean_loss = float(value.detach())
     first_bad = "" if math.isfinite(mean_loss) else _first_bad(model, x)
     return Measurements(len(x), mean_loss, tuple(recorder.layers()), first_bad)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Generator, Tensor, nn
 
 from sweepwise.init.default import keep_all
+from sweepwise.store.stamp import stamp_of
 
 LARGEST_HEADER = 10_000_000  # bytes; some 100,000 tensors
 
@@ -27,8 +28,9 @@ class Checkpoint:
             Buffers that torch does not save (not persistent) may always be missing.
 
     Raises:
-        ValueError: from `complete_`: the file cannot be read, is not a safetensors file, holds values that
-            are not finite, or does not fit the model; with everything that does not fit.
+        ValueError: from `complete_`: the file cannot be read, is not a safetensors file, is not what it was
+            when a run wrote it, holds values that are not finite, or does not fit the model; with everything
+            that does not fit.
 
     Example:
         >>> from safetensors.torch import save_file
@@ -113,9 +115,17 @@ class Checkpoint:
         try:
             if not 0 < header <= min(size - 8, LARGEST_HEADER):
                 raise ValueError(f"it claims a header of {header:,} bytes in a file of {size:,}")
-            return load_file(self._path)
+            tensors = load_file(self._path)
         except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
             raise ValueError(f"{self._named}: must be a complete safetensors file ({error})") from error
+        with self._path.open("rb") as file:
+            stamp = stamp_of(file)
+        if stamp and stamp.found != stamp.sha256:
+            raise ValueError(
+                f"{self._named}: is not as a run wrote it, with sha256 {stamp.found} and not {stamp.sha256}; "
+                "take a copy that is, or, if it was changed on purpose, save it without these metadata"
+            )
+        return tensors
 
     def _read_extra(self) -> dict[str, Any]:
         """What a checkpoint keeps of a model besides tensors; {} if there is no such file."""

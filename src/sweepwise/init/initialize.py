@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from sweepwise.config.calling import takes
 from sweepwise.config.ranges import Range
 from sweepwise.init import rules
 
@@ -86,7 +87,7 @@ biases 0, forget gate of an LSTM b_ih 1 and b_hh 0 |
     plan = rules.plan(model, getattr(function, "rule", rules.rule), output_scale)
 
     generator = torch.Generator("cpu").manual_seed(seed)
-    takes_generator = "generator" in inspect.signature(scheme).parameters
+    takes_generator = "generator" in takes(scheme)
     draw = partial(scheme, generator=generator) if takes_generator else scheme
     global_state = torch.get_rng_state()
     for name, parameter in named.items():

@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 from sweepwise.store import takeover
-from sweepwise.system import atomic
 
 FLUSH_SECONDS = 2.0
 MIN_FREE = 2**17  # bytes of the disk that stay free for record.json
@@ -21,6 +20,7 @@ class AppendedFile:
     It appends at a `flush`, and at the first `add` that comes `FLUSH_SECONDS` or more after the last append.
     The file is open only then, so the limit of open files does not limit how many runs are trained together.
     An append is complete or undone: one that fails (full disk) is tried again, with what was added since.
+    Checkpoints and the end of a run bring it to the disk.
 
     Args:
         path: the file's path; it is created if missing.
@@ -50,7 +50,6 @@ class AppendedFile:
         self._pending_bytes = 0
         self._overflowing = False
         self._failure = ""
-        self._name_synced = False  # whether the folder's entry of the file is on the disk
         self._appended = time.monotonic()
 
     def add(self, step: int, content: bytes) -> None:
@@ -68,18 +67,15 @@ class AppendedFile:
     def _full(self, content: bytes) -> bool:
         return bool(self._failure) and self._pending_bytes + len(content) > MAX_PENDING
 
-    def flush(self, *, sync: bool = False) -> bool:
+    def flush(self) -> bool:
         """Appends all pending records; returns whether that succeeded.
-
-        Args:
-            sync: whether to wait until it is on the disk.
 
         Raises:
             TakenOver: it failed because another process has taken the run over.
         """
         self._appended = time.monotonic()
         try:
-            self._append(len(self._pending), sync)
+            self._append(len(self._pending))
         except OSError as error:
             takeover.refuse_taken(self.path)
             if not self._failure:
@@ -96,7 +92,7 @@ class AppendedFile:
         """Appends as many pending records as the disk has room for; the rest is lost."""
         failed = self._failure
         try:
-            succeeded = self.flush(sync=True)
+            succeeded = self.flush()
         except takeover.TakenOver:  # another process writes it now, and this one ends with this error anyway
             return
         if not succeeded:
@@ -116,11 +112,11 @@ class AppendedFile:
                 size = sum(len(content) for _, content in self._pending[:records])
                 if shutil.disk_usage(self.path.parent).free < size + MIN_FREE:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                self._append(records, sync=True)
+                self._append(records)
             except OSError:
                 records //= 2
 
-    def _append(self, records: int, sync: bool) -> None:
+    def _append(self, records: int) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
             if os.fstat(handle).st_size > self.size:  # a failed append that could not be undone
@@ -128,8 +124,6 @@ class AppendedFile:
             rest = content = b"".join(content for _, content in self._pending[:records])
             while rest:
                 rest = rest[os.write(handle, rest) :]
-            if sync:
-                os.fsync(handle)
         except BaseException:
             os.ftruncate(handle, self.size)
             raise
@@ -138,9 +132,6 @@ class AppendedFile:
         self.size += len(content)
         self._pending_bytes -= len(content)
         del self._pending[:records]
-        if sync and not self._name_synced:
-            atomic.sync(self.path.parent)
-            self._name_synced = True
 
 
 def _merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -108,6 +110,7 @@ def read(home: Path) -> Columns:
         return Columns()
 
 
+@functools.lru_cache(maxsize=8)
 def _parsed(text: str) -> Columns:
     try:
         found = json.loads(text.partition("\n")[0])
@@ -145,10 +148,11 @@ def _changing(home: Path, carriers: Sequence[Path] = ()) -> Iterator[list[Column
         if carriers and not (now.carrier and (carrier / EVENTS).is_file()):
             carrier = carriers[0]
             now = replace(now, carrier=carrier.name)
-        if (written := f"{json.dumps(asdict(now))}\n") != text:
+        written = text if now == known[0] else f"{json.dumps(asdict(now))}\n"
+        if written != text:
             flock.write(lock, written)
         if now.carrier and carrier.is_dir():
-            _describe(carrier, now)
+            _describe(carrier, written)
         (home / EARLIER).unlink(missing_ok=True)
     finally:
         flock.close_(lock)
@@ -165,23 +169,33 @@ def _locked(path: Path) -> int:
         flock.close_(lock)  # `forget` has removed it in the meantime
 
 
-def _describe(carrier: Path, known: Columns) -> None:
-    """Writes the description into the folder of a run, unless it is there."""
+def _describe(carrier: Path, known: str) -> None:
+    """Writes the description into the folder of a run, unless it is there.
+
+    Args:
+        carrier: the folder.
+        known: of all runs, as the experiment's file has it.
+    """
+    path, content = carrier / EVENTS, _description(known, _began(carrier))
+    if not path.is_file() or path.read_bytes() != content:
+        atomic.put(path, content)
+
+
+@functools.lru_cache(maxsize=8)
+def _description(text: str, began: float) -> bytes:
+    """The event file that the experiment's file leads to; most runs of a sweep change nothing in it."""
+    known = _parsed(text)
     first = known.first
     columns = {
         name: Interval(*column.interval) if column.interval and column.varies else None
         for name, column in known.settings.items()
     }
     results = tags.columns(known.metrics, tested=known.tested)
-    began = _began(carrier)
     summary = experiment(columns, results, first, began)
-    content = version_record(began) + framed(0, SUMMARY, summary, began)
-    path = carrier / EVENTS
-    if not path.is_file() or path.read_bytes() != content:
-        atomic.write_atomic(path, content)
+    return version_record(began) + framed(0, SUMMARY, summary, began)
 
 
 def _began(folder: Path) -> float:
     """When a run began, by its event files' names; TensorBoard takes it from the first event it reads."""
-    times = [path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*")]
+    times = [name.split(".")[3] for name in os.listdir(folder) if name.startswith("events.out.tfevents.")]
     return float(min((int(seconds) for seconds in times if seconds.isdigit()), default=0))

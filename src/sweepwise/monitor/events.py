@@ -40,7 +40,7 @@ _MOMENTS = struct.Struct("<" + 5 * "Bd")  # HistogramProto: fields 1 to 5, doubl
 
 
 class EventFile:
-    """A new event file in the folder of a run; see `AppendedFile` for when its records reach the disk.
+    """A new event file in the folder of a run; see `AppendedFile` for when its records are in it.
 
     Args:
         folder: The run's folder, made if missing.
@@ -131,8 +131,8 @@ class EventFile:
         self._file.flush()
 
     def mark(self) -> dict[str, int]:
-        """Sync everything that was written to the disk; returns the file's size in bytes, by its name."""
-        self._file.flush(sync=True)
+        """Append everything that was written; returns the file's size in bytes, by its name."""
+        self._file.flush()
         return {self.path.name: self._file.size}
 
     def close(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -51,12 +50,12 @@ class Columns:
         for run in runs:
             for name, value in run.items():
                 found[name] = _with_value(found.get(name), value)
-        often = Counter(name for run in runs for name in run)
+        everywhere = set(self.settings or found).intersection(*runs)
         for name, column in found.items():
-            missed = often[name] < len(runs) or (bool(self.settings) and name not in self.settings)
+            varies = column.varies or name not in everywhere
             asked = column.given or name in given
-            if (missed, asked) != (False, column.given):
-                found[name] = replace(column, varies=column.varies or missed, given=asked)
+            if (varies, asked) != (column.varies, column.given):
+                found[name] = replace(column, varies=varies, given=asked)
         return replace(self, settings=found)
 
     @property
@@ -79,7 +78,10 @@ def _with_value(before: Column | None, value: Hparam) -> Column:
     own = (float(value), float(value)) if number else None
     if before is None:
         return Column(value, interval=own)
-    if repr(before.value) == repr(value):  # NaN is NaN, and 1 is not True
+    known = before.value
+    if type(known) is type(value) is str and known == value:
+        return before
+    if repr(known) == repr(value):  # NaN is NaN, and 1 is not True
         return before
     both = before.interval and own and (min(before.interval[0], own[0]), max(before.interval[1], own[1]))
     return replace(before, varies=True, interval=both or None)

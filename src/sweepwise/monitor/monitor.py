@@ -25,7 +25,7 @@ from sweepwise.monitor.histogram import histograms
 from sweepwise.monitor.hparams import Hparam
 from sweepwise.monitor.picture import drawable, examples, matrix
 from sweepwise.store.folders import LINES
-from sweepwise.store.record import jsonable
+from sweepwise.store.strict_json import jsonable
 
 _STRICT = json.JSONEncoder(allow_nan=False).encode
 START: Mapping[str, Any] = {"step": 0, "log": {}}  # of a run that starts
@@ -41,6 +41,7 @@ class Monitor:
             ratios; 0: never.
         histograms_every: steps between two logs of all weights, gradients and activations; 0: never.
         tensorboard: whether to write an event file. metrics.jsonl is written in any case.
+        texts: whether the event file has config, overrides and environment, for the Text tab.
         graph: whether to write the structure of the model, before the training.
         images: how many training examples to show, if they are images of 1 or 3 channels, or signals
             (channels, length); 0: none.
@@ -57,6 +58,7 @@ class Monitor:
         scalars_every: Annotated[int, Range(0)] = 20,
         histograms_every: Annotated[int, Range(0)] = 50,
         tensorboard: bool = True,
+        texts: bool = True,
         graph: bool = True,
         images: Annotated[int, Range(0, 64)] = 16,
         confusion: bool = True,
@@ -71,6 +73,7 @@ class Monitor:
         truncate_events(folder, begin["log"], self._events.path)
         earlier = (folder / name for name in begin["log"])
         self._sizes = {path.name: path.stat().st_size for path in earlier if path.exists()}
+        self._texts = texts
         self._graph = graph and tensorboard
         self._images = images * tensorboard
         self._confusion = confusion and tensorboard
@@ -151,7 +154,7 @@ class Monitor:
             given: the settings that were asked for: they come first in the HParams tab, if they vary.
             tested: whether there is a test part.
         """
-        for tag, text in texts.items():
+        for tag, text in texts.items() if self._texts else ():
             self._events.text(tag, text)
         self._events.hparams(hparams)
         self._events.hparams_tab(hparams, given, keys, tested)
@@ -173,8 +176,8 @@ class Monitor:
             self._events.image("inputs/examples", picture, description=labels)
 
     def mark(self) -> dict[str, int]:
-        """Syncs both files to the disk; returns their sizes, and those of earlier attempts, in bytes."""
-        self._lines.flush(sync=True)
+        """Appends to both files; returns their sizes, and those of earlier attempts, in bytes."""
+        self._lines.flush()
         self._sizes |= {LINES: self._lines.size} | self._events.mark()
         return dict(self._sizes)
 
@@ -210,12 +213,17 @@ class Monitor:
                 curve = precision_recall(share, labels == label)
                 self._events.curve(f"pr/class_{label}", curve, step, "best weights, validation part")
 
-    def close(self, status: str) -> None:
-        """Writes the run's final status, unless it may go on from here, and closes both files."""
+    def close(self, status: str) -> list[Path]:
+        """Writes the run's final status, unless it may go on from here, and closes both files.
+
+        Returns:
+            The files, for the caller to bring to the disk.
+        """
         if status not in ("interrupted", "pruned"):
             self._events.hparams_end("SUCCESS" if status in ("finished", "stopped early") else "FAILURE")
         self._events.close()
         self._lines.close()
+        return [path for path in (self._lines.path, self._events.path) if path and path.exists()]
 
 
 def _numbers(scalars: Mapping[str, Tensor]) -> dict[str, float]:

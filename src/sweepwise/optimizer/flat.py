@@ -16,6 +16,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from sweepwise.config.calling import Kind, default_of, takes
+
 Step = Callable[[float, Sequence[Tensor]], None]
 Gathering = Callable[[Tensor, int], Tensor]
 
@@ -238,8 +240,8 @@ def _on_device_of(value: Any, tensor: Tensor) -> bool:
 
 def _decay_of(build: functools.partial[torch.optim.Optimizer]) -> float:
     """The weight decay that is bound, else the default of the class; 0 if it has none."""
-    parameter = inspect.signature(build).parameters.get("weight_decay")
-    return 0.0 if parameter is None else parameter.default
+    default = default_of(build, "weight_decay")
+    return 0.0 if default is Kind.empty else default
 
 
 def _refuse_unsuited(kind: Callable[..., Any]) -> None:
@@ -249,7 +251,7 @@ def _refuse_unsuited(kind: Callable[..., Any]) -> None:
             f"and not the function {getattr(kind, '__name__', kind)}"
         )
     step = inspect.unwrap(kind.step)  # type: ignore[attr-defined]
-    closure = inspect.signature(step).parameters.get("closure")
+    closure = takes(step).get("closure")
     if closure is not None and closure.default is closure.empty:
         reason = "must not need a closure, which evaluates the loss again within a step"
     elif kind is torch.optim.SparseAdam:
@@ -327,17 +329,22 @@ def _build_light(
     A pickle or copy of it keeps all attributes, which torch's would leave out.
     """
     cls: type = build.func  # type: ignore[assignment]
+    options = dict(build.keywords)
+    excluding = options.get("foreach") or options.get("differentiable")  # torch takes one of the three
+    if "fused" in takes(cls) and not excluding:
+        options.setdefault("fused", True)
+    return _light(cls)(groups, **options)
+
+
+@functools.cache
+def _light(cls: type) -> Callable[..., torch.optim.Optimizer]:
+    """The class that `_build_light` builds in place of one of torch's."""
     own = {
         "add_param_group": inspect.unwrap(torch.optim.Optimizer.add_param_group),
         "__getstate__": lambda self: dict(vars(self)),
         "__module__": cls.__module__,
     }
-    light = type(cls.__name__, (cls,), own)
-    options = dict(build.keywords)
-    excluding = options.get("foreach") or options.get("differentiable")  # torch takes one of the three
-    if "fused" in inspect.signature(cls).parameters and not excluding:
-        options.setdefault("fused", True)
-    return light(groups, **options)
+    return type(cls.__name__, (cls,), own)
 
 
 def _fused_adam(optimizer: torch.optim.Optimizer, shapes: Sequence[torch.Size]) -> list[Step]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,8 +13,8 @@ from sweepwise.data.preparation import Preparation
 from sweepwise.errors import UsageError
 from sweepwise.learner import Precision
 from sweepwise.parts import Parts
+from sweepwise.store import record
 from sweepwise.store.folders import RECORD
-from sweepwise.system.atomic import write_atomic
 
 PREDICTION = "prediction.json"
 GROUPS = ("model", "regularizer")  # of the config, by which a network is built
@@ -25,7 +26,7 @@ class Computing:
 
     Attributes:
         config: the groups of the run's config by which the network is built; None: it was built in Python.
-        init_seed: with which it is built.
+        init_seed: with which it is built; of the record.
         device: its kind, such as 'cpu' or 'cuda'.
         threads: of the CPU.
         precision: of the forward pass.
@@ -67,38 +68,42 @@ class Kept:
     computing: Computing
 
 
-def keep(folder: Path, parts: Parts, config: Mapping[str, Any] | None = None) -> None:
-    """Writes what a prediction needs into a run's folder; nothing where `split` has not made the data.
+def prediction(parts: Parts, config: Mapping[str, Any] | None = None) -> bytes | None:
+    """The content of `prediction.json`; None where `split` has not made the data.
+
+    Runs that differ in seeds have the same; the seed of the network stands in the record.
 
     Args:
-        folder: the run's.
-        parts: its parts.
+        parts: of the run.
         config: its config; None: it was built in Python.
-
-    Raises:
-        OSError: it cannot be written.
     """
     if parts.data.preparation is None:
-        return
+        return None
     settings = parts.settings
-    computing = Computing(
-        config=None if config is None else {group: config[group] for group in GROUPS},
-        init_seed=parts.seeds.init,
-        device=parts.data.train.y.device.type,
-        threads=settings.threads,
-        precision=settings.precision,
-        average=settings.ema > 0,
-        gradients=parts.learner.forward.needs_gradients,
-        deterministic=parts.seeds.deterministic,
+    network = {
+        "config": None if config is None else {group: config[group] for group in GROUPS},
+        "device": parts.data.train.y.device.type,
+        "threads": settings.threads,
+        "precision": settings.precision,
+        "average": settings.ema > 0,
+        "gradients": parts.learner.forward.needs_gradients,
+        "deterministic": parts.seeds.deterministic,
+    }
+    text = "{\n" + _prepared(parts.data.preparation) + ",\n" + _lines({"network": network}) + "\n}\n"
+    return text.encode("utf-8", "surrogatepass")
+
+
+@functools.lru_cache(maxsize=1)  # runs of a group share their data
+def _prepared(preparation: Preparation) -> str:
+    return _lines(preparation.fields())
+
+
+def _lines(fields: Mapping[str, Any]) -> str:
+    """A line a key: without indent, json's encoder is ten times as fast."""
+    return ",\n".join(
+        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+        for key, value in fields.items()
     )
-    fields = parts.data.preparation.fields() | {"network": asdict(computing)}
-    # A line a key: without indent, json's encoder is ten times as fast.
-    lines = (
-        f"{json.dumps(key)}: {json.dumps(v, ensure_ascii=False, allow_nan=False)}"
-        for key, v in fields.items()
-    )
-    text = "{\n" + ",\n".join(lines) + "\n}\n"
-    write_atomic(folder / PREDICTION, text.encode("utf-8", "surrogatepass"))
 
 
 def read(folder: Path) -> Kept:
@@ -125,6 +130,18 @@ def read(folder: Path) -> Kept:
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError([f"{path}: cannot be read ({error})"]) from error
     try:
-        return Kept(Preparation.of_fields(fields), Computing(**fields["network"]))
+        network = fields["network"]
+        if "init_seed" not in network:  # a run of an earlier version has it there
+            network = network | {"init_seed": _init_seed(folder)}
+        return Kept(Preparation.of_fields(fields), Computing(**network))
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UsageError([f"{path}: is damaged, or of another version ({error})"]) from error
+
+
+def _init_seed(folder: Path) -> Any:
+    """The seed of a run's network, by its record."""
+    try:
+        return record.read(folder)["init_seed"]
+    except (OSError, KeyError) as error:
+        why = f"{RECORD} has no init_seed" if isinstance(error, KeyError) else error
+        raise UsageError([f"{folder}: the seed of its network is not known ({why})"]) from error

@@ -22,7 +22,7 @@ from sweepwise.learner.untrained import Untrained
 from sweepwise.parts import build_part
 from sweepwise.predict.kept import Computing
 from sweepwise.regularizer import Regularizer
-from sweepwise.seed import same_generators_after
+from sweepwise.seed import same_generators_after, seed_torch
 
 CPU = torch.device("cpu")
 
@@ -59,7 +59,7 @@ def build_network(
         model, regularizers = _bound(computing.config)
     try:
         with same_generators_after(CPU):
-            torch.manual_seed(computing.init_seed)
+            seed_torch(computing.init_seed)
             if isinstance(model, nn.Module):
                 network = copy.deepcopy(model).to(CPU)
             else:

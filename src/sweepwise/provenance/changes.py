@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sweepwise.errors import Failure
-from sweepwise.provenance import sources
+from sweepwise.provenance import hashes, sources
 from sweepwise.provenance.environment import PACKAGES, versions
 from sweepwise.store import record
 from sweepwise.store.request import Request
@@ -29,6 +29,7 @@ COMPARED = {
     "variables": "variables",
 }
 NAMED = 8  # differences that a message names
+UNNAMED = "the code, in files that are not known"
 
 
 class Changed(Failure):
@@ -52,12 +53,20 @@ class Differences:
     machine: tuple[str, ...] = ()
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
-    """What differs between a run's record and this process.
+def differences(
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    folder: Path | None = None,
+    other: Path | None = None,
+) -> Differences:
+    """What differs between a run's record and this process, or another record.
 
     Args:
         before: the record: `code`, `inputs` and `environment`, where it has them.
-        now: the same keys for this process; a key that is missing is not compared.
+        now: the same keys for this process, with the hashes of the files as its `code`, or another record; a
+            key that is missing is not compared.
+        folder: of the run whose record `before` is: there the files are looked up if the code differs.
+        other: of that of `now`, if it is a record.
     """
     was, is_now = before.get("environment", {}), now.get("environment", {})
     versions = [name for name in ("python", *PACKAGES, "sweepwise") if name in is_now]
@@ -67,7 +76,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Difference
         return [name for name in names if name in was and was[name] != is_now[name]]
 
     return Differences(
-        code=_changed_files(before.get("code"), now.get("code")),
+        code=_changed_code(before.get("code"), now.get("code"), folder, other),
         inputs=_changed_files(before.get("inputs"), now.get("inputs")),
         versions=tuple(
             f"{name} {_value_text(was[name])} -> {_value_text(is_now[name])}" for name in changed(versions)
@@ -78,6 +87,18 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Difference
             for line in _changed_lines(COMPARED[name], was[name], is_now[name])
         ),
     )
+
+
+def _changed_code(
+    before: str | Mapping[str, str] | None,
+    now: str | Mapping[str, str] | None,
+    folder: Path | None,
+    other: Path | None,
+) -> tuple[str, ...]:
+    if before is None or now is None or hashes.digest(before) == hashes.digest(now):
+        return ()
+    tables = hashes.table(before, folder), hashes.table(now, other)
+    return (UNNAMED,) if None in tables else _changed_files(*tables)
 
 
 def _changed_files(before: Mapping[str, str] | None, now: Mapping[str, str] | None) -> tuple[str, ...]:
@@ -135,11 +156,11 @@ def already_ended(request: Request, folder: Path | None = None) -> dict[str, Any
         return None
     folder = folder or request.folder
     known = record.read(folder)
-    if not known or (not ended(known) and current_status(folder) == "running"):
+    if not known or (not ended(known) and current_status(folder, known) == "running"):
         return None
     code, inputs = sources.code(request.targets), sources.inputs(request.config)
     # What is known without torch: of the environment the versions, which a run that goes on only notes.
-    differs = differences(known, {"code": code, "inputs": inputs, "environment": versions()})
+    differs = differences(known, {"code": code, "inputs": inputs, "environment": versions()}, folder)
     others = differs.versions if settled(known, request.config) else ()
     refuse_changed(folder, known, request, [*differs.code, *differs.inputs, *others])
     return known if settled(known, request.config) else None

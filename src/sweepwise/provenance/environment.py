@@ -70,9 +70,7 @@ def machine() -> dict[str, Any]:
         "gpus": [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for gpu in gpus],
         "cuda": torch.version.cuda if cuda else None,
         "cudnn": torch.backends.cudnn.version() if cuda else None,
-        "variables": {
-            name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)
-        },
+        "variables": {name: os.environ[name] for name in sorted(os.environ) if name.startswith(VARIABLES)},
     }
 
 
@@ -101,6 +99,7 @@ def job(known: Mapping[str, Any]) -> str:
     return array or next((places[name] for name in JOBS if name in places), "")
 
 
+@functools.cache
 def _cpu() -> str:
     """The processor's name."""
     try:

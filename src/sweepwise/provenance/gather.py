@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sweepwise.provenance.environment import current_environment
+from sweepwise.provenance.hashes import Hashes
 from sweepwise.provenance.origin import diff
 from sweepwise.provenance.sources import code, inputs
 from sweepwise.store.request import Request
@@ -17,20 +18,20 @@ class Provenance:
     """What produces a run.
 
     Attributes:
-        code: the hash of each source file, see `sources.code`.
+        code: the hash of each source file, see `sources.code`; the record has the hash of them all.
         inputs: size and hash of each file that the config names, see `sources.inputs`.
         environment: versions, hardware and git's commit, see `environment.current_environment`.
         diff: uncommitted changes of the code, for `git apply`.
     """
 
-    code: Mapping[str, str]
+    code: Hashes
     inputs: Mapping[str, str]
     environment: Mapping[str, Any]
     diff: str
 
     def fields(self) -> dict[str, Any]:
         """The fields of `record.json` that `changes.differences` compares; the diff has a file of its own."""
-        return {"code": self.code, "inputs": self.inputs, "environment": self.environment}
+        return {"code": self.code.digest, "inputs": self.inputs, "environment": self.environment}
 
 
 def gather(request: Request, settings: Mapping[str, Any]) -> Provenance:
@@ -41,9 +42,10 @@ def gather(request: Request, settings: Mapping[str, Any]) -> Provenance:
         settings: what else can change the last bits of its results, such as whether it is trained in a group;
             part of the environment.
     """
+    targets = request.targets
     return Provenance(
-        code=code(request.targets),
+        code=code(targets),
         inputs=inputs(request.config),
-        environment=current_environment(request.targets) | dict(settings),
-        diff=diff(request.targets),
+        environment=current_environment(targets) | dict(settings),
+        diff=diff(targets),
     )

@@ -51,7 +51,7 @@ def _checkout(folder: Path) -> tuple[str, Path, Path] | None:
     if answer is None:
         return None
     commit, top, index = os.fsdecode(answer).splitlines()
-    return commit, Path(top), folder / index
+    return commit, Path(top), (folder / index).resolve()  # git tells it relative to the folder
 
 
 @functools.cache

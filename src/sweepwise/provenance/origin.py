@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from sweepwise.provenance.sources import code_folders
 ORIGIN = "origin.json"  # beside a copy of the code: what git knew of it when it was copied
 
 
-def code_origin(targets: Iterable[str] = ()) -> dict[str, Any]:
+def code_origin(targets: Iterable[str] = ()) -> Mapping[str, Any]:
     """What git knows of the code that runs; for a copy of the code, what git knew when it was made.
+
+    It is found out once in a process, as loaded code stays the same.
 
     Args:
         targets: a config's `_target_`s.
@@ -24,16 +27,24 @@ def code_origin(targets: Iterable[str] = ()) -> dict[str, Any]:
         `git_commit` of sweepwise, `git_commits` of the targets' packages, whether all is `git_clean`, and
         the `diff`.
     """
-    homes = code_folders(targets)
-    ours, *others = homes
-    copied = homes[ours].parent / ORIGIN
+    script = Path(sys.argv[0])
+    started = script.resolve() if script.suffix == ".py" and script.is_file() else None
+    return _origin(tuple(code_folders(targets).items()), started)
+
+
+@functools.cache
+def _origin(homes: tuple[tuple[str, Path], ...], script: Path | None) -> Mapping[str, Any]:
+    """As `code_origin`, of packages by name and folder, ours first, and of the script that was started."""
+    (_, ours), *others = homes
+    folders = [folder for _, folder in homes]
+    copied = ours.parent / ORIGIN
     if copied.is_file():
         return dict(json.loads(copied.read_bytes()))
     return {
-        "git_commit": git.commit(homes[ours]),
-        "git_commits": {name: git.commit(homes[name]) for name in others},
-        "git_clean": git.is_clean(homes.values()),
-        "diff": _diff(homes.values()),
+        "git_commit": git.commit(ours),
+        "git_commits": {name: git.commit(folder) for name, folder in others},
+        "git_clean": git.is_clean(folders),
+        "diff": git.diff([*folders, *([script] if script else [])]),
     }
 
 
@@ -47,9 +58,3 @@ def diff(targets: Iterable[str] = ()) -> str:
         Text for `git apply`, at most 5 MiB of a checkout; '' if there is none, or no git.
     """
     return str(code_origin(targets)["diff"])
-
-
-def _diff(homes: Iterable[Path]) -> str:
-    script = Path(sys.argv[0])
-    started = [script.resolve()] if script.suffix == ".py" and script.is_file() else []
-    return git.diff([*homes, *started])

@@ -7,15 +7,22 @@ import hashlib
 import importlib.util
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from sweepwise.provenance.hashes import Hashes
 from sweepwise.store.request import NOT_IDENTITY
+from sweepwise.system import cache
 
+HOME = Path(__file__).resolve().parents[1]  # of sweepwise
 WHOLE_BYTES = 64 * 2**20  # a user's file up to this size is read as a whole, a larger one in samples
 SAMPLE_BYTES = 2**16
 SAMPLES = 64
+KEPT = "code"  # what is remembered of our own files
+SETTLED_NS = 2 * 10**9
+_told: dict[Path, tuple[tuple[int, ...], str]] = {}  # of user's files, by which they were unchanged
 # The modules that train a run; what they import can change it, and so can what a config names.
 ROOTS = frozenset({"sweepwise.run.single", "sweepwise.run.group"})
 IMPORT = re.compile(
@@ -26,7 +33,7 @@ IMPORT = re.compile(
 FOR_TYPES = re.compile(r"^if TYPE_CHECKING:\n(?:[ \t]+[^\n]*\n|\n)+", re.MULTILINE)  # is never executed
 
 
-def code(targets: Iterable[str]) -> dict[str, str]:
+def code(targets: Iterable[str]) -> Hashes:
     """The source files that can change a run, with their hashes.
 
     Of sweepwise those that a run can reach: what trains it and what the targets name, with all that they
@@ -43,14 +50,37 @@ def code(targets: Iterable[str]) -> dict[str, str]:
     Returns:
         The first 16 hex digits of the sha256 by path from the package on: 'sweepwise/trainer/loop.py'.
     """
-    hashes: dict[str, str] = {}
-    homes = code_folders(targets)
-    for home in list(homes.values())[1:]:
-        hashes |= _hashes(home)
-    ours = homes["sweepwise"]
+    targets = list(targets)
     roots = {*ROOTS, *(target.rpartition(".")[0] for target in targets if target.startswith("sweepwise."))}
-    hashes |= {name: _hash(ours.parent / name) for name in reachable(ours, frozenset(roots))}
-    return dict(sorted(hashes.items()))
+    return _code(tuple(code_folders(targets).values()), frozenset(roots))
+
+
+@functools.cache
+def _code(homes: tuple[Path, ...], roots: frozenset[str]) -> Hashes:
+    """The hashes of what modules of sweepwise reach, whose folder comes first, and of all other folders."""
+    ours, *others = homes
+    hashes: dict[str, str] = {}
+    for home in others:
+        hashes |= _hashes(home)
+    hashes |= _reached(ours, roots)
+    return Hashes(sorted(hashes.items()))
+
+
+def _reached(home: Path, roots: frozenset[str]) -> Mapping[str, str]:
+    """The hashes of the files that modules of a package reach; kept while no file of it has changed.
+
+    Nothing is kept of files that were changed a moment ago: a second change might leave all their times.
+    """
+    stats = [(path, os.stat(path)) for path in sorted(_sources(home))]
+    versions = [(path, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns) for path, at in stats]
+    question = [sorted(roots), versions]
+    if known := cache.recall(KEPT, question):
+        return dict(known)
+    hashes = {name: _hash(home.parent / name) for name in reachable(home, roots)}
+    changed = max((max(at.st_mtime_ns, at.st_ctime_ns) for _, at in stats), default=0)
+    if time.time_ns() - changed > SETTLED_NS:
+        cache.keep(KEPT, question, sorted(hashes.items()))
+    return hashes
 
 
 def code_folders(targets: Iterable[str]) -> dict[str, Path]:
@@ -58,7 +88,7 @@ def code_folders(targets: Iterable[str]) -> dict[str, Path]:
 
     Imports none of them.
     """
-    folders = {"sweepwise": Path(__file__).resolve().parents[1]}
+    folders = {"sweepwise": HOME}
     for root in sorted({target.split(".")[0] for target in targets} - {"torch", "sweepwise"}):
         try:
             spec = importlib.util.find_spec(root)
@@ -79,9 +109,7 @@ def reachable(home: Path, roots: frozenset[str]) -> frozenset[str]:
         home: the folder of sweepwise, or of a copy.
         roots: names of modules.
     """
-    files = {
-        _module(name): name for path in _sources(home) if (name := str(path)[len(str(home.parent)) + 1 :])
-    }
+    files = {_module(name): name for path in _sources(home) if (name := path[len(str(home.parent)) + 1 :])}
     seen: set[str] = set()
     left = set(roots)
     while left:
@@ -109,17 +137,19 @@ def _imported(text: str) -> Iterator[str]:
             )
 
 
-def _sources(home: Path) -> Iterator[Path]:
+def _sources(home: Path) -> Iterator[str]:
+    """The paths of source files; as texts, since objects for them would cost more than reading them."""
     if home.is_file():
-        yield home
+        yield str(home)
     for folder, folders, names in os.walk(home):
         folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
-        yield from (Path(folder, name) for name in names if name.endswith(".py"))
+        yield from (os.path.join(folder, name) for name in names if name.endswith(".py"))
 
 
 @functools.cache
 def _hashes(home: Path) -> Mapping[str, str]:
-    return {path.relative_to(home.parent).as_posix(): _hash.__wrapped__(path) for path in _sources(home)}
+    paths = map(Path, _sources(home))
+    return {path.relative_to(home.parent).as_posix(): _hash.__wrapped__(path) for path in paths}
 
 
 @functools.cache
@@ -142,16 +172,35 @@ def inputs(config: Mapping[str, Any]) -> dict[str, str]:
 
 def _named(node: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     for key, value in node.items():
+        text = isinstance(value, str)
+        if not (text or isinstance(value, Mapping)):
+            continue
         path = f"{above}{key}"
         if path in NOT_IDENTITY or key == "_target_":
             continue
-        if isinstance(value, Mapping):
+        if not text:
             yield from _named(value, f"{path}.")
-        elif isinstance(value, str) and "\0" not in value and os.path.isfile(value):
+        elif "\0" not in value and os.path.isfile(value):
             yield path, value
 
 
 def _content(path: Path) -> str:
+    """What is told of a file's content; that of an unchanged file is not read again for each run of a sweep.
+
+    A file counts as unchanged by its times, if these had been over for a while when it was read: another
+    change within the same tick of the clock would not show in them.
+    """
+    now, status = time.time_ns(), path.stat()
+    mark = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if (known := _told.get(path)) and known[0] == mark:
+        return known[1]
+    told = _read(path)
+    if now - max(status.st_mtime_ns, status.st_ctime_ns) > SETTLED_NS:
+        _told[path] = mark, told
+    return told
+
+
+def _read(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size

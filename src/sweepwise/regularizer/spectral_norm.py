@@ -11,6 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from sweepwise.config.ranges import Range
 from sweepwise.regularizer.base import Regularizer
+from sweepwise.seed import seed_torch
 
 _START = 0  # seed of the initial singular vectors, the same for every run
 
@@ -64,7 +65,7 @@ class SpectralNorm(Regularizer):
             )
         devices = {p.device.index for p in model.parameters() if p.is_cuda}
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(_START)
+            seed_torch(_START)
             for layer in layers.values():
                 spectral_norm(layer, n_power_iterations=self._iterations)
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 from sweepwise.errors import UsageError
+from sweepwise.provenance import hashes
 from sweepwise.results import notes, varying
 from sweepwise.results.languages import Both, chinese
 from sweepwise.results.run_folder import SPLIT, shown
@@ -121,9 +122,13 @@ def notes_of(rows: Sequence[Row], varies: varying.Varying) -> tuple[Both, ...]:
 
 def _changed_files(rows: Sequence[Row]) -> list[str]:
     """Files of code that were not the same in all runs which use them; other options use other files."""
+    tables: dict[str, Mapping[str, str] | None] = {}
+    for row in rows:
+        code = row.run.known.get("code")
+        if code is not None and tables.get(digest := hashes.digest(code)) is None:
+            tables[digest] = hashes.table(code, row.folder)
     known: dict[str, set[str]] = {}
-    codes = [row.run.known.get("code") for row in rows]
-    for code in {id(code): code for code in codes}.values():  # runs of the same code share it
-        for name, digest in code.items() if isinstance(code, Mapping) else ():
-            known.setdefault(str(name), set()).add(str(digest))
-    return sorted(name for name, digests in known.items() if len(digests) > 1)
+    for table in tables.values() if len(tables) > 1 else ():
+        for name, of_file in (table or {}).items():
+            known.setdefault(name, set()).add(of_file)
+    return sorted(name for name, found in known.items() if len(found) > 1)

@@ -11,12 +11,14 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 import yaml
 
+from sweepwise.provenance.hashes import Hashes
 from sweepwise.store import record
 from sweepwise.store.folders import LINES, MEAN, RECORD
-from sweepwise.store.request import NOT_IDENTITY, keys
+from sweepwise.store.request import NOT_IDENTITY, identity, keys
 from sweepwise.store.status import current_status
 
 CONFIG = "config.yaml"
@@ -63,24 +65,51 @@ class RunFolder:
 
 def folders(home: Path) -> Iterator[Path]:
     """The folders that hold a record: `home` or any below it whose name does not begin with a dot."""
-    if (home / RECORD).is_file():
+    if os.path.isfile(home / RECORD):
         yield home
         return
     try:
-        names = sorted(name for name in os.listdir(home) if not name.startswith(".") and name != MEAN)
-        below = [home / name for name in names if (home / name).is_dir()]
+        with os.scandir(home) as entries:
+            names = sorted(
+                entry.name
+                for entry in entries
+                if entry.name[0] != "." and entry.name != MEAN and entry.is_dir()
+            )
     except OSError:
         return
-    for path in below:
-        yield from folders(path)
+    for name in names:
+        yield from folders(home / name)
 
 
 def read(folder: Path) -> RunFolder:
-    """Reads a run, which may be in training.
+    """Reads a run, which may be in training; what somebody still holds is not read again if it is the same.
 
     Raises:
-        Unreadable: record or config is missing, damaged or not whole.
+        Unreadable: record or config is missing, damaged, not whole, or not what the run was trained with.
     """
+    version = _version(folder)
+    run = _held.get(version)
+    if run is None:
+        run = _read(folder)
+        if version and run.known["status"] != "running":  # whether that is so, another file tells
+            _held[version] = run
+    return run
+
+
+_held: WeakValueDictionary[object, RunFolder] = WeakValueDictionary()
+
+
+def _version(folder: Path) -> object:
+    """What another record or config of a run would change; None without them."""
+    try:
+        stats = [os.stat(f"{folder}/{name}") for name in (RECORD, CONFIG)]
+    except OSError:
+        return None
+    times = [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for one in stats]
+    return folder, *times
+
+
+def _read(folder: Path) -> RunFolder:
     try:
         known = record.read(folder)
         text = (folder / CONFIG).read_text()
@@ -94,7 +123,10 @@ def read(folder: Path) -> RunFolder:
         raise Unreadable(f"{folder / CONFIG} is damaged ({str(error).splitlines()[0]})") from error
     if not known:
         raise Unreadable(f"{folder / RECORD} is missing")
-    if isinstance(known.get("code"), dict):
+    if known.get("id") and not record.from_python(known) and identity(config) != known["id"]:
+        way_out = "restore it, or train the run again with fresh=true"
+        raise Unreadable(f"{folder / CONFIG} was changed after the training; {way_out}")
+    if isinstance(known.get("code"), dict):  # of an earlier version
         known["code"] = _once(tuple(known["code"].items()))
     overrides = known.get("overrides")
     overrides = [str(text) for text in overrides] if isinstance(overrides, list) else []
@@ -111,7 +143,7 @@ def read(folder: Path) -> RunFolder:
         settings,
         frozenset(keys(overrides)),
         known,
-        current_status(folder) if status == "running" else status,
+        current_status(folder, known) if status == "running" else status,
         targets,
         frozenset(targets.keys() - chosen.keys()),
         config,
@@ -139,9 +171,9 @@ def named_alike(runs: Sequence[RunFolder]) -> list[RunFolder]:
 
 
 @lru_cache(maxsize=256)
-def _once(items: tuple[tuple[str, Any], ...]) -> Mapping[str, Any]:
-    """One mapping for all runs that have the same; a record's files of code are half of it."""
-    return dict(items)
+def _once(items: tuple[tuple[str, str], ...]) -> Hashes:
+    """One table for all runs that have the same; it is most of such a record."""
+    return Hashes(items)
 
 
 def _texts(found: Any) -> dict[str, str]:

@@ -42,7 +42,7 @@ def differing(one: RunFolder, other: RunFolder) -> list[Passage]:
     seeds = [key for key in settings if is_replicate(key)]
     passages += _each("config", [_two(key, one, other) for key in settings if key not in seeds])
     passages += _each("seeds", [_two(key, one, other) for key in seeds])
-    found = differences(one.known, other.known)
+    found = differences(one.known, other.known, one.folder, other.folder)
     passages += _each("code", _named(found.code))
     data = list(found.inputs)
     if one.known.get("data_sha256") != other.known.get("data_sha256"):
@@ -68,7 +68,7 @@ def _named(files: tuple[str, ...]) -> list[str]:
 def _ways(one: RunFolder, other: RunFolder) -> Iterator[str]:
     """In which ways they were trained that change roundings."""
     ways = [_mapping(run.known.get("environment")) for run in (one, other)]
-    for key, name in {"fused": "in a fused group", "processes": "processes", "threads": "threads"}.items():
+    for key, name in {"fused": "rounded as in a group", "processes": "processes", "threads": "threads"}.items():
         first, second = (way.get(key) for way in ways)
         if first != second:
             yield f"{name} {shown(first)} -> {shown(second)}"

@@ -1,5 +1,6 @@
 """How a run's settings are written down: as YAML, and for TensorBoard's Text and HParams tabs."""
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,9 +48,35 @@ _Dumper.add_representer(str, OmegaConfDumper.str_representer)
 
 
 def config_text(config: Mapping[str, Any]) -> str:
-    """A config of plain values as YAML, exactly as OmegaConf.to_yaml would write it."""
+    """A config of plain values as YAML, exactly as OmegaConf.to_yaml would write it.
+
+    Its text is that of its groups, one after the other, and runs of a sweep share most of these.
+    """
+    return "".join(_entry_text(_Entry(key, value)) for key, value in config.items()) or "{}\n"
+
+
+class _Entry:
+    """A key of a config with its value; equal to another one that is written in the same way."""
+
+    def __init__(self, key: str, value: Any) -> None:
+        self.key, self.value = key, value
+        self._text = repr((key, value))
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Entry) and self._text == other._text
+
+
+@functools.lru_cache(maxsize=256)
+def _entry_text(entry: _Entry) -> str:
     text: str = yaml.dump(
-        dict(config), Dumper=_Dumper, default_flow_style=False, allow_unicode=True, sort_keys=False
+        {entry.key: entry.value},
+        Dumper=_Dumper,
+        default_flow_style=False,
+        allow_unicode=True,
+        sort_keys=False,
     )
     return text
 

@@ -12,6 +12,7 @@ from sweepwise.data import Data, split
 from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.errors import UsageError
 from sweepwise.init import initialize_
+from sweepwise.learner.first_passes import Tried
 from sweepwise.optimizer import FlatOptimizer
 from sweepwise.parts import Parts, assemble, build_part, notes_on_numbers, settled_rates
 from sweepwise.run.unread_options import never_due, refuse_unread
@@ -29,13 +30,19 @@ ENVELOPES: dict[str, Callable[..., Any]] = {
 }
 
 
-def build(request: Request, world: World = SINGLE_PROCESS, shared: Data | None = None) -> Parts:
+def build(
+    request: Request,
+    world: World = SINGLE_PROCESS,
+    shared: Data | None = None,
+    tried: Tried | None = None,
+) -> Parts:
     """Builds all parts that a config chooses; writes nothing.
 
     Args:
         request: the run.
         world: the processes that train it.
         shared: its data, if they are already loaded.
+        tried: the model of a run that differs from this one in numbers only, once that is built.
 
     Raises:
         UsageError: lists every fault of the config that was found.
@@ -55,6 +62,7 @@ def build(request: Request, world: World = SINGLE_PROCESS, shared: Data | None =
         regularizers=[bound[f"regularizer.{name}"].target() for name in config["regularizer"]],
         early_stop=build_part("early_stop", bound["early_stop"].target),
         world=world,
+        tried=tried,
     )
     undrawn = parts.data.classes > 0 and not len(parts.data.validation.y)
     notes += never_due(config, parts.steps, parts.data.steps_per_epoch, undrawn=undrawn)
@@ -99,15 +107,17 @@ def bind_all(config: Mapping[str, Any]) -> dict[str, Bound]:
             nodes[f"regularizer.{name}"] = node
         else:
             faults.append(f"regularizer.{name}: has no _target_; if it is an option, add regularizer={name}")
-    bound = {
-        key: bind(key, node, faults, given=GIVEN.get(key, ()), envelope=ENVELOPES.get(key))
-        for key, node in nodes.items()
-    }
+    bound = {key: _bind_group(key, node, faults) for key, node in nodes.items()}
     if not isinstance(config["optimizer"].get("lr"), (int, float)) and not faults:
         faults.append("optimizer.lr: must be given; set it to a number, such as optimizer.lr=0.01")
     if faults:
         raise UsageError(faults)
     return bound
+
+
+def _bind_group(key: str, node: Mapping[str, Any], faults: list[str]) -> Bound:
+    """A group's target with the values of its node bound; see `bind`."""
+    return bind(key, node, faults, given=GIVEN.get(key, ()), envelope=ENVELOPES.get(key))
 
 
 def _scheduler(node: Mapping[str, Any], length: Length | None) -> dict[str, Any]:
@@ -168,6 +178,29 @@ class Noted:
         on_numbers = plain.notes(request.config)
         return replace(plain, others=[note for note in built.notes if note not in on_numbers])
 
+    @property
+    def told(self) -> tuple[int, bool, list[str]]:
+        """What `again` takes, for a run with the same config but for its seeds."""
+        return self.steps_per_epoch, self.validated, list(self.others)
+
+    @classmethod
+    def again(cls, request: Request, steps_per_epoch: int, validated: bool, others: Sequence[str]) -> "Noted":
+        """Those of a run that need not be built, as another has been that differs in its seeds only."""
+        settings = bind_all(request.config)["trainer"].target()
+        return cls(settings, steps_per_epoch, validated, others)
+
+    @staticmethod
+    def check_seeds(config: Mapping[str, Any]) -> None:
+        """Checks a run that differs from one with notes in its seeds only, and so has the same.
+
+        Raises:
+            UsageError: its seeds cannot be used.
+        """
+        faults: list[str] = []
+        _bind_group("seed", config["seed"], faults)
+        if faults:
+            raise UsageError(faults)
+
     def notes(self, config: Mapping[str, Any]) -> list[str]:
         """The notes of a run that differs in numbers of seed, init, optimizer, scheduler, regularizers only.
 
@@ -179,5 +212,6 @@ class Noted:
         early_stop = build_part("early_stop", bound["early_stop"].target)
         rates, _ = settled_rates(self.settings, self.steps_per_epoch, partial(schedule, config), early_stop)
         length = self.steps_per_epoch, self.validated
-        on_numbers = notes_on_numbers(self.settings, rates, regularizers, early_stop, *length)
+        kind = bound["optimizer"].target.func
+        on_numbers = notes_on_numbers(self.settings, rates, kind, regularizers, early_stop, *length)
         return [*self.others, *on_numbers, *refuse_unread(config)]

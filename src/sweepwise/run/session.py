@@ -1,8 +1,7 @@
 """A run whose folder is open: it starts or resumes there, and its record is written however it ends."""
 
-import contextlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,21 +17,24 @@ from sweepwise.distributed.world import SINGLE_PROCESS, World
 from sweepwise.errors import Failure, explained, reason
 from sweepwise.monitor.monitor import START, Monitor
 from sweepwise.parts import EXAMPLES, Parts
-from sweepwise.predict.kept import keep
+from sweepwise.predict.kept import PREDICTION, prediction
 from sweepwise.provenance.changes import differences, refuse_changed
 from sweepwise.provenance.gather import Provenance, gather
 from sweepwise.run.description import describe
 from sweepwise.run.follow import RESUMING
 from sweepwise.store import record
 from sweepwise.store.claim import Claim
-from sweepwise.store.folders import CHECKPOINTS, RECORD, clear
+from sweepwise.store.folders import CHECKPOINTS, CODE, DIFF, RECORD, clear
 from sweepwise.store.record import Record
 from sweepwise.store.request import Request, keys
+from sweepwise.store.shared import share
 from sweepwise.store.status import EXIT_CODES, Ended, settled
-from sweepwise.store.takeover import TakenOver
-from sweepwise.system.atomic import write_atomic
+from sweepwise.store.strict_json import rounded
+from sweepwise.system import atomic
+from sweepwise.system.atomic import Durable
 from sweepwise.system.signals import swallowed_signal
 from sweepwise.trainer import Run
+from sweepwise.trainer.ending import ending
 
 
 @dataclass
@@ -54,9 +56,27 @@ class Session:
 
 @contextmanager
 def open_session(
-    request: Request, parts: Parts, claim: Claim, world: World = SINGLE_PROCESS, *, fused: bool
+    request: Request,
+    parts: Parts,
+    claim: Claim,
+    world: World = SINGLE_PROCESS,
+    *,
+    fused: bool,
+    diagnose: Callable[[Parts], advice.Diagnosis] | None = None,
+    begin: Callable[[Durable], None] = atomic.alone,
+    end: Callable[[Durable], None] = atomic.alone,
 ) -> Iterator[Session]:
     """Opens a run's folder and brings the run to where it starts or resumes; records at the end how it ended.
+
+    Args:
+        request: the run.
+        parts: its parts.
+        claim: of its folder.
+        world: the processes that train it.
+        fused: whether it computes its steps as in a group of runs.
+        diagnose: examines how its network starts, if it starts; None: `advice.diagnose`.
+        begin: runs what writes its record at the start, now or together with those of others.
+        end: likewise, what writes all that there is to write at its end.
 
     Raises:
         Ended: the run has ended already.
@@ -67,7 +87,7 @@ def open_session(
     settings = {"fused": fused} | ({"parallel": parts.settings.parallel} if world.size > 1 else {})
     provenance = gather(request, settings)
     now = provenance.fields() | {"data_sha256": parts.data.sha256}
-    find_resume_point = partial(_resume_point, request, claim, now)
+    find_resume_point = partial(_resume_point, request, claim, now | {"code": provenance.code})
     saved, lines, changed = world.on_rank_0(RESUMING, find_resume_point, to_others=itemgetter(0))
     fields = {
         "id": request.id,
@@ -76,10 +96,11 @@ def open_session(
         "init": parts.init,
         "taken": parts.taken,
         "notes": parts.notes,
+        "init_seed": parts.seeds.init,
     }
     if not saved:
-        diagnosis = advice.diagnose(parts)
-        fields |= {"start": diagnosis.table()}
+        diagnosis = (diagnose or advice.diagnose)(parts)
+        fields |= {"start": rounded(diagnosis.table())}
         lines += advice.start_lines(diagnosis)
     fields |= now | {"not_bit_exact": changed, "parameters": parts.parameters}
     checkpoints: Checkpoints = _in_folder("checkpoint", config).target(folder)
@@ -87,17 +108,18 @@ def open_session(
     step = saved.step if saved else 0
     run = Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints, parts.pause_after)
     session = Session(run, step, lines)
-    with (
-        Record(folder, going_on=saved is not None, from_step=step, **fields) as log,
-        _recording_the_end(run, world, log, monitor, checkpoints),
-    ):
+    log = Record(folder, going_on=saved is not None, from_step=step, **fields)
+    with _recording_the_end(run, world, log, monitor, checkpoints, end):
+        share(request.home, folder / CODE, provenance.code.content)
+        if kept := prediction(parts, config):
+            share(request.home, folder / PREDICTION, kept)
         if saved:
             parts.learner.load_state_dict(0, saved.weights, saved.best, saved.state["learner"])
             run.load_state_dict(saved.state)
             del saved  # frees a whole model and its optimizer state
         else:
             _write_description(request.unpaused, parts, folder, provenance, monitor)
-        keep(folder, parts, config)
+        begin(log.begin())
         yield session
     session.ended = log.fields
 
@@ -110,7 +132,7 @@ def _resume_point(
     Args:
         request: the run.
         claim: the claim of its folder.
-        now: what produces the run now, as the fields of `record.json`.
+        now: what produces the run now, as the fields of `record.json`, but for the hashes of all files.
 
     Returns:
         The checkpoint or None, lines about it for a person, and what has changed since the run started.
@@ -126,7 +148,7 @@ def _resume_point(
         clear(inside)
         return None, lines, []
     before = record.read(inside)
-    if not before and any((inside / CHECKPOINTS).glob("step-*")):
+    if not before and any((inside / CHECKPOINTS).glob("[!.]*-*")):
         raise Failure(
             f"{folder}: has checkpoints but no {RECORD}, which says what produced them; put {RECORD} back, "
             "or use fresh=true to train again from the beginning, which replaces this folder's content"
@@ -134,13 +156,14 @@ def _resume_point(
     if not before:
         clear(inside)
         return None, [], []
-    differs = differences(before, now)
+    differs = differences(before, now, inside)
     changed = [*differs.code, *differs.inputs]
     if settled(before, request.config):
         refuse_changed(folder, before, request, [*changed, *differs.versions])
         raise Ended(folder, EXIT_CODES[before["status"]])
     changed += ["the data changed"] if before["data_sha256"] != now["data_sha256"] else []
     refuse_changed(folder, before, request, changed)
+    atomic.clear_aside(inside)
     saved = Checkpoints(inside).load()
     if saved is None:
         clear(inside)
@@ -162,8 +185,9 @@ def _write_description(
 ) -> None:
     """Writes what a run keeps to its end: config, uncommitted changes, hparams, graph and examples."""
     description = describe(request, provenance.environment)
-    write_atomic(folder / "config.yaml", description.yaml.encode())
-    write_atomic(folder / "code.diff", provenance.diff.encode())
+    if provenance.diff:
+        share(request.home, folder / DIFF, provenance.diff.encode())
+    atomic.put(folder / "config.yaml", description.yaml.encode())
     tested = len(parts.data.test.y) > 0
     given = keys(request.overrides)
     monitor.describe(description.texts, description.hparams, parts.logged, given, tested=tested)
@@ -172,9 +196,14 @@ def _write_description(
 
 @contextmanager
 def _recording_the_end(
-    run: Run, world: World, log: Record, monitor: Monitor, checkpoints: Checkpoints
+    run: Run,
+    world: World,
+    log: Record,
+    monitor: Monitor,
+    checkpoints: Checkpoints,
+    end: Callable[[Durable], None],
 ) -> Iterator[None]:
-    """Gives the run its final status, closes its files and writes its record, whether it fails or not.
+    """Gives the run its final status, and has its end brought to the disk, whether it fails or not.
 
     An error that only says that another process is gone, or that hides a signal, is replaced by that.
     """
@@ -195,9 +224,4 @@ def _recording_the_end(
             raise failure from error
         raise
     finally:
-        # After an error of the run, errors of closing are dropped: a person must see the first one.
-        dropped = contextlib.suppress(OSError, TakenOver) if sys.exception() else contextlib.nullcontext()
-        with dropped, contextlib.closing(checkpoints):  # closed in any case, since it has a thread
-            monitor.close(run.status)
-        with dropped:
-            log.end(run.status, run.reason, **run.outcome())
+        end(ending(run, log, monitor, checkpoints, failing=sys.exception() is not None))

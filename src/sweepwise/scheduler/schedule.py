@@ -8,18 +8,28 @@ whose `step` takes a metric (ReduceLROnPlateau) is stepped during training and r
 import copy
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    LinearLR,
+    LRScheduler,
+    MultiStepLR,
+    OneCycleLR,
+    PolynomialLR,
+)
 
+from sweepwise.config.calling import default_of
 from sweepwise.config.ranges import Range
 from sweepwise.scheduler.horizon import warmup_steps
 from sweepwise.scheduler.plateau import plateau_of
 
 ROUNDING = 1e-9  # relative to the base rate
+KEPT = 4  # tables of a process, as the runs of a sweep mostly share theirs
 
 
 class _RateHolder(torch.optim.Optimizer):
@@ -59,7 +69,7 @@ class Schedule:
         metric: tag of the metric for a scheduler whose `step` takes one; null: 'val/loss'.
 
     Attributes:
-        rates: (steps,) the rate of each step.
+        last_rate: of the last step, as far as it is known before the training.
         metric: see there; None: the scheduler takes none.
         plateau: the rule of a ReduceLROnPlateau; else None.
         warmup_steps: W.
@@ -120,22 +130,36 @@ class Schedule:
         mode: Any = getattr(self._torch_scheduler, "mode", "")
         if self._takes_metric and mode in ("min", "max"):
             self.mode = mode
-        if self._takes_metric:
-            rates = [self._holder.rate] * self._units
-        else:
-            rates = _run_ahead(scheduler, lr, self._units, end)
-        self.rates: NDArray[np.float64] = np.empty(steps)
-        self.rates[self.warmup_steps :] = np.repeat(rates, self._stride)[: steps - self.warmup_steps]
-        ramp = np.arange(1, self.warmup_steps + 1) / (self.warmup_steps + 1)
-        self.rates[: self.warmup_steps] = rates[0] * ramp
+        self._steps = steps
+        self._ahead = (
+            np.array([self._holder.rate])
+            if self._takes_metric
+            else _run_ahead(scheduler, lr, self._units, end)
+        )
         # torch multiplies from rate to rate, so a decay to 0 may end a rounding error below it.
-        self.rates[(self.rates < 0) & (self.rates > -ROUNDING * lr)] = 0.0
-        bad = ~(np.isfinite(self.rates) & (self.rates >= 0))
-        if bad.any():
-            step = int(bad.argmax())
+        self._ahead[(self._ahead < 0) & (self._ahead > -ROUNDING * lr)] = 0.0
+        if not (np.isfinite(self._ahead) & (self._ahead >= 0)).all():
+            step = int((~(np.isfinite(self.rates) & (self.rates >= 0))).argmax())
             raise ValueError(
                 f"scheduler: the rate {self.rates[step]:g} at step {step} must be finite and not negative"
             )
+        self.last_rate = float(self._ahead[-1])
+
+    @property
+    def varies(self) -> bool:
+        """Whether its rates differ, or may: by a metric."""
+        return self._takes_metric or self.warmup_steps > 0 or bool((self._ahead != self._ahead[0]).any())
+
+    @cached_property
+    def rates(self) -> NDArray[np.float64]:
+        """The rate of each step: (steps,)."""
+        rates, left = np.empty(self._steps), self._steps - self.warmup_steps
+        changing = np.repeat(self._ahead, self._stride)[:left]
+        rates[self.warmup_steps :][: len(changing)] = changing
+        rates[self.warmup_steps :][len(changing) :] = self._ahead[-1]
+        ramp = np.arange(1, self.warmup_steps + 1) / (self.warmup_steps + 1)
+        rates[: self.warmup_steps] = self._ahead[0] * ramp
+        return rates
 
     def observe(self, next_step: int, value: float) -> None:
         """Gives a metric to a scheduler that takes one, which may rescale the rates from `next_step` on.
@@ -175,30 +199,29 @@ class Schedule:
                 f"scheduler.warmup={self._warmup:g} never acts: it is less than half of the "
                 f"{self._steps_per_epoch} steps of an epoch; use scheduler.warmup={least:.4g} or more"
             )
-        if not self.rates.any():
+        if not self._ahead.any():
             notes.append("the rate is 0 at every step: nothing is learned")
         if self._end is not None and self._end + 1 < self._units:
             notes.append(
                 f"the schedule ends after {self._end} of {self._units} {unit}; "
-                f"the rate then stays at {self.rates[-1]:.3g}"
+                f"the rate then stays at {self.last_rate:.3g}"
             )
         if self._end is not None and self._end > self._units:
             notes.append(
                 f"the schedule is {self._end} {unit} long, the training only {self._units}: "
-                f"it ends at the rate {self.rates[-1]:.3g}"
+                f"it ends at the rate {self.last_rate:.3g}"
             )
-        settled = self.rates[self.warmup_steps :]
-        if not self._takes_metric and self._end is None and (settled == settled[0]).all():
+        settled = self._ahead[0]
+        if not self._takes_metric and self._end is None and (self._ahead == settled).all():
             ahead = _run_ahead(self._scheduler, self._lr, 10 * self._units + 1, None)
-            first = next((unit for unit, rate in enumerate(ahead) if rate != ahead[0]), None)
-            if first is not None:
+            if changed := np.flatnonzero(ahead != ahead[0]).tolist():
                 notes.append(
-                    f"the rate first changes after {first} {unit}, the training has {self._units}: "
-                    f"it stays at {settled[0]:.3g}"
+                    f"the rate first changes after {changed[0]} {unit}, the training has {self._units}: "
+                    f"it stays at {settled:.3g}"
                 )
             elif not isinstance(self._torch_scheduler, ConstantLR):
                 notes.append(
-                    f"the rate stays at {settled[0]:.3g} in all {self._units} {unit} of the training, and "
+                    f"the rate stays at {settled:.3g} in all {self._units} {unit} of the training, and "
                     "long after"
                 )
         return notes
@@ -208,8 +231,7 @@ def _attach(
     scheduler: Callable[[torch.optim.Optimizer], LRScheduler], lr: float
 ) -> tuple[LRScheduler, _RateHolder]:
     holder = _RateHolder(lr)
-    cycles = inspect.signature(scheduler).parameters.get("cycle_momentum")
-    if cycles is not None and cycles.default is True:
+    if default_of(scheduler, "cycle_momentum") is True:
         raise ValueError("scheduler.cycle_momentum=true: must be false, as a schedule sets the rate only")
     try:
         torch_scheduler = copy.deepcopy(scheduler)(holder)  # what a table needs may change with its steps
@@ -229,12 +251,56 @@ def _attach(
 
 def _run_ahead(
     scheduler: Callable[[torch.optim.Optimizer], LRScheduler], lr: float, units: int, end: int | None
-) -> list[float]:
-    """The rate of each epoch or step; constant after `end`."""
-    torch_scheduler, holder = _attach(scheduler, lr)
-    rates = [holder.rate]
-    for _ in range(min(units - 1, units if end is None else end)):
-        holder.step()
-        torch_scheduler.step()
-        rates.append(holder.rate)
-    return rates + rates[-1:] * (units - len(rates))
+) -> NDArray[np.float64]:
+    """The rates of the first epochs or steps, up to where they stay the same; constant after `end`."""
+    key = _key(scheduler, lr, units, end)
+    if key is None or key not in _kept:
+        torch_scheduler, holder = _attach(scheduler, lr)
+        least = min(
+            [units - 1, *(limit for limit in (end, _changes_until(torch_scheduler)) if limit is not None)]
+        )
+        rates = np.empty(least + 1)
+        rates[0] = holder.rate
+        for unit in range(1, least + 1):
+            holder.step()
+            torch_scheduler.step()
+            rates[unit] = holder.rate
+        if key is None:
+            return rates
+        while len(_kept) >= KEPT:
+            _kept.pop(next(iter(_kept)))
+        _kept[key] = rates
+    return _kept[key].copy()
+
+
+_kept: dict[Any, NDArray[np.float64]] = {}
+
+
+def _changes_until(scheduler: LRScheduler) -> int | None:
+    """The epoch or step after which a scheduler of torch's leaves the rate as it is; None: it may go on."""
+    if type(scheduler).__module__ != LRScheduler.__module__:  # a class of anybody's own may do otherwise
+        return None
+    if isinstance(scheduler, (ConstantLR, LinearLR, PolynomialLR)):
+        last = scheduler.total_iters
+    elif isinstance(scheduler, MultiStepLR):
+        last = max(scheduler.milestones, default=0)
+    else:
+        return None
+    return max(0, last) if isinstance(last, int) else None
+
+
+def _key(
+    scheduler: Callable[[torch.optim.Optimizer], LRScheduler], lr: float, units: int, end: int | None
+) -> Any:
+    """What decides a table of torch's schedulers, or of ours; None: more may."""
+    if not isinstance(scheduler, partial) or scheduler.args:
+        return None
+    module = getattr(scheduler.func, "__module__", "")
+    if module != "torch.optim.lr_scheduler" and not module.startswith("sweepwise.scheduler."):
+        return None
+    plain = (int, float, str, type(None))
+    for value in scheduler.keywords.values():
+        values = value if isinstance(value, (list, tuple)) else (value,)
+        if not all(isinstance(one, plain) for one in values):
+            return None
+    return scheduler.func, repr(sorted(scheduler.keywords.items())), lr, units, end

@@ -11,12 +11,12 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from sweepwise.store import folders, takeover
+from sweepwise.store import folders, listing, takeover
 from sweepwise.store.attempt import Attempt, released, signed
 from sweepwise.store.folders import LOCK
 from sweepwise.store.request import Request
@@ -86,17 +86,37 @@ class Claim:
             self._handle.close()
 
 
-def claim_run(request: Request) -> Claim:
+def claim_run(request: Request, *, probed: bool = True) -> Claim:
     """Claims a run's folder for this process. What an earlier attempt left in it stays; see `folders.clear`.
 
     The folder is looked up and made under a lock of the experiment's folder, so a run that is started in two
-    ways at once gets one folder.
+    ways at once gets one folder. The disk may get its name later, with its first checkpoint or its end.
+
+    Args:
+        request: the run.
+        probed: whether to try if there is room on the disk; of the runs of a group one is enough.
 
     Raises:
         Busy: another process holds the folder.
         OSError: the folder cannot be made, locked or written; what was made for it is gone.
     """
-    return _open_claim(request.home, request)
+    return _open_claim(request.home, request, probed=probed)
+
+
+def claim_runs(requests: Sequence[Request]) -> list[Claim]:
+    """As `claim_run` for the runs of a group, all of them or none; one of each experiment must have room."""
+    claims: dict[str, Claim] = {}
+    with contextlib.ExitStack() as undo:
+        for home in dict.fromkeys(request.home for request in requests):
+            own = [request for request in requests if request.home == home]
+            made: list[Path] = []
+            with _explained(home), _experiment_lock(home, made), listing.unchanged(home):
+                for request in own:
+                    first = request is own[0]
+                    claims[request.id] = _claimed(request, made if first else [], probed=first)
+                    undo.enter_context(claims[request.id])
+        undo.pop_all()
+    return [claims[request.id] for request in requests]
 
 
 def claim_folder(folder: Path, *, probed: bool = True) -> Claim:
@@ -115,22 +135,39 @@ def claim_folder(folder: Path, *, probed: bool = True) -> Claim:
 
 def _open_claim(home: Path, run: Request | Path, *, probed: bool = True) -> Claim:
     made: list[Path] = []
-    own = Attempt.here()
+    with _explained(home), _experiment_lock(home, made):
+        return _claimed(run, made, probed=probed)
+
+
+@contextlib.contextmanager
+def _explained(home: Path) -> Iterator[None]:
+    """Says of an error of the system what would help."""
     try:
-        with _experiment_lock(home, made):
-            folder = _recovered(run)
-            made += atomic.make_folder(folder)
-            handle, lock = _lock_folder(folder, own)
-            try:
-                if probed:
-                    folders.probe(handle.path)
-            except BaseException:
-                folders.remove_empty(made)
-                flock.close_(lock)
-                handle.close()
-                raise
+        yield
     except OSError as error:
         raise OSError(folders.explained(home, error)) from error
+
+
+def _claimed(run: Request | Path, above: Sequence[Path], *, probed: bool) -> Claim:
+    """Claims a run's folder, by the holder of its experiment's lock.
+
+    Args:
+        run: the run, or its folder.
+        above: folders that were made for it.
+        probed: whether it must be possible to write into it.
+    """
+    own = Attempt.here()
+    folder = _recovered(run)
+    made = [*above, *atomic.make_folder(folder, durable=False)]
+    handle, lock = _lock_folder(folder, own)
+    try:
+        if probed:
+            folders.probe(handle.path)
+    except BaseException:
+        folders.remove_empty(made)
+        flock.close_(lock)
+        handle.close()
+        raise
     return Claim(folder, handle, lock, made, own)
 
 
@@ -138,8 +175,7 @@ def _recovered(run: Request | Path) -> Path:
     """The path of a run's folder, after cleaning up a takeover during which a process has died."""
     folder = run.folder if isinstance(run, Request) else run
     takeover.recover(folder)
-    if isinstance(run, Request) and not folder.exists():
-        takeover.recover_run(run.home, run.id)
+    if isinstance(run, Request) and not folder.exists() and takeover.recover_run(run.home, run.id):
         return run.folder
     return folder
 

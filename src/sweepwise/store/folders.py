@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 from pathlib import Path
 
-from sweepwise.system import atomic
+from sweepwise.system import atomic, disk
 from sweepwise.system.handle import readable
 
 LINES = "metrics.jsonl"
 RECORD = "record.json"
+CODE = "code.json"  # the hash of each source file, see `provenance.hashes`
+DIFF = "code.diff"  # how the code differs from its commit; missing where it does not
+SHARED = ".shared"  # beside the runs, files that they have in common, see `shared`
 SWEEP = ".sweep"  # a sweep's own files, beside the folders of its runs
 SEARCH = "search.jsonl"  # in it, what a search has decided
 MEAN = "_mean"  # what TensorBoard shows of the settings of a sweep; no folder in it is a run's
@@ -25,13 +29,15 @@ PROBE_BYTES = 65536
 def clear(folder: Path) -> None:
     """Removes everything in a run's folder but its lock; links are removed, what they point to stays.
 
-    The record is removed first: if the process is killed in between, the folder counts as one without a run,
-    not as that of a run that has ended without its files.
+    The record is removed first: if the process is killed in between, or the power fails, the folder counts as
+    one without a run, not as that of a run that has ended without its files.
 
     Raises:
         OSError: something cannot be removed.
     """
-    (folder / RECORD).unlink(missing_ok=True)
+    if (folder / RECORD).exists():
+        (folder / RECORD).unlink()
+        disk.sync(folder)
     for entry in folder.iterdir():
         if entry.name != LOCK:
             shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
@@ -51,6 +57,15 @@ def is_bare(folder: Path) -> bool:
         return [entry.name for entry in folder.iterdir()] == [LOCK]
     except OSError:
         return False
+
+
+def beginning(run: Path) -> list[Path]:
+    """What was written when a run began: its files, its folder, and the one that has its name.
+
+    The disk may get it later, but not after the first checkpoint or the record of the end.
+    """
+    files = [Path(entry.path) for entry in os.scandir(run) if entry.is_file(follow_symlinks=False)]
+    return [run / os.pardir, run, *files]
 
 
 def probe(folder: Path) -> None:

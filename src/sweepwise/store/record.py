@@ -5,31 +5,27 @@ Nothing here needs torch, so that a finished run is recognised at once.
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import platform
 import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from sweepwise.errors import reason
-from sweepwise.store import shape
+from sweepwise.store import shape, strict_json, takeover
 from sweepwise.store.folders import RECORD
-from sweepwise.system.atomic import write_atomic
+from sweepwise.system import atomic
 from sweepwise.system.handle import readable
 
 BEST_WEIGHTS = "checkpoints/best/weights.safetensors"
-LAST_MANIFEST = "checkpoints/last/manifest.json"
+LAST = "checkpoints/last"
 TEST = "test/"  # begins the tags of the test part
 RESET = ("status", "reason", "ended", "seconds")  # what a new attempt does not keep of an earlier record
 
 
 class Record:
-    """`record.json`, rewritten as a whole whenever something is learned about the run.
+    """`record.json`, rewritten as a whole when the run begins and when it ends.
 
     Each process that trains the run is one attempt. `seconds` is the sum over all attempts; one that
     was killed counts up to its last checkpoint.
@@ -60,29 +56,30 @@ class Record:
             "attempts": self._attempts,
             **fields,
         }
-        self._write()
 
-    def __enter__(self) -> Record:
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is not None and self.fields["status"] == "running":
-            self.end("failed", reason(error))
+    def begin(self) -> atomic.Durable:
+        """Writes what is known at the start. After a power failure there is all of it, or no record."""
+        yield from self._writing(named=False)
 
     def end(self, status: str, reason: str, **fields: Any) -> None:
+        """As `ending`, alone."""
+        atomic.alone(self.ending(status, reason, **fields))
+
+    def ending(self, status: str, reason: str, **fields: Any) -> atomic.Durable:
         """Writes how the run ended."""
         own_seconds = round(time.monotonic() - self._started, 3)  # by a clock that nobody sets
         self._attempts[-1] |= {"ended": _now(), "status": status, "seconds": own_seconds}
         seconds = round(sum(attempt["seconds"] for attempt in self._attempts), 3)
         self.fields |= {"status": status, "reason": reason, "ended": self._attempts[-1]["ended"]}
         self.fields |= {"seconds": seconds, **fields}
-        self._write()
+        yield from self._writing()
 
-    def _write(self) -> None:
-        content = json.dumps(jsonable(self.fields), indent=2).encode() + b"\n"
+    def _writing(self, *, named: bool = True) -> atomic.Durable:
+        content = strict_json.text(self.fields).encode() + b"\n"
         try:
-            write_atomic(self._path, content)
+            yield from atomic.replacing(self._path, content, named=named)
         except OSError as error:
+            takeover.refuse_lost(self._path)
             path = readable(self._path)
             why = f"{path}: cannot be written ({error.strerror}); once it can, the same command goes on"
             raise OSError(error.errno, why) from error
@@ -113,7 +110,7 @@ def _earlier_attempts(before: Mapping[str, Any], folder: Path) -> list[dict[str,
 def _until_saved(folder: Path, started: Any) -> float:
     """Seconds from the start of an attempt to its last checkpoint, from which the next attempt goes on."""
     try:
-        saved = (folder / LAST_MANIFEST).stat().st_mtime
+        saved = (folder / LAST).stat().st_mtime
         return round(max(0.0, saved - datetime.fromisoformat(started).timestamp()), 3)
     except (OSError, ValueError, TypeError):
         return 0.0
@@ -144,15 +141,6 @@ def from_python(known: Mapping[str, Any]) -> bool:
     """Whether `sweepwise.fit` made a run, by its record: no command line trains it again."""
     environment = known.get("environment")
     return isinstance(environment, Mapping) and environment.get("command") == []
-
-
-def jsonable(value: Any) -> Any:
-    """The same value in strict JSON, where a number that is not finite becomes null."""
-    if isinstance(value, Mapping):
-        return {key: jsonable(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [jsonable(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _now() -> str:

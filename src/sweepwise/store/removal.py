@@ -18,10 +18,10 @@ from typing import Any
 from sweepwise.store import folders, record, takeover
 from sweepwise.store.claim import Busy, claim_folder, is_held
 from sweepwise.store.folders import LOCK, RECORD
-from sweepwise.system import atomic
+from sweepwise.system import atomic, disk
 
 OWN = re.compile(
-    r"config\.yaml|record\.json|code\.diff|prediction\.json|metrics\.jsonl|checkpoints|\.lock"
+    r"config\.yaml|record\.json|code\.json|code\.diff|prediction\.json|metrics\.jsonl|checkpoints|\.lock"
     rf"|events\.out\.tfevents\..*|{re.escape(folders.COLUMNS)}|\.[0-9a-f]{{16}}\.tmp"
 )
 RUN_NAME = re.compile(r"[^.].*-[0-9a-f]{8}")
@@ -51,14 +51,15 @@ def foreign(folder: Path) -> list[str]:
 
 
 def size(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder; links count as themselves."""
-    total = path.lstat().st_size
+    """Bytes of a file, or of all files in a folder, each once; links count as themselves."""
+    total, files = path.lstat().st_size, dict[tuple[int, int], int]()
     if _is_folder(path):
         for level, _, names in os.walk(path):
             for name in names:
                 with contextlib.suppress(FileNotFoundError):
-                    total += os.lstat(os.path.join(level, name)).st_size
-    return total
+                    about = os.lstat(os.path.join(level, name))
+                    files[about.st_dev, about.st_ino] = about.st_size
+    return total + sum(files.values())
 
 
 def remove(folder: Path, known: Mapping[str, Any], forget: Callable[[], object] = lambda: None) -> None:
@@ -80,7 +81,7 @@ def remove(folder: Path, known: Mapping[str, Any], forget: Callable[[], object] 
         forget()
         aside = atomic.aside_of(folder)
         os.rename(folder, aside)
-        atomic.sync(folder.parent)
+        disk.sync(folder.parent)
         discard(aside)
     finally:
         claim.release()
@@ -100,7 +101,8 @@ def leftovers(home: Path) -> list[Path]:
     """
     found = [path for path in sorted(home.iterdir()) if _is_leftover(path)]
     inside = [path for run in runs(home) if not is_held(run) for path in _asides(run)]
-    sweep = [path for path in _asides(home / folders.SWEEP) if _is_old(path)]
+    beside = (home / name for name in (folders.SWEEP, folders.SHARED))
+    sweep = [path for level in beside for path in _asides(level) if _is_old(path)]
     return [*found, *inside, *sweep]
 
 

@@ -63,6 +63,11 @@ def or_none(check: Check) -> Check:
     return lambda value: "" if value is None else check(value)
 
 
+def either(first: Check, second: Check) -> Check:
+    """A check that takes what either takes; the fault of what neither does is that of the second."""
+    return lambda value: first(value) and second(value)
+
+
 def each(check: Check, container: Check = LIST) -> Check:
     """A check of a list, or of the values of a mapping."""
 
@@ -109,6 +114,7 @@ _RECORD = of(
         "reason": TEXT,
         "overrides": TEXTS,
         "parameters": WHOLE,
+        "init_seed": WHOLE,
         "attempts": each(ATTEMPT),
         "seconds": NUMBER,
         "best": or_none(BEST),
@@ -116,7 +122,7 @@ _RECORD = of(
         "last": VALUES,
         "metrics": VALUES,  # in place of "last", with those of the test part, in earlier records
         "final": MAPPING,
-        "code": BY_NAME,
+        "code": either(TEXT, BY_NAME),  # the hash of the files' hashes; those themselves in earlier records
         "inputs": BY_NAME,
         "environment": ENVIRONMENT,
         "data_sha256": TEXT,

@@ -50,12 +50,16 @@ def settled(known: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
 
 
 def is_fused(known: Mapping[str, Any]) -> bool:
-    """Whether a run was trained in a fused group, where sums are rounded in another way."""
+    """Whether a run was computed as a fused group is, in which sums are rounded in another way."""
     return bool(known.get("environment", {}).get("fused"))
 
 
-def current_status(folder: Path) -> str:
+def current_status(folder: Path, known: Mapping[str, Any] | None = None) -> str:
     """How a run stands now: the status in its record, where 'running' needs a process that lives.
+
+    Args:
+        folder: of the run.
+        known: its record, if it was read a moment ago.
 
     Returns:
         'running', 'finished', ...; 'interrupted' if the record says 'running' but nobody holds the folder; ''
@@ -65,7 +69,7 @@ def current_status(folder: Path) -> str:
         DamagedRecord: the record is not whole.
     """
     while True:
-        known = read(folder)
+        known = read(folder) if known is None else known
         status = str(known.get("status", ""))
         if status not in ("", "running"):
             return status
@@ -74,5 +78,7 @@ def current_status(folder: Path) -> str:
                 return "running"
         except OSError:
             return status
-        if read(folder) == known:  # else it was changed while we looked
+        now = read(folder)
+        if now == known:  # else it was changed while we looked
             return "interrupted" if status else ""
+        known = now

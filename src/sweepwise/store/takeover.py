@@ -22,7 +22,8 @@ from pathlib import Path
 from sweepwise.errors import Failure
 from sweepwise.store.attempt import RELEASED, attempts
 from sweepwise.store.folders import CHECKPOINTS, LOCK, RECORD
-from sweepwise.system import atomic, handle
+from sweepwise.store.listing import all_names
+from sweepwise.system import atomic, disk, handle
 
 COPY, FENCED = ".copy", ".fenced"
 TRIES = 1000
@@ -78,7 +79,7 @@ def copied(folder: Path) -> Path:
         with contextlib.suppress(FileNotFoundError):  # the old process goes on, and removes old checkpoints
             _copy_folder(folder, copy)
             if _state(folder) == before:  # so the record fits the checkpoints
-                atomic.sync_all(copy)
+                disk.sync_all(copy)
                 return copy
     raise OSError(errno.EBUSY, f"kept changing while it was copied ({TRIES} attempts)", str(folder))
 
@@ -88,7 +89,7 @@ def exchange(copy: Path, folder: Path) -> None:
     fenced = _beside(folder, FENCED)
     os.rename(folder, fenced)
     os.rename(copy, folder)
-    atomic.sync(folder.parent)
+    disk.sync(folder.parent)
     _remove(fenced)
 
 
@@ -100,15 +101,18 @@ def recover(folder: Path) -> None:
             _remove(fenced)
         else:
             os.rename(fenced, folder)
-            atomic.sync(folder.parent)
+            disk.sync(folder.parent)
     if os.path.lexists(copy := _beside(folder, COPY)):
         atomic.remove(copy)
 
 
-def recover_run(home: Path, run_id: str) -> None:
-    """As `recover`, where a run's folder is missing, for whatever name it had."""
-    for fenced in home.glob(f".*-{run_id}{FENCED}"):
-        recover(fenced.with_name(fenced.name[1:].removesuffix(FENCED)))
+def recover_run(home: Path, run_id: str) -> bool:
+    """As `recover`, where a run's folder is missing, for whatever name it had; returns whether it had one."""
+    ending = f"-{run_id}{FENCED}"
+    found = [name for name in all_names(home) if name.startswith(".") and name.endswith(ending)]
+    for name in found:
+        recover(home / name[1:].removesuffix(FENCED))
+    return bool(found)
 
 
 def _beside(folder: Path, ending: str) -> Path:
@@ -141,20 +145,9 @@ def _copy_folder(source: Path, target: Path, *, share: bool = False) -> None:
             os.symlink(os.readlink(path), to)
         elif path.is_dir():
             _copy_folder(path, to, share=source.name == CHECKPOINTS)
-        elif not (share and _linked(path, to)):
+        elif not (share and atomic.linked(path, to)):
             atomic.copy(path, to)
     shutil.copystat(source, target)
-
-
-def _linked(path: Path, to: Path) -> bool:
-    """Gives a file a second name; returns whether the file system can do that."""
-    try:
-        os.link(path, to)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        return False
-    return True
 
 
 def _remove(fenced: Path) -> None:

@@ -20,7 +20,7 @@ from sweepwise.results import run_folder
 from sweepwise.results.in_words import in_words
 from sweepwise.results.loading import selected
 from sweepwise.results.run_folder import RunFolder
-from sweepwise.store import removal
+from sweepwise.store import removal, shared
 from sweepwise.store.claim import Busy, holder
 from sweepwise.store.folders import LOCK, MEAN, RECORD, SWEEP
 from sweepwise.store.request import Request
@@ -197,7 +197,8 @@ def _has_changed(run: RunFolder) -> bool:
     """Whether a run was made by other code, inputs or versions; as train.py would ask."""
     request = Request(run.config)
     code, inputs = sources.code(request.targets), sources.inputs(request.config)
-    differs = differences(run.known, {"code": code, "inputs": inputs, "environment": versions()})
+    now = {"code": code, "inputs": inputs, "environment": versions()}
+    differs = differences(run.known, now, run.folder)
     return bool(differs.code or differs.inputs or differs.versions)
 
 
@@ -241,6 +242,10 @@ def clean(found: Found, wish: Wish) -> tuple[list[Unwanted], list[str]]:
             removal.remove_leftover(path)
         except OSError as error:
             faults.append(f"{path.name}: {error.strerror or error}")
+    try:
+        shared.tidy(found.home)
+    except OSError as error:
+        faults.append(f"{shared.SHARED}: {error.strerror or error}")
     return removed, faults
 
 

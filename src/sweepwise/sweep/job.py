@@ -91,8 +91,11 @@ def main(arguments: list[str]) -> int:
             signals.unblock()
             _set_torchrun_variables(task)
             index = int(arguments[1]) if len(arguments) > 1 else int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))
-            code = _train(plan, index, task)
-            signals.block(WARNINGS)  # one that comes while Python ends must not become the job's end
+            try:
+                code = _train(plan, index, task)
+            finally:  # a later warning must become neither the end of this job nor that of scontrol
+                signals.ignore(WARNINGS)
+            signals.ignore(signals.STOP_SIGNALS)  # nothing is left to stop; Python may take seconds to end
             return code
     except KeyboardInterrupt as stopped:
         received = stopped.signal if isinstance(stopped, signals.Stopped) else int(signal.SIGINT)

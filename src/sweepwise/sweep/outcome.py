@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sweepwise.errors import UNTRIED
+from sweepwise.store import record
 from sweepwise.store.request import Request
 from sweepwise.store.status import EXIT_CODES, current_status
 from sweepwise.system import signals
@@ -25,6 +27,7 @@ class Outcome:
         log: the file into which it printed; None: it was not started.
         last: the last lines of that file; or why the run was not started.
         others: how many runs the same process trained with it, as one program.
+        known: what its record says of its end, see `told`; None: it is read when it is asked for.
     """
 
     request: Request
@@ -32,6 +35,21 @@ class Outcome:
     log: Path | None = None
     last: Sequence[str] = ()
     others: int = 0
+    known: Mapping[str, Any] | None = None
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """The record of a run that has ended, or what of it is `told`; {} of any other."""
+        if status(self) not in EXIT_CODES:
+            return {}
+        return record.read(self.request.folder) if self.known is None else self.known
+
+
+def told(known: Mapping[str, Any]) -> dict[str, Any]:
+    """What is said of a run that has ended: of its record the status, the best value and the seconds."""
+    kept = {key: known[key] for key in ("status", "seconds") if key in known}
+    best = known.get("best")
+    return {**kept, "best": best and {key: best[key] for key in ("metric", "value", "epoch")}}
 
 
 def status(outcome: Outcome) -> str:
@@ -39,7 +57,8 @@ def status(outcome: Outcome) -> str:
     if outcome.exit_code in UNTRIED:
         return UNTRIED[outcome.exit_code]
     with contextlib.suppress(OSError):  # the run itself reports what is wrong with its record
-        recorded = current_status(outcome.request.folder)
+        known = outcome.known
+        recorded = current_status(outcome.request.folder) if known is None else known["status"]
         if outcome.exit_code == EXIT_CODES.get(recorded):  # else the process failed after the run had ended
             return recorded
     return "interrupted" if outcome.exit_code > signals.SIGNALLED else "failed"

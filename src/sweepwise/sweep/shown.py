@@ -7,17 +7,17 @@ below, elsewhere a line says so from time to time.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from sweepwise.store import record
 from sweepwise.store.request import Request, known_folders
-from sweepwise.store.status import EXIT_CODES
 from sweepwise.sweep.outcome import Outcome, status
 from sweepwise.sweep.reached import MOST_LOOKS, Reached, duration, reached, together
 from sweepwise.sweep.summary import STATUS_LETTERS, counts, fits, line, names, number, rank
@@ -111,9 +111,9 @@ class Shown:
         self._printed = self._clock()
 
     def _forget(self, requests: Sequence[Request]) -> None:
-        gone = {_key(request) for request in requests}
         for process in self._running:
-            process.requests = [one for one in process.requests if _key(one) not in gone]
+            for request in requests:
+                process.forget(request)
         self._running = [process for process in self._running if process.requests]
 
     def _standing(self, spent: float) -> tuple[float, list[str]]:
@@ -168,7 +168,7 @@ class Shown:
         head = (
             f"{len(self._ended):>{len(str(total))}}/{total}  {counts([status(one) for one in new])}, {when}"
         )
-        known = {} if _rank(self._best)[0] else _known(self._best)
+        known = {} if _rank(self._best)[0] else self._best.record
         return f"{head}; best {record.best(known, '.4g')}" if known else head
 
 
@@ -180,12 +180,21 @@ class Process:
     """
 
     def __init__(self, requests: Sequence[Request]) -> None:
-        self.requests = list(requests)
+        self._requests = {_key(request): request for request in requests}
         self._folders: dict[str, tuple[Path, Any]] = {}  # by a run's id; its folder and its last attempt
+
+    @property
+    def requests(self) -> Collection[Request]:
+        """Those of its runs that have not ended."""
+        return self._requests.values()
+
+    def forget(self, request: Request) -> None:
+        """Takes a run away, if it is one of these."""
+        self._requests.pop(_key(request), None)
 
     def look(self) -> list[Reached | None]:
         """How far its runs have come; of very many those that it began first."""
-        requests = self.requests[:MOST_LOOKS]
+        requests = list(itertools.islice(self.requests, MOST_LOOKS))
         if new := [request for request in requests if request.id not in self._folders]:
             there = known_folders(new[0].home)
             for request in new:
@@ -219,17 +228,13 @@ def _key(request: Request) -> tuple[Path, str]:
     return request.home, request.id
 
 
-def _known(outcome: Outcome) -> dict[str, Any]:
-    return record.read(outcome.request.folder) if status(outcome) in EXIT_CODES else {}
-
-
 def _rank(outcome: Outcome) -> tuple[bool, float]:
-    return rank(_known(outcome), outcome.request.config["early_stop"].get("mode", "auto"))
+    return rank(outcome.record, outcome.request.config["early_stop"].get("mode", "auto"))
 
 
 def _result(outcome: Outcome) -> str:
     """The best value of a run that has ended, and how long it took."""
-    known = _known(outcome)
+    known = outcome.record
     if not known:
         return ""
     seconds = "before"

@@ -22,6 +22,7 @@ from sweepwise.system.console import INDENT, command_to_continue, on_terminal, w
 
 if TYPE_CHECKING:
     from sweepwise.results.answer import Answer
+    from sweepwise.results.table import Table
     from sweepwise.store.request import Request
     from sweepwise.sweep.outcome import Outcome
 
@@ -39,11 +40,9 @@ NAME_LETTERS = 20  # that at least remain of a run's name on a line
 
 def names(requests: Sequence[Request]) -> dict[tuple[Path, str], str]:
     """A short name for each run: the overrides that not all runs have; the folder of a single run."""
-    common = set.intersection(*(set(request.overrides) for request in requests)) if requests[1:] else set()
+    common = set.intersection(*(set(request.overrides) for request in requests)) if requests else set()
     return {
-        (request.home, request.id): ",".join(
-            word for word in request.overrides if requests[1:] and word not in common
-        )
+        (request.home, request.id): ",".join(word for word in request.overrides if word not in common)
         or request.folder.name
         for request in requests
     }
@@ -133,16 +132,21 @@ def tell(outcomes: Sequence[Outcome], requests: Sequence[Request], *, whole: boo
         print(wrapped("to go on", UNPAUSED), flush=True)
 
 
-def tell_answer(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
+def tell_answer(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> Table | None:
     """Prints what the runs of a sweep say together, with earlier runs that repeat them, and how sure that is.
 
     Args:
         outcomes: of the runs that were started, or had ended before.
         requests: all runs of the sweep, each once.
+
+    Returns:
+        As `answer_of`.
     """
     has_ended = any(status(outcome) in ENDED for outcome in outcomes)
     if has_ended and len(requests) > 1 and any(request.config["progress"] for request in requests):
-        answer_of([request.home for request in requests], [request.config for request in requests])
+        homes = [request.home for request in requests]
+        return answer_of(homes, [request.config for request in requests])
+    return None
 
 
 def expect_in_tensorboard(requests: Sequence[Request]) -> None:
@@ -168,17 +172,21 @@ def forget_in_tensorboard(requests: Sequence[Request]) -> None:
             columns.forget(home)
 
 
-def tell_tensorboard(homes: Sequence[Path], mean_runs: bool | None = None) -> None:
+def tell_tensorboard(homes: Sequence[Path], mean_runs: bool | None = None) -> bool:
     """Completes what TensorBoard shows of a sweep whose runs have ended; prints what it does not show.
 
     Args:
         homes: of its experiments.
         mean_runs: whether a mean over the replicates of each setting is written; None: as its runs say.
+
+    Returns:
+        Whether all could be written.
     """
     from sweepwise.results import loading
     from sweepwise.results.tensorboard import hparams_columns
     from sweepwise.results.tensorboard import mean_runs as means
 
+    written = True
     for home in dict.fromkeys(homes):
         try:
             found = loading.load(home)
@@ -189,18 +197,24 @@ def tell_tensorboard(homes: Sequence[Path], mean_runs: bool | None = None) -> No
             continue
         except OSError as error:
             print(wrapped("tensorboard", f"lacks means or columns: {error}"), flush=True)
+            written = False
             continue
         if left:
             text = f"{home}/{MEAN} has the {means.MOST} best settings, {left:,} are left out"
             print(wrapped("tensorboard", text), flush=True)
+    return written
 
 
-def answer_of(homes: Sequence[Path], configs: Sequence[Mapping[str, Any]] | None = None) -> None:
+def answer_of(homes: Sequence[Path], configs: Sequence[Mapping[str, Any]] | None = None) -> Table | None:
     """Prints what the runs in some folders say together, and writes the folder's page where they have ended.
 
     Args:
         homes: of experiments.
         configs: only runs that have, or repeat, one of these; None: all.
+
+    Returns:
+        The runs, which nobody reads again while they are held; None if they could not be read, or the page
+        could not be written, for a reason that is not in them.
     """
     from sweepwise.results import answer, loading, words  # numpy and scipy take a while
 
@@ -210,20 +224,26 @@ def answer_of(homes: Sequence[Path], configs: Sequence[Mapping[str, Any]] | None
         print(words.text(words.summary(answered)), flush=True)
     except (UsageError, OSError) as error:
         print(wrapped("no answer", str(error)), flush=True)
-        return
+        return None
     if any(config.get("report", True) for config in configs or [row.run.config for row in found.rows]):
-        _write_page(answered)
+        return found if _write_page(answered) else None
+    return found
 
 
-def _write_page(answered: Answer) -> None:
-    """Writes the page of a sweep; whatever goes wrong is one line, as the sweep itself has ended."""
+def _write_page(answered: Answer) -> bool:
+    """Writes the page of a sweep; whatever goes wrong is one line, as the sweep itself has ended.
+
+    Returns:
+        False if it went wrong for a reason that is not in the folders of the runs.
+    """
     from sweepwise.results.page import files
 
     try:
         path = files.beside(answered)
     except Exception as error:
-        said = str(error) if isinstance(error, UsageError) else reason(error)
-        print(wrapped("no page", said), flush=True)
-        return
+        refused = isinstance(error, UsageError)
+        print(wrapped("no page", str(error) if refused else reason(error)), flush=True)
+        return refused
     if path:
         print(f"{'page':<{INDENT}}{path}", flush=True)
+    return True

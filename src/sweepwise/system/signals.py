@@ -39,7 +39,7 @@ def exit_code(number: int) -> int:
 
 @contextmanager
 def handling_signals(answer: Handler | None = None, *, foreign: bool = True) -> Iterator[None]:
-    """While entered, each stop signal is handled; one that is ignored (by nohup) stays ignored.
+    """While entered, each stop signal is handled; one that is ignored (by nohup, or by now) stays ignored.
 
     Outside of the main thread, which alone can handle signals, nothing changes.
 
@@ -56,7 +56,8 @@ def handling_signals(answer: Handler | None = None, *, foreign: bool = True) -> 
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler or signal.SIG_DFL)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, handler or signal.SIG_DFL)
         if answer is None:
             _raised.clear()
 
@@ -143,9 +144,14 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def block(numbers: Iterable[signal.Signals]) -> None:
-    """Lets these signals wait in the kernel from now on."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+def ignore(numbers: Iterable[signal.Signals]) -> None:
+    """Ignores these signals from now on, also while Python ends.
+
+    To block them would not be enough: the kernel gives a signal to any thread that does not block it, and
+    numeric libraries start some. A handler would not be either: Python removes its handlers at its end.
+    """
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def unblock() -> None:

@@ -67,8 +67,12 @@ class Regression:
 
     def measure(self, pieces: Pieces) -> list[dict[str, Any]]:
         """Loss, MSE, MAE and R2."""
-        loss, terms, examples = totals(self.loss, self.sums, pieces)
+        loss, terms, examples = totals(self.loss, self._sums_of_each, pieces)
         return rows(self._every(loss / examples, terms / examples))
+
+    def _sums_of_each(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """`sums` of one run after the other, as the rounding of a sum may depend on how many are taken."""
+        return torch.cat([self.sums(*one) for one in zip(outputs.split(1), targets.split(1), strict=True)])
 
     def _every(self, loss: Means, means: Means) -> dict[str, Means]:
         absolute, mean, square = means.T

@@ -19,6 +19,7 @@ from sweepwise.trainer.protocols import Progress, Weights
 from sweepwise.trainer.run import Run
 from sweepwise.trainer.settings import Settings
 
+OUTPUTS = 2**22  # numbers that are measured at once, of as many runs as have no more together
 _Active = list[tuple[int, Run]]  # the runs that still train, each with its index in the group
 
 
@@ -103,9 +104,9 @@ def fit(
             run.monitor.epoch(step - 1, epoch, values)
             rates[step:, k] = run.schedule.rates[step:]
             run.pause()
-            if run.status in ("stopped early", "pruned") or (run.status == "running" and step == steps):
+            if run.status == "pruned":
                 run.checkpoints.finish(step, *states(k, run, step, next_epoch))
-            elif run.status == "running" and run.checkpoints.due(step, next_epoch):
+            elif run.status == "running" and step < steps and run.checkpoints.due(step, next_epoch):
                 run.checkpoints.save(step, *states(k, run, step, next_epoch))
         progress.epoch(step, epoch, rates[step - 1, active[0][0]], active[0][1].metrics)
         active = still_running(active)
@@ -183,28 +184,33 @@ def _end_diverged(
 
 def _still_running(learner: Learner, task: Task, data: Data, active: _Active) -> _Active:
     """The runs that train on; others are dropped, and tested with their best weights unless they pause."""
-    for k, run in active:
-        if run.status != "running":
-            if run.status != "pruned":
-                _test_best(learner, task, data, k, run)
-            run.done = True
-            learner.drop(k)
+    ended = [(k, run) for k, run in active if run.status != "running"]
+    _test_best(learner, task, data, [(k, run) for k, run in ended if run.status != "pruned"])
+    for k, run in ended:
+        run.done = True
+        learner.drop(k)
     return [(k, run) for k, run in active if run.status == "running"]
 
 
-def _test_best(learner: Learner, task: Task, data: Data, k: int, run: Run) -> None:
-    """Loads the run's best weights and measures them on the validation and the test part, if there are."""
-    if run.status == "diverged":
-        run.checkpoints.finish(
-            run.step + 1, learner.model_state_dict(k, best=False), _best(learner, k, run), {}
-        )
-    learner.load_best(k)
+def _test_best(learner: Learner, task: Task, data: Data, ended: _Active) -> None:
+    """Keeps the last and the best weights of runs; measures the best on validation and test part, if any."""
+    for k, run in ended:
+        last = learner.model_state_dict(k, best=False)
+        run.checkpoints.finish(run.step + 1, last, _best(learner, k, run), {})
+        del last
+        learner.load_best(k)
     for name, part in {"val": data.validation, "test": data.test}.items():
         if not (batches := evaluation_batches(part)):
             continue
-        outputs = learner.predict(k, batches)
-        (metrics,) = task.measure([(own[None], y) for own, (_, y) in zip(outputs, batches, strict=True)])
-        run.final[name] = metrics
-        run.monitor.final(run.best.step, name, metrics, torch.cat(outputs), part.y)
-    tested = run.final.get("test", {})
-    run.metrics |= {f"test/{name}": tested[name] for name in task.metrics if name in tested}
+        at_once = max(1, OUTPUTS // (len(part.y) * data.outputs))
+        for first in range(0, len(ended), at_once):
+            some = ended[first : first + at_once]
+            outputs = [learner.predict(k, batches) for k, _ in some]
+            of_batches = zip(zip(*outputs, strict=True), batches, strict=True)
+            measured = task.measure([(torch.stack(own), y) for own, (_, y) in of_batches])
+            for (_, run), own, metrics in zip(some, outputs, measured, strict=True):
+                run.final[name] = metrics
+                run.monitor.final(run.best.step, name, metrics, torch.cat(own), part.y)
+    for _, run in ended:
+        tested = run.final.get("test", {})
+        run.metrics |= {f"test/{name}": tested[name] for name in task.metrics if name in tested}

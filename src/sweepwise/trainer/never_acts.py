@@ -1,6 +1,6 @@
 """Notes on settings of which one can never act, because another one or the end comes before it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,6 +48,7 @@ def never_acting(
     steps_per_epoch: int,
     *,
     validated: bool = True,
+    optimizer: Callable[..., object] = torch.optim.Optimizer,
 ) -> list[str]:
     """What a person should know before the training of settings that will have no effect.
 
@@ -59,12 +60,14 @@ def never_acting(
         steps: of the whole training.
         steps_per_epoch: >= 1.
         validated: whether there is a validation part; without one, nothing is said of rules on its metrics.
+        optimizer: the class of it, or what makes it.
     """
     last = -(-steps // steps_per_epoch) - 1
     notes = [
         *_length(settings, steps_per_epoch, last + 1, validated),
         *_clipping(regularizers),
         *_idle(regularizers),
+        *_unread_rates(schedule, optimizer),
     ]
     warmup = schedule.warmup_steps // steps_per_epoch
     if isinstance(early_stop, Patience) and (validated or early_stop.metric.startswith("train/")):
@@ -98,6 +101,15 @@ def _length(settings: Settings, steps_per_epoch: int, epochs: int, validated: bo
         yield (
             f"trainer.validate_every={settings.validate_every} never acts: only the last of {epochs} epochs "
             "is validated, so the best weights are the last ones"
+        )
+
+
+def _unread_rates(schedule: Schedule, optimizer: Callable[..., object]) -> Iterator[str]:
+    """Rates of an optimizer that adapts its own step sizes from the first rate on, and reads no other."""
+    if isinstance(optimizer, type) and issubclass(optimizer, torch.optim.Rprop) and schedule.varies:
+        yield (
+            f"scheduler never acts after the first step: {optimizer.__name__} takes its step sizes from the "
+            "first rate and adapts them by itself; choose scheduler=constant"
         )
 
 
@@ -173,7 +185,7 @@ def _thresholds(rule: Patience) -> Iterator[str]:
 def _plateau(schedule: Schedule, early_stop: EarlyStop, measured: _Measured, first: int) -> Iterator[str]:
     """Whether a plateau acts, after the first epoch that it counts, before the training ends."""
     assert schedule.plateau is not None
-    rate, patience = schedule.rates[-1], schedule.plateau.patience
+    rate, patience = schedule.last_rate, schedule.plateau.patience
     if schedule.plateau.lowered(rate) == rate:
         yield f"the plateau schedule never acts: scheduler.min_lr and eps allow no rate below {rate:g}"
         return

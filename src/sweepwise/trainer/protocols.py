@@ -1,6 +1,7 @@
 """The protocols of monitor, checkpoints and progress, and a monitor and checkpoints that do nothing."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -35,8 +36,9 @@ class NoMonitor:
     ) -> None:
         """Does nothing."""
 
-    def close(self, status: str) -> None:
-        """Does nothing."""
+    def close(self, status: str) -> list[Path]:
+        """There are no files."""
+        return []
 
 
 class NoCheckpoints:
@@ -72,7 +74,7 @@ class Monitor(Protocol):
         ...
 
     def mark(self) -> dict[str, int]:
-        """Writes everything to disk; returns the size of each file in bytes, by name."""
+        """Writes everything to its files; returns the size of each in bytes, by name."""
         ...
 
     def final(
@@ -106,7 +108,7 @@ class Checkpoints(Protocol):
     def finish(
         self, step: int, weights: Weights, best: tuple[int, Weights] | None, state: Mapping[str, Any]
     ) -> None:
-        """Saves the last checkpoint; with an empty state if the run cannot be resumed."""
+        """Writes the last checkpoint aside; with an empty state if the run ends for good."""
         ...
 
 

@@ -20,9 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from torch import Tensor
 
-from sweepwise.checkpoint.checkpoints import BEST, STATE, WEIGHTS, extra_of
+from sweepwise.checkpoint.contents import BEST, STATE, extra_of
+from sweepwise.checkpoint.manifest import WEIGHTS
 from sweepwise.monitor.read import Entry, difference_text, events, lines
+from sweepwise.store import record
 from sweepwise.store.folders import CHECKPOINTS, LINES, RECORD
+from sweepwise.store.status import ended
 
 EVENTS = "events"
 RESULTS = ("status", "reason", "best", "stopped", "last", "metrics", "final")  # of a record
@@ -59,9 +62,19 @@ def compare(one: Path, other: Path) -> list[Difference]:
             raise FileNotFoundError(f"{folder}: is not a folder")
     differences = [_logs(LINES, one, other, lines), _logs(EVENTS, one, other, events)]
     for name, read in READERS.items():
+        if name in TO_GO_ON and _has_ended(one) and _has_ended(other):  # kept by earlier versions alone
+            continue
         differences.append(_files(name, one / CHECKPOINTS / name, other / CHECKPOINTS / name, read))
     differences.append(_files(RECORD, one / RECORD, other / RECORD, _results))
     return [difference for difference in differences if difference]
+
+
+def _has_ended(folder: Path) -> bool:
+    """Whether a run has ended for good, by its record."""
+    try:
+        return ended(record.read(folder))
+    except (ValueError, OSError):
+        return False
 
 
 def _logs(kind: str, one: Path, other: Path, read: Callable[[Path], Iterator[Entry]]) -> Difference | None:
@@ -184,3 +197,4 @@ READERS: Mapping[str, Callable[[bytes], Any]] = {
     f"last/{extra_of(BEST)}": _extra,
     f"best/{extra_of(WEIGHTS)}": _extra,
 }
+TO_GO_ON = (f"last/{BEST}", f"last/{STATE}", f"last/{extra_of(BEST)}")  # what only a run that goes on needs

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from sweepwise.system import signals
+from sweepwise.system import disk, signals
 
 # The functions of `os` that change a disk; pathlib and shutil call them too.
 CHANGING = (
@@ -101,24 +101,41 @@ def _run_and_exit(do: Callable[[], Any], death: Death | None, output: Path | Non
         os._exit(code)
 
 
-def die_at(death: Death) -> "itertools.count[int]":
+def die_at(death: Death, counted: Callable[[], bool] = lambda: True) -> "itertools.count[int]":
     """Makes this process send itself a signal at an operation that changes a disk.
+
+    To be called before another thread changes one: `shutil.rmtree` of Python 3.13 compares `os.rmdir` with
+    the function that it found when it began.
+
+    Args:
+        death: the operation and the signal.
+        counted: whether operations count yet.
 
     Returns:
         The counter of such operations: its next number is how many there were.
     """
     counter = itertools.count()
+
+    def comes(name: str, arguments: tuple[Any, ...]) -> bool:
+        if not counted() or (name == "open" and not arguments[1] & WRITABLE):
+            return False
+        return next(counter) == death.operation
+
     for name in CHANGING:
-        setattr(os, name, _deadly(name, getattr(os, name), counter, death))
+        setattr(os, name, _deadly(name, getattr(os, name), comes, death))
+    disk.syncfs = _deadly("syncfs", disk.syncfs, comes, death)
     return counter
 
 
 def _deadly(
-    name: str, operation: Callable[..., Any], counter: "itertools.count[int]", death: Death
+    name: str,
+    operation: Callable[..., Any],
+    comes: Callable[[str, tuple[Any, ...]], bool],
+    death: Death,
 ) -> Callable[..., Any]:
     @functools.wraps(operation)
     def deadly(*arguments: Any, **options: Any) -> Any:
-        if (name == "open" and not arguments[1] & WRITABLE) or next(counter) != death.operation:
+        if not comes(name, arguments):
             return operation(*arguments, **options)
         if death.when == "after":
             done = operation(*arguments, **options)

@@ -119,7 +119,7 @@ def beside(answer: Answer) -> Path | None:
     if there <= FEW:
         return None
     command = f"python scripts/report.py {homes(answer)}"
-    if path.exists() and not _is_automatic(path):
+    if path.exists() and not is_automatic(path):
         raise UsageError([f"{path} was made with other arguments, and stays; {command} replaces it"])
     if there > MANY:
         raise UsageError([f"{home} has {there:,} runs, and more than {MANY:,} take a while; {command}"])
@@ -148,7 +148,7 @@ def _whole(answer: Answer, there: int) -> Answer:
         return replace(answer, table=replace(table, remarks=(remark, *table.remarks)))
 
 
-def _is_automatic(path: Path) -> bool:
+def is_automatic(path: Path) -> bool:
     """Whether a page is one that the end of a sweep may replace."""
     from sweepwise.results.page.render import AUTOMATIC
 

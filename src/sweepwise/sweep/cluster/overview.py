@@ -100,7 +100,7 @@ def _row(
     state = job_states[placed.job] if placed else GONE
     try:
         known = record.read(folder) if folder else {}
-        recorded = current_status(folder) if folder else ""
+        recorded = current_status(folder, known) if folder else ""
     except record.DamagedRecord as error:
         assert folder is not None
         job, cluster = (placed.job, placed.submission.cluster) if placed else ("", "")

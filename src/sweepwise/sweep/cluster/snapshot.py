@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sweepwise.provenance import sources
 from sweepwise.provenance.origin import ORIGIN, code_origin
-from sweepwise.system import atomic
+from sweepwise.system import atomic, disk
 
 SNAPSHOTS = "snapshots"
 LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info")
@@ -48,7 +48,7 @@ def take(sweep: Path, targets: Iterable[str], packages: Iterable[str]) -> Path:
                 else:
                     shutil.copy2(home, aside / home.name)
             (aside / ORIGIN).write_text(json.dumps(origin, indent=2))
-            atomic.sync_all(aside)
+            disk.sync_all(aside)
     except FileExistsError:  # another launcher was faster; its copy is the same
         if not folder.is_dir():
             raise

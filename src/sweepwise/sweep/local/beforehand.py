@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sweepwise.errors import Failure, UsageError
-from sweepwise.store.request import NOT_IDENTITY, Request
+from sweepwise.store.request import Request
+from sweepwise.sweep.local import tried
 from sweepwise.sweep.local.fork import run_in_child
 from sweepwise.sweep.local.groups import on_cpu
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 SECONDS = 1.0  # of the processor, after which no run is looked at; the others are told in their turn
 MOST_SECONDS = 10.0  # of the clock, on a machine that is busy
-# Groups whose numbers hardly ever decide whether a run can be built, but often differ.
-NUMBERS = ("seed", "init", "optimizer", "scheduler", "regularizer")
 
 
 class Known(NamedTuple):
@@ -56,10 +55,13 @@ def look(requests: Sequence[Request]) -> Known:
     for place in (*sorted(firsts.values()), *others):
         kinds.setdefault(_kind(requests[place].config), []).append(place)
     try:  # in another process, since a model may do anything when it is built
-        found = run_in_child(partial(_looked, requests, list(kinds.values())))
+        before = {kind[0]: tried.recalled(tried.NOTES, [requests[kind[0]]]) for kind in kinds.values()}
+        found = run_in_child(partial(_looked, requests, list(kinds.values()), before, frozenset(others)))
     except Failure:  # whichever run it is, it ends alone when it is trained
         return Known({}, {})
-    faults, notes = ({int(place): said for place, said in one.items()} for one in found)
+    faults, notes, built = ({int(place): said for place, said in one.items()} for one in found)
+    for place, said in built.items():
+        tried.remember(tried.NOTES, [requests[place]], found=said)
     return Known(faults, _with_other_seeds(settings, faults, notes))
 
 
@@ -77,27 +79,37 @@ def _with_other_seeds(
 
 def _setting(config: Mapping[str, Any]) -> str:
     """What is equal for runs that differ only in their seeds."""
-    return json.dumps({**config, "seed": _without_numbers(config["seed"])}, default=str)
+    return json.dumps({**config, "seed": tried.without_numbers(config["seed"])}, default=str)
 
 
 def _kind(config: Mapping[str, Any]) -> str:
-    """What is equal for runs that differ only in numbers of `NUMBERS`, and in where results go."""
-    kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
-    return json.dumps({**kept, **{key: _without_numbers(kept.get(key)) for key in NUMBERS}}, default=str)
+    """What is equal for runs that differ only in numbers of `tried.NUMBERS`, and in where results go."""
+    return json.dumps(tried.form(config), default=str)
 
 
-def _without_numbers(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _without_numbers(inner) for key, inner in value.items()}
-    return "a number" if isinstance(value, (int, float)) and not isinstance(value, bool) else value
+def _looked(
+    requests: Sequence[Request],
+    kinds: Sequence[Sequence[int]],
+    before: Mapping[int, Any],
+    others: Collection[int] = (),
+) -> tuple[dict[int, list[str]], dict[int, list[str]], dict[int, list[Any]]]:
+    """Does the work of `look`, in this process.
 
+    Args:
+        requests: the runs.
+        kinds: of each kind the places of its runs.
+        before: by the place of the first of a kind what was `built` of it in an earlier sweep, or None.
+        others: places of runs that differ in their seeds only from one before them in their kind.
 
-def _looked(requests: Sequence[Request], kinds: Sequence[Sequence[int]]) -> list[dict[int, list[str]]]:
-    """Does the work of `look`, in this process; returns faults and notes."""
+    Returns:
+        Faults and notes by place, and what was built that depends on no seed: its notes, and what
+        `Noted.told` has of it.
+    """
     from sweepwise.run import Noted
 
     faults: dict[int, list[str]] = {}
     notes: dict[int, list[str]] = {}
+    found: dict[int, list[Any]] = {}
     until, last = time.process_time() + SECONDS, time.monotonic() + MOST_SECONDS
     waiting = deque[tuple[int, Sequence[int], Noted | None]]((kind[0], kind[1:], None) for kind in kinds)
     while waiting and time.process_time() < until and time.monotonic() < last:
@@ -105,11 +117,19 @@ def _looked(requests: Sequence[Request], kinds: Sequence[Sequence[int]]) -> list
         request = requests[place]
         try:
             if noted is None:
-                built = _build(request)
-                notes[place] = list(built.notes)
-                noted = Noted.of(request, built)
-                del built
+                if before.get(place):
+                    notes[place], told = before[place]
+                    noted = Noted.again(request, *told)
+                else:
+                    built = _build(request)
+                    notes[place] = list(built.notes)
+                    noted = Noted.of(request, built)
+                    del built
+                    if not any(note.startswith("seed.") for note in notes[place]):
+                        found[place] = [notes[place], noted.told]
                 waiting.extend((other, (), noted) for other in alike)
+            elif place in others:  # it notes what the other does
+                noted.check_seeds(request.config)
             else:
                 notes[place] = noted.notes(request.config)
         except UsageError as error:
@@ -117,7 +137,7 @@ def _looked(requests: Sequence[Request], kinds: Sequence[Sequence[int]]) -> list
             waiting.extendleft((other, (), None) for other in reversed(alike))
         except Exception:  # the run's own, when it is trained
             continue
-    return [faults, notes]
+    return faults, notes, found
 
 
 def _build(request: Request) -> Parts:

@@ -6,13 +6,12 @@ import contextlib
 import ctypes
 import json
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sweepwise.errors import CHANGED, ELSEWHERE, FAILED, REFUSED, UNTRIED, Failure, UsageError
 from sweepwise.provenance.changes import Changed
@@ -23,7 +22,8 @@ from sweepwise.store.request import Request
 from sweepwise.store.status import EXIT_CODES, Ended, settled
 from sweepwise.sweep.local.fork import detach, ending_of, read
 from sweepwise.sweep.local.groups import Unit
-from sweepwise.sweep.outcome import Outcome, last_lines, last_of
+from sweepwise.sweep.local.machine import allow_files_of
+from sweepwise.sweep.outcome import Outcome, last_lines, last_of, told
 from sweepwise.system import console, signals
 
 REPORT_LETTERS = 2000  # that a process sends to its parent at most: they fit into the pipe, so it never waits
@@ -77,20 +77,22 @@ class Child:
     def outcomes(self, ending: Ending) -> list[Outcome]:
         """The outcomes of its runs; those of a group that neither ended nor were stopped are left out."""
         code = ending.code
-        statuses = [_status(request) if self._has_begun(request) else "" for request in self.requests]
+        ends = [_end(request) if self._has_begun(request) else {} for request in self.requests]
         if len(self.requests) == 1:
-            why = ending.why if code or statuses[0] not in EXIT_CODES else ""
+            why = ending.why if code or not ends[0] else ""
             return [self._outcome(0, code or (FAILED if why else 0), ending.last, why)]
         outcomes = []
-        for index, (request, status) in enumerate(zip(self.requests, statuses, strict=True)):
-            exit_code = EXIT_CODES.get(status, code if code > signals.SIGNALLED else None)
+        for index, (request, known) in enumerate(zip(self.requests, ends, strict=True)):
+            exit_code = EXIT_CODES.get(known.get("status", ""), code if code > signals.SIGNALLED else None)
             if request.id in ending.removed:
                 outcomes.append(self._outcome(index, FAILED, f"error: {ending.why}"))
             elif exit_code is not None:
-                outcomes.append(self._outcome(index, exit_code, ending.last))
+                outcomes.append(self._outcome(index, exit_code, ending.last, known=known or None))
         return outcomes
 
-    def _outcome(self, index: int, code: int, printed: str, why: str = "") -> Outcome:
+    def _outcome(
+        self, index: int, code: int, printed: str, why: str = "", known: Mapping[str, Any] | None = None
+    ) -> Outcome:
         request, log = self.requests[index], self.logs[index]
         last = (last_of(printed) or last_lines(log)) if code else []
         if why:
@@ -99,7 +101,7 @@ class Child:
                 file.write(f"{last[-1]}\n")
         if code == REFUSED:  # nothing has been made
             log.unlink(missing_ok=True)
-        return Outcome(request, code, None if code in UNTRIED else log, last, len(self.requests) - 1)
+        return Outcome(request, code, None if code in UNTRIED else log, last, len(self.requests) - 1, known)
 
     def _has_begun(self, request: Request) -> bool:
         """Whether a run's record is of this training, or of one that it resumes."""
@@ -168,10 +170,10 @@ def _trained(unit: Unit) -> Ending:
             signals.unblock()
             try:
                 if len(unit.requests) == 1:
-                    return Ending(train_here(unit.requests[0], unit.fused))
+                    return Ending(train_here(unit.requests[0], unit.fused or None))
                 return _trained_together(unit.requests)
             finally:  # a later signal changes nothing in how it has ended
-                signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOP_SIGNALS)
+                signals.ignore(signals.STOP_SIGNALS)
     except signals.Stopped as stopped:
         return Ending(signals.exit_code(stopped.signal))
     except BaseException:
@@ -198,6 +200,7 @@ def _trained_together(requests: Sequence[Request]) -> Ending:
     from sweepwise.run import FoldersRemoved, train_together
 
     keep_freed_memory()
+    allow_files_of(len(requests))
     try:
         number = train_together(requests)
     except UsageError:  # all but one are refused; each reports its own error when it is trained alone
@@ -219,16 +222,16 @@ def keep_freed_memory() -> None:
             allocator(parameter, 2**30)
 
 
-def _status(request: Request) -> str:
-    """How a run has ended as it was asked to; '' if it has not."""
+def _end(request: Request) -> dict[str, Any]:
+    """What is told of a run that has ended as it was asked to; {} if it has not."""
     try:
         known = record.read(request.folder)
     except OSError:
-        return ""
-    return str(known["status"]) if settled(known, request.config) else ""
+        return {}
+    return told(known) if settled(known, request.config) else {}
 
 
-def train_here(request: Request, fused: bool = False) -> int:
+def train_here(request: Request, fused: bool | None = None) -> int:
     """Trains a run in this process; prints what is wrong and returns the exit code.
 
     Args:

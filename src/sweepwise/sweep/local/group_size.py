@@ -1,7 +1,8 @@
 """Chooses how many runs are trained together.
 
-On a CPU steps are timed, and the number with the least time a run is taken. On a GPU a step of small runs
-takes as long as it takes to launch its kernels, so as many runs are taken as its memory holds.
+On a CPU steps are timed, and the number is taken with which a run of this length takes the least time, with
+what it costs beside its steps, and its share of what a group does. On a GPU a step of small runs takes as
+long as it takes to launch its kernels, so as many runs are taken as its memory holds.
 """
 
 import copy
@@ -19,7 +20,11 @@ from sweepwise.parts import Parts
 
 WIDTHS = (2, 4, 8, 16, 32, 64, 128, 256, 512)
 ENOUGH = 8  # runs; beyond it, the first width that is no faster ends the search
-STEPS = 4
+STEPS = 3  # at least, after the first one
+TIMED = 0.01  # seconds of steps, if more fit in it
+RUN = 0.006  # seconds that a run costs in a group before and after its steps
+START = 0.05  # seconds that the group's process does
+LOOP = 1e-4  # seconds of a step that the training loop takes for a group, whatever its size
 GAIN = 1.05  # a smaller speedup counts as noise
 SHARE = 0.8  # of a GPU's free memory that a group may take: its kernels need some, too
 COPIES = 3  # of a run's parameters, beside the optimizer's state: gradient, best values, change
@@ -52,11 +57,11 @@ def fastest(
     if memory is not None:
         fits = min(int(SHARE * memory / run_bytes(one)), WIDTHS[-1], runs)
         return (fits, "") if fits > 1 else (1, "the GPU's memory does not hold two")
-    alone = _seconds(copy.deepcopy(one.learner), x, y)
+    alone = _of_each(copy.deepcopy(one.learner), x, y, one.steps)
     best, least = 0, math.inf
     for width in dict.fromkeys(min(width, runs) for width in WIDTHS):
         learner = FusedLearner([copy.deepcopy(one.learner) for _ in range(width)], examples, together.way)
-        of_each = _seconds(learner, x, y) / width
+        of_each = _of_each(learner, x, y, one.steps)
         if of_each * GAIN < least:
             best, least = width, of_each
         elif width > ENOUGH:
@@ -64,6 +69,11 @@ def fastest(
     if alone < least * GAIN:
         return 1, "together they would not be faster"
     return best, ""
+
+
+def _of_each(learner: Learner, x: Tensor, y: Tensor, steps: int) -> float:
+    """Seconds that each run of a group takes in a training of so many steps."""
+    return RUN + (START + steps * (LOOP + _seconds(learner, x, y))) / learner.runs
 
 
 def run_bytes(one: Parts) -> int:
@@ -86,9 +96,10 @@ def _seconds(learner: Learner, x: Tensor, y: Tensor) -> float:
     runs = learner.runs
     x, y = x.repeat(runs, *[1] * (x.ndim - 1)), y.repeat(runs)
     rates = np.full(runs, 1e-9)
-    times = []
-    for step in range(STEPS):
+    times: list[float] = []
+    learner.step(x, y, rates, 0, Watch.NOTHING)
+    while len(times) < STEPS or sum(times) < TIMED:
         began = time.perf_counter()
-        learner.step(x, y, rates, step, Watch.NOTHING)
+        learner.step(x, y, rates, 1 + len(times), Watch.NOTHING)
         times.append(time.perf_counter() - began)
-    return min(times[1:])
+    return min(times)

@@ -20,7 +20,9 @@ from sweepwise.errors import Failure, UsageError, reason
 from sweepwise.store import record, status
 from sweepwise.store.folders import steps_taken
 from sweepwise.store.request import Request
+from sweepwise.sweep.local import tried
 from sweepwise.sweep.local.fork import run_in_child
+from sweepwise.sweep.local.machine import runs_of_a_process
 
 if TYPE_CHECKING:
     from sweepwise.parts import Parts
@@ -104,6 +106,7 @@ def groups(requests: Sequence[Request], at_once: int, width: int | None, memory:
     for (shared, _), runs in alike.items():
         alone = "the others like it are at other steps" if kinds[shared] > 1 else UNIQUE
         most, why = (1, alone) if len(runs) == 1 else _width(runs, width, memory)
+        most = min(most, runs_of_a_process())
         number = -(-len(runs) // most)
         if most > 1 and len(runs) == trained:  # every process gets as many
             number = min(len(runs), -(-number // at_once) * at_once)
@@ -180,29 +183,40 @@ def _width(requests: Sequence[Request], wanted: int | None, memory: int | None) 
     """How many of these runs are best trained together; or 1 and the reason why they are trained alone."""
     if wanted == 1:
         return 1, "hydra.launcher.group_size=1"
+    question = requests[:2], wanted, _about(len(requests))
+    if memory is None and (found := tried.recalled(tried.WIDTH, *question)):
+        most = wanted if wanted and found[0] > 1 else found[0]
+        return min(most, len(requests)), found[1]
     try:  # in another process, since a model may do anything when it is tried
-        most, why = run_in_child(partial(_tried, requests, wanted, memory))
+        most, why, lasting = run_in_child(partial(_tried, requests, wanted, memory))
     except Failure as error:
         return 1, f"it cannot be tried ({error})"
+    if memory is None and lasting:
+        tried.remember(tried.WIDTH, *question, found=[most, why])
     return most, why
 
 
-def _tried(requests: Sequence[Request], wanted: int | None, memory: int | None) -> tuple[int, str]:
-    """Does the work of `_width`, in this process."""
+def _about(runs: int) -> int:
+    """The number of runs, as far as it decides which widths are tried: the power of two from it down."""
+    return 1 << runs.bit_length() - 1
+
+
+def _tried(requests: Sequence[Request], wanted: int | None, memory: int | None) -> tuple[int, str, bool]:
+    """Does the work of `_width`, in this process; also tells whether others of this form are the same."""
     from sweepwise.learner.fused.purity import Unfusable
     from sweepwise.sweep.local.group_size import fastest
 
     try:
         parts = list(itertools.islice(_built(requests), 2))
         if len(parts) < 2:
-            return 1, "it or the others like it are refused"
+            return 1, "it or the others like it are refused", False
         if parts[0].data.sha256 != parts[1].data.sha256:
-            return 1, "its data differ from run to run"
-        return fastest(parts[0], parts[1], len(requests), wanted, memory)
+            return 1, "its data differ from run to run", False
+        return *fastest(parts[0], parts[1], len(requests), wanted, memory), True
     except Unfusable as error:
-        return 1, str(error)
+        return 1, str(error), True
     except Exception as error:  # each run reports its own error when it is trained
-        return 1, f"it cannot be tried ({reason(error)})"
+        return 1, f"it cannot be tried ({reason(error)})", False
 
 
 def _built(requests: Iterable[Request]) -> Iterator[Parts]:

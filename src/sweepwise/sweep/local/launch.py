@@ -5,22 +5,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 from sweepwise.config.ranges import Range
 from sweepwise.errors import REFUSED, REPORTED, UNTRIED, Failure, Untried, UsageError
-from sweepwise.store import record
 from sweepwise.store.claim import holder
 from sweepwise.store.request import Request
-from sweepwise.store.status import EXIT_CODES
+from sweepwise.sweep import closing
 from sweepwise.sweep.cluster.jobs import GONE, State
 from sweepwise.sweep.cluster.ledger import Ledger
 from sweepwise.sweep.cluster.overview import states
 from sweepwise.sweep.cluster.settings import unread_group_size
 from sweepwise.sweep.local import pool
-from sweepwise.sweep.outcome import Outcome, status
+from sweepwise.sweep.outcome import Outcome
 from sweepwise.sweep.shown import Shown
 from sweepwise.sweep.summary import tell, tell_answer, tell_tensorboard
+
+if TYPE_CHECKING:
+    from sweepwise.results.table import Table
+
+
+FLAGS = ("progress", "report", "mean_runs")  # keys of a config that decide what is said at the end
 
 
 @dataclass(frozen=True)
@@ -82,13 +87,25 @@ def train(
         if observer.outcomes:
             tell(observer.outcomes, distinct, whole=told is None)
             if answered:
-                tell_answer(observer.outcomes, distinct)
-                if len(distinct) > 1:
-                    homes = [request.home for request in distinct]
-                    wanted = any(request.config.get("mean_runs", True) for request in distinct)
-                    tell_tensorboard(homes, wanted)
+                _tell_end(observer.outcomes, distinct)
     for outcome in outcomes:
         yield outcome.request, _value(outcome)
+
+
+def _tell_end(outcomes: Sequence[Outcome], requests: Sequence[Request]) -> None:
+    """Prints what the runs say together, and completes what TensorBoard shows of them."""
+    homes = list(dict.fromkeys(request.home for request in requests))
+    config = {key: any(request.config.get(key, True) for request in requests) for key in FLAGS}
+
+    def say() -> Table | None:
+        runs = tell_answer(outcomes, requests)  # held until all has been said
+        written = len(requests) < 2 or tell_tensorboard(homes, config["mean_runs"])
+        return runs if written else None
+
+    if any(outcome.exit_code in UNTRIED for outcome in outcomes):  # for reasons beside the runs' folders
+        say()
+    else:
+        closing.tell(homes, [config, sorted(request.id for request in requests)], say)
 
 
 class Watcher(Protocol):
@@ -159,8 +176,9 @@ class _Reporter:
 
 
 def _value(outcome: Outcome) -> float | Exception | None:
-    if status(outcome) in EXIT_CODES:
-        return record.read(outcome.request.folder)["best"]["value"]
+    if known := outcome.record:
+        value: float | None = known["best"]["value"]
+        return value
     error: Exception = UsageError(outcome.last)
     if outcome.exit_code != REFUSED:
         kind = Untried if outcome.exit_code in UNTRIED else Failure

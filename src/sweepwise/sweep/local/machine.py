@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +19,7 @@ from sweepwise.store.request import Request
 if TYPE_CHECKING:
     from sweepwise.trainer import Settings
 
+OWN_FILES, FILES_A_RUN = 64, 3  # that a process holds open, and each run of a group
 ANSWER_SECONDS = 30  # that a GPU's driver may take to start
 
 
@@ -26,7 +30,8 @@ def slots(requests: Sequence[Request], max_parallel: int | None) -> list[str | N
         requests: runs, of which some may be refused when they start.
         max_parallel: processes at a time; None: one a GPU, or as many as the cores have threads for.
     """
-    trainers = list(filter(None, map(_trainer, requests)))
+    different = {repr(request.config["trainer"]): request for request in requests}
+    trainers = list(filter(None, map(_trainer, different.values())))
     wants_gpu = any(trainer.device in ("auto", "cuda") for trainer in trainers)
     gpus: list[str | None] = list(_gpus()) if wants_gpu else []
     threads = max((trainer.threads for trainer in trainers), default=1)
@@ -50,6 +55,22 @@ def _cores() -> int:
     """The cores that this process may use; in a Slurm job at most those that the job was given."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(available, int(os.environ.get("SLURM_CPUS_ON_NODE", available)))
+
+
+def runs_of_a_process() -> int:
+    """The most runs that one process may train, by the files that each holds open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if hard == resource.RLIM_INFINITY else max(1, (hard - OWN_FILES) // FILES_A_RUN)
+
+
+def allow_files_of(runs: int) -> None:
+    """Lets this process hold open as many files as so many runs do, up to what the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OWN_FILES + FILES_A_RUN * runs
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):  # a group that lacks files is trained in smaller ones
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _gpus() -> list[str]:

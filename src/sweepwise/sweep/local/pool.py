@@ -33,7 +33,7 @@ from sweepwise.sweep.local.child import Child, Ending, start_child
 from sweepwise.sweep.local.fork import BRIEF_SECONDS, TICK_SECONDS
 from sweepwise.sweep.local.groups import Unit
 from sweepwise.sweep.local.observer import UNOBSERVED, Observer
-from sweepwise.sweep.outcome import Outcome
+from sweepwise.sweep.outcome import Outcome, told
 from sweepwise.sweep.summary import expect_in_tensorboard, forget_in_tensorboard, number
 from sweepwise.system import signals
 from sweepwise.system.atomic import make_folder
@@ -95,7 +95,7 @@ def train_all(
             noted.append(f"{number(left)} not looked at yet: their notes stand beside the results")
         waiting = [request for request in waiting if _key(request) not in outcomes]
     if waiting:
-        made = [level for request in waiting for level in make_folder(_logs(request))]
+        made = [level for logs in dict.fromkeys(map(_logs, waiting)) for level in make_folder(logs)]
         expect_in_tensorboard(waiting)
         try:
             gpus = machine.slots(waiting, max_parallel)
@@ -129,7 +129,7 @@ def _earlier_outcome(request: Request) -> Outcome | None:
     except (Failure, OSError) as error:
         code = CHANGED if isinstance(error, Changed) else FAILED
         return Outcome(request, code, last=str(error).splitlines())
-    return Outcome(request, EXIT_CODES[known["status"]]) if known else None
+    return Outcome(request, EXIT_CODES[known["status"]], known=told(known)) if known else None
 
 
 def _prepare(requests: Sequence[Request]) -> None:
@@ -143,7 +143,8 @@ def _prepare(requests: Sequence[Request]) -> None:
     steps: dict[str, Callable[[], object]] = {}
     for request in requests:
         with contextlib.suppress(Exception):  # each run reports its own error
-            steps.setdefault(str(request.config["data"]), bind_all(request.config)["data"].target)
+            if (data := str(request.config["data"])) not in steps:
+                steps[data] = bind_all(request.config)["data"].target
             steps.setdefault(str(request.targets), partial(_cache_provenance, request.targets))
     with signals.deferred(), load.without_searches():
         for name in LATE_IMPORTS:
@@ -158,7 +159,7 @@ def _prepare(requests: Sequence[Request]) -> None:
 def _cache_provenance(targets: Iterable[str]) -> None:
     """Computes what is kept for later calls."""
     origin.code_origin(targets)
-    sources.code(targets)
+    _ = sources.code(targets).digest
     environment.versions()
 
 
