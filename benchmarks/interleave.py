@@ -10,6 +10,7 @@ A contender is either
     command   a whole process, timed from start to end.
 """
 
+import atexit
 import multiprocessing
 import os
 import shutil
@@ -100,24 +101,23 @@ def command(argv: Sequence[str], cwd: Path) -> Contender:
     """A whole process: seconds from its start to its end.
 
     Args:
-        argv: the command; "{scratch}" in an argument becomes a new folder, removed after each measurement.
+        argv: the command; "{scratch}" in an argument becomes a new folder, removed when this process ends:
+            some file systems (ext4 without a journal) take long to make files soon after many were removed.
         cwd: where to run it.
     """
 
     def measure() -> Sample:
         scratch = tempfile.mkdtemp()
-        try:
-            start = perf_counter()
-            done = subprocess.run(
-                [word.replace(SCRATCH, scratch) for word in argv],
-                cwd=cwd,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            seconds = perf_counter() - start
-        finally:
-            shutil.rmtree(scratch)
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+        start = perf_counter()
+        done = subprocess.run(
+            [word.replace(SCRATCH, scratch) for word in argv],
+            cwd=cwd,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        seconds = perf_counter() - start
         if done.returncode != 0:
             last_words = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
             raise ContenderError(f"exit code {done.returncode}: {last_words[0]}")

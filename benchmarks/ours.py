@@ -19,6 +19,7 @@ from workload import Workload
 from sweepwise.checkpoint import Checkpoints
 from sweepwise.data import Data, Part
 from sweepwise.early_stop.never import Never
+from sweepwise.learner.fused import alone
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.monitor import Monitor
 from sweepwise.optimizer import FlatOptimizer
@@ -73,7 +74,8 @@ def fit(workload: Workload, epochs: int, monitor: str, safe: bool = True) -> flo
     data = Data("benchmark", train, validation, test, workload.batch, 10, 0.0, 1.0, "")
     task = Classification(10)
     optimizer = partial(FlatOptimizer, partial(torch.optim.Adam, lr=workload.learning_rate))
-    learner = ModuleLearner(workload.model(), task, optimizer, [], noise_seed=0)
+    own = ModuleLearner(workload.model(), task, optimizer, [], noise_seed=0)
+    learner, _ = alone(own, train.x[: workload.batch])
     steps = epochs * workload.steps_per_epoch
     constant = partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0, total_iters=0)
     schedule = Schedule(

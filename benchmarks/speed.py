@@ -1,7 +1,7 @@
 """Measures our speed against other loops and frameworks, and prints what we promise beside it.
 
     python benchmarks/speed.py w1                   steps per second, all contenders
-    python benchmarks/speed.py w2
+    python benchmarks/speed.py w2                   ... w3
     python benchmarks/speed.py histograms w1        what histograms every 50 steps cost
     python benchmarks/speed.py safety w1            what checkpoints and heeding signals cost
     python benchmarks/speed.py startup              a one-step job against `import torch`, whole processes
@@ -31,15 +31,16 @@ from interleave import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-EPOCHS = {"w1": 100, "w2": 4}
-LONG = {"w1": 1200, "w2": 24}  # epochs: ten seconds and one checkpoint, of which there is one a minute
+EPOCHS = {"w1": 100, "w2": 4, "w3": 25}
+LONG = {"w1": 1200, "w2": 24, "w3": 250}  # epochs: ten seconds, one checkpoint
 ROUNDS = 7
 FASTEST = "fastest hand-written loop"
 
 OURS = ("ours_scalars", "ours_histograms", "ours_silent")
 HAND_WRITTEN = ("flat_kernel", "flat_adam", "plain_fused", "plain", "dataloader")
 OTHERS = ("summary_writer", "summary_writer_histograms", "lightning_default", "lightning_bare", "ignite")
-TRAINING = (*OURS, *HAND_WRITTEN, *OTHERS)
+COMPILED = ("jax_scan", "jax_step")
+TRAINING = (*OURS, *HAND_WRITTEN, *OTHERS, *COMPILED)
 SAFETY = {"ours_scalars": "ours_unsafe"}
 HISTOGRAMS = {"ours_histograms": "ours_scalars", "summary_writer_histograms": "summary_writer"}
 
@@ -90,6 +91,10 @@ def _loop(contender: str) -> Callable:
         import ours
 
         return getattr(ours, contender.removeprefix("ours_"))
+    if contender in COMPILED:
+        import jax_user
+
+        return getattr(jax_user, contender.removeprefix("jax_"))
     import reference
 
     return getattr(reference, contender)
@@ -150,7 +155,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cpu", type=int, help="pin everything to this processor (Linux)")
     options = parser.parse_args()
     if (options.measurement in PAIRS) != (options.workload is not None):
-        parser.error(f"{' and '.join(PAIRS)} need a workload (w1 or w2), the other measurements take none")
+        names = ", ".join(EPOCHS)
+        parser.error(f"{' and '.join(PAIRS)} need a workload ({names}), the other measurements take none")
     for option in ("rounds", "epochs"):
         value = getattr(options, option)
         if value is not None and value < 1:

@@ -9,7 +9,7 @@ import numpy as np
 import own_models
 import pytest
 import torch
-from small import CONF
+from small import CONF, TINY, composed
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -17,10 +17,12 @@ from sweepwise import Settings, UsageError, build, cli, fit, initialize_, run, s
 from sweepwise import parts as parts_module
 from sweepwise.data.digits import digits
 from sweepwise.data.sklearn_sets import diabetes
+from sweepwise.learner import first_passes
 from sweepwise.learner.fused import FusedLearner, Unfusable
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.model.mlp import mlp
 from sweepwise.model.resnet import resnet
+from sweepwise.run import from_config
 from sweepwise.store import record
 
 SGD = partial(torch.optim.SGD, lr=0.1)
@@ -427,3 +429,34 @@ def test_lazy_layers_that_the_first_pass_does_not_reach_are_refused():
         parts(Hidden)
     with pytest.raises(UsageError, match=r"from a first pass, which raises RuntimeError: mat1 and mat2"):
         parts(lambda f, o: nn.Sequential(nn.Linear(3, 4), nn.LazyLinear(o)))
+
+
+def test_what_one_run_of_a_group_has_passed_is_not_tried_again(monkeypatch):
+    requests = [composed(*TINY, f"seed.value={seed}") for seed in range(2)]
+    first = from_config.build(requests[0])
+    tried = []
+    monkeypatch.setattr(first_passes._FirstPasses, "train", lambda self, size: tried.append(size))
+    monkeypatch.setattr(first_passes._FirstPasses, "evaluate", lambda self, size: tried.append(size))
+    again = from_config.build(requests[1], shared=first.data, tried=first_passes.Tried.of(first.learner))
+    assert not tried and again.steps == first.steps
+    from_config.build(requests[1])
+    assert tried
+
+
+@pytest.mark.parametrize("override", ["model.hidden=[5]", "model.activation=tanh", "model.dropout=0.5"])
+def test_other_layers_are_tried(override, monkeypatch):
+    first, tried = from_config.build(composed(*TINY)), []
+    monkeypatch.setattr(first_passes._FirstPasses, "train", lambda self, size: tried.append(size))
+    from_config.build(
+        composed(*TINY, override), shared=first.data, tried=first_passes.Tried.of(first.learner)
+    )
+    assert tried
+
+
+def test_a_model_with_code_of_its_own_is_tried_each_time(monkeypatch):
+    data = split(digits(), batch_size=64, examples=200)
+    first, tried = parts(head(lambda y: y), data), []
+    monkeypatch.setattr(first_passes._FirstPasses, "train", lambda self, size: tried.append(size))
+    monkeypatch.setattr(first_passes._FirstPasses, "evaluate", lambda self, size: None)
+    first_passes.try_passes(first.learner, data, 1, 1, first_passes.Tried.of(first.learner))
+    assert tried

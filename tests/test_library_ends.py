@@ -9,7 +9,7 @@ import torch
 from sweepwise import Settings, build, checkpoint, fit, split
 from sweepwise.checkpoint import checkpoints as checkpoints_module
 from sweepwise.data.sklearn_sets import wine
-from sweepwise.learner.module import ModuleLearner
+from sweepwise.learner.fused import FusedLearner
 from sweepwise.library import folder as folder_module
 from sweepwise.model.mlp import mlp
 from sweepwise.monitor import Monitor
@@ -39,14 +39,14 @@ def small():
 
 
 def failing_at(number, error, monkeypatch):
-    step = ModuleLearner.step
+    step = FusedLearner.step
 
     def failing(self, x, y, rates, at, watch):
         if at == number:
             raise error
         return step(self, x, y, rates, at, watch)
 
-    monkeypatch.setattr(ModuleLearner, "step", failing)
+    monkeypatch.setattr(FusedLearner, "step", failing)
 
 
 def writers():
@@ -55,17 +55,17 @@ def writers():
 
 def slow(monkeypatch, fails):
     """The writer is still at work when the training fails."""
-    write = checkpoints_module.atomic.write_folder
+    write = checkpoints_module.atomic.making
     going_on = threading.Event()
 
-    def late(folder, content):
+    def late(folder, *what):
         if threading.current_thread() is not threading.main_thread():
             going_on.wait(0.3)
             if fails:
                 raise PermissionError(13, "no such luck")
-        write(folder, content)
+        return write(folder, *what)
 
-    monkeypatch.setattr(checkpoints_module.atomic, "write_folder", late)
+    monkeypatch.setattr(checkpoints_module.atomic, "making", late)
 
 
 @pytest.mark.parametrize("error", [ValueError("a step fails"), KeyboardInterrupt()], ids=["error", "ctrl-c"])

@@ -1,6 +1,8 @@
 """The folder of a fit: of one run alone, and with a checkpoint when a signal ends the training."""
 
+import hashlib
 import importlib.metadata
+import json
 import math
 import os
 import signal
@@ -107,7 +109,7 @@ def test_a_second_ctrl_c_ends_it_at_once(tmp_path):
 def test_a_signal_in_the_last_step_is_not_lost(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(small(regularizers=[Signalled(step=20)]), tmp_path)
-    assert checkpoint.Checkpoints(tmp_path).load().step == 21
+    assert (tmp_path / "checkpoints" / "last").resolve().name.endswith("-00000021")
 
 
 def test_a_handler_of_one_s_own_stays_and_decides(tmp_path):
@@ -354,3 +356,17 @@ def test_a_run_that_fails_is_recorded_as_failed(tmp_path):
         fit(small(regularizers=[Failing()]), tmp_path)
     known = record.read(tmp_path)
     assert (known["status"], known["reason"]) == ("failed", "ValueError: no such step")
+
+
+def test_a_folder_has_the_table_of_the_code_and_one_of_before_goes_on(tmp_path):
+    parts = small(regularizers=[Signalled(step=15)])  # of 21: the second attempt takes 5
+    folder = tmp_path / "one"
+    with pytest.raises(KeyboardInterrupt):
+        fit(parts, folder)
+    path, code = folder / "record.json", (folder / "code.json").read_bytes()
+    known = json.loads(path.read_bytes())
+    assert known["code"] == hashlib.sha256(code).hexdigest()[:16] and known["init_seed"] == parts.seeds.init
+    (folder / "code.json").unlink()
+    path.write_text(json.dumps(known | {"code": json.loads(code)}, indent=2))  # as the version before has it
+    assert fit(small(regularizers=[Signalled(step=15)]), folder).status == "finished"
+    assert (folder / "code.json").read_bytes() == code and record.read(folder)["code"] == known["code"]

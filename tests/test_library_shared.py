@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from sweepwise import Regularizer, Seeds, Settings, UsageError, build, fit, run, split, trainer
 from sweepwise.data.sklearn_sets import wine
 from sweepwise.early_stop.patience import Patience
+from sweepwise.learner.fused import alone
 from sweepwise.model.mlp import mlp
 from sweepwise.regularizer.clip_norm import ClipNorm
 from sweepwise.regularizer.max_norm import MaxNorm
@@ -292,9 +293,10 @@ class Shaken(Regularizer):
 @pytest.mark.parametrize("changes", [{"regularizers": [Shaken()]}, {"model": Noisy}], ids=["rule", "model"])
 def test_draws_are_those_of_a_training_that_begins_at_once(changes):
     parts = built(**changes)
-    alone = Run(parts.schedule, parts.early_stop, parts.seeds.data, NoMonitor(), NoCheckpoints())
+    at_once = Run(parts.schedule, parts.early_stop, parts.seeds.data, NoMonitor(), NoCheckpoints())
+    learner, _ = alone(parts.learner, parts.batch())
     with progress(parts.steps, False) as bar:
-        trainer.fit(parts.learner, parts.data, parts.task, [alone], parts.settings, bar)
+        trainer.fit(learner, parts.data, parts.task, [at_once], parts.settings, bar)
     later = built(**changes)
     torch.manual_seed(17)
-    assert fit(later).history == alone.history
+    assert fit(later).history == at_once.history

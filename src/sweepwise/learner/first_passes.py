@@ -1,7 +1,9 @@
 """Passes before the training, which show whether the model fits the data and the sizes of the batches."""
 
 import traceback
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from sweepwise.data import Data
 from sweepwise.data.loading import evaluation_batch_size
 from sweepwise.errors import UsageError, explained, reason
+from sweepwise.learner.known import layers_of
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.learner.passes import differentiate
 from sweepwise.learner.without_trace import trial_copy
@@ -20,7 +23,9 @@ from sweepwise.seed import has_own_code
 MANY = 256  # examples at least that are taken from the data at once: pieces of 1 would be too many
 
 
-def try_passes(learner: ModuleLearner, data: Data, accumulate: int, processes: int) -> None:
+def try_passes(
+    learner: ModuleLearner, data: Data, accumulate: int, processes: int, tried: "Tried | None" = None
+) -> None:
     """Passes the largest and the smallest batch of the training, and a small one of an evaluation.
 
     The passes leave no trace. They also show whether the model needs gradients when it is evaluated.
@@ -30,10 +35,14 @@ def try_passes(learner: ModuleLearner, data: Data, accumulate: int, processes: i
         data: on any device.
         accumulate: pieces of each batch.
         processes: that share each batch.
+        tried: another model that has passed all this: with the same layers this one does, too.
 
     Raises:
         UsageError: the model cannot pass a batch, or its outputs have another form than the data ask for.
     """
+    if tried and tried.layers and tried.layers == layers_of(learner.model):
+        learner.forward.needs_gradients = tried.needs_gradients
+        return
     sizes = _Sizes(learner.model, len(data.train.y), accumulate, processes)
     least, largest = sizes.of(data.batch_size)
     usual = min(max(largest, 2), len(data.train.y))
@@ -47,6 +56,24 @@ def try_passes(learner: ModuleLearner, data: Data, accumulate: int, processes: i
             except UsageError as error:
                 raise UsageError([sizes.fault(data.batch_size, str(error))]) from error
         passes.evaluate(min([usual, *(size for size in left if size)]))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A model that has passed what `try_passes` tries.
+
+    Attributes:
+        layers: see `layers_of`.
+        needs_gradients: see `Forward`.
+    """
+
+    layers: Sequence[Any] | None
+    needs_gradients: bool
+
+    @classmethod
+    def of(cls, learner: ModuleLearner) -> "Tried":
+        """The learner's."""
+        return cls(layers_of(learner.model), learner.forward.needs_gradients)
 
 
 class _Sizes:

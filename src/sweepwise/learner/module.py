@@ -1,6 +1,7 @@
 """The learner of one run: any `nn.Module`, any `torch.optim` optimizer."""
 
 import copy
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -51,9 +52,12 @@ class ModuleLearner:
 
     Attributes:
         model: shares its parameters with the learner.
+        regularizers: in the order in which they act.
         flat: the parameters as a row.
         weights: number of the model's elements that are weights, which decay and are penalised.
         takes_shards: whether `step` takes only this process's part of the inputs, see `Learner`.
+        whole: whether a step is one pass of the model as it is, by this process alone: not compiled, at 16
+            bits or in pieces.
         transforms: name and `examples` of each regularizer that changes the training examples.
     """
 
@@ -76,7 +80,7 @@ class ModuleLearner:
     ) -> None:
         self.model = model.train()
         self.task = task
-        self._regularizers = list(regularizers)
+        self.regularizers = list(regularizers)
         self.flat = flatten(model)
         row, gradient = self.flat.values[0], self.flat.gradient[0]
         self.weights = self.flat.all_weights
@@ -95,19 +99,24 @@ class ModuleLearner:
         self._align_: Callable[[], None] = _nothing
         self._shared: SharedPasses | None = None
         self._best: tuple[Tensor, Mapping[str, Any]] | None = None  # the row, and what is not in it
-        self._before, self._moved = torch.empty_like(self.flat.values), torch.empty_like(self.flat.values)
         self._watched: Watched | None = None
         for regularizer in regularizers:
             regularizer.shapes = self.flat.shapes[: len(self.flat.weight_names)]
             regularizer.norms = self.flat.row_norms
         self.transforms = [(type(r).__name__, r.examples) for r in acting(regularizers, "examples")]
         self.takes_shards = world.size > 1 and not self.transforms  # they need the whole batch
+        self.whole = world.size == accumulate == 1 and precision == "fp32" and not compile
         self._passes, self._loss_of = self._passing(accumulate)
         self._before_step = [r.before_step_ for r in acting(regularizers, "before_step_")]
         self._clip = [r.clip_ for r in acting(regularizers, "clip_")]
         self._after_step = [r.after_step_ for r in acting(regularizers, "after_step_")]
         self.acts_before = bool(self._before_step or self._clip)
         self.acts_after = bool(self._after_step or ema)
+
+    @functools.cached_property
+    def _room(self) -> tuple[Tensor, Tensor]:
+        """For the values before a watched step, and for their change; in a group it is the group's."""
+        return torch.empty_like(self.flat.values), torch.empty_like(self.flat.values)
 
     def _passing(self, accumulate: int) -> tuple[Passes, Loss]:
         """The forward and backward pass of a batch, and the reported loss of (outputs, targets)."""
@@ -151,7 +160,7 @@ class ModuleLearner:
         if by_row:
             gradients = self.flat.collect(gradients)
         if watch:
-            before = self._before.copy_(self.flat.values)
+            before = self._room[0].copy_(self.flat.values)
             penalty = self.penalty()
             loss_of_all, objective = self._world.sum_scalars(
                 "the loss of a watched step", [loss.detach(), objective.detach()]
@@ -159,7 +168,7 @@ class ModuleLearner:
             penalty = penalty + (objective - loss_of_all) if self.transforms else penalty
         norms = self._scaling.step_(self._update_, float(rates[0]), gradients, by_row, watch)
         if watch:
-            moved = torch.sub(self.flat.values, before, out=self._moved)
+            moved = torch.sub(self.flat.values, before, out=self._room[1])
             cut = self.flat.weight_parts
             sizes = self.flat.norms([*gradients, *cut(before), *cut(moved)])
             (numbers,) = scalars(
@@ -237,7 +246,7 @@ class ModuleLearner:
 
     def penalty(self) -> Tensor:
         """What the regularizers add to the loss at the current weights, a scalar."""
-        penalties = [regularizer.penalty(self._weights)[0] for regularizer in self._regularizers]
+        penalties = [regularizer.penalty(self._weights)[0] for regularizer in self.regularizers]
         return sum(self.flat.sum_over_processes(penalties), self._weights.new_zeros(()))
 
     def move_(self, values: Tensor, gradient: Tensor) -> None:
@@ -399,7 +408,7 @@ class ModuleLearner:
         return {
             "optimizer": self.optimizer.state_dict(self.flat.gather_row),
             "scaling": self._scaling.state_dict(),
-            "regularizers": [copy.deepcopy(regularizer.state_dict()) for regularizer in self._regularizers],
+            "regularizers": [copy.deepcopy(regularizer.state_dict()) for regularizer in self.regularizers],
             "ready_order": self.flat.ready_order,
             "aligns": self._shared is not None and self._shared.aligns,
             "generators": generator_states(self.model) if self._has_own_code else {},
@@ -426,7 +435,7 @@ class ModuleLearner:
             self._best = row, rest
         self.optimizer.load_state_dict(state["optimizer"], self.flat.local_row)
         self._scaling.load_state_dict(state["scaling"])
-        for regularizer, own in zip(self._regularizers, state["regularizers"], strict=True):
+        for regularizer, own in zip(self.regularizers, state["regularizers"], strict=True):
             regularizer.load_state_dict(own)
         self.flat.ready_order = state.get("ready_order", [])  # checkpoints of before have none
         if self._shared:

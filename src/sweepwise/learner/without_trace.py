@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from sweepwise.init.checkpoint import extra_state
 from sweepwise.learner.generators import generator_state, is_generator, place_generator
+from sweepwise.learner.known import changes_buffers_only
 from sweepwise.learner.reach import CONTAINERS, content, reached
 from sweepwise.learner.untrained import copied, shares_memory
-from sweepwise.seed import generators, place_generators
+from sweepwise.seed import draws, way_back_of_generators
 
 
 @contextmanager
@@ -31,20 +32,29 @@ def without_trace(model: nn.Module) -> Iterator[None]:
     Args:
         model: any, but not one of torch's sharded ones.
     """
-    with _restored(model, [value for _, value in reached(model)]):
-        yield
+    if changes_buffers_only(model):
+        with _restored(model, _modes_and_buffers(model), generators=draws(model)):
+            yield
+    else:
+        with _restored(model, [value for _, value in reached(model)]):
+            yield
 
 
 @contextmanager
 def trial_copy(model: nn.Module) -> Iterator[nn.Module]:
-    """A copy of a model, which may be passed at will; the model itself, if it cannot be copied.
+    """A copy of a model, which may be passed at will; the model itself, if it cannot or need not be copied.
 
-    At the end the model is as before, and so are global generators. Functions are not copied: what they
-    share with the model is restored as by `without_trace`, and so is all of a model that cannot be copied.
+    It need not if its passes are known to change nothing but buffers. At the end the model is as before, and
+    so are global generators. Functions are not copied: what they share with the model is restored as by
+    `without_trace`, and so is all of a model that cannot be copied.
 
     Args:
         model: any, but not one of torch's sharded ones.
     """
+    if changes_buffers_only(model):
+        with without_trace(model):
+            yield model
+        return
     try:
         own = copy.deepcopy(model)
     except Exception:
@@ -82,11 +92,21 @@ def way_back(model: nn.Module, others: Sequence[Any] = (), without: Sequence[Any
     return go_back
 
 
+def _modes_and_buffers(model: nn.Module) -> list[Any]:
+    """What a pass of a known model may change, and what `train` and `eval` do."""
+    modules = list(model.modules())
+    buffers = [own for module in modules for own in module._buffers.values() if own is not None]
+    return [*map(vars, modules), *(module._buffers for module in modules if module._buffers), *buffers]
+
+
 @contextmanager
-def _restored(model: nn.Module, values: Sequence[Any]) -> Iterator[None]:
-    """Restores these values, which a model holds, and the global generators."""
+def _restored(model: nn.Module, values: Sequence[Any], *, generators: bool = True) -> Iterator[None]:
+    """Restores these values, which a model holds, and the global generators if that is asked for."""
     extra = copied(extra_state(model)) if any(value is model for value in values) else {}
-    undo: list[Callable[[], object]] = [partial(place_generators, generators()), *map(_restoring, values)]
+    undo: list[Callable[[], object]] = [
+        *([way_back_of_generators()] if generators else []),
+        *map(_restoring, values),
+    ]
     try:
         yield
     finally:

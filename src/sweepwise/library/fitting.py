@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sweepwise.distributed.place import place
 from sweepwise.errors import UsageError, reason
+from sweepwise.learner import Learner
+from sweepwise.learner.fused import alone
 from sweepwise.library.fitted import Fitted
 from sweepwise.library.folder import Opened, begin, claimed, close
 from sweepwise.library.given import remember
@@ -65,19 +67,20 @@ def fit(parts: Parts, folder: Path | str = "", progress: bool = True) -> Fitted:
     began = time.monotonic()
     stop = StopFlag(foreign=False)
     with ExitStack() as closing:
-        open_ = closing.enter_context(claimed(Path(folder), parts, start.fingerprint)) if folder else None
+        claim = closing.enter_context(claimed(Path(folder), parts, start.fingerprint)) if folder else None
         start.bring_back(parts)
         set_process(parts.settings, parts.seeds)  # another `build` may have set others since
         if parts.generators:
             place_generators(parts.generators)
         for note in parts.notes if shown else ():
             print(wrapped("note", note), flush=True)
-        opened = open_() if open_ else None
+        learner, fused = alone(parts.learner, parts.batch(), claim.fused if claim else None)
+        opened = claim.open(fused) if claim else None
         run = _run(parts, opened)
         if opened:
             close(opened, run, closing)
         closing.callback(remember, parts.model)
-        _train(parts, run, opened, stop, shown)
+        _train(parts, learner, run, opened, stop, shown)
     parts.model.eval()
     if stop() and not _returns(stop.signal):
         signal.raise_signal(stop.signal)
@@ -103,7 +106,9 @@ def _run(parts: Parts, opened: Opened | None) -> Run:
     return Run(parts.schedule, parts.early_stop, parts.seeds.data, monitor, checkpoints, parts.pause_after)
 
 
-def _train(parts: Parts, run: Run, opened: Opened | None, stop: StopFlag, shown: bool) -> None:
+def _train(
+    parts: Parts, learner: Learner, run: Run, opened: Opened | None, stop: StopFlag, shown: bool
+) -> None:
     """Trains the run; whatever ends it is its status. One that can go on has its best weights."""
     try:
         step = 0
@@ -115,7 +120,7 @@ def _train(parts: Parts, run: Run, opened: Opened | None, stop: StopFlag, shown:
         elif opened:
             begin(opened, parts)
         with stop, display.progress(parts.steps, shown, step) as bar:
-            train(parts.learner, parts.data, parts.task, [run], parts.settings, bar, stop)
+            train(learner, parts.data, parts.task, [run], parts.settings, bar, stop)
         if run.status in ("interrupted", "pruned"):
             parts.learner.load_best(0)
     except BaseException as error:

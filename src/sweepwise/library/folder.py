@@ -19,21 +19,23 @@ from sweepwise.errors import UsageError, reason
 from sweepwise.monitor.hparams import settings
 from sweepwise.monitor.monitor import START, Monitor
 from sweepwise.parts import EXAMPLES, Parts
-from sweepwise.predict.kept import PREDICTION, keep
+from sweepwise.predict.kept import PREDICTION, prediction
 from sweepwise.provenance import sources
 from sweepwise.provenance.changes import differences
 from sweepwise.provenance.environment import current_environment
+from sweepwise.provenance.hashes import Hashes
 from sweepwise.provenance.origin import diff
 from sweepwise.store import record
 from sweepwise.store.attempt import signed
-from sweepwise.store.folders import CHECKPOINTS, LINES, LOCK, NO_LOCKS, RECORD
+from sweepwise.store.folders import CHECKPOINTS, CODE, DIFF, LINES, LOCK, NO_LOCKS, RECORD
 from sweepwise.store.record import Record
 from sweepwise.store.request import Request, identity_part
-from sweepwise.store.status import ended
-from sweepwise.system import atomic, flock
+from sweepwise.store.status import ended, is_fused
+from sweepwise.system import atomic, disk, flock
 from sweepwise.trainer import Run
+from sweepwise.trainer.ending import ending
 
-CONFIG, DIFF = "config.yaml", "code.diff"
+CONFIG = "config.yaml"
 HERE = "sweepwise.library.fit"  # what trains such a run
 
 
@@ -54,9 +56,22 @@ class Opened:
     log: Record
 
 
+@dataclass(frozen=True)
+class Claim:
+    """A folder in which no other process can train.
+
+    Attributes:
+        fused: whether the run that goes on there was trained as in a group; None: it begins.
+        open: begins to write in it, or goes on; it is told how the run is trained now.
+    """
+
+    fused: bool | None
+    open: Callable[[bool], Opened]
+
+
 @contextmanager
-def claimed(folder: Path, parts: Parts, start: str) -> Iterator[Callable[[], Opened]]:
-    """Takes a folder for a run; yields a function that begins to write in it, or goes on.
+def claimed(folder: Path, parts: Parts, start: str) -> Iterator[Claim]:
+    """Takes a folder for a run.
 
     Args:
         folder: made if it is missing; other files in it stay.
@@ -66,19 +81,33 @@ def claimed(folder: Path, parts: Parts, start: str) -> Iterator[Callable[[], Ope
     Raises:
         UsageError: it has another run, one that has ended, or one that a process trains now.
     """
-    atomic.make_folder(folder)
+    atomic.make_folder(folder, durable=False)
     with _locked(folder) as sign:
         fields = _provenance(parts, start)
-        saved, changed = _resume_point(folder, fields)
+        saved, changed, fused = _resume_point(folder, fields)
         sign()
-        yield lambda: _opened(folder, parts, fields | {"not_bit_exact": changed}, saved)
+
+        def open_(fused: bool) -> Opened:
+            environment = {**fields["environment"], "fused": fused}
+            return _opened(
+                folder, parts, fields | {"environment": environment, "not_bit_exact": changed}, saved
+            )
+
+        yield Claim(fused, open_)
 
 
 def close(opened: Opened, run: Run, closing: ExitStack) -> None:
-    """Has monitor, checkpoints and record closed at the end, each even if closing another fails."""
-    closing.push(_closing(lambda: opened.log.end(run.status, run.reason, **run.outcome())))
-    closing.push(_closing(lambda: opened.monitor.close(run.status)))
-    closing.push(_closing(opened.checkpoints.close))
+    """Has the run's end brought to the disk when `closing` closes."""
+
+    def end(kind: object, before: BaseException | None, trace: object) -> None:
+        try:
+            atomic.alone(ending(run, opened.log, opened.monitor, opened.checkpoints))
+        except Exception as error:
+            if before is None:
+                raise
+            before.add_note(f"also, when the folder was closed: {reason(error)}")
+
+    closing.push(end)
 
 
 @contextmanager
@@ -104,7 +133,7 @@ def _locked(folder: Path) -> Iterator[Callable[[], None]]:
 
 
 def _provenance(parts: Parts, start: str) -> dict[str, Any]:
-    """What produces the run now, and its id: the hash of what can change the result."""
+    """What produces the run now, the hashes of all files in it, and its id: of what can change the result."""
     targets = [*Request(parts.config).targets, HERE]
     identity = [identity_part(parts.config), parts.data.sha256, start]
     return {
@@ -114,16 +143,17 @@ def _provenance(parts: Parts, start: str) -> dict[str, Any]:
         "init": dict(parts.init),
         "notes": list(parts.notes),
         "start_sha256": start,
+        "init_seed": parts.seeds.init,
         "code": sources.code(targets),
         "inputs": sources.inputs(parts.config),
-        "environment": current_environment(targets) | {"fused": False, "command": []},
+        "environment": current_environment(targets) | {"command": []},
         "data_sha256": parts.data.sha256,
         "parameters": parts.parameters,
     }
 
 
-def _resume_point(folder: Path, now: Mapping[str, Any]) -> tuple[Saved | None, list[str]]:
-    """The checkpoint from which a run that was interrupted goes on, and what has changed since it began."""
+def _resume_point(folder: Path, now: Mapping[str, Any]) -> tuple[Saved | None, list[str], bool | None]:
+    """The checkpoint from which a run goes on that was interrupted, what has changed since, its `fused`."""
     way_out = "give another folder, or remove it"
     try:
         before = record.read(folder)
@@ -133,12 +163,12 @@ def _resume_point(folder: Path, now: Mapping[str, Any]) -> tuple[Saved | None, l
     if present and (not before or ended(before)):
         raise UsageError([f"folder={folder}: has a run already ({', '.join(present)}); {way_out}"])
     if not before:
-        return None, []
+        return None, [], None
     if before.get("id") != now["id"]:
         raise UsageError(
             [f"folder={folder}: has a run already, of other parts, which was {before['status']}; {way_out}"]
         )
-    changes = differences(before, now)
+    changes = differences(before, now, folder)
     if changed := [*changes.code, *changes.inputs]:
         raise UsageError(
             [
@@ -152,13 +182,16 @@ def _resume_point(folder: Path, now: Mapping[str, Any]) -> tuple[Saved | None, l
         raise UsageError([f"folder={str(error).partition('. Restore')[0]}; {way_out}"]) from error
     if saved is None:
         _clear(folder)
-    return saved, [*before["not_bit_exact"], *changes.versions, *changes.machine] if saved else []
+        return None, [], None
+    return saved, [*before["not_bit_exact"], *changes.versions, *changes.machine], is_fused(before)
 
 
 def _clear(folder: Path) -> None:
     """Removes what a run has left that had no checkpoint yet, the record first; no file of anyone else's."""
-    for path in (folder / RECORD, folder / LINES, folder / CONFIG, folder / DIFF, folder / PREDICTION):
-        path.unlink(missing_ok=True)
+    (folder / RECORD).unlink(missing_ok=True)
+    disk.sync(folder)
+    for name in (LINES, CONFIG, CODE, DIFF, PREDICTION):
+        (folder / name).unlink(missing_ok=True)
     for path in folder.glob("events.out.tfevents.*"):
         path.unlink()
     with contextlib.suppress(FileNotFoundError):
@@ -167,12 +200,19 @@ def _clear(folder: Path) -> None:
 
 def _opened(folder: Path, parts: Parts, fields: Mapping[str, Any], saved: Saved | None) -> Opened:
     if saved is None:  # so whoever sees the record finds them
-        atomic.write_atomic(folder / CONFIG, _yaml(parts.config).encode())
-        atomic.write_atomic(folder / DIFF, diff([*Request(parts.config).targets]).encode())
-    keep(folder, parts)
+        atomic.put(folder / CONFIG, _yaml(parts.config).encode())
+        if changed := diff([*Request(parts.config).targets]):
+            atomic.put(folder / DIFF, changed.encode())
+    code: Hashes = fields["code"]
+    atomic.put(folder / CODE, code.content)
+    if kept := prediction(parts):
+        atomic.put(folder / PREDICTION, kept)
     with ExitStack() as undo:
         step = saved.step if saved else 0
-        log = Record(folder, going_on=saved is not None, from_step=step, **fields)
+        known = {**fields, "code": code.digest}
+        log = Record(folder, going_on=saved is not None, from_step=step, **known)
+        atomic.alone(log.begin())
+        disk.sync(folder)  # nothing of a run may be there without its record
         undo.push(lambda kind, error, trace: log.end("failed", reason(error)) if error else None)
         checkpoints = Checkpoints(folder)
         undo.push(lambda kind, error, trace: checkpoints.close())
@@ -200,20 +240,3 @@ def _short(node: Mapping[str, Any]) -> str:
 
 def _yaml(config: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(config), default_flow_style=False, allow_unicode=True, sort_keys=False)
-
-
-Exit = Callable[[object, BaseException | None, object], None]
-
-
-def _closing(close: Callable[[], None]) -> Exit:
-    """An exit callback that closes a file; if that fails after another error, it is a note on that one."""
-
-    def end(kind: object, before: BaseException | None, trace: object) -> None:
-        try:
-            close()
-        except Exception as error:
-            if before is None:
-                raise
-            before.add_note(f"also, when the folder was closed: {reason(error)}")
-
-    return end

@@ -9,9 +9,7 @@ from functools import partial
 from sweepwise.distributed.join import join_world
 from sweepwise.distributed.world import World
 from sweepwise.errors import UsageError, explained
-from sweepwise.learner import Learner
-from sweepwise.learner.fused import FusedLearner
-from sweepwise.learner.fused.purity import Unfusable
+from sweepwise.learner.fused import alone
 from sweepwise.parts import Parts
 from sweepwise.run import from_config, messages
 from sweepwise.run.follow import CLAIMING, ENDING, echo_seconds, follow, synchronised
@@ -43,13 +41,13 @@ class Result:
 
 
 @one_at_a_time
-def train(request: Request, *, fused: bool = False) -> Result:
+def train(request: Request, *, fused: bool | None = None) -> Result:
     """Trains one run, resuming it if it has started before, and returns its result.
 
     Args:
         request: the run.
-        fused: whether it computes its steps as in a group of runs, to the bit. A run that started in one way
-            resumes in that way.
+        fused: whether it computes its steps as in a group of runs, to the bit; None: if its model can be
+            trained so without autograd, see `alone`. A run that started in one way resumes in that way.
 
     Raises:
         UsageError: the config cannot be used; nothing was written.
@@ -67,7 +65,7 @@ def train(request: Request, *, fused: bool = False) -> Result:
         with world.on_rank_0(CLAIMING, partial(claim_run, request)) as claimed:
             resumes = not request.config["fresh"] and steps_taken(claimed.inside) > 0
             fused = status.is_fused(record.read(claimed.inside)) if resumes else fused
-            return _train(request, parts, claimed, world, fused and world.size == 1)
+            return _train(request, parts, claimed, world, fused)
 
 
 def _build(request: Request, world: World) -> Parts:
@@ -84,15 +82,10 @@ def _build(request: Request, world: World) -> Parts:
         raise
 
 
-def _train(request: Request, parts: Parts, claimed: Claim, world: World, fused: bool) -> Result:
+def _train(request: Request, parts: Parts, claimed: Claim, world: World, fused: bool | None) -> Result:
     """Trains in a folder that this process has claimed."""
     interrupts = StopFlag(echo_seconds(world))
-    learner: Learner = parts.learner
-    if fused:
-        try:
-            learner = FusedLearner([parts.learner], parts.batch())
-        except Unfusable:  # on this device, though not on the one where it was tried
-            fused = False
+    learner, fused = alone(parts.learner, parts.batch(), fused)
     with open_session(request, parts, claimed, world, fused=fused) as session:
         run, step = session.run, session.step
         stop, run.checkpoints = synchronised(world, interrupts, step, run.checkpoints, run.monitor)

@@ -20,7 +20,7 @@ from sweepwise.data.loading import Batch
 from sweepwise.learner.contract import Watch, Watched
 from sweepwise.learner.fused.program import Parameters
 from sweepwise.learner.fused.purity import Unfusable
-from sweepwise.learner.fused.ways import Way, program
+from sweepwise.learner.fused.ways import WAYS, Way, program
 from sweepwise.learner.module import ModuleLearner
 from sweepwise.learner.scalars import scalars
 from sweepwise.optimizer.rows import Rows
@@ -36,8 +36,9 @@ class FusedLearner:
     Args:
         learners: of the runs, each as it would train alone; they belong to the group from now on.
         examples: inputs of a batch, on which the program is compared once with each model alone.
-        way: the kind of program that is known to suit these models; None: the first that passes the
+        way: the kind of program that is known to suit these models; None: the first of `ways` that passes the
             comparison, see `program`.
+        ways: the kinds that are tried.
 
     Attributes:
         runs: how many.
@@ -50,7 +51,13 @@ class FusedLearner:
 
     takes_shards = False
 
-    def __init__(self, learners: Sequence[ModuleLearner], examples: Tensor, way: Way | None = None) -> None:
+    def __init__(
+        self,
+        learners: Sequence[ModuleLearner],
+        examples: Tensor,
+        way: Way | None = None,
+        ways: Sequence[Way] = WAYS,
+    ) -> None:
         self._learners = list(learners)
         self.runs = len(learners)
         self._task = learners[0].task
@@ -63,7 +70,8 @@ class FusedLearner:
             )
         self._dropped: set[int] = set()
         self._watched: dict[int, Watched] = {}
-        self.way = way
+        self.way, self._ways = way, ways
+        self._draws_as_alone = self.runs == 1 and not _is_ours(learners[0])
         self._stack()
 
     def _stack(self) -> None:
@@ -85,7 +93,7 @@ class FusedLearner:
         if self.way:
             self._program = self.way(self._active_learners, self._parameters)
         else:
-            self._program = program(self._active_learners, self._parameters, self._examples)
+            self._program = program(self._active_learners, self._parameters, self._examples, self._ways)
             self.way = type(self._program)
         self._rows = Rows([learner.optimizer for learner in self._active_learners])
         self._noises = [learner.noise for learner in self._active_learners if learner.noise.wanted]
@@ -120,7 +128,9 @@ class FusedLearner:
         """Sets every generator to where the step begins."""
         for noise in self._noises:
             noise.begin(step)
-        if step == 0:
+        if step == 0 and self._draws_as_alone:
+            self._learners[0].noise.begin(0)
+        elif step == 0:
             seed_globals(0)  # the program never draws from the global generators, but checkpoints save them
 
     def _transformed(self, x: Tensor, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -239,6 +249,12 @@ class FusedLearner:
     def drop(self, run: int) -> None:
         """See `Learner.drop`. The next step removes the run's row from the buffer, so it costs no time."""
         self._dropped.add(run)
+
+
+def _is_ours(learner: ModuleLearner) -> bool:
+    """Whether its regularizers and optimizer are torch's or ours, which draw from no global generator."""
+    parts = [*learner.regularizers, learner.optimizer.optimizer]
+    return all(type(part).__module__.startswith(("torch.", "sweepwise.")) for part in parts)
 
 
 def _norms(parts: Sequence[Tensor]) -> list[Tensor]:

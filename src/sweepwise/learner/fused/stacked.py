@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from sweepwise.learner.fused.layers import LAYERS, stacked_dropout
+from sweepwise.learner.fused.dropout import stacked_dropout
+from sweepwise.learner.fused.layers import LAYERS
 from sweepwise.learner.linear import Gather, Unstackable, does_more
 
 

@@ -1,8 +1,9 @@
 """The forward and backward pass of several models as one program.
 
 There are two kinds. `StackedProgram` replaces each layer by one of all runs: fast, but every layer must be
-known. `VectorizedProgram` vectorises the model's own forward pass by torch.func. `compare` tries whether a
-program computes what the models compute alone.
+known; `ByHand` is one that is faster than the model itself for one run, too. `VectorizedProgram` vectorises
+the model's own forward pass by torch.func. `compare` tries whether a program computes what the models compute
+alone.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from sweepwise.learner.chain import chain, derivatives
 from sweepwise.learner.forward import concatenated
+from sweepwise.learner.fused.chain import are_faster_alone, chain, derivatives
 from sweepwise.learner.fused.program import Parameters, Program
 from sweepwise.learner.fused.purity import Unfusable
 from sweepwise.learner.fused.stacked import stacked
@@ -59,6 +60,19 @@ class StackedProgram:
             x = link.forward(x, None)
         self._model.train()
         return x
+
+
+class ByHand(StackedProgram):
+    """One that is faster than autograd for a single run, too.
+
+    Raises:
+        Unstackable: it is not.
+    """
+
+    def __init__(self, learners: Sequence[ModuleLearner], parameters: Parameters) -> None:
+        super().__init__(learners, parameters)
+        if not are_faster_alone(self._links):
+            raise Unstackable("it has layers that are no faster without autograd")
 
 
 class VectorizedProgram:
@@ -105,22 +119,25 @@ Way = Callable[[Sequence[ModuleLearner], Parameters], Program]
 WAYS: Sequence[Way] = (StackedProgram, VectorizedProgram)
 
 
-def program(learners: Sequence[ModuleLearner], parameters: Parameters, examples: Tensor) -> Program:
+def program(
+    learners: Sequence[ModuleLearner], parameters: Parameters, examples: Tensor, ways: Sequence[Way] = WAYS
+) -> Program:
     """The first kind of program that computes what the models of the runs compute alone.
 
     Args:
         learners: of the runs.
         parameters: of the runs.
         examples: (batch, *features), on which it is compared with the models alone.
+        ways: the kinds.
 
     Raises:
-        Unfusable: neither kind does; with the reason of each.
+        Unfusable: no kind does; with the reason of each.
     """
     reasons = []
     warnings.filterwarnings(
         "ignore", "There is a performance drop", UserWarning
     )  # such runs are trained alone
-    for way in WAYS:
+    for way in ways:
         try:
             candidate = way(learners, parameters)
             compare(candidate, learners, parameters, examples)

@@ -1,106 +1,34 @@
 """A stacked model as a chain of links, each with its own forward and backward pass.
 
-Linear layers, and a ReLU that follows one, need no autograd: their backward pass is written out here, and
-puts the gradients of the parameters where the optimizer reads them. Autograd differentiates the layers
-between them, segment by segment.
+Linear layers, convolutions, activations, dropout and changes of shape need no autograd: their backward passes
+are written out in `links`, and put the gradients of the parameters where the optimizer reads them. Autograd
+differentiates the layers between them, segment by segment.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import Variable
 
 from sweepwise.learner.forward import record_outputs
-from sweepwise.learner.linear import Linears, does_more
-
-GradientOf = Callable[[Tensor], Tensor | None]  # where to write a parameter's gradient; None: it is frozen
-Named = tuple[str, nn.Module]
-relu_backward = torch.ops.aten.threshold_backward.grad_input  # writes into `grad_input`
-
-
-class Link(Protocol):
-    """A part of a chain.
-
-    Attributes:
-        learns: whether it, or a link before it, has trainable parameters.
-    """
-
-    learns: bool
-
-    def forward(self, x: Tensor, activations: dict[str, Tensor] | None) -> Tensor:
-        """Returns the outputs, (runs, batch, ...), for inputs of shape (runs, batch, ...).
-
-        Args:
-            x: not to be changed in place.
-            activations: receives the layers' outputs by name; None: they are not wanted.
-        """
-        ...
-
-    def backward(self, gradient: Tensor | None) -> Tensor | None:
-        """Returns the gradient with respect to x; None if there is none, or no link before needs it.
-
-        Also writes the gradients of the parameters.
-
-        Args:
-            gradient: with respect to the last outputs; may be overwritten. None: zeros.
-        """
-        ...
-
-
-class LinearLink:
-    """A linear layer of all runs, with the ReLU that follows it, if there is one."""
-
-    def __init__(
-        self,
-        named: Named,
-        relu: Named | None,
-        recorded: Container[str],
-        gradient_of: GradientOf,
-        learns_before: bool,
-    ) -> None:
-        name, layer = named
-        assert isinstance(layer, Linears)
-        self._products = layer.products
-        self._by_weight = gradient_of(layer.weights)
-        self._by_bias = None if layer.biases is None else gradient_of(layer.biases)
-        self._relu = relu is not None
-        self._name = name if name in recorded else None
-        self._relu_name = relu[0] if relu and relu[0] in recorded else None
-        self._learns_before = learns_before
-        self._saved: tuple[Tensor, Tensor] | None = None
-        self.learns = learns_before or self._by_weight is not None or self._by_bias is not None
-
-    def forward(self, x: Tensor, activations: dict[str, Tensor] | None) -> Tensor:
-        """See `Link`."""
-        x, y = self._products.forward(x)
-        if activations is not None and self._name is not None:
-            activations[self._name] = y.clone() if self._relu else y
-        if self._relu:
-            y = y.relu_()
-            if activations is not None and self._relu_name is not None:
-                activations[self._relu_name] = y
-        self._saved = x, y
-        return y
-
-    def backward(self, gradient: Tensor | None) -> Tensor | None:
-        """See `Link`."""
-        if gradient is None:
-            for part in (self._by_weight, self._by_bias):
-                if part is not None:
-                    part.zero_()
-            return None
-        assert self._saved is not None
-        x, y = self._saved
-        self._saved = None
-        if self._relu:
-            own = gradient if gradient.is_contiguous() else torch.empty_like(y)
-            gradient = relu_backward(gradient, y, 0, grad_input=own)
-        del y
-        return self._products.backward(gradient, x, self._by_weight, self._by_bias, self._learns_before)
+from sweepwise.learner.fused.convolution import Convolutions
+from sweepwise.learner.fused.dropout import Dropouts
+from sweepwise.learner.fused.links import (
+    ACTIVATIONS,
+    RESHAPES,
+    WEIGHTED,
+    ActivationLink,
+    DropoutLink,
+    GradientOf,
+    LayerLink,
+    Link,
+    Named,
+    ReshapeLink,
+)
+from sweepwise.learner.linear import does_more
 
 
 class Segment:
@@ -154,6 +82,11 @@ class Segment:
         return None if by_x is None else by_x.view(len(gradient), -1, *by_x.shape[1:])
 
 
+def are_faster_alone(links: Sequence[Link]) -> bool:
+    """Whether links are faster than autograd for a single run, too: there are no segments and no norms."""
+    return not any(isinstance(link, Segment) or getattr(link, "norms", False) for link in links)
+
+
 def derivatives(of: Tensor, gradient: Tensor, by: Sequence[Tensor]) -> Sequence[Tensor | None]:
     """torch.autograd.grad with allow_unused, without its checks at every call."""
     gradients: Sequence[Tensor | None] = Variable._execution_engine.run_backward(
@@ -184,17 +117,38 @@ def _links(model: nn.Module, recorded: Container[str], gradient_of: GradientOf) 
     layers = _layers_in_order(model)
     while layers:
         named = layers.pop(0)
-        if not isinstance(named[1], Linears):
+        kind = _kind(named[1])
+        if kind is None:
             others.append(named)
-        if others and (not layers or isinstance(named[1], Linears)):
+        if others and (not layers or kind):
             segment = Segment(others, recorded, gradient_of, learns_before)
             learns_before, others = segment.learns, []
             yield segment
-        if isinstance(named[1], Linears):
+        if kind is LayerLink:
             relu = layers.pop(0) if layers and type(layers[0][1]) is nn.ReLU else None
-            link = LinearLink(named, relu, recorded, gradient_of, learns_before)
+            joined = bool(layers) and isinstance(layers[0][1], Convolutions)
+            link = LayerLink(named, relu, recorded, gradient_of, learns_before, joined)
             learns_before = link.learns
             yield link
+        elif kind:
+            yield kind(named, recorded, learns_before)
+
+
+def _kind(layer: nn.Module) -> Callable[..., Link] | None:
+    """The link of a layer; None: autograd differentiates it."""
+    if isinstance(layer, WEIGHTED) and layer.passes:
+        return LayerLink
+    if isinstance(layer, Dropouts):
+        return DropoutLink
+    if type(layer) in ACTIVATIONS:
+        return ActivationLink
+    return ReshapeLink if type(layer) in RESHAPES and _keeps_examples(layer) else None
+
+
+def _keeps_examples(layer: nn.Module) -> bool:
+    """Whether a change of shape leaves the first axis alone."""
+    axis = layer.start_dim if isinstance(layer, nn.Flatten) else layer.dim
+    return isinstance(axis, int) and axis > 0
 
 
 def _layers_in_order(model: nn.Module) -> list[Named]:
