@@ -6,6 +6,8 @@
 What is in FOLDER is not run again: the same command goes on, and prints the tables of all that is there. Each
 cell (task, method, repetition) is FOLDER/TASK/REPETITION/METHOD.json; all of them are FOLDER/raw.json, the
 tables (guided_tables.py says what they mean) FOLDER/tables.md. fashion needs Debian's dataset-fashion-mnist.
+benchmarks/guided has the cells that were measured so far, their seconds on a busy machine: `cp -r
+benchmarks/guided FOLDER`, and they are not run again. Where the search has changed since, remove guided.json.
 
 Every search may train as many epochs as `budget` trainings of the task's length, 60 unless one says so; a
 FOLDER is for one budget. What stopping or pruning saves buys random search and TPE more trials; they choose
@@ -41,10 +43,9 @@ AT_ONCE = 8  # of TPE
 QUIET = ["monitor=none", "checkpoint=end", "report=false", "mean_runs=false", "progress=false"]
 ONE_PROCESS = "hydra.launcher.max_parallel=1"
 CHOICES = ["init=default,xavier,kaiming,orthogonal,lsuv", "scheduler=constant,cosine,step,plateau"]
-RANGES = (
-    "hydra.sweeper.search=[optimizer.lr,scheduler.warmup,early_stop.patience,regularizer.l2.coefficient,"
-    "regularizer.dropout.p,regularizer.label_smoothing.smoothing]"
-)
+RANGES = ["optimizer.lr", "scheduler.warmup", "early_stop.patience"]
+RANGES += ["regularizer.l2.coefficient", "regularizer.dropout.p"]
+SMOOTHING = "regularizer.label_smoothing.smoothing"  # of classifications
 OPTIONS = {"tasks", "methods", "repetitions", "workers", "budget"}
 WHOLE = ("finished", "stopped early")  # statuses of runs that a search may choose
 
@@ -109,6 +110,11 @@ class Cell:
         """What every search chooses from."""
         smoothing = ",label_smoothing" if TASKS[self.name].classes else ""
         return [*CHOICES, f"regularizer=none,l2,dropout{smoothing}"]
+
+    @property
+    def ranges(self) -> str:
+        """The numbers that are drawn."""
+        return f"hydra.sweeper.search=[{','.join([*RANGES, *[SMOOTHING] * TASKS[self.name].classes])}]"
 
     def run(self, name: str, words: Sequence[str]) -> float:
         """Runs a sweep to its end, whose exit code says only whether some runs failed; seconds it took."""
@@ -179,7 +185,7 @@ def drawn(cell: Cell, name: str, words: Sequence[str], count: str, at_once: int)
         count: the key that says how many points there are.
         at_once: points that are decided together.
     """
-    space = [*cell.choices, RANGES, f"hydra.sweeper.seed={cell.repetition}"]
+    space = [*cell.choices, cell.ranges, f"hydra.sweeper.seed={cell.repetition}"]
     points, seconds, before = cell.budget, 0.0, 0
     while True:
         points = -(-points // at_once) * at_once
@@ -296,8 +302,8 @@ def main(arguments: Sequence[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tables_of_data(folder)
     repetitions = range(int(asked.get("repetitions", 3)))
-    budget = int(asked.get("budget", 25))
-    cells = [Cell(task, repetition, folder, budget) for task in tasks for repetition in repetitions]
+    budget = int(asked.get("budget", 60))
+    cells = [Cell(task, repetition, folder, budget) for repetition in repetitions for task in tasks]
     with ThreadPoolExecutor(int(asked.get("workers", 1))) as pool:
         list(pool.map(partial(measure, methods=methods), cells))
     raw = collected(folder)

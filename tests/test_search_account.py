@@ -122,6 +122,13 @@ def test_what_was_refused_is_not_called_the_result():
     assert of_metric(ACCOUNTS["no final stage"]) is None
 
 
+def test_a_default_that_has_diverged_is_called_that():
+    last = Chapter("final", "?", "d", "h", compared=(Compared((), note="6 of 6 runs diverged"),))
+    broken = accounts.account(default={}, chapters=(*accounts.chapters()[:-1], last))
+    said = "the default has no value (6 of 6 runs diverged), the result has one with 6 seeds"
+    assert conclusion(broken) == said
+
+
 # --- settings, commands --------------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import pkgutil
 import statistics
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -248,12 +249,54 @@ def test_what_is_unsound_is_not_trained(tmp_path):
     assert refused["setting"] == ["init=zeros"] and refused["why"] == "all units are equal"
 
 
+@pytest.mark.parametrize("best", [0.9, 0.95, 1.0])
+def test_a_strength_beyond_those_that_were_tried_is_found(tmp_path, best):
+    """Regularizers help the more the nearer their strength is to the best; 0.9 is outermost at first."""
+
+    class Strong(World):
+        def value(self, run):
+            keys = dict(text.split("=", 1) for text in run)
+            chosen = [float(keys[key]) for key in keys if key.endswith(".strength")]
+            return super().value(run) + sum(0.1 * abs(strength - best) for strength in chosen)
+
+    def key(name, strength):
+        return f"regularizer.{name}.strength={strength}"
+
+    world = Strong(noise=0.0001)
+    question = world.question()
+    links = {key(name, a): key(name, b) for name in REGULARIZERS for a, b in ((0.9, 0.95), (0.95, 1.0))}
+    question = replace(question, candidates=replace(question.candidates, beyond=links))
+    _, account, lines = searched(world, tmp_path, question)
+    found = [float(text.split("=")[1]) for text in account.found if ".strength=" in text]
+    assert found == [best, best]
+    (chapter,) = [one for one in account.chapters if one.stage == "regularizer"]
+    assert "the best one with strengths beyond" in chapter.how
+    begun = [line["why"] for line in lines if line["what"] == "begin" and "strengths beyond" in line["why"]]
+    assert len(begun) == (2 if best > 0.9 else 1)
+    assert len(world.begun) == len(set(world.begun))
+
+
 def test_without_a_gap_nothing_is_regularised(tmp_path):
     world = World(gap=-0.1)
     _, account, _ = searched(world, tmp_path)
     assert not any("regularizer" in text for run in world.begun for text in run)
     chapter = next(one for one in account.chapters if one.stage == "regularizer")
     assert chapter.decided == "no regularizer" and "better than training by 0.1" in chapter.how
+
+
+class Bound(World):
+    """Where one schedule is best alone, and another one with a regularizer."""
+
+    def value(self, run):
+        both = "scheduler=step" in run and any(text.startswith("regularizer=") for text in run)
+        return super().value(run) - 0.3 * both
+
+
+def test_a_schedule_that_regularisation_makes_better_is_found(tmp_path):
+    _, account, lines = searched(Bound(), tmp_path)
+    decided = {line["stage"]: line["overrides"] for line in lines if line["what"] == "decide"}
+    assert "scheduler=cosine" in decided["scheduler"] and "scheduler=step" in decided["regularizer"]
+    assert "scheduler=step" in account.found and "scheduler=cosine" not in account.found
 
 
 @pytest.mark.parametrize("best_rate", [1e-5, 1.0])

@@ -115,3 +115,11 @@ def test_it_is_refused_before_anything_is_written(project, words, text):
     code, out, error = guided(*words)
     assert code == 2 and text in plain(error), (out, error)
     assert not Path("outputs").exists()
+
+
+def test_a_list_of_seeds_is_left_out_and_that_is_said(project):
+    code, out, error = guided("seed.value=7,8", "hydra.sweeper.stages=[seed]", "hydra.sweeper.seeds=2")
+    assert code == 0, error
+    assert "seed.value=7,8 is left out, as a guided search chooses its seeds" in plain(out)
+    trained = [record.read(path.parent)["overrides"] for path in HOME.glob("*/record.json")]
+    assert trained and not any("seed.value=7" in own or "seed.value=8" in own for own in trained)

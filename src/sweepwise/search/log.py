@@ -10,7 +10,7 @@ from typing import Any
 
 from sweepwise.search.strategy import Decision
 from sweepwise.store import shape
-from sweepwise.store.record import jsonable
+from sweepwise.store.strict_json import jsonable
 
 _LINE = shape.of({"what": shape.TEXT, "why": shape.TEXT})
 

@@ -13,8 +13,9 @@ from sweepwise.search.guided.account import Account
 from sweepwise.search.guided.course import run_of
 from sweepwise.search.measured import Overrides
 from sweepwise.store import record
-from sweepwise.store.record import TEST, jsonable
+from sweepwise.store.record import TEST
 from sweepwise.store.request import Request
+from sweepwise.store.strict_json import jsonable
 from sweepwise.system.atomic import write_atomic
 
 JSON, MARKDOWN, PAGE = "guided.json", "guided.md", "guided.html"

@@ -154,7 +154,14 @@ def conclusion(account: Account) -> str:
         return NOT_CHECKED
     if is_default(account):
         return REFUSED
+    if one.chosen and not one.default and (broken := _became_of_the_default(account)):
+        return f"the default has no value ({broken}), the result has one with {seeds(one.chosen.n)}"
     return verdict(one) if account.found else f"{REFUSED}; what the stages had found is {verdict(one)}"
+
+
+def _became_of_the_default(account: Account) -> str:
+    """What the last stage says of the default: '3 of 3 runs diverged'; '' if nothing."""
+    return next((row.note for row in account.chapters[-1].compared if not row.overrides), "")
 
 
 def verdict(one: Against) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from sweepwise.search.guided import comparison, scheduler
@@ -18,6 +18,7 @@ STAGE = "regularizer"
 QUESTION = "Does regularisation help?"
 NONE = "no regularizer"
 FINALISTS = 3
+FOR_EACH = 0.55  # of what is left for the stage, to compare them one at a time
 HIGHER = (scheduler.STEP**0.5, scheduler.STEP)
 
 
@@ -39,15 +40,17 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     yield told(STAGE, Step((Decision("look", words, {"gap": gap}),), said=(words,)))
     if gap is not None and gap <= (state.deviation or 0.0):
         return state.after(Chapter(STAGE, QUESTION, NONE, words, compared=tuple(none)))
-    outcome = yield from _alone(question, state, purse, base, own)
+    outcome = yield from _alone(question, state, purse.part(FOR_EACH), base, own)
     if outcome is None:
         how = f"{words}; the budget has no room to compare"
         rows = tuple(none)
         return before.after(Chapter(STAGE, QUESTION, _named(own), how, "whether it helps", compared=rows))
     ranking, how = yield from _with_both(question, state, purse, outcome, seeds)
+    ranking, wider = yield from _wider(question, state, purse, ranking)
     ranking, faster = yield from _faster(question, state, purse, ranking)
+    ranking, rescheduled = yield from _rescheduled(question, state, purse, ranking)
     last = yield from comparison.again(question, state, distinct(ranking), FINALISTS, purse, STAGE)
-    how = "; ".join(filter(None, (words, how, faster, last.how)))
+    how = "; ".join(filter(None, (words, how, wider, faster, rescheduled, last.how)))
     best, rows = last.ranking[0].overrides, (*last.ranking, *outcome.others)
     left_open = last.left_open or outcome.left_open
     return state.after(Chapter(STAGE, QUESTION, _named(best), how, left_open, best, rows))
@@ -146,6 +149,29 @@ def _with_both(
     return ranking, how
 
 
+def _wider(
+    question: Question, state: State, purse: Purse, ranking: list[Compared]
+) -> Course[tuple[list[Compared], str]]:
+    """While the best regularizer has the outermost strength that was tried, one beyond it."""
+    how = ""
+    while settings := _beyond(ranking, question.candidates.beyond):
+        ranking, words = yield from _with(question, state, purse, ranking, settings, "strengths beyond")
+        if not words:
+            break
+        how = words
+    return ranking, how
+
+
+def _beyond(ranking: Sequence[Compared], beyond: Mapping[str, str]) -> list[Overrides]:
+    """The best setting with each of its outermost strengths exceeded, and with all; those not yet known."""
+    best = ranking[0].overrides
+    outer = [one for one in best if one in beyond]
+    ways = [*({one} for one in outer), {*outer}] if outer else []
+    settings = [tuple(beyond[one] if one in way else one for one in best) for way in ways]
+    known = {row.overrides for row in ranking}
+    return [one for one in dict.fromkeys(settings) if one not in known]
+
+
 def _faster(
     question: Question, state: State, purse: Purse, ranking: list[Compared]
 ) -> Course[tuple[list[Compared], str]]:
@@ -154,19 +180,65 @@ def _faster(
     rate = scheduler.rate_of(question, state.overrides)
     if not best.overrides or question.candidates.rate is None or question.candidates.rates or not rate:
         return ranking, ""
-    base, seeds = to_the_end(question, state.overrides), sorted(best.values)
-    higher = [f"{scheduler.RATE}={float(f'{rate * factor:.2g}'):g}" for factor in HIGHER]
-    settings = [merged(best.overrides, (one,)) for one in higher]
+    settings = [merged(best.overrides, (_rate(rate * factor),)) for factor in HIGHER]
+    return (yield from _with(question, state, purse, ranking, settings, "higher rates"))
+
+
+def _rescheduled(
+    question: Question, state: State, purse: Purse, ranking: list[Compared]
+) -> Course[tuple[list[Compared], str]]:
+    """The best regularizer with the best other schedule, at its rate and a higher one."""
+    best = ranking[0]
+    other = _other_schedule(state)
+    if not best.overrides or not other:
+        return ranking, ""
+    settings = [merged(best.overrides, other)]
+    rate = scheduler.rate_of(question, merged(state.overrides, best.overrides))
+    if rate and question.candidates.rate is not None and not question.candidates.rates:
+        settings.append(merged(best.overrides, (_rate(rate * HIGHER[0]),), other))
+    return (yield from _with(question, state, purse, ranking, settings, named(other)))
+
+
+def _with(
+    question: Question,
+    state: State,
+    purse: Purse,
+    ranking: list[Compared],
+    settings: Sequence[Overrides],
+    what: str,
+) -> Course[tuple[list[Compared], str]]:
+    """A ranking with settings more, which are its best one with something, if there is room for them."""
+    base, seeds = to_the_end(question, state.overrides), sorted(ranking[0].values)
     trials = whole(base, settings, seeds)
     if not purse.affords(trials):
         return ranking, ""
-    why = f"{named(best.overrides)} with higher rates"
+    why = f"{named(ranking[0].overrides)} with {what}"
     about = {"settings": [list(one) for one in settings], "runs": len(trials)}
     yield told(STAGE, Step((Decision("begin", why, about),), tuple(trials), (why,)))
     every = [*(row.overrides for row in ranking), *settings]
-    return compared(
-        purse.ledger, base, every, seeds, question.training.sign
-    ), "the best one with higher rates"
+    found = compared(purse.ledger, base, every, seeds, question.training.sign)
+    return found, f"the best one with {what}"
+
+
+def _rate(value: float) -> str:
+    return f"{scheduler.RATE}={float(f'{value:.2g}'):g}"
+
+
+def _other_schedule(state: State) -> Overrides:
+    """Of the schedules that the stage before has compared the best that it has not decided; () if none."""
+    decided = _schedule(state.overrides)
+    rows = (row for chapter in state.chapters if chapter.stage == scheduler.STAGE for row in chapter.compared)
+    schedules = (_schedule(row.overrides) for row in rows if row.values)
+    return next((one for one in schedules if one and _is_option(one[0]) and one[0] not in decided), ())
+
+
+def _is_option(override: str) -> bool:
+    return key_of(override) == scheduler.STAGE
+
+
+def _schedule(setting: Overrides) -> Overrides:
+    """What a setting says of its schedule."""
+    return tuple(one for one in setting if key_of(one).split(".")[0] == scheduler.STAGE)
 
 
 def _second(

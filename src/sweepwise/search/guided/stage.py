@@ -43,6 +43,7 @@ class Candidates:
         bounds: of the learning rate: how far it may be changed, and where it is sensible to begin.
         rate: of the default; None: it has none, or it is fixed.
         regularizers: of each one its strengths.
+        beyond: by the override of an outermost strength the one that lies beyond it, by that the next.
     """
 
     inits: tuple[Overrides, ...] = ()
@@ -51,6 +52,7 @@ class Candidates:
     bounds: tuple[float, float] = (1e-4, 1e-1)
     rate: float | None = None
     regularizers: tuple[Family, ...] = ()
+    beyond: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
