@@ -31,6 +31,7 @@ TRAINING = (
     *("data=blobs", "early_stop=none", "monitor=scalars", "monitor.scalars_every=1", "trainer.max_steps=120"),
     *("trainer.max_epochs=1000", "checkpoint.minutes=0", "+regularizer.paced._target_=paced.Paced"),
 )
+LOGGED = 40  # lines of a daemon's log that a failure shows
 UNPACED, PACED = "0", "0.05"
 
 
@@ -240,14 +241,25 @@ class Cluster:
                 "sacct", "-DXP", f"--jobs={job}", "--format=JobID,State,ExitCode,Submit,Start,End,NodeList"
             )
             queued = self.ask("squeue", "--states=all", f"--jobs={job}", "--format=%i %T %r %M %N")
-            raise AssertionError(f"{error}\n{known}\n{queued}") from None
+            raise AssertionError(f"{error}\n{known}\n{queued}\n{self.logged(job)}") from None
+
+    def logged(self, job: str) -> str:
+        """What the daemons have logged last of a job."""
+        own = re.compile(rf"JobId={job}\b|StepId={job}\b|\bjob {job}\b", re.I)
+        told = []
+        for path in sorted(Path(self.env["SLURM_TEST_ROOT"], "log").glob("slurm*.log")):
+            lines = [line for line in path.read_text(errors="replace").splitlines() if own.search(line)]
+            told += [f"{path.name}:", *lines[-LOGGED:]]
+        return "\n".join(told)
 
     def node_of(self, job: str) -> str:
         return self.ask("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%N").strip()
 
     def node(self, verb: str, name: str) -> None:
         """What the cluster's script does to a node: crash-node, boot-node, kill-slurmd, ..."""
-        subprocess.run([SCRIPT, verb, name], env=self.env, check=True, capture_output=True)
+        done = subprocess.run([SCRIPT, verb, name], env=self.env, capture_output=True, text=True)
+        if done.returncode:
+            raise AssertionError(f"{verb} {name}: {done.stderr}")
 
     def crash_node(self, name: str) -> None:
         self.node("crash-node", name)
@@ -258,8 +270,13 @@ class Cluster:
         Slurm tells a node again and again to end a job, and by the job's number alone: heard after the boot,
         that would end the job's next attempt.
         """
-        wait_until(lambda: re.search(r"Agent queue size: +0\b", self.ask("sdiag")))
+        wait_until(self._has_told_all)
         self.node("boot-node", name)
+
+    def _has_told_all(self) -> bool:
+        """Whether the controller tells no node anything, now (then it is not in its queue) or later."""
+        said = self.ask("sdiag")
+        return all(re.search(rf"{what}: +0\b", said) for what in ("Agent queue size", "Agent count"))
 
     def unplug_node(self, name: str) -> None:
         self.node("unplug-node", name)
@@ -292,7 +309,7 @@ class Cluster:
         self.ask("scancel", "--user=root")
         for name, state in (line.split() for line in self.ask("sinfo", "-hNpnormal", "-o%N %T").splitlines()):
             if not state.startswith(("idle", "mixed", "allocated", "completing")) or state.endswith("*"):
-                with contextlib.suppress(subprocess.CalledProcessError):
+                with contextlib.suppress(AssertionError):
                     self.plug_node(name)
                 self.boot_node(name)
         wait_until(lambda: not self.ask("squeue", "--noheader"))

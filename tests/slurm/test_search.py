@@ -1,5 +1,7 @@
 """A search on a cluster: whatever becomes of jobs, a node and its launcher, it decides as on this machine."""
 
+import json
+
 import pytest
 
 from sweepwise.search import log
@@ -59,3 +61,27 @@ def test_runs_pause_and_go_on_in_other_jobs(cluster, sweep, tmp_path):
     assert decisions(sweep) == decisions(here)
     assert sweep.statuses() == here.statuses() == ["finished", *["pruned"] * 8]
     assert {len(record["attempts"]) for record in sweep.records()} == {1, 2, 3}
+
+
+def test_the_recommended_order_goes_through_its_stages_in_jobs(cluster, sweep, tmp_path):
+    guided = (
+        *(
+            "hydra/sweeper=guided",
+            "hydra.sweeper.runs=24",
+            "hydra.sweeper.save=null",
+            "hydra.sweeper.seeds=3",
+        ),
+        *("trainer.max_epochs=6", "trainer.max_steps=null", "hydra.launcher.fuse=false"),
+    )
+    jobs = (*guided, "hydra.launcher.runs_per_job=4")
+    first = sweep.start(*jobs)
+    cluster.wait_until(lambda: any(line["what"] != "begin" for line in decisions(sweep)))
+    first.kill()
+    first.wait()
+    cluster.ended(sweep.start(*jobs))
+    here = cluster.sweep(tmp_path / "here")
+    here.launch(*guided, "hydra/launcher=local")
+    assert len(sweep.jobs()) > 3
+    assert decisions(sweep) == decisions(here) and sweep.statuses() == here.statuses()
+    ours, theirs = (json.loads((one.home / "guided.json").read_text()) for one in (sweep, here))
+    assert ours["found"] == theirs["found"] and ours["fresh"] == theirs["fresh"]
