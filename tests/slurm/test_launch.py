@@ -67,7 +67,7 @@ def test_each_attempt_has_a_log_of_its_own(cluster, paced):
     cluster.wait_until(paced.reached(5))
     (job,) = paced.jobs()
     cluster.ask("scancel", "--signal=USR2", job)
-    cluster.wait_until(paced.finished())
+    cluster.completed(job)  # its log is whole then
     first, second = sorted(paced.logs.iterdir())
     assert (first.name, second.name) == (f"{job}.0.log", f"{job}.1.log")
     assert "back in the queue" in first.read_text() and "finished" not in first.read_text()
