@@ -10,11 +10,14 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from small import CONF, TINY, TRAIN, without
+from small import CONF, TINY, TRAIN, composed, without
 
 from hydra_plugins.sweepwise_plugins import _ranges, _space
 from sweepwise.cli import hooks, swept
+from sweepwise.cli.options import of_folder
+from sweepwise.cli.priors import of_option
 from sweepwise.errors import UsageError
+from sweepwise.run import build
 from sweepwise.search.parameters import ByOption, Choice, Number
 from sweepwise.search.random import Random, RandomSettings
 from sweepwise.search.space import Space
@@ -22,6 +25,7 @@ from sweepwise.store import record
 
 SHORT = [*TINY, "monitor=none", "early_stop=none", "trainer.max_epochs=1", "report=false"]
 HOME = Path("outputs/main")
+CONFS = of_folder(CONF)
 
 
 def space(*words: str, params=None) -> Space:
@@ -88,6 +92,29 @@ def test_a_yaml_says_the_same_as_a_command_line_which_comes_last():
         space(params={"optimizer.lr": {"lgo": [1, 2]}})
 
 
+@pytest.mark.parametrize(
+    ("epochs", "parameter"),
+    [
+        (100, Number("scheduler.warmup", 5, 50, whole=True)),
+        (15, Number("scheduler.warmup", 1, 7, whole=True)),
+        (3, Choice("scheduler.warmup", ("1",))),
+    ],
+)
+def test_a_share_is_of_the_epochs_that_are_trained(epochs, parameter):
+    words = [f"trainer.max_epochs={epochs}", "scheduler.warmup=tag(share,interval(5,50))"]
+    assert space(*words).parameters == (parameter,)
+
+
+@pytest.mark.parametrize("epochs", [2, 3, 5, 8, 20])
+def test_no_range_that_a_yaml_says_is_too_long_for_a_short_training(epochs):
+    for option in ("cosine", "plateau", "step", "cosine_restarts", "cyclic", "wsd"):
+        keys = [*(f"scheduler.{key}" for key in of_option(CONFS, "scheduler", option)), "early_stop.patience"]
+        words = ["data=blobs", f"scheduler={option}", f"trainer.max_epochs={epochs}"]
+        found = space(*words, f"hydra.sweeper.search=[{','.join(keys)}]")
+        for place in (0.0, 0.999):
+            build(composed(*words, *found.point([place] * len(keys))))
+
+
 def test_listed_seeds_repeat_each_point_and_drawn_ones_do_not():
     found = space("seed.value=range(2)", "data.split_seed=0,1", "optimizer.lr=1,2")
     assert len(found.replicates) == 4 and [one.key for one in found.parameters] == ["optimizer.lr"]
@@ -133,6 +160,12 @@ def test_a_searched_group_is_one_whose_options_may_lack_a_key():
         (["optimizer.lr=tag(lgo,interval(1,2))"], "unknown tag 'lgo'; did you mean 'log'?"),
         (["optimizer.lr=tag(log,choice(1,2))"], "the tag 'log' is for an interval; leave it out"),
         (["optimizer.lr=tag(ordered,interval(1,2))"], "the tag 'ordered' is for a list; leave it out"),
+        (["scheduler.warmup=tag(share,interval(5,500))"], "shares are in [0, 100] %, the lower one first"),
+        (["scheduler.warmup=tag(log,share,interval(5,50))"], "a share has whole epochs, evenly drawn"),
+        (
+            ["scheduler.warmup=tag(share,interval(5,50))", "trainer.max_epochs=a"],
+            "trainer.max_epochs=a: must",
+        ),
         (["optimizer.lr=tag(int,interval(0.2,0.7))"], "must be whole; leave int out"),
         (["init=xavier"], "hydra/sweeper: there is nothing to draw from: give a range"),
         (["hydra.sweeper.search=[optimizer.eps]"], "no _search_ says a range of optimizer.eps"),

@@ -148,6 +148,7 @@ def test_a_range_may_depend_on_an_option():
         ({"uniform": [0, 0.5]}, "interval(0,0.5)"),
         ({"int": [1, 9]}, "tag(int,interval(1,9))"),
         ({"log_int": [16, 256]}, "tag(log,int,interval(16,256))"),
+        ({"share": [5, 50]}, "tag(share,interval(5,50))"),
         ({"choice": ["xavier", 0.1, None, True, [1, 2], "a b"]}, 'xavier,0.1,null,true,[1,2],"a b"'),
         ({"choice": ["xavier"]}, "choice(xavier)"),
         ({"ordered": ["10%", "20%"]}, 'tag(ordered,choice("10%","20%"))'),
@@ -162,7 +163,7 @@ def test_what_a_yaml_says_is_what_hydra_reads(said, line):
         ((kind, values),) = said.items()
         read = sweep.list if hasattr(sweep, "list") else [sweep.start, sweep.end]
         assert [getattr(one, "text", one) for one in read] == values
-        words = set(kind.split("_")) & {"log", "int", "ordered"}
+        words = set(kind.split("_")) & {"log", "int", "share", "ordered"}
         assert sweep.tags == words
 
 

@@ -11,10 +11,8 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
-from hydra_plugins.sweepwise_plugins import _ranges
-from hydra_plugins.sweepwise_plugins._space import fixed, parameter
+from hydra_plugins.sweepwise_plugins._space import Ranges, fixed
 from sweepwise.cli import said, swept
-from sweepwise.cli.options import Confs
 from sweepwise.cli.priors import of_option, prior_of
 from sweepwise.errors import UsageError
 from sweepwise.results.run_folder import is_replicate
@@ -51,21 +49,21 @@ def of(
     Raises:
         UsageError: something is swept that no stage decides.
     """
-    confs = Confs(loader, config.hydra.job.config_name, config.hydra.overrides.hydra)
+    ranges = Ranges(loader, config)
     swept_ = {one.get_key_element(): one for one in overrides if one.is_sweep_override()}
     lists = {key: one for key, one in swept_.items() if not is_replicate(key)}
     if foreign := [one.input_line for key, one in lists.items() if key not in CHOSEN]:
         raise UsageError([f"{line}: {WAY_OUT}" for line in foreign])
     set_ = {one.get_key_element(): fixed(one) for one in overrides if not one.is_sweep_override()}
-    given = dict(_given(set_, base, said.pairs(confs, list(set_.values()))))
+    given = dict(_given(set_, base, said.pairs(ranges.confs, list(set_.values()))))
     choices = swept.chosen(config)
 
     def options(group: str) -> list[str]:
         if group in lists:
-            return list(_choice(parameter(lists[group], confs)).options)
+            return list(_choice(ranges.of(lists[group])).options)
         with suppress(UsageError):
-            (override,) = _ranges.parsed([f"{group}={prior_of(confs, group, choices).ranges['']}"], loader)
-            return list(_choice(parameter(override, confs)).options)
+            prior = prior_of(ranges.confs, group, choices)
+            return list(_choice(ranges.read(group, prior.ranges[""])).options)
         return []
 
     def named(group: str, option: str) -> Overrides:
@@ -73,8 +71,8 @@ def of(
 
     fixed_schedule = any(key == "scheduler" or key.startswith("scheduler.") for key in set_)
     schedules = [] if fixed_schedule else options("scheduler")
-    rate, rates, bounds = _rates(lists, set_, base, confs, loader, choices)
-    strengths = [_strengths(one, confs, loader) for one in options("regularizer") if one != "none"]
+    rate, rates, bounds = _rates(lists, set_, base, ranges, choices)
+    strengths = [_strengths(one, ranges) for one in options("regularizer") if one != "none"]
     return given, Candidates(
         inits=tuple(named("init", option) for option in options("init")),
         schedules=tuple(_family(named("scheduler", option), base, composed) for option in schedules),
@@ -141,8 +139,7 @@ def _rates(
     lists: Mapping[str, Override],
     set_: Mapping[str, str],
     base: Request,
-    confs: Confs,
-    loader: ConfigLoader,
+    ranges: Ranges,
     choices: Mapping[str, Sequence[str]],
 ) -> tuple[float | None, tuple[float, ...], tuple[float, float]]:
     """The default's rate, those that were listed, and between what is sensible."""
@@ -150,14 +147,13 @@ def _rates(
     rate = float(node["lr"]) if isinstance(node.get("lr"), (int, float)) else None
     bounds = Candidates.bounds
     with suppress(UsageError):
-        prior = next(iter(prior_of(confs, RATE, choices).ranges.values()))
-        (override,) = _ranges.parsed([f"{RATE}={prior}"], loader)
-        if isinstance(found := parameter(override, confs), Number):
+        prior = next(iter(prior_of(ranges.confs, RATE, choices).ranges.values()))
+        if isinstance(found := ranges.read(RATE, prior), Number):
             bounds = found.low, found.high
     if RATE in set_:
         return None, (), bounds
     if RATE in lists:
-        asked = parameter(lists[RATE], confs)
+        asked = ranges.of(lists[RATE])
         if isinstance(asked, Number):
             return rate, (), (asked.low, asked.high)
         return rate, tuple(map(float, asked.options)), bounds
@@ -172,13 +168,12 @@ def _family(plain: Overrides, base: Request, composed: Callable[[Overrides], Req
     return (plain, (*plain, f"{WARMUP}={warmup}")) if has_one and epochs > warmup else (plain,)
 
 
-def _strengths(option: str, confs: Confs, loader: ConfigLoader) -> tuple[Family, dict[str, str]]:
+def _strengths(option: str, ranges: Ranges) -> tuple[Family, dict[str, str]]:
     """A regularizer with a middle, a low and a high value of its first key with a range; what is beyond."""
     plain = (f"regularizer={option}",)
-    for key, text in of_option(confs, "regularizer", option).items():
+    for key, text in of_option(ranges.confs, "regularizer", option).items():
         whole = f"regularizer.{option}.{key}"
-        (override,) = _ranges.parsed([f"{whole}={text}"], loader)
-        found = parameter(override, confs)
+        found = ranges.read(whole, text)
         at = {place: f"{whole}={found.at(place)}" for place in (*STRENGTHS, *chain(*BEYOND))}
         beyond = {at[place]: at[other] for places in BEYOND for place, other in pairwise(places)}
         apart = {one: other for one, other in beyond.items() if one != other}

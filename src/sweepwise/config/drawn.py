@@ -12,10 +12,11 @@ from typing import Any
 from sweepwise.errors import UsageError, did_you_mean, hydra_word
 
 SEARCH = "_search_"  # in the yaml of an option: the sensible ranges of its keys
-KINDS = ("uniform", "log", "int", "log_int", "choice", "ordered")
+SHARE = "share"  # whole epochs between two shares of trainer.max_epochs, in percent
+KINDS = ("uniform", "log", "int", "log_int", SHARE, "choice", "ordered")
 WAYS = (
     "write one of {uniform: [0, 0.5]}, {log: [1e-4, 0.1]}, {int: [1, 9]}, {log_int: [16, 256]}, "
-    "{choice: [a, b]}, {ordered: [a, b, c]}"
+    "{share: [5, 50]}, {choice: [a, b]}, {ordered: [a, b, c]}"
 )
 
 
@@ -55,7 +56,7 @@ def in_grammar(key: str, value: Any) -> str:
     if len(values) != 2 or not all(_is_number(end) for end in values):
         raise UsageError([f"{shown}{kind} must be followed by two numbers; write {{{kind}: [LOW, HIGH]}}"])
     interval = f"interval({','.join(map(repr, values))})"
-    tags = [word for word in ("log", "int") if word in kind.split("_")]
+    tags = [word for word in ("log", "int", SHARE) if word in kind.split("_")]
     return f"tag({','.join([*tags, interval])})" if tags else interval
 
 

@@ -68,7 +68,8 @@ def _named(files: tuple[str, ...]) -> list[str]:
 def _ways(one: RunFolder, other: RunFolder) -> Iterator[str]:
     """In which ways they were trained that change roundings."""
     ways = [_mapping(run.known.get("environment")) for run in (one, other)]
-    for key, name in {"fused": "rounded as in a group", "processes": "processes", "threads": "threads"}.items():
+    names = {"fused": "rounded as in a group", "processes": "processes", "threads": "threads"}
+    for key, name in names.items():
         first, second = (way.get(key) for way in ways)
         if first != second:
             yield f"{name} {shown(first)} -> {shown(second)}"
