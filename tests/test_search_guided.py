@@ -284,6 +284,40 @@ def test_without_a_gap_nothing_is_regularised(tmp_path):
     assert chapter.decided == "no regularizer" and "better than training by 0.1" in chapter.how
 
 
+class Overfitting(World):
+    """Where validation is worse at the end of a training than in its middle, though not worse than training.
+
+    Args:
+        by: how much worse.
+    """
+
+    def __init__(self, by, **given):
+        super().__init__(gap=-0.1, **given)
+        self.by = by
+
+    def result(self, run):
+        found = super().result(run)
+        middle = EPOCHS // 2
+        later = {e: self.sign * self.by * max(0, e - middle) / (EPOCHS - middle) for e in found.curve}
+        curve = {e: value + later[e] for e, value in found.curve.items()}
+        return replace(found, curve=curve, value=self.sign * min(self.sign * one for one in curve.values()))
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_a_training_that_overfits_is_regularised_though_it_keeps_weights_without_a_gap(tmp_path, higher):
+    _, account, lines = searched(Overfitting(0.3, higher=higher), tmp_path)
+    (chapter,) = [one for one in account.chapters if one.stage == "regularizer"]
+    assert "at the end worse than its best by" in chapter.how and "dropout" in chapter.decided
+    (look,) = [line for line in lines if line["what"] == "look" and line["stage"] == "regularizer"]
+    assert look["gap"] < 0 < 0.1 < look["after_best"]
+
+
+def test_a_training_that_gets_a_little_worse_by_chance_is_not_regularised(tmp_path):
+    world = Overfitting(0.002)
+    searched(world, tmp_path)
+    assert not any("regularizer" in text for run in world.begun for text in run)
+
+
 class Bound(World):
     """Where one schedule is best alone, and another one with a regularizer."""
 

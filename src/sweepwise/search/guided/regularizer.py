@@ -1,10 +1,10 @@
-"""Does regularisation help? Only where there is a gap to close; one at a time, then the two best together."""
+"""Does regularisation help? Only where a training overfits; one at a time, then the two best together."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 
 from sweepwise.search.guided import comparison, scheduler
 from sweepwise.search.guided.account import Chapter, Compared
@@ -12,7 +12,7 @@ from sweepwise.search.guided.course import Course, key_of, merged, run_of, told,
 from sweepwise.search.guided.ledger import Ledger, Purse
 from sweepwise.search.guided.stage import Family, Question, State, compared, distinct, named, to_the_end
 from sweepwise.search.measured import Overrides
-from sweepwise.search.strategy import Decision, Step
+from sweepwise.search.strategy import Decision, Result, Step
 
 STAGE = "regularizer"
 QUESTION = "Does regularisation help?"
@@ -33,12 +33,13 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
     if not purse.affords(without):
         how = "the budget has no room to compare"
         return before.after(Chapter(STAGE, QUESTION, _named(own), how, "whether it helps"))
-    why = "what is decided so far, to see its gap between training and validation"
+    why = "what is decided so far, to see whether it overfits"
     yield told(STAGE, Step((), tuple(without), (why,)))
-    gap, words = _gap(question, state, ledger, [one.overrides for one in without])
+    fit = _fit([ledger.known[one.overrides] for one in without], question.training.sign)
+    words = fit.words(state.deviation)
     none = compared(ledger, base, [()], seeds, question.training.sign)
-    yield told(STAGE, Step((Decision("look", words, {"gap": gap}),), said=(words,)))
-    if gap is not None and gap <= (state.deviation or 0.0):
+    yield told(STAGE, Step((Decision("look", words, asdict(fit)),), said=(words,)))
+    if fit.is_close(state.deviation or 0.0):
         return state.after(Chapter(STAGE, QUESTION, NONE, words, compared=tuple(none)))
     outcome = yield from _alone(question, state, purse.part(FOR_EACH), base, own)
     if outcome is None:
@@ -61,21 +62,42 @@ def _seeds(ledger: Ledger, base: Overrides) -> list[int]:
     return [seed for seed in range(100) if ledger.is_whole(run_of(base, (), seed))]
 
 
-def _gap(
-    question: Question, state: State, ledger: Ledger, runs: Sequence[Overrides]
-) -> tuple[float | None, str]:
-    """By how much validation is worse than training, at the weights that are kept; None if not known."""
-    pairs = [(result.value, result.train) for run in runs if (result := ledger.known[run])]
-    gaps = [
-        question.training.sign * (value - train)
-        for value, train in pairs
-        if value is not None and train is not None
-    ]
-    if not gaps:
-        return None, "the gap between training and validation is not known"
-    gap = statistics.fmean(gaps)
-    noise = f", where runs differ by {state.deviation:.2g}" if state.deviation is not None else ""
-    return gap, f"validation is {'worse' if gap >= 0 else 'better'} than training by {abs(gap):.2g}{noise}"
+@dataclass(frozen=True)
+class _Fit:
+    """How far trainings follow their own examples and no others; None where it is not known.
+
+    Attributes:
+        gap: by how much validation is worse than training, at the weights that are kept.
+        after_best: by how much validation is worse at the end than at its best. Where labels are noisy, or
+            training is disturbed, there may be no gap at the weights that are kept, but this.
+    """
+
+    gap: float | None
+    after_best: float | None
+
+    def is_close(self, noise: float) -> bool:
+        """Whether there is nothing to regularise: no more of either than runs differ by."""
+        known = [one for one in (self.gap, self.after_best) if one is not None]
+        return self.gap is not None and all(one <= noise for one in known)
+
+    def words(self, noise: float | None) -> str:
+        """What was seen."""
+        if self.gap is None:
+            return "the gap between training and validation is not known"
+        differ = f", where runs differ by {noise:.2g}" if noise is not None else ""
+        after = self.after_best or 0.0
+        later = f", and at the end worse than its best by {after:.2g}" if after > (noise or 0.0) else ""
+        than = f"{'worse' if self.gap >= 0 else 'better'} than training by {abs(self.gap):.2g}"
+        return f"validation is {than}{later}{differ}"
+
+
+def _fit(results: Sequence[Result], sign: int) -> _Fit:
+    """The means over runs that have come to their end."""
+    valued = [(one, one.value) for one in results if one.value is not None]
+    gaps = [sign * (value - one.train) for one, value in valued if one.train is not None]
+    after = [sign * (one.curve[max(one.curve)] - value) for one, value in valued if one.curve]
+    gap, after_best = (statistics.fmean(found) if found else None for found in (gaps, after))
+    return _Fit(gap, after_best)
 
 
 def _alone(
