@@ -10,6 +10,7 @@ One thread each, measured in turn (interleave.py). Timings are not tests: they n
 """
 
 import argparse
+import resource
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -83,7 +84,8 @@ def measure(contender: str, workload_name: str, epochs: int) -> Sample:
     workload.history.clear()
     rate = _loop(contender)(workload, epochs)
     accuracy = f"accuracy {workload.history[-1][1]:.3f}" if workload.history else "accuracy not reported"
-    return Sample(rate, accuracy)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return Sample(rate, f"{accuracy}, {peak} MB")
 
 
 def _loop(contender: str) -> Callable:
