@@ -144,6 +144,33 @@ def test_two_processes_have_the_same_result_to_the_bit():
     assert first == second and len(first.split()[0]) == 64
 
 
+THREADS = """
+import sys
+from functools import partial
+import torch
+if sys.argv[1] == "late":
+    torch.ones(2**20) * 2
+from sweepwise import Settings, build, split
+from sweepwise.data.sklearn_sets import wine
+from sweepwise.model.mlp import mlp
+for threads in (1, 2):
+    settings = Settings(max_epochs=1, threads=threads, device="cpu")
+    optimizer = partial(torch.optim.Adam, lr=0.01)
+    model = partial(mlp, hidden=[8])
+    built = build(data=split(wine()), model=model, optimizer=optimizer, settings=settings)
+    print(threads, [note for note in built.notes if "denormal" in note])
+"""
+
+
+def test_threads_that_torch_had_begun_before_are_noted():
+    """They do not flush denormal numbers, as torch.set_flush_denormal reaches the caller's thread alone."""
+    for when in ("early", "late"):
+        command = [sys.executable, "-c", THREADS, when]
+        told = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+        first, second = told.splitlines()
+        assert first == "1 []" and ("trainer.threads=2" in second) == (when == "late")
+
+
 LAYERS = {
     "linear": lambda: nn.Linear(64, 10),
     "convolution": lambda: nn.Conv2d(3, 8, 3, groups=1),

@@ -1,12 +1,17 @@
 """Batches of an epoch, against plain indexing by the data's order."""
 
 import itertools
+import os
+import select
+import signal
+import time
 
 import pytest
 import torch
 
 from sweepwise.data import Data, Part, loading
 from sweepwise.data.loading import Batches, evaluation_batches
+from sweepwise.system.parent import end_with
 
 
 def dataset(examples: int = 22, batch_size: int = 8, features: tuple[int, ...] = (4,)) -> Data:
@@ -111,6 +116,46 @@ def test_workers_bring_the_same_batches(workers):
         batches = Batches(data, seeds, workers)
         for epoch in (0, 1, 0):
             assert collected(batches, epoch) == expected(data, seeds, epoch)
+
+
+def test_a_worker_ends_with_its_process_also_while_it_begins(monkeypatch):
+    """torch's own workers stay for ever then, with all that they have inherited."""
+    begun, of_worker = os.pipe()
+
+    def waiting(worker):
+        os.write(of_worker, b"1")
+        while True:
+            time.sleep(0.01)
+
+    monkeypatch.setattr(loading, "seed_worker", waiting)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            next(iter(Batches(dataset(), [0], 1).epoch(0)))
+        finally:
+            os._exit(1)
+    os.close(of_worker)
+    assert os.read(begun, 1) == b"1"
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    ended, *_ = select.select([begun], [], [], 60)
+    assert ended and os.read(begun, 1) == b"", "a worker lives"
+
+
+def test_a_process_whose_parent_has_ended_is_told_so():
+    lives, of_child = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        parent = os.getpid()
+        if os.fork() == 0:
+            while os.getppid() == parent:
+                time.sleep(0.01)
+            os.write(of_child, repr(end_with(parent, signal.SIGKILL)).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert os.read(lives, 9) == b"False"
+    os.close(lives)
+    os.close(of_child)
 
 
 def test_an_epoch_that_was_left_in_the_middle_does_not_reach_into_the_next():

@@ -34,6 +34,7 @@ from sweepwise.trainer.never_acts import never_acting
 Built = TypeVar("Built")
 
 EXAMPLES = 256  # of the training part, for initialisation, diagnosis and monitor
+PARALLEL = 2**15  # numbers from which on torch gives an operation one more thread
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,8 @@ def assemble(
         try_passes(learner, split, settings.accumulate, world.size, tried)
     steps = settings.steps(split.steps_per_epoch)
     rates, taken = settled_rates(settings, split.steps_per_epoch, schedule, early_stop)
-    notes = [*split.notes, *_without_rule(rules), *_unused_seeds(seeds, split, learner)]
+    notes = [*split.notes, *_begun_threads(settings), *_without_rule(rules)]
+    notes += _unused_seeds(seeds, split, learner)
     validated = len(split.validation.y) > 0
     kind = type(learner.optimizer.optimizer)
     length = split.steps_per_epoch, validated
@@ -272,6 +274,20 @@ def set_process(settings: Settings, seeds: Seeds) -> None:
     torch.set_num_threads(settings.threads)
     torch.set_flush_denormal(True)  # else vanishing moments of dead units make Adam half as fast
     seeds.apply()
+
+
+def _begun_threads(settings: Settings) -> list[str]:
+    """A note where torch had begun threads before `set_process`: these keep denormal numbers."""
+    if settings.threads == 1:
+        return []
+    halved = torch.full((PARALLEL * settings.threads,), torch.finfo(torch.float32).tiny) * 0.5
+    if not halved.any():
+        return []
+    return [
+        f"trainer.threads={settings.threads}: torch had begun its threads before, and these do not flush "
+        "denormal numbers, so the last digits may differ from those of train.py; call "
+        "torch.set_flush_denormal(True) before torch's first operation, or use trainer.threads=1"
+    ]
 
 
 def build_part(key: str, build: Callable[[], Built]) -> Built:

@@ -1,8 +1,10 @@
 """The batches of an epoch, in the order that `Data.order` gives."""
 
 import math
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from sweepwise.data.dataset import Data
 from sweepwise.data.part import Part
 from sweepwise.data.stored import StoredPart
 from sweepwise.seed import seed_worker
+from sweepwise.system.parent import end_with
 from sweepwise.system.signals import STOP_SIGNALS
 
 Batch = tuple[Tensor, Tensor]
@@ -108,7 +111,7 @@ class Batches:
                 num_workers=self._workers,
                 persistent_workers=True,
                 multiprocessing_context="fork",  # Python 3.14's default would pickle the whole data set
-                worker_init_fn=_begin_worker,
+                worker_init_fn=partial(_begin_worker, os.getpid()),
                 generator=torch.Generator().manual_seed(self._order_seeds[0]),
             )
         return ((x.to(device), y.to(device)) for x, y in self._loader)
@@ -174,8 +177,14 @@ def _batch_indices(orders: Tensor, batch_size: int) -> list[Tensor]:
     return [index.reshape(-1) for index in orders.split(batch_size, 1) if index.shape[1]]
 
 
-def _begin_worker(worker: int) -> None:
-    """Seeds a worker, and makes it ignore stop signals, which the training process answers."""
+def _begin_worker(parent: int, worker: int) -> None:
+    """Seeds a worker, and makes it ignore stop signals, which the training process answers.
+
+    It ends with that process: torch (2.13) looks for it every five seconds, and not at all if it was killed
+    before now. A worker holds what it has inherited, the lock of the run's folder too.
+    """
+    if not end_with(parent, signal.SIGKILL):
+        os._exit(1)
     seed_worker(worker)
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import select
@@ -15,12 +14,12 @@ from typing import TypeVar
 
 from sweepwise.errors import FAILED, Failure
 from sweepwise.system import console, signals
+from sweepwise.system.parent import end_with
 
 T = TypeVar("T")
 
 TICK_SECONDS, BRIEF_SECONDS = 0.5, 0.01
 PIPE = 2**16  # bytes that a pipe holds
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def run_in_child(ask: Callable[[], T]) -> T:
@@ -98,9 +97,7 @@ def detach(parent: int, log: int, gpu: str | None = None) -> None:
     no_input = os.open(os.devnull, os.O_RDONLY)
     os.dup2(no_input, 0)
     os.close(no_input)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it ended before the call above
+    if not end_with(parent, signal.SIGTERM):
         raise signals.Stopped(signal.SIGTERM)
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
