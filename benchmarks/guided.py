@@ -6,8 +6,8 @@
 What is in FOLDER is not run again: the same command goes on, and prints the tables of all that is there. Each
 cell (task, method, repetition) is FOLDER/TASK/REPETITION/METHOD.json; all of them are FOLDER/raw.json, the
 tables (guided_tables.py says what they mean) FOLDER/tables.md. fashion needs Debian's dataset-fashion-mnist.
-benchmarks/guided has the cells that were measured so far, their seconds on a busy machine: `cp -r
-benchmarks/guided FOLDER`, and they are not run again. Where the search has changed since, remove guided.json.
+benchmarks/guided has all of them, their seconds on a busy machine: `cp -r benchmarks/guided FOLDER`, and they
+are not run again. Where the search has changed since, remove guided.json.
 
 Every search may train as many epochs as `budget` trainings of the task's length, 60 unless one says so; a
 FOLDER is for one budget. What stopping or pruning saves buys random search and TPE more trials; they choose
