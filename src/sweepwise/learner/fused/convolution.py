@@ -80,7 +80,6 @@ class ConvolutionPasses:
     def __init__(self, one: _ConvNd, weights: Tensor, biases: Tensor | None) -> None:
         self._windows = Windows(one, weights, biases) if one.groups == 1 else None
         self._library = Library(one, weights, biases)
-        self._out = one.out_channels
 
     def forward(self, x: Tensor) -> tuple[tuple[Passes, Any], Tensor]:
         """See `Passes`; x: (runs, batch, channels, *sides)."""

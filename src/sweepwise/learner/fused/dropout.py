@@ -51,4 +51,4 @@ def stacked_dropout(modules: Sequence[nn.Module], noises: Sequence[torch.Generat
     """The dropout layers of all runs as one layer, each drawing from its run's own generator."""
     if type(modules[0]) not in DROPOUTS:
         raise Unstackable(f"{type(modules[0]).__name__} is a dropout layer that cannot be stacked")
-    return Dropouts(modules, noises)  # type: ignore[arg-type]
+    return Dropouts([module for module in modules if isinstance(module, _DropoutNd)], noises)

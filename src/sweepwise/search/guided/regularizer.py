@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 
-from sweepwise.search.guided import comparison, scheduler
+from sweepwise.search.guided import comparison, overfitting, scheduler
 from sweepwise.search.guided.account import Chapter, Compared
 from sweepwise.search.guided.course import Course, key_of, merged, run_of, told, whole
 from sweepwise.search.guided.ledger import Ledger, Purse
 from sweepwise.search.guided.stage import Family, Question, State, compared, distinct, named, to_the_end
 from sweepwise.search.measured import Overrides
-from sweepwise.search.strategy import Decision, Result, Step
+from sweepwise.search.strategy import Decision, Step
 
 STAGE = "regularizer"
 QUESTION = "Does regularisation help?"
@@ -35,7 +34,7 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
         return before.after(Chapter(STAGE, QUESTION, _named(own), how, "whether it helps"))
     why = "what is decided so far, to see whether it overfits"
     yield told(STAGE, Step((), tuple(without), (why,)))
-    fit = _fit([ledger.known[one.overrides] for one in without], question.training.sign)
+    fit = overfitting.fit([ledger.known[one.overrides] for one in without], question.training.sign)
     words = fit.words(state.deviation)
     none = compared(ledger, base, [()], seeds, question.training.sign)
     yield told(STAGE, Step((Decision("look", words, asdict(fit)),), said=(words,)))
@@ -60,44 +59,6 @@ def course(question: Question, state: State, purse: Purse) -> Course[State]:
 def _seeds(ledger: Ledger, base: Overrides) -> list[int]:
     """Seeds with which the settings have been trained to their end."""
     return [seed for seed in range(100) if ledger.is_whole(run_of(base, (), seed))]
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """How far trainings follow their own examples and no others; None where it is not known.
-
-    Attributes:
-        gap: by how much validation is worse than training, at the weights that are kept.
-        after_best: by how much validation is worse at the end than at its best. Where labels are noisy, or
-            training is disturbed, there may be no gap at the weights that are kept, but this.
-    """
-
-    gap: float | None
-    after_best: float | None
-
-    def is_close(self, noise: float) -> bool:
-        """Whether there is nothing to regularise: no more of either than runs differ by."""
-        known = [one for one in (self.gap, self.after_best) if one is not None]
-        return self.gap is not None and all(one <= noise for one in known)
-
-    def words(self, noise: float | None) -> str:
-        """What was seen."""
-        if self.gap is None:
-            return "the gap between training and validation is not known"
-        differ = f", where runs differ by {noise:.2g}" if noise is not None else ""
-        after = self.after_best or 0.0
-        later = f", and at the end worse than its best by {after:.2g}" if after > (noise or 0.0) else ""
-        than = f"{'worse' if self.gap >= 0 else 'better'} than training by {abs(self.gap):.2g}"
-        return f"validation is {than}{later}{differ}"
-
-
-def _fit(results: Sequence[Result], sign: int) -> _Fit:
-    """The means over runs that have come to their end."""
-    valued = [(one, one.value) for one in results if one.value is not None]
-    gaps = [sign * (value - one.train) for one, value in valued if one.train is not None]
-    after = [sign * (one.curve[max(one.curve)] - value) for one, value in valued if one.curve]
-    gap, after_best = (statistics.fmean(found) if found else None for found in (gaps, after))
-    return _Fit(gap, after_best)
 
 
 def _alone(
